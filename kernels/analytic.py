@@ -1,0 +1,120 @@
+"""The guided step with its gradient written out: one forward pass that keeps what the way back
+needs, one hand-written vector-Jacobian product of eps_w, no autograd graph."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from kernels.pack import PackedNetwork
+from kernels.table import SamplerTable
+
+
+def silu_and_slope(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """SiLU(x) = x s and its derivative s + x s (1 - s), s = sigmoid(x)."""
+    s = torch.sigmoid(x)
+    y = x * s
+    return y, s + y * (1 - s)
+
+
+def normalise(h: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """LayerNorm without scale and shift: x = (h - mean) / std, and 1 / std [M, 1]."""
+    x, _, rstd = torch.native_layer_norm(h, h.shape[-1:], None, None, eps)
+    return x, rstd
+
+
+def normalise_vjp(grad: torch.Tensor, x: torch.Tensor, rstd: torch.Tensor) -> torch.Tensor:
+    """The gradient through `normalise` [M, H]: rstd (g - mean(g) - x mean(g x))."""
+    along = (grad * x).mean(dim=-1, keepdim=True)
+    return rstd * (grad - grad.mean(dim=-1, keepdim=True) - x * along)
+
+
+def eps_and_weight_vjp(
+    packed: PackedNetwork, z: torch.Tensor, base: torch.Tensor, guided: bool = True
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """eps [M, D] and, if ``guided``, d eps_w / dz [M, D].
+
+    ``z`` is [M, D]; ``base`` [M, H] is the hoisted part of the input layer: the state's vector plus
+    the step's row of the time table. The residual stream stays in ``base``'s type, products run in
+    the packed network's.
+    """
+    dtype = packed.dtype
+    early = packed.weight_head == "early"
+    depth = 2 if early else packed.num_blocks  # blocks that the gradient passes
+    h = torch.addmm(base, z, packed.input_z.T)
+    saved = []
+    for i in range(packed.num_blocks):
+        x, rstd = normalise(h, packed.layer_norm_eps)
+        a = F.linear(x.to(dtype), packed.up[i], packed.up_bias[i].to(dtype))
+        if guided and i < depth:
+            y, slope = silu_and_slope(a)
+            saved.append((x, rstd, slope))
+        else:
+            y = F.silu(a)
+        h = h + F.linear(y, packed.down[i], packed.down_bias[i].to(dtype))
+        if i == 1:
+            branch = h
+    y, slope = silu_and_slope(h)
+    eps = F.linear(y.to(dtype), packed.output, packed.output_bias.to(dtype)).to(h.dtype)
+    if early:
+        hidden = F.linear(branch.to(dtype), packed.head_hidden, packed.head_hidden_bias.to(dtype))
+        y, slope = silu_and_slope(hidden)
+        eps_w = (y @ packed.head_output).to(h.dtype)[:, None] + packed.head_output_bias
+        eps = torch.cat([eps, eps_w], dim=1)
+    if not guided:
+        return eps, None
+    if early:
+        grad = ((slope * packed.head_output) @ packed.head_hidden).to(h.dtype)
+    else:
+        grad = slope * packed.output[-1].to(h.dtype)
+    for i in reversed(range(depth)):
+        x, rstd, slope = saved[i]
+        inner = (grad.to(dtype) @ packed.down[i]) * slope
+        grad = grad + normalise_vjp((inner @ packed.up[i]).to(h.dtype), x, rstd)
+    return eps, grad @ packed.input_z
+
+
+def log_weight_gradient(z: torch.Tensor, eps: torch.Tensor, vjp: torch.Tensor,
+                        row: dict[str, float], clip: tuple[float, float]) -> torch.Tensor:
+    """grad_z log clip(w0) [M, D] from eps and d eps_w / dz; zero outside the clip, NaN is 0."""
+    clean = z[:, -1:] - row["sigma"] * eps[:, -1:]
+    numerator = -row["sigma"] * vjp
+    numerator[:, -1] += 1.0
+    weight = row["readout"] * clean
+    inside = (weight >= clip[0]) & (weight <= clip[1])
+    gradient = torch.where(inside, numerator / clean, 0.0)
+    return torch.where(gradient.isnan(), 0.0, gradient)
+
+
+def clip_latent(z: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
+    """Actions to [-1, 1], the weight to ``clip``; in place."""
+    z[:, :-1].clamp_(-1.0, 1.0)
+    z[:, -1].clamp_(*clip)
+    return z
+
+
+def guided_step(
+    packed: PackedNetwork, table: SamplerTable, t: int, z: torch.Tensor, state_vectors: torch.Tensor,
+    noise: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Step t: (next z [M, D], its weight before the clip [M], eps [M, D], gradient [M, D]).
+
+    ``state_vectors`` [M, H] is `PackedNetwork.hoist_states` by row; ``noise`` [M, D] may be None
+    where the table adds none.
+    """
+    row = table.row(t)
+    eps, vjp = eps_and_weight_vjp(packed, z, state_vectors + packed.time_table[t], table.guided)
+    guided, gradient = eps, None
+    if table.guided:
+        gradient = log_weight_gradient(z, eps, vjp, row, table.weight_clip)
+        guided = eps - row["guidance"] * gradient
+    new = row["state"] * z + row["epsilon"] * guided
+    if row["clean"] != 0.0:
+        clean = row["clean_scale"] * (z - row["sigma"] * guided)
+        new += row["clean"] * (clip_latent(clean, table.weight_clip) if table.clip_clean else clean)
+    if row["noise"] != 0.0:
+        new += row["noise"] * noise
+    weight = new[:, -1].clone()
+    if table.clip_state:
+        clip_latent(new, table.weight_clip)
+    return new, weight, eps, gradient

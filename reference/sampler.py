@@ -1,0 +1,117 @@
+"""Self-weighted guided sampling (SWG, Algorithm 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from reference.guidance import log_weight_gradient
+
+
+class Noise(NamedTuple):
+    """Standard normal draws for M rows, before temperature: ``initial`` [M, D], and ``steps``
+    [T, M, D] in the order of sampling (``steps[0]`` belongs to step T-1)."""
+
+    initial: torch.Tensor
+    steps: torch.Tensor
+
+
+class Step(NamedTuple):
+    """One step's results: the next state, the unguided noise and the log-weight's gradient, all
+    [M, D], and ``weight`` [M], the next state's last entry before any clip."""
+
+    z: torch.Tensor
+    eps: torch.Tensor
+    grad_log_weight: torch.Tensor
+    weight: torch.Tensor
+
+
+class Trajectory(NamedTuple):
+    """All steps in the order of sampling: z [T+1, M, D], eps and grad_log_weight [T, M, D],
+    final [M, D], and ``weight`` [M], the last step's unclipped weight, which ranks candidates."""
+
+    z: torch.Tensor
+    eps: torch.Tensor
+    grad_log_weight: torch.Tensor
+    final: torch.Tensor
+    weight: torch.Tensor
+
+
+def clip(z: torch.Tensor, weight_clip: tuple[float, float]) -> torch.Tensor:
+    """Actions to [-1, 1], the weight to ``weight_clip``."""
+    return torch.cat([z[:, :-1].clamp(-1.0, 1.0), z[:, -1:].clamp(*weight_clip)], dim=1)
+
+
+@torch.no_grad()
+def guided_step(
+    network: Any, schedule: Any, states: torch.Tensor, z: torch.Tensor, t: int,
+    noise: torch.Tensor, *, guidance_scale: float, temperature: float,
+    weight_clip: tuple[float, float] = (1e-4, 1.0), weight_readout: str = "exact",
+    clip_denoised: bool = True, sampler: str = "ddpm",
+) -> Step:
+    """z_t -> z_{t-1} for z, noise [M, D], states [M, S] and the integer step t.
+
+    ``ddpm`` is Algorithm 2. ``ddpm_x0`` clips the predicted clean sample instead of the state and
+    takes the DDPM posterior's mean and variance, as the authors' PyTorch code does.
+    """
+    alpha, beta = float(schedule.alphas[t]), float(schedule.betas[t])
+    sigma = float(schedule.sigmas[t])
+    if guidance_scale != 0:
+        eps, gradient = log_weight_gradient(
+            network, schedule, states, z, t, weight_clip=weight_clip, weight_readout=weight_readout)
+    else:
+        eps = network(z, states, torch.full((z.shape[0],), t, device=z.device))
+        gradient = torch.zeros_like(eps)
+    guided = eps - guidance_scale * sigma * gradient
+    if sampler == "ddpm":
+        z = (z - (1.0 - alpha) / sigma * guided) / alpha**0.5
+        variance = beta
+    elif sampler == "ddpm_x0":
+        bar = float(schedule.alphas_cumprod[t])
+        previous = float(schedule.alphas_cumprod[t - 1]) if t > 0 else 1.0
+        clean = (z - sigma * guided) / bar**0.5
+        if clip_denoised:
+            clean = clip(clean, weight_clip)
+        z = (previous**0.5 * beta * clean + alpha**0.5 * (1.0 - previous) * z) / (1.0 - bar)
+        variance = beta * (1.0 - previous) / (1.0 - bar)
+    else:
+        raise ValueError(f"sampler must be 'ddpm' or 'ddpm_x0', got {sampler!r}")
+    if t > 0:
+        z = z + variance**0.5 * temperature * noise
+    weight = z[:, -1].clone()
+    if clip_denoised and sampler == "ddpm":
+        z = clip(z, weight_clip)
+    return Step(z, eps, gradient, weight)
+
+
+def sample(
+    network: Any, schedule: Any, states: torch.Tensor, noise: Noise | Mapping[str, torch.Tensor], *,
+    guidance_scale: float, temperature: float, weight_clip: tuple[float, float] = (1e-4, 1.0),
+    weight_readout: str = "exact", clip_denoised: bool = True, sampler: str = "ddpm",
+    return_trajectory: bool = False,
+) -> torch.Tensor | Trajectory:
+    """Draws z_0 = [action, weight], [M, D], for each row of states [M, S].
+
+    ``noise`` is a `Noise`, or a mapping with its two fields. With ``return_trajectory`` every step
+    is returned too.
+    """
+    if isinstance(noise, Mapping):
+        noise = Noise(noise["initial"], noise["steps"])
+    z = temperature * noise.initial
+    trajectory = [z]
+    steps = []
+    for i in range(schedule.num_steps):
+        step = guided_step(
+            network, schedule, states, z, schedule.num_steps - 1 - i, noise.steps[i],
+            guidance_scale=guidance_scale, temperature=temperature, weight_clip=weight_clip,
+            weight_readout=weight_readout, clip_denoised=clip_denoised, sampler=sampler)
+        z = step.z
+        if return_trajectory:
+            trajectory.append(z)
+            steps.append(step)
+    if not return_trajectory:
+        return z
+    return Trajectory(torch.stack(trajectory), torch.stack([s.eps for s in steps]),
+                      torch.stack([s.grad_log_weight for s in steps]), z, step.weight)

@@ -1,0 +1,75 @@
+"""One door to every kind of dataset: a file, a D4RL task name, or ``minari:...``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from swg_fast.data.transitions import Transitions, to_transitions
+from swg_fast.errors import UsageError
+
+ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts")
+
+
+def load_dataset(source: str | Path, *, max_episode_steps: int | None = None) -> Transitions:
+    """Transitions from ``source``.
+
+    - a path that ends in .hdf5 or .h5, or exists: a file in D4RL's layout;
+    - ``minari:NAMESPACE/NAME-vN``: a Minari dataset on this machine (or downloaded by Minari);
+    - a D4RL task name such as ``antmaze-umaze-v2``: downloaded to, or read from, D4RL's own cache.
+
+    Raises `UsageError` where there is no such data or it is not usable.
+    """
+    text = str(source)
+    if text.startswith("minari:"):
+        from swg_fast.data.minari import load_minari
+
+        return load_minari(text.removeprefix("minari:"))
+    path = Path(text).expanduser()
+    if path.suffix in (".hdf5", ".h5") or path.exists():
+        raw = read_hdf5(path)
+    else:
+        path = Path(_d4rl_download(text))
+        raw = read_hdf5(path)
+    return to_transitions(raw, max_episode_steps=max_episode_steps, source=str(path))
+
+
+def read_hdf5(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a D4RL HDF5 file that learning needs."""
+    import h5py
+
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give the path of a D4RL HDF5 file to --dataset")
+    try:
+        with h5py.File(path, "r") as file:
+            found = {key: file[key] for key in ARRAYS if key in file}
+            groups = [key for key, value in found.items() if not isinstance(value, h5py.Dataset)]
+            if groups:
+                raise UsageError(f"{path}: {groups[0]!r} is a group, expected an array; "
+                                 "save the file in D4RL's layout")
+            return {key: value[()] for key, value in found.items()}
+    except OSError as error:
+        raise UsageError(f"{path}: not a readable HDF5 file ({error}); "
+                         "download or copy it again") from error
+
+
+def _d4rl_download(task: str) -> str:
+    """Path of the task's file in D4RL's cache, downloaded by D4RL's own code if it is not there."""
+    from swg_fast.envs.d4rl_import import import_d4rl
+
+    infos = import_d4rl("infos")
+    offline_env = import_d4rl("offline_env")
+    url = infos.DATASET_URLS.get(task)
+    if url is None:
+        raise UsageError(
+            f"{task!r} is neither a file nor a D4RL dataset; give a path, a task such as "
+            "antmaze-umaze-v2, or minari:D4RL/antmaze/umaze-v1"
+        )
+    try:
+        return offline_env.download_dataset_from_url(url)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{task}: its dataset could not be downloaded from {url} ({error}); fetch the file "
+            "by other means and give its path to --dataset"
+        ) from error

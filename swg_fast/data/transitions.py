@@ -1,0 +1,162 @@
+"""Raw recorded steps -> transitions, exactly as ``d4rl.qlearning_dataset`` does, vectorised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from swg_fast.errors import UsageError
+
+REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
+ACTION_LIMIT = 1.0 - 1e-5  # keeps actions off the bounds of the clip
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """Transitions in file order. ``S`` and ``A`` are the state and action sizes.
+
+    observations, next_observations [N, S] float32; actions [N, A] float32; rewards [N] float32;
+    terminals [N] bool; episodes [N] int32 (which recorded episode a transition is from).
+    ``dropped`` says in words which recorded steps gave no transition, and why.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    next_observations: np.ndarray
+    rewards: np.ndarray
+    terminals: np.ndarray
+    episodes: np.ndarray
+    dropped: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def subset(self, mask: np.ndarray) -> Transitions:
+        """The transitions where ``mask`` [N] is true."""
+        return replace(
+            self,
+            observations=self.observations[mask],
+            actions=self.actions[mask],
+            next_observations=self.next_observations[mask],
+            rewards=self.rewards[mask],
+            terminals=self.terminals[mask],
+            episodes=self.episodes[mask],
+        )
+
+    def split(self, held_out: float, seed: int) -> tuple[Transitions, Transitions]:
+        """(training, held out): whole episodes, drawn with ``seed``, about ``held_out`` of them."""
+        ids = np.unique(self.episodes)
+        if len(ids) < 2 or held_out <= 0:
+            return self, self.subset(np.zeros(len(self), bool))
+        count = min(max(1, round(held_out * len(ids))), len(ids) - 1)
+        chosen = np.random.default_rng(seed).choice(ids, size=count, replace=False)
+        mask = np.isin(self.episodes, chosen)
+        return self.subset(~mask), self.subset(mask)
+
+
+def check_recording(raw: Mapping[str, np.ndarray], source: str) -> None:
+    """`UsageError` with one clear line where ``raw`` is not D4RL's layout."""
+    missing = [key for key in REQUIRED_KEYS if key not in raw]
+    if missing:
+        raise UsageError(
+            f"{source}: no {' and no '.join(map(repr, missing))}; a D4RL dataset has "
+            f"{', '.join(REQUIRED_KEYS)} (and timeouts)"
+        )
+    n = len(raw["rewards"])
+    if n < 2:
+        raise UsageError(f"{source}: {n} recorded step(s); at least two are needed")
+    for key in ("observations", "actions", "rewards", "terminals", "timeouts"):
+        if key not in raw:
+            continue
+        value = raw[key]
+        dims = 2 if key in ("observations", "actions") else 1
+        if value.ndim != dims:
+            raise UsageError(
+                f"{source}: {key!r} has shape {list(value.shape)}, expected "
+                f"[N{', size' if dims == 2 else ''}]; save it in D4RL's layout"
+            )
+        if len(value) != n:
+            raise UsageError(
+                f"{source}: {key!r} has {len(value)} rows and 'rewards' has {n}; "
+                "every array of a dataset needs the same length"
+            )
+        flag = key in ("terminals", "timeouts")
+        if not (value.dtype.kind == "f" or (flag and value.dtype.kind in "bui")):
+            raise UsageError(
+                f"{source}: {key!r} has dtype {value.dtype}, expected "
+                f"{'bool' if flag else 'float32'}; convert it when saving the file"
+            )
+        if value.dtype.kind == "f":
+            bad = int((~np.isfinite(value)).any(axis=tuple(range(1, dims))).sum())
+            if bad:
+                raise UsageError(
+                    f"{source}: {key!r} has NaN or infinity in {bad} of {n} rows; "
+                    "remove or repair those rows"
+                )
+
+
+def to_transitions(
+    raw: Mapping[str, np.ndarray],
+    *,
+    max_episode_steps: int | None = None,
+    source: str = "dataset",
+) -> Transitions:
+    """Transitions of a recording ``raw`` with D4RL's keys.
+
+    The last step of an episode that timed out is dropped, since the row after it belongs to
+    another episode, and so is the last row of the file. Without a ``timeouts`` array an episode
+    times out after ``max_episode_steps``, counted as D4RL counts. Actions are clipped to
+    +-(1 - 1e-5).
+
+    Raises `UsageError` for data that `check_recording` rejects.
+    """
+    check_recording(raw, source)
+    terminals = np.asarray(raw["terminals"]).astype(bool)
+    n = len(terminals)
+    if "timeouts" in raw:
+        final = np.asarray(raw["timeouts"]).astype(bool)
+    elif max_episode_steps:
+        final = _counted_timeouts(terminals, max_episode_steps)
+    else:
+        raise UsageError(
+            f"{source}: no 'timeouts' and no known episode limit; add a 'timeouts' array or name "
+            "the task, whose limit is then used"
+        )
+    keep = ~final
+    keep[-1] = False
+    if not keep.any():
+        raise UsageError(f"{source}: every step is the last of an episode; nothing to learn from")
+    ends = final if "timeouts" in raw else final | terminals
+    episodes = np.concatenate([[0], np.cumsum(ends)[:-1]]).astype(np.int32)
+    index = np.flatnonzero(keep)
+    observations = np.asarray(raw["observations"], np.float32)
+    timeouts = int(final.sum())
+    return Transitions(
+        observations=observations[index],
+        actions=np.clip(
+            np.asarray(raw["actions"], np.float32)[index], -ACTION_LIMIT, ACTION_LIMIT
+        ),
+        next_observations=observations[index + 1],
+        rewards=np.asarray(raw["rewards"], np.float32)[index],
+        terminals=terminals[index],
+        episodes=episodes[index],
+        dropped=(
+            f"{n - len(index)} of {n} recorded steps give no transition: {timeouts} end an episode "
+            f"by time-out{'' if final[-1] else ', 1 is the last row'} (no next observation)"
+        ),
+    )
+
+
+def _counted_timeouts(terminals: np.ndarray, limit: int) -> np.ndarray:
+    """Where D4RL's own counter times out, in files that do not record it.
+
+    Its counter restarts at 0 after a time-out and at 1 after a terminal.
+    """
+    final = np.zeros(len(terminals), bool)
+    start = 0  # the index at which the counter would have read 0
+    for stop in np.append(np.flatnonzero(terminals), len(terminals) - 1):
+        final[start + limit - 1 : stop + 1 : limit] = True
+        start = stop + 1 if final[stop] else stop
+    return final

@@ -1,0 +1,11 @@
+"""The one exception that means "the user can mend this"."""
+
+from __future__ import annotations
+
+
+class UsageError(ValueError):
+    """Bad input. The message is one line: the cause, then the mend.
+
+    The command line prints the message alone and exits with code 2; in Python it is an ordinary
+    ``ValueError``.
+    """

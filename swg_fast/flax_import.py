@@ -1,0 +1,183 @@
+"""SWG-JAX checkpoints: flax parameter trees and the authors' msgpack files -> our networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from swg_fast.errors import UsageError
+from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
+
+Tree = Mapping[str, Any]  # 'a/b/c' -> array
+
+
+def score_network(params: Tree) -> ScoreNetwork:
+    """A `ScoreNetwork` from the parameters of SWG-JAX's actor; its shape is read off them.
+
+    ``MLPResNet_mod_0`` gives the ``early`` head, ``MLPResNet_0`` the ``joint`` one. Raises
+    `UsageError` where parameters are missing or of other shapes.
+    """
+    tree = _below(params, "FourierFeatures_0/kernel", "actor")
+    early = any(key.startswith("MLPResNet_mod_0/") for key in tree)
+    trunk = "MLPResNet_mod_0" if early else "MLPResNet_0"
+    blocks = len({key.split("/")[1] for key in tree if key.startswith(f"{trunk}/MLPResNetBlock_")})
+    frequencies = _get(tree, "FourierFeatures_0/kernel")
+    kernel_in, kernel_out = _get(tree, f"{trunk}/Dense_0/kernel"), _get(tree, f"{trunk}/Dense_1/kernel")
+    actions = kernel_out.shape[1] - (0 if early else 1)
+    time_dim = 2 * frequencies.shape[0]
+    network = ScoreNetwork(
+        state_dim=kernel_in.shape[0] - 2 * time_dim - actions - 1, action_dim=actions,
+        hidden_dim=kernel_in.shape[1], num_blocks=blocks,
+        weight_head="early" if early else "joint", time_embed_dim=time_dim, dropout=0.0)
+    with torch.no_grad():
+        _copy(network.time_features.frequencies, frequencies[:, 0], "FourierFeatures_0/kernel")
+    _dense(network.time_mlp[0], tree, "MLP_0/Dense_0")
+    _dense(network.time_mlp[2], tree, "MLP_0/Dense_1")
+    _dense(network.input, tree, f"{trunk}/Dense_0")
+    _dense(network.output, tree, f"{trunk}/Dense_1")
+    for i, block in enumerate(network.blocks):
+        name = f"{trunk}/MLPResNetBlock_{i}"
+        _norm(block.norm, tree, f"{name}/LayerNorm_0")
+        _dense(block.up, tree, f"{name}/Dense_0")
+        _dense(block.down, tree, f"{name}/Dense_1")
+    if early:
+        _dense(network.weight_hidden, tree, f"{trunk}/MLP_0/Dense_0")
+        _dense(network.weight_output, tree, f"{trunk}/MLP_0/Dense_1")
+    return network.eval()
+
+
+def critic(params: Tree) -> TwinQ:
+    """A `TwinQ` from the parameters of SWG-JAX's vmapped Q ensemble."""
+    tree = _below(params, "VmapQ_Model_0/MLP_0/Dense_0/kernel", "critic")
+    layers = ("MLP_0/Dense_0", "MLP_0/Dense_1", "Dense_0")
+    kernels = [_get(tree, f"VmapQ_Model_0/{layer}/kernel") for layer in layers]
+    hidden = kernels[1].shape[2]
+    network = TwinQ(kernels[0].shape[1], 0, hidden)  # the split of the input is the caller's
+    with torch.no_grad():
+        for i, layer in enumerate(layers):
+            _copy(network.weights[i], kernels[i], f"{layer}/kernel")
+            _copy(network.biases[i], _get(tree, f"VmapQ_Model_0/{layer}/bias")[:, None], layer)
+    return network.eval()
+
+
+def value(params: Tree) -> ValueNetwork:
+    """A `ValueNetwork` from the parameters of SWG-JAX's value model."""
+    tree = _below(params, "OutputVDense/kernel", "value")
+    kernel = _get(tree, "MLP_0/Dense_0/kernel")
+    network = ValueNetwork(kernel.shape[0], kernel.shape[1])
+    _norm(network.norm, tree, "MLP_0/LayerNorm_0")
+    for index, name in ((0, "MLP_0/Dense_0"), (2, "MLP_0/Dense_1"), (4, "OutputVDense")):
+        _dense(network.layers[index], tree, name)
+    return network.eval()
+
+
+def read_msgpack(path: str | Path) -> dict[str, np.ndarray]:
+    """A flax ``to_bytes`` file as a flat tree, ``a/b/c`` -> array."""
+    import msgpack
+
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    try:
+        nested = msgpack.unpackb(path.read_bytes(), ext_hook=_unpack_array, raw=False,
+                                 strict_map_key=False)
+        return dict(_flatten(nested))
+    except UsageError:
+        raise
+    except Exception as error:  # msgpack has many; all mean the same here
+        raise UsageError(f"{path}: not a flax msgpack file ({error})") from error
+
+
+def import_directory(directory: str | Path) -> tuple[ScoreNetwork, TwinQ | None, ValueNetwork | None,
+                                                     dict[str, str]]:
+    """The newest actor below ``directory`` and, if there, critic and value, with the files used.
+
+    The authors write ``actor_params_STEP.msgpack`` and the like into ``models/actor`` and
+    ``models/critic``; any arrangement below ``directory`` will do.
+    """
+    directory = Path(directory)
+    found = {kind: _newest(directory, f"{kind}_params_*.msgpack")
+             for kind in ("actor", "critic", "value")}
+    if found["actor"] is None:
+        raise UsageError(f"{directory}: no actor_params_*.msgpack below it; give the folder that "
+                         "SWG-JAX saved its models in")
+    network = score_network(read_msgpack(found["actor"]))
+    q = v = None
+    if found["critic"] is not None:
+        q = critic(read_msgpack(found["critic"]))
+        if q.state_dim != network.state_dim + network.action_dim:
+            raise UsageError(f"{found['critic']}: takes {q.state_dim} inputs, the actor's state and "
+                             f"action are {network.state_dim} + {network.action_dim}; "
+                             "the files are from different tasks")
+        q.state_dim, q.action_dim = network.state_dim, network.action_dim
+    if found["value"] is not None:
+        v = value(read_msgpack(found["value"]))
+    return network, q, v, {k: str(p.name) for k, p in found.items() if p is not None}
+
+
+def _newest(directory: Path, pattern: str) -> Path | None:
+    def step(path: Path) -> tuple[int, str]:
+        digits = "".join(filter(str.isdigit, path.stem.rsplit("_", 1)[-1]))
+        return int(digits or -1), path.name
+
+    return max(directory.rglob(pattern), key=step, default=None)
+
+
+def _unpack_array(code: int, data: bytes) -> Any:
+    """flax's extension types: 1 is an array, 3 a numpy scalar, both (shape, dtype, bytes)."""
+    import msgpack
+
+    if code not in (1, 3):
+        raise UsageError(f"a value of flax extension type {code}; arrays alone are expected")
+    shape, dtype, buffer = msgpack.unpackb(data, raw=False)
+    return np.frombuffer(buffer, dtype=np.dtype(dtype)).reshape(shape)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Any:
+    for key, item in tree.items():
+        if isinstance(item, Mapping):
+            yield from _flatten(item, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def _below(params: Tree, marker: str, kind: str) -> dict[str, Any]:
+    """``params`` without whatever prefix ('params/', say) stands before ``marker``."""
+    for key in params:
+        if key.endswith(marker):
+            prefix = key[: -len(marker)]
+            return {k[len(prefix):]: v for k, v in params.items() if k.startswith(prefix)}
+    raise UsageError(f"not SWG-JAX {kind} parameters: no '{marker}' among "
+                     f"{len(params)} entries (first: {next(iter(params), 'none')!r})")
+
+
+def _get(tree: Tree, name: str) -> np.ndarray:
+    if name not in tree:
+        raise UsageError(f"flax parameters lack {name!r}; the checkpoint is of another architecture")
+    array = np.asarray(tree[name], dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise UsageError(f"flax parameter {name!r} has NaN or infinity")
+    return array
+
+
+def _copy(target: torch.Tensor, source: np.ndarray, name: str) -> None:
+    if tuple(target.shape) != source.shape:
+        raise UsageError(f"flax parameter {name!r} has shape {list(source.shape)}, expected "
+                         f"{list(target.shape)}; the checkpoint is of another architecture")
+    with torch.no_grad():
+        target.copy_(torch.from_numpy(np.array(source)))
+
+
+def _dense(layer: nn.Linear, tree: Tree, name: str) -> None:
+    _copy(layer.weight, _get(tree, f"{name}/kernel").T, f"{name}/kernel")
+    _copy(layer.bias, _get(tree, f"{name}/bias"), f"{name}/bias")
+
+
+def _norm(layer: nn.LayerNorm, tree: Tree, name: str) -> None:
+    _copy(layer.weight, _get(tree, f"{name}/scale"), f"{name}/scale")
+    _copy(layer.bias, _get(tree, f"{name}/bias"), f"{name}/bias")

@@ -1,0 +1,85 @@
+"""Noise schedules: betas, alphas and their cumulative product (SWG, section 5; DDPM)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from swg_fast.errors import UsageError
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """A discrete variance schedule of ``T`` steps.
+
+    ``betas``, ``alphas`` and ``alphas_cumprod`` are float64 tensors of shape [T], entry ``t`` for
+    the integer step ``t`` in 0..T-1. They are float64 so that every table made from them is exact
+    in the type it is later cast to.
+    """
+
+    name: str
+    betas: torch.Tensor
+
+    def __post_init__(self) -> None:
+        betas = torch.as_tensor(self.betas).detach().to("cpu", torch.float64)
+        if betas.ndim != 1 or betas.numel() < 1:
+            raise UsageError(f"a noise schedule needs betas of shape [T], got {list(betas.shape)}")
+        if not bool(((betas > 0) & (betas < 1)).all()):
+            raise UsageError("every beta of a noise schedule must lie strictly between 0 and 1")
+        object.__setattr__(self, "betas", betas)
+
+    @property
+    def num_steps(self) -> int:
+        return self.betas.numel()
+
+    @property
+    def alphas(self) -> torch.Tensor:
+        return 1.0 - self.betas
+
+    @property
+    def alphas_cumprod(self) -> torch.Tensor:
+        return torch.cumprod(self.alphas, dim=0)
+
+    @property
+    def sigmas(self) -> torch.Tensor:
+        """Standard deviation of the noise in z_t: sqrt(1 - alphas_cumprod), shape [T]."""
+        return torch.sqrt(1.0 - self.alphas_cumprod)
+
+    @classmethod
+    def vp(cls, num_steps: int) -> NoiseSchedule:
+        """Variance-preserving SDE discretised in ``num_steps`` steps, beta from 0.1 to 10."""
+        k = _steps(num_steps)
+        T = num_steps
+        alphas = torch.exp(-0.1 / T - 0.5 * 9.9 * (2 * k - 1) / T**2)
+        return cls("vp", 1.0 - alphas)
+
+    @classmethod
+    def cosine(cls, num_steps: int) -> NoiseSchedule:
+        """Squared-cosine schedule (Nichol & Dhariwal, eq. 17) with offset 0.008, beta <= 0.999."""
+        steps = torch.cat([torch.zeros(1, dtype=torch.float64), _steps(num_steps)]) / num_steps
+        bar = torch.cos((steps + 0.008) / 1.008 * (math.pi / 2)) ** 2
+        return cls("cosine", (1.0 - bar[1:] / bar[:-1]).clamp(0.0, 0.999))
+
+    @classmethod
+    def linear(cls, num_steps: int) -> NoiseSchedule:
+        """Betas evenly spaced from 1e-4 to 2e-2."""
+        _steps(num_steps)
+        return cls("linear", torch.linspace(1e-4, 2e-2, num_steps, dtype=torch.float64))
+
+    @classmethod
+    def by_name(cls, name: str, num_steps: int) -> NoiseSchedule:
+        """Schedule ``vp``, ``cosine`` or ``linear``; `UsageError` for another name."""
+        if name not in SCHEDULES:
+            raise UsageError(f"unknown schedule {name!r}; use one of {', '.join(SCHEDULES)}")
+        return getattr(cls, name)(num_steps)
+
+
+SCHEDULES = ("vp", "cosine", "linear")
+
+
+def _steps(num_steps: int) -> torch.Tensor:
+    if num_steps < 1:
+        raise UsageError(f"a noise schedule needs at least one step, got {num_steps}")
+    return torch.arange(1, num_steps + 1, dtype=torch.float64)

@@ -1,0 +1,100 @@
+"""Implicit Q-learning: twin Q, V and a Polyak-averaged target (SWG, Algorithm 3)."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+
+from swg_fast.data import Transitions
+from swg_fast.networks import TwinQ, ValueNetwork
+from swg_fast.training.flat import FlatParameters
+from swg_fast.training.settings import TrainSettings
+
+
+def expectile_loss(u: torch.Tensor, tau: float) -> torch.Tensor:
+    """|tau - 1[u <= 0]| u**2, element by element."""
+    return torch.where(u > 0, tau, 1.0 - tau) * u.square()
+
+
+class CriticTrainer:
+    """One IQL step at a time over rows of a dataset; V first, then Q, then the target."""
+
+    phase = "critic"
+    loss_names = ("value_loss", "critic_loss")
+
+    def __init__(self, state_dim: int, action_dim: int, settings: TrainSettings,
+                 device: torch.device) -> None:
+        self.settings = settings
+        self.device = device
+        self.state_dim, self.action_dim = state_dim, action_dim
+        self.q = TwinQ(state_dim, action_dim).to(device)
+        self.value = ValueNetwork(state_dim).to(device)
+        self.target = copy.deepcopy(self.q).requires_grad_(False)
+        self.q_flat = FlatParameters([self.q])
+        self.value_flat = FlatParameters([self.value])
+        self.target_flat = FlatParameters([self.target])
+        adam = {"lr": settings.critic_lr, "fused": True, "capturable": device.type == "cuda"}
+        self.optimizers = {
+            "q": torch.optim.Adam([self.q_flat.data], **adam),
+            "value": torch.optim.Adam([self.value_flat.data], **adam),
+        }
+
+    def pack(self, data: Transitions, rewards: np.ndarray) -> torch.Tensor:
+        """One row a transition, [s, s', a, r, 1 - terminal], so that a batch is one gather."""
+        columns = [data.observations, data.next_observations, data.actions, rewards[:, None],
+                   1.0 - data.terminals[:, None].astype(np.float32)]
+        return torch.from_numpy(np.concatenate(columns, axis=1)).to(self.device)
+
+    def draw(self, generator: torch.Generator, steps: int, rows: int) -> dict[str, torch.Tensor]:
+        """The random numbers of ``steps`` steps."""
+        shape = (steps, self.settings.critic_batch)
+        return {"rows": torch.randint(rows, shape, generator=generator)}
+
+    def _losses(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(V loss, Q loss); the Q loss sees the V of the moment it is called."""
+        S = self.state_dim
+        s, s_next, a = batch[:, :S], batch[:, S:2 * S], batch[:, 2 * S:-2]
+        with torch.no_grad():
+            q_target = self.target.minimum(s, a)
+        value_loss = expectile_loss(q_target - self.value(s), self.settings.expectile).mean()
+
+        def critic_loss() -> torch.Tensor:
+            with torch.no_grad():
+                td_target = batch[:, -2] + self.settings.discount * batch[:, -1] * self.value(s_next)
+            return (self.q(s, a) - td_target).square().mean()
+
+        return value_loss, critic_loss
+
+    def step(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
+        """One update from packed rows [batch, ...]; returns the two losses, [2]."""
+        value_loss, critic_loss = self._losses(batch)
+        self.value_flat.zero_grad()
+        value_loss.backward()
+        self.optimizers["value"].step()
+        q_loss = critic_loss()
+        self.q_flat.zero_grad()
+        q_loss.backward()
+        self.optimizers["q"].step()
+        self.target_flat.average(self.q_flat, self.settings.polyak)
+        return torch.stack([value_loss.detach(), q_loss.detach()])
+
+    @torch.no_grad()
+    def evaluate(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The two losses on held-out rows, [2]."""
+        value_loss, critic_loss = self._losses(batch)
+        return torch.stack([value_loss, critic_loss()])
+
+    def flats(self) -> dict[str, FlatParameters]:
+        return {"q": self.q_flat, "value": self.value_flat, "target": self.target_flat}
+
+    @torch.no_grad()
+    def advantages(self, data: Transitions, batch: int = 65536) -> torch.Tensor:
+        """u = min target Q - V of every transition's own action, [N] on the CPU."""
+        parts = []
+        for i in range(0, len(data), batch):
+            s = torch.from_numpy(data.observations[i:i + batch]).to(self.device)
+            a = torch.from_numpy(data.actions[i:i + batch]).to(self.device)
+            parts.append((self.target.minimum(s, a) - self.value(s)).cpu())
+        return torch.cat(parts)

@@ -1,0 +1,90 @@
+"""The joint diffusion over actions and their weights (SWG, Algorithm 1)."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import torch
+
+from swg_fast.data import Transitions
+from swg_fast.networks import ScoreNetwork
+from swg_fast.schedule import NoiseSchedule
+from swg_fast.training.flat import FlatParameters
+from swg_fast.training.settings import TrainSettings
+
+
+class DiffusionTrainer:
+    """One denoising step at a time; the exponential moving average is what acts."""
+
+    phase = "actor"
+    loss_names = ("action_loss", "weight_loss")
+
+    def __init__(self, network: ScoreNetwork, schedule: NoiseSchedule, settings: TrainSettings,
+                 device: torch.device) -> None:
+        self.settings = settings
+        self.device = device
+        self.schedule = schedule
+        self.network = network.to(device)
+        self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.flat = FlatParameters([self.network])
+        self.ema_flat = FlatParameters([self.ema])
+        self.learning_rate = torch.tensor(settings.actor_lr, device=device)
+        self.optimizers = {
+            "actor": torch.optim.AdamW(
+                [self.flat.data], lr=self.learning_rate, weight_decay=settings.weight_decay,
+                fused=True, capturable=device.type == "cuda")
+        }
+        bars = schedule.alphas_cumprod
+        self.signal = bars.sqrt().float().to(device)
+        self.noise = (1.0 - bars).sqrt().float().to(device)
+        self.autocast = torch.autocast(
+            device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+
+    def pack(self, data: Transitions, weights: np.ndarray) -> torch.Tensor:
+        """One row a transition, [a, w, s]."""
+        columns = [data.actions, weights[:, None], data.observations]
+        return torch.from_numpy(np.concatenate(columns, axis=1)).to(self.device)
+
+    def draw(self, generator: torch.Generator, steps: int, rows: int) -> dict[str, torch.Tensor]:
+        """The random numbers of ``steps`` steps, dropout's aside."""
+        shape = (steps, self.settings.actor_batch)
+        return {
+            "rows": torch.randint(rows, shape, generator=generator),
+            "t": torch.randint(self.schedule.num_steps, shape, generator=generator),
+            "noise": torch.randn(*shape, self.network.latent_dim, generator=generator),
+        }
+
+    def before_step(self, step: int) -> None:
+        """Cosine decay of the learning rate, from step 0 to zero at the last."""
+        progress = step / max(1, self.settings.actor_steps)
+        rate = 0.5 * (1 + math.cos(math.pi * progress)) if self.settings.cosine_decay else 1.0
+        self.learning_rate.fill_(self.settings.actor_lr * rate)
+
+    def _losses(self, network: ScoreNetwork, batch: torch.Tensor,
+                draws: dict[str, torch.Tensor]) -> torch.Tensor:
+        D = network.latent_dim
+        t, xi = draws["t"], draws["noise"]
+        z_t = self.signal[t, None] * batch[:, :D] + self.noise[t, None] * xi
+        with self.autocast:
+            eps = network(z_t, batch[:, D:], t)
+        error = (eps.float() - xi).square()
+        return torch.stack([error[:, :-1].sum(dim=1).mean(), error[:, -1].mean()])
+
+    def step(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
+        """One update from packed rows [batch, ...]; returns the losses of action and weight, [2]."""
+        losses = self._losses(self.network, batch, draws)
+        self.flat.zero_grad()
+        losses.sum().backward()
+        self.optimizers["actor"].step()
+        self.ema_flat.average(self.flat, self.settings.ema_rate)
+        return losses.detach()
+
+    @torch.no_grad()
+    def evaluate(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The losses of the averaged network on held-out rows, [2]."""
+        return self._losses(self.ema, batch, draws)
+
+    def flats(self) -> dict[str, FlatParameters]:
+        return {"actor": self.flat, "ema": self.ema_flat}

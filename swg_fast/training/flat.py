@@ -1,0 +1,35 @@
+"""All parameters of some modules in one buffer, so that an optimiser step is a few large operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+class FlatParameters:
+    """Moves the parameters of ``modules`` into one flat tensor, of which they become views.
+
+    ``data`` [P] is the buffer and ``data.grad`` its gradient; optimise ``data`` alone. Averages
+    (`average`) are then one `lerp_`.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        parameters = [p for module in modules for p in module.parameters()]
+        self.data = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
+        self.data.grad = torch.zeros_like(self.data)
+        offset = 0
+        for p in parameters:
+            part = slice(offset, offset + p.numel())
+            p.data = self.data.data[part].view_as(p)
+            p.grad = self.data.grad[part].view_as(p)
+            offset += p.numel()
+
+    def zero_grad(self) -> None:
+        self.data.grad.zero_()
+
+    @torch.no_grad()
+    def average(self, source: FlatParameters, rate: float) -> None:
+        """self <- (1 - rate) self + rate source."""
+        self.data.lerp_(source.data, rate)

@@ -1,0 +1,59 @@
+"""On CUDA, a whole training step as one captured graph: no Python and no launch gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from swg_fast.training.state import gather_state
+
+WARMUP = 3  # eager steps before capture, as CUDA graphs need; undone afterwards
+
+Step = Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
+
+
+def captured_step(trainer: Any, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> Step:
+    """``trainer.step`` as a graph replay for inputs shaped like ``batch`` and ``draws``.
+
+    The warm-up's effect on the trainer is undone, so that a captured run and an eager one, or a
+    resumed one, take the same steps.
+    """
+    for optimizer in trainer.optimizers.values():
+        _materialise(optimizer)
+    saved = {name: tensor.clone() for name, tensor in gather_state(trainer).items()}
+    batch = batch.clone()
+    draws = {name: tensor.clone() for name, tensor in draws.items()}
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARMUP):
+            trainer.step(batch, draws)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        losses = trainer.step(batch, draws)
+    for name, tensor in gather_state(trainer).items():
+        tensor.copy_(saved[name])
+
+    def step(new_batch: torch.Tensor, new_draws: dict[str, torch.Tensor]) -> torch.Tensor:
+        batch.copy_(new_batch)
+        for name, tensor in draws.items():
+            tensor.copy_(new_draws[name])
+        graph.replay()
+        return losses.clone()
+
+    return step
+
+
+def _materialise(optimizer: torch.optim.Optimizer) -> None:
+    """Adam's moments as zeros, before its first step, so that they can be saved and restored."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if not optimizer.state[p]:
+                optimizer.state[p] = {
+                    "step": torch.zeros((), device=p.device),
+                    "exp_avg": torch.zeros_like(p),
+                    "exp_avg_sq": torch.zeros_like(p),
+                }

@@ -1,0 +1,144 @@
+"""The loop that both phases share: draws, steps, logs, checkpoints, interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swg_fast.training.graph import captured_step
+from swg_fast.training.state import load_newest_state, save_state
+
+BLOCK = 64  # steps whose random numbers and batches are drawn at once
+
+
+class Interrupted(Exception):
+    """Training stopped early, its state saved; ``--resume`` goes on from there."""
+
+
+@dataclass
+class LoopOptions:
+    """How a phase runs; nothing here changes what it computes."""
+
+    folder: Path  # where the states go
+    log_every: int = 1000
+    save_every: int = 10_000
+    progress: bool = True
+    resume: bool = False
+    stop_after: int | None = None  # stop (resumably) after this many steps of the phase
+    writer: Any = None  # a TensorBoard SummaryWriter
+    graph: bool = True  # on CUDA, capture the step
+    history: list[dict[str, float]] = field(default_factory=list)  # every log line, for the caller
+
+
+def stream_seed(seed: int, *names: object) -> int:
+    """A 63-bit seed for one named stream of random numbers of a run."""
+    digest = hashlib.blake2b(repr((seed, *names)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: int, seed: int,
+              options: LoopOptions) -> float:
+    """Trains for steps 0..total-1, from the newest saved state if asked to; returns steps/s.
+
+    All randomness is a function of (seed, phase, step), so that a resumed run takes exactly the
+    steps that an uninterrupted one would.
+    """
+    from tqdm import tqdm
+
+    first = load_newest_state(options.folder, trainer) if options.resume else 0
+    if first >= total:
+        return 0.0
+    stop = total if options.stop_after is None else min(total, options.stop_after)
+    sums, counted, take = None, 0, None
+    before_step = getattr(trainer, "before_step", lambda step: None)
+    dropout = trainer.settings.dropout > 0 and trainer.phase == "actor"
+    device = trainer.device
+    started = time.perf_counter()
+    bar = tqdm(total=total, initial=first, desc=trainer.phase, unit="step", smoothing=0.05,
+               disable=not options.progress, mininterval=0.5)
+    with _interruptible() as interrupted, bar:
+        for step in range(first, stop):
+            offset = step % BLOCK
+            if offset == 0 or step == first:
+                draws = _draw_block(trainer, len(rows), seed, step // BLOCK, device)
+                batches = rows[draws.pop("rows")]
+            before_step(step)
+            if dropout:
+                torch.manual_seed(stream_seed(seed, trainer.phase, "dropout", step))
+            one = {name: tensor[offset] for name, tensor in draws.items()}
+            if take is None:
+                use_graph = device.type == "cuda" and options.graph
+                take = captured_step(trainer, batches[offset], one) if use_graph else trainer.step
+                if use_graph and dropout:
+                    torch.manual_seed(stream_seed(seed, trainer.phase, "dropout", step))
+            losses = take(batches[offset], one)
+            sums = losses.clone() if sums is None else sums.add_(losses)
+            counted += 1
+            bar.update()
+            done = step + 1
+            if done % options.log_every == 0 or done == stop:
+                _log(trainer, held_out, seed, done, (sums / counted).tolist(),
+                     (done - first) / (time.perf_counter() - started), options, bar)
+                sums, counted = None, 0
+            if done % options.save_every == 0 or done == stop or interrupted():
+                save_state(options.folder, trainer, done)
+            if interrupted() or (done == stop and stop < total):
+                raise Interrupted(f"{trainer.phase} stopped at step {done} of {total}; "
+                                  "its state is saved, go on with --resume")
+    return (stop - first) / (time.perf_counter() - started)
+
+
+def _draw_block(trainer: Any, rows: int, seed: int, block: int,
+                device: torch.device) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(stream_seed(seed, trainer.phase, "block", block))
+    return {k: v.to(device) for k, v in trainer.draw(generator, BLOCK, rows).items()}
+
+
+def _log(trainer: Any, held_out: torch.Tensor, seed: int, done: int, means: list[float],
+         rate: float, options: LoopOptions, bar: Any) -> None:
+    line: dict[str, float] = {"step": done, "steps_per_second": round(rate, 2)}
+    line |= {f"{trainer.phase}/{n}": v for n, v in zip(trainer.loss_names, means, strict=True)}
+    if len(held_out):
+        # The same held-out batch and noise each time, so that the curve shows the network alone.
+        draws = _draw_block(trainer, len(held_out), seed, -1, trainer.device)
+        batch = held_out[draws.pop("rows")[:8].reshape(-1)]
+        flat = {name: tensor[:8].flatten(0, 1) for name, tensor in draws.items()}
+        values = trainer.evaluate(batch, flat).tolist()
+        line |= {f"{trainer.phase}/held_out_{n}": v
+                 for n, v in zip(trainer.loss_names, values, strict=True)}
+    options.history.append(line)
+    if options.writer is not None:
+        for name, value in line.items():
+            if name != "step":
+                options.writer.add_scalar(name, value, done)
+    bar.set_postfix({n: f"{v:.4f}" for n, v in zip(trainer.loss_names, means, strict=True)})
+
+
+@contextmanager
+def _interruptible() -> Iterator[Any]:
+    """Yields a function that says whether Ctrl-C was pressed; a second one stops at once."""
+    pressed = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    try:
+        previous = signal.signal(signal.SIGINT, handle)
+    except ValueError:  # not the main thread: signals are not ours to take
+        yield lambda: False
+        return
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)

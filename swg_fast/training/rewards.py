@@ -1,0 +1,29 @@
+"""Reward transforms (SWG, appendix): what each D4RL family's rewards become before training."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from swg_fast.data import Transitions
+from swg_fast.errors import UsageError
+
+REWARD_TRANSFORMS = ("none", "minus_one", "return_range")
+
+
+def transform_rewards(data: Transitions, name: str) -> np.ndarray:
+    """Rewards [N] after ``minus_one`` (r - 1), ``return_range`` (1000 r over the span of the
+    episodes' returns) or ``none``."""
+    if name == "none":
+        return data.rewards
+    if name == "minus_one":
+        return data.rewards - np.float32(1.0)
+    if name == "return_range":
+        returns = np.bincount(data.episodes, weights=data.rewards.astype(np.float64))
+        returns = returns[np.bincount(data.episodes) > 0]
+        span = returns.max() - returns.min()
+        if span <= 0:
+            raise UsageError("reward transform 'return_range' needs episodes of different returns; "
+                             "use --reward-transform none for this dataset")
+        return (data.rewards * (1000.0 / span)).astype(np.float32)
+    raise UsageError(
+        f"unknown reward transform {name!r}; use one of {', '.join(REWARD_TRANSFORMS)}")

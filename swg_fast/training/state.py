@@ -1,0 +1,75 @@
+"""Resumable training state: every buffer of a trainer, in one safetensors file by step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swg_fast.errors import UsageError
+from swg_fast.files import replacing
+
+KEEP = 2  # how many of a phase's newest states stay on disk
+
+
+def gather_state(trainer: Any) -> dict[str, torch.Tensor]:
+    """Parameters, averages and optimiser moments, by name. The tensors are the live ones."""
+    tensors = {f"flat.{name}": flat.data.data for name, flat in trainer.flats().items()}
+    for name, optimizer in trainer.optimizers.items():
+        for key, value in optimizer.state[optimizer.param_groups[0]["params"][0]].items():
+            tensors[f"optimizer.{name}.{key}"] = value
+    return tensors
+
+
+def restore_state(trainer: Any, tensors: dict[str, torch.Tensor], source: str) -> None:
+    """The inverse of `gather_state`, in place. `UsageError` where the shapes differ."""
+    for name, flat in trainer.flats().items():
+        saved = tensors.get(f"flat.{name}")
+        if saved is None or saved.shape != flat.data.shape:
+            raise UsageError(f"{source}: state of another network; resume with the settings of the "
+                             "run, or choose another --out")
+        flat.data.data.copy_(saved)
+    for name, optimizer in trainer.optimizers.items():
+        parameter = optimizer.param_groups[0]["params"][0]
+        prefix = f"optimizer.{name}."
+        optimizer.state[parameter] = {
+            key.removeprefix(prefix): value.to(_optimizer_device(optimizer, parameter, key)).clone()
+            for key, value in tensors.items() if key.startswith(prefix)
+        }
+
+
+def _optimizer_device(optimizer: torch.optim.Optimizer, parameter: torch.Tensor,
+                      key: str) -> torch.device:
+    capturable = optimizer.param_groups[0].get("capturable", False)
+    return torch.device("cpu") if key.endswith(".step") and not capturable else parameter.device
+
+
+def save_state(folder: Path, trainer: Any, step: int) -> Path:
+    """Writes ``PHASE-STEP.safetensors`` and drops all but the newest few of that phase."""
+    from safetensors.torch import save_file
+
+    path = folder / f"{trainer.phase}-{step:08d}.safetensors"
+    tensors = {k: v.detach().cpu().contiguous() for k, v in gather_state(trainer).items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"state": json.dumps({"step": step})})
+    for old in sorted(folder.glob(f"{trainer.phase}-*.safetensors"))[:-KEEP]:
+        old.unlink()
+    return path
+
+
+def load_newest_state(folder: Path, trainer: Any) -> int:
+    """Restores the newest state of the trainer's phase and returns its step; 0 if there is none."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    states = sorted(folder.glob(f"{trainer.phase}-*.safetensors"))
+    if not states:
+        return 0
+    path = states[-1]
+    try:
+        restore_state(trainer, load_file(path), str(path))
+    except SafetensorError as error:
+        raise UsageError(f"{path}: damaged ({error}); delete it to resume from the one before") from error
+    return int(path.stem.split("-")[-1])

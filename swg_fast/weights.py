@@ -1,0 +1,104 @@
+"""Weight functions w(u) of the advantage u = min(Q1, Q2) - V (SWG, table of section 4).
+
+To add one: write a function of (u, its hyper-parameter) and give it a line in `WEIGHT_FUNCTIONS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from swg_fast.errors import UsageError
+
+
+def expectile(u: torch.Tensor, tau: float) -> torch.Tensor:
+    """tau where the action beat the value, 1 - tau elsewhere."""
+    return torch.where(u > 0, tau, 1.0 - tau).to(u.dtype)
+
+
+def exponential(u: torch.Tensor, alpha: float) -> torch.Tensor:
+    """exp(alpha u), clipped to [1e-3, 80]; clipped in the exponent, so that it cannot overflow."""
+    return torch.exp((alpha * u).clamp(math.log(1e-3), math.log(80.0)))
+
+
+def linex(u: torch.Tensor, alpha: float) -> torch.Tensor:
+    """alpha |exp(alpha u) - 1| / |u|, with its limit alpha**2 at u = 0.
+
+    The exponent stops at the type's largest, where the value would no longer be finite.
+    """
+    top = math.log(torch.finfo(u.dtype).max) - 8.0
+    safe = torch.where(u == 0, torch.ones_like(u), u)
+    weight = alpha * torch.expm1((alpha * safe).clamp(max=top)).abs() / safe.abs()
+    return torch.where(u == 0, torch.full_like(u, alpha**2), weight)
+
+
+def quantile(u: torch.Tensor, tau: float) -> torch.Tensor:
+    """(tau or 1 - tau) / |u|; |u| below 1e-6 counts as 1e-6, where the weight has no limit."""
+    return expectile(u, tau) / u.abs().clamp(min=1e-6)
+
+
+def smooth_expectile(u: torch.Tensor, tau: float) -> torch.Tensor:
+    """The expectile weight with a sigmoid of slope 3 in place of the step."""
+    s = torch.sigmoid(3.0 * u)
+    return s * tau + (1.0 - s) * (1.0 - tau)
+
+
+def dice(u: torch.Tensor, _: float = 0.0) -> torch.Tensor:
+    """v = u / 0.6: v / 2 + 1 above zero, exp(v) below; clipped to [1e-40, 100]."""
+    v = u / 0.6
+    return torch.where(v >= 0, v / 2 + 1, torch.exp(v.clamp(max=0.0))).clamp(1e-40, 100.0)
+
+
+@dataclass(frozen=True)
+class WeightFunction:
+    function: Callable[[torch.Tensor, float], torch.Tensor]
+    parameter: str  # "tau", "alpha" or "" where there is none
+    default: float
+
+
+WEIGHT_FUNCTIONS: dict[str, WeightFunction] = {
+    "expectile": WeightFunction(expectile, "tau", 0.7),
+    "exponential": WeightFunction(exponential, "alpha", 3.0),
+    "linex": WeightFunction(linex, "alpha", 1.0),
+    "quantile": WeightFunction(quantile, "tau", 0.7),
+    "smooth_expectile": WeightFunction(smooth_expectile, "tau", 0.7),
+    "dice": WeightFunction(dice, "", 0.0),
+}
+
+
+def compute_weights(
+    advantages: torch.Tensor,
+    name: str = "expectile",
+    parameter: float | None = None,
+    *,
+    rescale: bool = False,
+) -> torch.Tensor:
+    """Weights [N] of advantages [N]; with ``rescale`` moved linearly onto [0, 1].
+
+    Raises `UsageError` for an unknown name, a tau outside (0, 1), an alpha <= 0, or weights that
+    are not finite (which never reach a training set).
+    """
+    if name not in WEIGHT_FUNCTIONS:
+        raise UsageError(
+            f"unknown weight function {name!r}; use one of {', '.join(WEIGHT_FUNCTIONS)}"
+        )
+    entry = WEIGHT_FUNCTIONS[name]
+    value = entry.default if parameter is None else float(parameter)
+    if entry.parameter == "tau" and not 0.0 < value < 1.0:
+        raise UsageError(f"weight function {name!r} needs 0 < tau < 1, got {value}")
+    if entry.parameter == "alpha" and not value > 0.0:
+        raise UsageError(f"weight function {name!r} needs alpha > 0, got {value}")
+    weights = entry.function(advantages, value)
+    bad = int((~torch.isfinite(weights)).sum())
+    if bad:
+        raise UsageError(
+            f"{bad} of {weights.numel()} {name} weights are not finite; check that the critic's "
+            "values are finite, or use a smaller alpha"
+        )
+    if rescale:
+        low, high = weights.min(), weights.max()
+        weights = (weights - low) / (high - low).clamp(min=torch.finfo(weights.dtype).tiny)
+    return weights

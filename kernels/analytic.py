@@ -59,7 +59,9 @@ def eps_and_weight_vjp(
     if early:
         hidden = F.linear(branch.to(dtype), packed.head_hidden, packed.head_hidden_bias.to(dtype))
         y, slope = silu_and_slope(hidden)
-        eps_w = (y @ packed.head_output).to(h.dtype)[:, None] + packed.head_output_bias
+        # A row sum, not a matrix-vector product, whose order of summation depends on M.
+        eps_w = (y * packed.head_output).sum(dim=1, keepdim=True, dtype=h.dtype)
+        eps_w = eps_w + packed.head_output_bias
         eps = torch.cat([eps, eps_w], dim=1)
     if not guided:
         return eps, None

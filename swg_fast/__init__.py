@@ -1,0 +1,38 @@
+"""swg-fast: Self-Weighted Guidance (arXiv 2505.18345) with candidates by the thousand."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Policy": "swg_fast.policy",
+    "load_policy": "swg_fast.policy",
+    "Samples": "swg_fast.backends.base",
+    "ScoreNetwork": "swg_fast.networks",
+    "TwinQ": "swg_fast.networks",
+    "ValueNetwork": "swg_fast.networks",
+    "NoiseSchedule": "swg_fast.schedule",
+    "UsageError": "swg_fast.errors",
+    "load_dataset": "swg_fast.data",
+}
+_SUBMODULES = ("networks", "schedule", "flax_import", "weights", "samplers", "data", "envs")
+__all__ = ["__version__", *_EXPORTS]
+
+if TYPE_CHECKING:
+    from swg_fast.backends.base import Samples
+    from swg_fast.data import load_dataset
+    from swg_fast.errors import UsageError
+    from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
+    from swg_fast.policy import Policy, load_policy
+    from swg_fast.schedule import NoiseSchedule
+
+
+def __getattr__(name: str) -> Any:
+    """Loads on first use: `reference` imports the networks from here, and a command's --help
+    should not wait for torch."""
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    if name in _SUBMODULES:
+        return import_module(f"swg_fast.{name}")
+    raise AttributeError(f"module 'swg_fast' has no attribute {name!r}")

@@ -1,0 +1,41 @@
+"""The registry of backends. To add one: a file with a `Backend` subclass, and its line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import torch
+
+from swg_fast.backends.base import Backend, Model
+from swg_fast.errors import UsageError
+
+BACKENDS = {
+    "reference": "swg_fast.backends.reference:ReferenceBackend",
+    "torch": "swg_fast.backends.torch:TorchBackend",
+}
+
+
+def backend_class(name: str) -> type[Backend]:
+    """The class behind a backend's name; `UsageError` for an unknown one."""
+    if name not in BACKENDS:
+        raise UsageError(f"unknown backend {name!r}; use one of auto, {', '.join(BACKENDS)}")
+    module, attribute = BACKENDS[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+def resolve(name: str, device: torch.device) -> str:
+    """The backend that ``auto`` stands for on ``device``; any other name stands for itself."""
+    return "torch" if name == "auto" else name
+
+
+def make_backend(name: str, model: Model, dtype: str | None, device: torch.device) -> Backend:
+    """A backend ready to sample. ``dtype`` None takes its first, the default.
+
+    Raises `UsageError` for an unknown backend or a compute type that it does not have.
+    """
+    cls = backend_class(resolve(name, device))
+    dtype = dtype or cls.dtypes[0]
+    if dtype not in cls.dtypes:
+        raise UsageError(f"backend {cls.name!r} has no compute type {dtype!r}; "
+                         f"use one of {', '.join(cls.dtypes)}")
+    return cls(model, dtype, device)

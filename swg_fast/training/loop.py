@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from swg_fast.seeds import stream_seed
 from swg_fast.training.graph import captured_step
 from swg_fast.training.state import load_newest_state, save_state
 
@@ -36,12 +36,6 @@ class LoopOptions:
     writer: Any = None  # a TensorBoard SummaryWriter
     graph: bool = True  # on CUDA, capture the step
     history: list[dict[str, float]] = field(default_factory=list)  # every log line, for the caller
-
-
-def stream_seed(seed: int, *names: object) -> int:
-    """A 63-bit seed for one named stream of random numbers of a run."""
-    digest = hashlib.blake2b(repr((seed, *names)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: int, seed: int,

@@ -16,9 +16,10 @@ from swg_fast.errors import UsageError
 from swg_fast.files import read_json, write_json
 from swg_fast.networks import ScoreNetwork
 from swg_fast.schedule import NoiseSchedule
+from swg_fast.seeds import stream_seed
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
-from swg_fast.training.loop import LoopOptions, run_phase, stream_seed
+from swg_fast.training.loop import LoopOptions, run_phase
 from swg_fast.training.rewards import transform_rewards
 from swg_fast.training.settings import TrainSettings
 from swg_fast.weights import WEIGHT_FUNCTIONS, compute_weights

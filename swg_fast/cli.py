@@ -1,0 +1,298 @@
+"""The command line: ``swg-fast``. Every command is a thin layer over a function of the package."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from swg_fast import __version__
+from swg_fast.errors import UsageError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="swg-fast")
+def cli() -> None:
+    """Self-Weighted Guidance for offline RL, with candidates by the thousand."""
+
+
+def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of `Policy.sample` that every sampling command shares."""
+    options = [
+        click.option("-n", "--candidates", type=int, help="Candidates per step; one is kept."),
+        click.option("-g", "--guidance-scale", type=float, help="Guidance scale rho; 0 is unguided."),
+        click.option("--temperature", type=float,
+                     help="Scale of the noise. Default: 0 for one candidate, else the policy's."),
+        click.option("--select", type=click.Choice(["max_weight", "max_q", "softmax", "none"]),
+                     help="Which candidate is kept."),
+        click.option("--backend", default="auto", help="auto, or a backend that 'info' lists."),
+        click.option("--dtype", help="Compute type of the backend, such as fp32 or bf16."),
+        click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of everything random."),
+    ]
+    return functools.reduce(lambda f, option: option(f), reversed(options), command)
+
+
+@cli.command()
+@click.argument("task")
+@click.option("--dataset", help="D4RL HDF5 file, or minari:NAME. Default: D4RL's own for TASK.")
+@click.option("--out", type=Path, help="Folder of the run.  [default: runs/TASK]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--critic-steps", type=int, default=500_000)
+@click.option("--critic-batch", type=int, default=256)
+@click.option("--actor-steps", type=int, default=1_000_000)
+@click.option("--actor-batch", type=int, default=1024)
+@click.option("--expectile", type=float, help="tau of the critic and the weights.  [default: preset]")
+@click.option("--dropout", type=float, help="Of the score network.  [default: preset]")
+@click.option("--reward-transform", type=click.Choice(["none", "minus_one", "return_range"]),
+              help="[default: preset]")
+@click.option("--weight-function", default="expectile")
+@click.option("--weight-parameter", type=float, help="tau or alpha of the weight function.")
+@click.option("--weight-head", type=click.Choice(["early", "joint"]), default="early")
+@click.option("--hidden-dim", type=int, default=256)
+@click.option("--num-blocks", type=int, default=3)
+@click.option("--schedule", type=click.Choice(["vp", "cosine", "linear"]), default="vp")
+@click.option("--num-steps", type=int, default=15, help="Denoising steps T.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32",
+              help="Of the diffusion's passes; parameters stay fp32.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@click.option("--log-every", type=click.IntRange(min=1), default=1000)
+@click.option("--save-every", type=click.IntRange(min=1), default=10_000)
+@click.option("--stop-after", type=click.IntRange(min=1),
+              help="Stop (resumably) after this many steps of a phase.")
+@click.option("--seed", type=click.IntRange(min=0), default=0)
+def train(task: str, dataset: str | None, out: Path | None, resume: bool, device: str,
+          threads: int | None, log_every: int, save_every: int, stop_after: int | None,
+          **chosen: Any) -> None:
+    """Train critic, weights and diffusion for TASK (say, antmaze-umaze-v2).
+
+    The defaults are the paper's. Logs for TensorBoard go to OUT/logs, the policy to OUT/policy.
+    """
+    import torch
+
+    from swg_fast.data import load_dataset
+    from swg_fast.presets import find_preset
+    from swg_fast.report import versions
+    from swg_fast.training.loop import LoopOptions
+    from swg_fast.training.run import train as run
+    from swg_fast.training.settings import TrainSettings
+
+    preset = find_preset(task)
+    for name in ("expectile", "dropout", "reward_transform"):
+        if chosen[name] is None:
+            chosen[name] = getattr(preset, name)
+    settings = TrainSettings(**chosen)
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = load_dataset(dataset or task, max_episode_steps=preset.max_episode_steps)
+    click.echo(f"{len(data):,} transitions; {data.dropped}")
+    out = out or Path("runs") / task
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    from torch.utils.tensorboard import SummaryWriter
+
+    card = {"task": task, "dataset": Path(dataset).name if dataset else task,
+            "transitions": len(data), "versions": versions(),
+            "sampling": {"n_candidates": 16, "guidance_scale": 1.0, "temperature": 1.0}}
+    with SummaryWriter(str(out / "logs")) as writer:
+        folder = run(data, settings, out, device=device, resume=resume, card=card,
+                     options=LoopOptions(out / "states", log_every=log_every, save_every=save_every,
+                                         stop_after=stop_after, writer=writer))
+    click.echo(f"policy: {folder}\ntry it: swg-fast evaluate {task} --policy {folder}")
+
+
+@cli.command()
+@click.argument("task")
+@click.option("--policy", "policy_name", help="Checkpoint folder or bundled name.  [default: TASK]")
+@sampling_options
+@click.option("--episodes", type=int, default=10)
+@click.option("--envs", type=int, help="Environments at once.  [default: up to 64]")
+@click.option("--workers", type=int, help="Worker processes.  [default: one a core]")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", "json_path", type=Path, help="Write the result as JSON.")
+@click.option("--plot", "plot_path", type=Path, help="Draw every episode's path through the maze.")
+@click.option("--video", "video_path", type=Path, help="Write episode 0 as .mp4 or .gif.")
+@click.option("--profile", is_flag=True, help="Say where the time went.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def evaluate(task: str, policy_name: str | None, candidates: int | None, episodes: int,
+             envs: int | None, workers: int | None, device: str, json_path: Path | None,
+             plot_path: Path | None, video_path: Path | None, profile: bool, quiet: bool,
+             **options: Any) -> None:
+    """Evaluate a policy on TASK in its D4RL environment and print the normalized score."""
+    from swg_fast import evaluation, report
+    from swg_fast.files import write_json
+
+    for path in (json_path, plot_path, video_path):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise UsageError(f"{path}: its folder does not exist; create it first")
+    policy, name = _load_or_untrained(task, policy_name, device)
+    sampling = {"select": "max_weight", **policy.defaults}
+    sampling |= {k: v for k, v in options.items() if v is not None and k not in ("seed", "backend")}
+    if candidates is not None:
+        sampling["n_candidates"] = candidates
+    n = sampling.setdefault("n_candidates", 1)
+    if options["temperature"] is None and n == 1:
+        sampling["temperature"] = 0.0
+    sampling.setdefault("temperature", 1.0)
+    sampling.setdefault("guidance_scale", 1.0)
+    sampling["backend"] = options["backend"]
+    if n < 1:
+        raise UsageError(f"--candidates must be at least 1, got {n}")
+    used = policy.backend(sampling["backend"], sampling.get("dtype"))
+    result = evaluation.evaluate(policy, task, episodes=episodes, seed=options["seed"], envs=envs,
+                                 workers=workers, progress=not quiet, **sampling)
+    summary = report.evaluation_json(result, name, f"{used.name} {used.dtype} on {policy.device}")
+    if profile:
+        count = result.settings["envs"], result.settings["workers"]
+        summary["profile"] = _profile(result, evaluation.free_running_rate(task, *count))
+    report.print_table(task, report.evaluation_rows(summary))
+    if profile:
+        report.print_table("where the time went", summary["profile"]["rows"])
+    if json_path is not None:
+        write_json(json_path, summary)
+    if plot_path is not None:
+        report.plot_episodes(result, plot_path)
+    if video_path is not None:
+        frames = evaluation.record_video(policy, task, str(video_path), seed=options["seed"], **sampling)
+        click.echo(f"{video_path}: {frames} frames")
+
+
+def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple[Any, str]:
+    """The policy and its name. A task without a bundled policy gets an untrained one, and is told."""
+    import torch
+
+    from swg_fast.networks import ScoreNetwork
+    from swg_fast.policy import Policy, load_policy
+    from swg_fast.presets import find_preset
+    from swg_fast.schedule import NoiseSchedule
+
+    find_preset(task)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if policy_name is not None:
+        return load_policy(policy_name, device), policy_name
+    try:
+        return load_policy(task, device), task
+    except UsageError:
+        from swg_fast.envs import make_env
+
+        click.echo(f"no policy is bundled for {task}: using an UNTRAINED network, whose score says "
+                   "nothing; give a trained one with --policy", err=True)
+        env = make_env(task)
+        torch.manual_seed(0)
+        network = ScoreNetwork(env.state_dim, env.action_dim)
+        return Policy(network, NoiseSchedule.vp(15), device=device), "untrained"
+
+
+def _profile(result: Any, best: float) -> dict[str, Any]:
+    seconds = result.seconds
+    running = seconds["total"] - seconds["start"]
+    rest = running - seconds["sampling"] - seconds["waiting"]
+    rate = result.env_steps / running
+    share = {k: f"{v:.2f} s, {100 * v / running:.0f} %" for k, v in
+             (("sampling", seconds["sampling"]), ("waiting for environments", seconds["waiting"]),
+              ("the rest", rest))}
+    return {"free_running_env_steps_per_second": best, "env_steps_per_second": rate,
+            "rows": [("starting workers", f"{seconds['start']:.2f} s"), *share.items(),
+                     ("environment steps", f"{rate:,.0f}/s, {100 * rate / best:.0f} % of the "
+                                           f"{best:,.0f}/s that this machine steps with no policy")]}
+
+
+@cli.command()
+@click.argument("name", metavar="spiral|gaussians8|checkerboard|two-moons|rings|swissroll")
+@click.option("-g", "--guidance-scale", type=float, default=1.0)
+@click.option("--temperature", type=float, default=1.0)
+@click.option("--steps", type=click.IntRange(min=1), default=4000, help="Training steps.")
+@click.option("--num-steps", type=click.IntRange(min=1), default=15, help="Denoising steps T.")
+@click.option("--weight-head", type=click.Choice(["early", "joint"]), default="early")
+@click.option("--weight-readout", type=click.Choice(["exact", "official"]), default="exact")
+@click.option("--clip-denoised/--no-clip-denoised", default=True)
+@click.option("--schedule", type=click.Choice(["vp", "cosine", "linear"]), default="vp")
+@click.option("--seed", type=click.IntRange(min=0), default=0)
+@click.option("--json", "json_path", type=Path)
+@click.option("--plot", "plot_path", type=Path)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def toy(name: str, json_path: Path | None, plot_path: Path | None, quiet: bool, **settings: Any) -> None:
+    """Check the guidance on 2D data of known weights: do samples follow p(x) w(x)?"""
+    from swg_fast.files import write_json
+    from swg_fast.report import print_table, versions
+    from swg_fast.toy import plot_toy, run_toy
+
+    result = run_toy(name, progress=not quiet, **settings)
+    d = result.distances
+    print_table(f"{name}: sliced Wasserstein distances", [
+        ("guided samples to the target", f"{d['guided_to_target']:.4f}"),
+        ("unguided samples to the target", f"{d['unguided_to_target']:.4f}"),
+        ("unguided samples to the data", f"{d['unguided_to_data']:.4f}"),
+        ("floor: two draws of the target", f"{d['floor']:.4f}")])
+    if json_path is not None:
+        write_json(json_path, {"data": name, "settings": settings, "distances": d,
+                               "versions": versions()})
+    if plot_path is not None:
+        plot_toy(name, result, plot_path)
+
+
+@cli.command("import-jax")
+@click.argument("directory", type=Path)
+@click.option("--out", type=Path, required=True, help="Folder of the checkpoint to write.")
+@click.option("--schedule", type=click.Choice(["vp", "cosine", "linear"]), default="vp")
+@click.option("--num-steps", type=click.IntRange(min=1), default=15, help="Denoising steps T.")
+@click.option("--task", help="D4RL task, for the model card.")
+def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: str | None) -> None:
+    """Turn SWG-JAX's actor_params_*.msgpack (and critic, value) below DIRECTORY into a checkpoint."""
+    from swg_fast.checkpoint import Checkpoint, save_checkpoint
+    from swg_fast.flax_import import import_directory
+    from swg_fast.schedule import NoiseSchedule
+
+    network, critic, value, files = import_directory(directory)
+    card = {"task": task, "imported_from": files,
+            "sampling": {"n_candidates": 16, "guidance_scale": 1.0, "temperature": 1.0}}
+    save_checkpoint(out, Checkpoint(network, NoiseSchedule.by_name(schedule, num_steps), critic,
+                                    value, card))
+    shape = ", ".join(f"{k} {v}" for k, v in network.config().items())
+    click.echo(f"{out}: {' and '.join(files)} imported ({shape})")
+
+
+@cli.command()
+@click.option("--no-environments", is_flag=True, help="Leave out the D4RL families (faster).")
+def info(no_environments: bool) -> None:
+    """Say what this machine has; paste it into a bug report."""
+    from swg_fast.info import machine_report
+    from swg_fast.presets import presets
+    from swg_fast.report import print_table
+
+    print_table("swg-fast info", machine_report(not no_environments))
+    click.echo("tasks: " + ", ".join(presets()))
+
+
+def main() -> None:
+    """Runs the command line; bad input ends in one line and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except UsageError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        from swg_fast.training.loop import Interrupted
+
+        if not isinstance(error, Interrupted):
+            raise
+        click.echo(str(error), err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""D4RL evaluation: episodes in parallel, one batched sampling call for all of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from swg_fast.envs.d4rl_env import Maze, make_env
+from swg_fast.envs.vector import VectorEnv
+from swg_fast.errors import UsageError
+from swg_fast.policy import Policy
+from swg_fast.seeds import stream_seed
+
+STATE_STRIDE = 1 << 16  # the noise's state word is episode * STATE_STRIDE + step
+
+
+@dataclass
+class Episode:
+    """One episode; ``path`` [L+1, 2] and ``goal`` [2] in metres, None outside Ant Maze."""
+
+    index: int
+    total_reward: float = 0.0
+    length: int = 0
+    goal: np.ndarray | None = None
+    path: list[np.ndarray] = field(default_factory=list)
+
+
+@dataclass
+class Evaluation:
+    """What an evaluation found. Times are wall seconds."""
+
+    task: str
+    episodes: list[Episode]
+    normalized_score: float
+    standard_error: float
+    candidates: int
+    seconds: dict[str, float]
+    maze: Maze | None
+    settings: dict[str, Any]
+
+    @property
+    def env_steps(self) -> int:
+        return sum(episode.length for episode in self.episodes)
+
+
+def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int = 0, envs: int | None = None,
+             workers: int | None = None, progress: bool = True, **sampling: Any) -> Evaluation:
+    """Runs ``episodes`` episodes of ``task`` with ``policy`` and scores them as D4RL does.
+
+    Keywords of `Policy.sample` (n_candidates, guidance_scale, ...) go through. The seed sets every
+    episode's start, goal and noise by its index, so that ``envs`` (how many run at once) and
+    ``workers`` (processes) do not change them. While one half of the environments steps, the
+    candidates of the other half are sampled.
+
+    Raises `UsageError` for an unknown task, a policy of other sizes, or a worker that died.
+    """
+    import os
+
+    if episodes < 1 or episodes >= STATE_STRIDE:
+        raise UsageError(f"episodes must be in 1..{STATE_STRIDE - 1}, got {episodes}")
+    env = make_env(task)
+    if (env.state_dim, env.action_dim) != (policy.state_dim, policy.action_dim):
+        raise UsageError(
+            f"the policy is for states of {policy.state_dim} and actions of {policy.action_dim}, "
+            f"{task} has {env.state_dim} and {env.action_dim}; give a policy trained on it")
+    envs = min(episodes, envs or 64)
+    workers = workers or min(os.cpu_count() or 1, envs, 16)
+    runner = _Runner(policy, sampling, episodes, seed, progress)
+    started = time.perf_counter()
+    with VectorEnv(task, envs, workers) as vector:
+        runner.seconds["start"] = time.perf_counter() - started
+        runner.run(vector)
+    runner.seconds["total"] = time.perf_counter() - started
+    returns = np.array([e.total_reward for e in runner.done])
+    scores = np.array([env.normalized_score(r) for r in returns])
+    settings = {"episodes": episodes, "seed": seed, "envs": envs, "workers": workers, **sampling}
+    return Evaluation(
+        task, runner.done, env.normalized_score(float(returns.mean())),
+        float(scores.std(ddof=1) / len(scores) ** 0.5) if len(scores) > 1 else 0.0,
+        runner.candidates, runner.seconds, env.maze(), settings)
+
+
+class _Runner:
+    """The state of one evaluation: which slot runs which episode, and what was seen."""
+
+    def __init__(self, policy: Policy, sampling: dict[str, Any], episodes: int, seed: int,
+                 progress: bool) -> None:
+        self.policy, self.sampling, self.seed = policy, sampling, seed
+        self.total, self.progress = episodes, progress
+        self.next_episode = 0
+        self.running: dict[int, Episode] = {}
+        self.observations: dict[int, np.ndarray] = {}
+        self.finished: list[Episode] = []
+        self.candidates = 0
+        self.seconds = {"start": 0.0, "sampling": 0.0, "waiting": 0.0}
+
+    @property
+    def done(self) -> list[Episode]:
+        return sorted(self.finished, key=lambda episode: episode.index)
+
+    def run(self, vector: VectorEnv) -> None:
+        from tqdm import tqdm
+
+        half = (vector.count + 1) // 2
+        groups = [range(half), range(half, vector.count)]
+        self._begin(vector, list(range(vector.count)))
+        pending: tuple[int, list[int]] | None = None
+        with tqdm(total=self.total, desc="episodes", unit="ep", disable=not self.progress,
+                  mininterval=0.5) as bar:
+            while self.running:
+                for number, group in enumerate(groups):
+                    if pending is not None and pending[0] == number:
+                        self._collect(vector, pending[1], bar)
+                        pending = None
+                    slots = [slot for slot in group if slot in self.running]
+                    actions = self._act(slots) if slots else {}
+                    if pending is not None:
+                        self._collect(vector, pending[1], bar)
+                        pending = None
+                    if actions:
+                        pending = number, vector.send_step(actions)
+
+    def _begin(self, vector: VectorEnv, slots: list[int]) -> None:
+        """Gives each slot the next episode, as long as there are any."""
+        seeds = {}
+        for slot in slots:
+            if self.next_episode < self.total:
+                self.running[slot] = Episode(self.next_episode)
+                seeds[slot] = stream_seed(self.seed, "episode", self.next_episode) & 0xFFFFFFFF
+                self.next_episode += 1
+        for slot, first in (vector.reset(seeds) if seeds else {}).items():
+            self.observations[slot] = first["observation"]
+            self.running[slot].goal = first["goal"]
+            if first["position"] is not None:
+                self.running[slot].path.append(first["position"])
+
+    def _act(self, slots: list[int]) -> dict[int, np.ndarray]:
+        started = time.perf_counter()
+        indices = np.array([self.running[s].index * STATE_STRIDE + self.running[s].length
+                            for s in slots])
+        samples = self.policy.sample(np.stack([self.observations[s] for s in slots]),
+                                     seed=self.seed, state_indices=indices, **self.sampling)
+        actions = samples.actions.cpu().numpy()
+        self.candidates += len(slots) * self.sampling.get("n_candidates", 1)
+        self.seconds["sampling"] += time.perf_counter() - started
+        return dict(zip(slots, actions, strict=True))
+
+    def _collect(self, vector: VectorEnv, sent: list[int], bar: Any) -> None:
+        started = time.perf_counter()
+        results = vector.finish_step(sent)
+        self.seconds["waiting"] += time.perf_counter() - started
+        free = []
+        for slot, result in results.items():
+            episode = self.running[slot]
+            episode.total_reward += result["reward"]
+            episode.length += 1
+            self.observations[slot] = result["observation"]
+            if result["position"] is not None:
+                episode.path.append(result["position"])
+            if result["done"]:
+                self.finished.append(self.running.pop(slot))
+                free.append(slot)
+        if free:
+            bar.update(len(free))
+            mean = np.mean([episode.total_reward for episode in self.finished])
+            bar.set_postfix({"mean_return": f"{mean:.3g}"})
+            self._begin(vector, free)
+
+
+def free_running_rate(task: str, envs: int, workers: int, seconds: float = 2.0) -> float:
+    """Environment steps/s that this machine reaches with random actions and no policy."""
+    action_dim = make_env(task).action_dim
+    with VectorEnv(task, envs, workers) as vector:
+        vector.reset({slot: slot for slot in range(envs)})
+        rng = np.random.default_rng(0)
+        alive, steps, started = set(range(envs)), 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            results = vector.step({slot: rng.uniform(-1, 1, action_dim) for slot in alive})
+            steps += len(results)
+            finished = {slot: slot for slot, result in results.items() if result["done"]}
+            if finished:
+                vector.reset(finished)
+        return steps / (time.perf_counter() - started)
+
+
+def record_video(policy: Policy, task: str, path: str, *, seed: int = 0, every: int = 4,
+                 **sampling: Any) -> int:
+    """Writes episode 0 of `evaluate` as a video (.mp4 or .gif); returns its number of frames."""
+    import imageio.v2 as imageio
+
+    from swg_fast.files import replacing
+
+    env = make_env(task)
+    observation = env.reset(stream_seed(seed, "episode", 0) & 0xFFFFFFFF)
+    frames, done, step = [env.render()], False, 0
+    while not done:
+        samples = policy.sample(observation, seed=seed, state_indices=[step], **sampling)
+        observation, _, done = env.step(samples.actions[0].cpu().numpy())
+        step += 1
+        if step % every == 0 or done:
+            frames.append(env.render())
+    with replacing(path) as temporary:
+        options = {"duration": 40, "loop": 0} if temporary.suffix == ".gif" else {"fps": 25}
+        imageio.mimsave(temporary, frames, **options)
+    return len(frames)

@@ -1,0 +1,46 @@
+"""What this machine has, made to be pasted into a bug report."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from swg_fast.backends import BACKENDS, resolve
+from swg_fast.report import versions
+
+
+def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
+    """Rows of (what, found)."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = versions()
+    rows = [
+        ("system", f"{platform.system()} {platform.release()} {platform.machine()}, "
+                   f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in found.items())),
+        ("device", torch.cuda.get_device_name() if device.type == "cuda" else "cpu (no CUDA device)"),
+        ("cpu", torch.backends.cpu.get_cpu_capability()),
+        ("backends", f"{', '.join(BACKENDS)}; auto is {resolve('auto', device)!r} here"),
+    ]
+    if check_environments:
+        from swg_fast.envs import mujoco_adapter
+        from swg_fast.envs.d4rl_import import FAMILY_MODULES, family_status
+
+        rows += [(f"d4rl {family}", family_status(family)) for family in FAMILY_MODULES]
+        rows.append(("mujoco_py", mujoco_adapter.install()))
+        rows.append(("rendering", _rendering_status()))
+    return rows
+
+
+def _rendering_status() -> str:
+    from swg_fast.envs import make_env
+    from swg_fast.errors import UsageError
+
+    try:
+        env = make_env("antmaze-umaze-v2")
+        env.reset(0)
+        env.render(64, 64)
+        return "works"
+    except UsageError as error:
+        return str(error)

@@ -1,0 +1,123 @@
+"""What a person sees of a result: tables, JSON with versions, and pictures."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swg_fast.evaluation import Evaluation
+from swg_fast.files import replacing
+
+REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, told apart by everyone
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result, by package."""
+    found = {"python": platform.python_version()}
+    for name in ("swg-fast", "torch", "triton", "numpy", "d4rl", "gym", "mujoco"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def evaluation_json(result: Evaluation, policy_name: str, backend: str) -> dict[str, Any]:
+    """The JSON of an evaluation."""
+    return {
+        "task": result.task,
+        "policy": policy_name,
+        "normalized_score": result.normalized_score,
+        "standard_error": result.standard_error,
+        "returns": [episode.total_reward for episode in result.episodes],
+        "episode_lengths": [episode.length for episode in result.episodes],
+        "candidates_per_second": result.candidates / max(result.seconds["sampling"], 1e-9),
+        "env_steps_per_second": result.env_steps / max(
+            result.seconds["total"] - result.seconds["start"], 1e-9),
+        "seconds": {k: round(v, 3) for k, v in result.seconds.items()},
+        "settings": result.settings | {"backend": backend},
+        "versions": versions(),
+    }
+
+
+def print_table(title: str, rows: list[tuple[str, str]]) -> None:
+    """A table of names and values on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, text in rows:
+        table.add_row(name, text)
+    Console().print(table)
+
+
+def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """The rows of an evaluation's table, from its JSON."""
+    returns, lengths, settings = summary["returns"], summary["episode_lengths"], summary["settings"]
+    return [
+        ("policy", summary["policy"]),
+        ("candidates per step", str(settings["n_candidates"])),
+        ("guidance scale", f"{settings['guidance_scale']:g}"),
+        ("temperature", f"{settings['temperature']:g}"),
+        ("selection", settings["select"]),
+        ("episodes", str(len(returns))),
+        ("mean return", f"{np.mean(returns):.3f}"),
+        ("mean episode length", f"{np.mean(lengths):.0f} steps"),
+        ("D4RL normalized score", f"{summary['normalized_score']:.1f} "
+                                  f"(standard error {summary['standard_error']:.1f})"),
+        ("sampling", f"{summary['candidates_per_second']:,.0f} candidates/s, "
+                     f"backend {settings['backend']}"),
+        ("environment", f"{summary['env_steps_per_second']:,.0f} steps/s"),
+    ]
+
+
+def plot_episodes(result: Evaluation, path: str | Path) -> None:
+    """Ant Maze from above: walls, every episode's path, start and goal. Elsewhere the returns."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    axes = figure.add_subplot()
+    if result.maze is None:
+        axes.bar(range(len(result.episodes)), [e.total_reward for e in result.episodes], color=REACHED)
+        axes.set(xlabel="episode", ylabel="return")
+    else:
+        _draw_maze(axes, result)
+    rho, n = result.settings["guidance_scale"], result.settings["n_candidates"]
+    axes.set_title(f"{result.task}: score {result.normalized_score:.1f} over "
+                   f"{len(result.episodes)} episodes\n{n} candidates per step, guidance scale {rho:g}")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+
+
+def _draw_maze(axes: Any, result: Evaluation) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
+
+    maze = result.maze
+    for x, y in maze.walls:
+        axes.add_patch(Rectangle((x - maze.size / 2, y - maze.size / 2), maze.size, maze.size,
+                                 color=WALL, linewidth=0))
+    reached = 0
+    for episode in result.episodes:
+        path = np.array(episode.path)
+        success = episode.total_reward > 0
+        reached += success
+        axes.plot(path[:, 0], path[:, 1], color=REACHED if success else MISSED, alpha=0.55,
+                  linewidth=1.3, linestyle="-" if success else "--")
+        axes.plot(*path[0], "o", color="black", markersize=4)
+        axes.plot(*episode.goal, "*", color="#f0e442", markeredgecolor="black", markersize=13)
+    low, high = maze.walls.min(axis=0) - maze.size / 2, maze.walls.max(axis=0) + maze.size / 2
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xlabel="x (m)",
+             ylabel="y (m)")
+    missed = len(result.episodes) - reached
+    axes.legend(handles=[
+        Line2D([], [], color=REACHED, label=f"reached the goal ({reached})"),
+        Line2D([], [], color=MISSED, linestyle="--", label=f"did not ({missed})"),
+        Line2D([], [], color="black", marker="o", linestyle="", label="start"),
+        Line2D([], [], color="#f0e442", marker="*", markeredgecolor="black", markersize=12,
+               linestyle="", label="goal"),
+    ], loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=4, frameon=False, fontsize=9)

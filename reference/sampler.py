@@ -49,22 +49,23 @@ def guided_step(
     network: Any, schedule: Any, states: torch.Tensor, z: torch.Tensor, t: int,
     noise: torch.Tensor, *, guidance_scale: float, temperature: float,
     weight_clip: tuple[float, float] = (1e-4, 1.0), weight_readout: str = "exact",
-    clip_denoised: bool = True, sampler: str = "ddpm",
+    clip_denoised: bool = True, sampler: str = "ddpm", gradient: bool = True,
 ) -> Step:
     """z_t -> z_{t-1} for z, noise [M, D], states [M, S] and the integer step t.
 
     ``ddpm`` is Algorithm 2. ``ddpm_x0`` clips the predicted clean sample instead of the state and
-    takes the DDPM posterior's mean and variance, as the authors' PyTorch code does.
+    takes the DDPM posterior's mean and variance, as the authors' PyTorch code does. The gradient is computed even at guidance
+    scale 0, where it moves nothing, unless ``gradient`` is false.
     """
     alpha, beta = float(schedule.alphas[t]), float(schedule.betas[t])
     sigma = float(schedule.sigmas[t])
-    if guidance_scale != 0:
-        eps, gradient = log_weight_gradient(
+    if gradient or guidance_scale != 0:
+        eps, grad_log_weight = log_weight_gradient(
             network, schedule, states, z, t, weight_clip=weight_clip, weight_readout=weight_readout)
     else:
         eps = network(z, states, torch.full((z.shape[0],), t, device=z.device))
-        gradient = torch.zeros_like(eps)
-    guided = eps - guidance_scale * sigma * gradient
+        grad_log_weight = torch.zeros_like(eps)
+    guided = eps - guidance_scale * sigma * grad_log_weight
     if sampler == "ddpm":
         z = (z - (1.0 - alpha) / sigma * guided) / alpha**0.5
         variance = beta
@@ -83,7 +84,7 @@ def guided_step(
     weight = z[:, -1].clone()
     if clip_denoised and sampler == "ddpm":
         z = clip(z, weight_clip)
-    return Step(z, eps, gradient, weight)
+    return Step(z, eps, grad_log_weight, weight)
 
 
 def sample(
@@ -106,7 +107,8 @@ def sample(
         step = guided_step(
             network, schedule, states, z, schedule.num_steps - 1 - i, noise.steps[i],
             guidance_scale=guidance_scale, temperature=temperature, weight_clip=weight_clip,
-            weight_readout=weight_readout, clip_denoised=clip_denoised, sampler=sampler)
+            weight_readout=weight_readout, clip_denoised=clip_denoised, sampler=sampler,
+            gradient=return_trajectory)
         z = step.z
         if return_trajectory:
             trajectory.append(z)

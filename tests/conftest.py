@@ -1,0 +1,76 @@
+"""Shared fixtures. Nothing here needs a network, a dataset on disk, or a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from swg_fast.networks import ScoreNetwork, TwinQ
+from swg_fast.schedule import NoiseSchedule
+
+DATA = Path(__file__).parent / "data"
+
+
+def relative_error(out: torch.Tensor, ref: torch.Tensor) -> float:
+    """||out - ref|| / ||ref||; NaN anywhere gives NaN, which passes no bound."""
+    out, ref = torch.as_tensor(out).double(), torch.as_tensor(ref).double()
+    assert out.shape == ref.shape, (out.shape, ref.shape)
+    return float((out - ref).norm() / ref.norm().clamp(min=1e-300))
+
+
+def make_network(state_dim: int, action_dim: int, hidden_dim: int = 64, num_blocks: int = 3,
+                 weight_head: str = "early", seed: int = 0) -> ScoreNetwork:
+    """A network whose LayerNorms and biases are not at their trivial initial values."""
+    torch.manual_seed(seed)
+    network = ScoreNetwork(state_dim, action_dim, hidden_dim, num_blocks, weight_head)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "norm.weight" in name:
+                parameter.uniform_(0.5, 1.5)
+            elif name.endswith("bias"):
+                parameter.uniform_(-0.2, 0.2)
+        # Predicted weights near the middle of the clip, so that guidance is not zero.
+        bias = network.output.bias if weight_head == "joint" else network.weight_output.bias
+        bias[-1] = -0.4
+    return network.eval()
+
+
+def make_recording(n: int = 600, episode: int = 50, states: int = 29, actions: int = 8,
+                   seed: int = 0) -> dict[str, np.ndarray]:
+    """Raw arrays in D4RL's layout, with rewards that depend on the action."""
+    rng = np.random.default_rng(seed)
+    action = rng.uniform(-1, 1, (n, actions)).astype(np.float32)
+    return {
+        "observations": rng.standard_normal((n, states)).astype(np.float32),
+        "actions": action,
+        "rewards": (action[:, 0] > 0.5).astype(np.float32),
+        "terminals": rng.random(n) < 0.02,
+        "timeouts": np.arange(n) % episode == episode - 1,
+    }
+
+
+def write_hdf5(path: Path, raw: dict[str, np.ndarray]) -> Path:
+    with h5py.File(path, "w") as file:
+        for key, value in raw.items():
+            file[key] = value
+    return path
+
+
+@pytest.fixture
+def dataset_file(tmp_path: Path) -> Path:
+    return write_hdf5(tmp_path / "data.hdf5", make_recording())
+
+
+@pytest.fixture(scope="session")
+def schedule() -> NoiseSchedule:
+    return NoiseSchedule.vp(15)
+
+
+@pytest.fixture(scope="session")
+def critic() -> TwinQ:
+    torch.manual_seed(5)
+    return TwinQ(5, 3, 32).eval()

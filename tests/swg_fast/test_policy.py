@@ -1,0 +1,173 @@
+"""The front door: every backend against the reference, streaming, selection, errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_network, relative_error
+
+import reference
+from swg_fast import NoiseSchedule, Policy, UsageError
+from swg_fast.backends import BACKENDS
+
+FAST = [name for name in BACKENDS if name not in ("reference", "triton")]
+
+
+@pytest.fixture(scope="module", params=["early", "joint"])
+def policy(request, critic, schedule):
+    return Policy(make_network(5, 3, 64, 3, request.param), schedule, critic)
+
+
+@pytest.fixture(scope="module")
+def states():
+    return torch.randn(4, 5, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddpm_x0"])
+@pytest.mark.parametrize("readout", ["exact", "official"])
+@pytest.mark.parametrize("select", ["max_weight", "max_q", "softmax", "none"])
+@pytest.mark.parametrize("backend", FAST)
+def test_same_kept_candidate_as_the_reference(policy, states, backend, select, readout, sampler):
+    keywords = {"n_candidates": 37, "guidance_scale": 3.0, "temperature": 1.0, "select": select,
+                "seed": 11, "weight_readout": readout, "sampler": sampler}
+    expected = policy.sample(states, backend="reference", **keywords)
+    got = policy.sample(states, backend=backend, **keywords)
+    assert torch.equal(got.indices, expected.indices)
+    assert relative_error(got.actions, expected.actions) < 1e-4  # fp32, grown over fifteen steps
+    assert relative_error(got.weights, expected.weights) < 1e-4
+
+
+def test_reference_backend_is_the_reference(policy, states, schedule):
+    """From philox to the kept index by hand, without the policy's machinery."""
+    N, D, T, seed = 9, 4, schedule.num_steps, 2**40 + 5
+    rows = states.repeat_interleave(N, 0)
+    c, s = torch.arange(N).repeat(4), torch.arange(4).repeat_interleave(N)
+    noise = reference.Noise(
+        reference.philox.normals(seed, c, s, T, D),
+        torch.stack([reference.philox.normals(seed, c, s, t, D) for t in reversed(range(T))]))
+    path = reference.sample(policy.model.network, schedule, rows, noise, guidance_scale=2.0,
+                            temperature=0.7, return_trajectory=True)
+    kept = reference.keep(path.weight.view(4, N))
+    got = policy.sample(states, N, 2.0, 0.7, seed=seed, backend="reference")
+    assert torch.equal(got.indices, kept)
+    assert torch.equal(got.actions, path.final.view(4, N, D)[torch.arange(4), kept, :-1])
+
+
+@pytest.mark.parametrize("select", ["max_weight", "max_q", "softmax"])
+@pytest.mark.parametrize("chunk", [1, 7, 64, 199, 4096])
+@pytest.mark.parametrize("backend", FAST)
+def test_any_chunk_gives_the_same(policy, states, backend, chunk, select):
+    keywords = {"n_candidates": 200, "guidance_scale": 5.0, "temperature": 1.0, "select": select,
+                "backend": backend}
+    whole = policy.sample(states, **keywords)
+    parts = policy.sample(states, chunk=chunk, **keywords)
+    tie = (whole.weights - parts.weights).abs() < 1e-6
+    assert ((whole.indices == parts.indices) | tie).all()
+    same = whole.indices == parts.indices
+    assert relative_error(parts.actions[same], whole.actions[same]) < 1e-6
+
+
+def test_a_candidate_does_not_depend_on_n_or_batch(policy, states):
+    many = policy.sample(states, 64, return_candidates=True, select="none", temperature=1.0)
+    few = policy.sample(states[2], 10, return_candidates=True, select="none", temperature=1.0,
+                        state_indices=[2])
+    assert relative_error(few.candidates[0], many.candidates[2, :10]) < 1e-6
+
+
+def test_selection_keeps_what_it_says(policy, states, critic):
+    keywords = {"n_candidates": 50, "temperature": 1.0, "return_candidates": True}
+    by_weight = policy.sample(states, select="max_weight", **keywords)
+    assert torch.equal(by_weight.candidate_weights.argmax(1), by_weight.indices)
+    assert torch.equal(by_weight.candidate_weights.amax(1), by_weight.weights)
+    by_q = policy.sample(states, select="max_q", **keywords)
+    q = critic.minimum(states.repeat_interleave(50, 0), by_q.candidates.flatten(0, 1)).view(4, 50)
+    assert torch.equal(q.argmax(1), by_q.indices)
+    first = policy.sample(states, select="none", **keywords)
+    assert (first.indices == 0).all()
+    assert torch.equal(first.actions, first.candidates[:, 0])
+    assert by_weight.actions.abs().max() <= 1
+
+
+def test_softmax_follows_the_weights():
+    """Over many states that are the same, candidate i is kept in proportion to w_i ** (1 / tau)."""
+    policy = Policy(make_network(2, 1, 64, 2, "joint"), NoiseSchedule.vp(4))
+    states = torch.zeros(4000, 2)
+    drawn = policy.sample(states, 2, 1.0, 1.0, "softmax", selection_temperature=0.5,
+                          return_candidates=True)
+    w = drawn.candidate_weights.clamp(min=1e-4) ** 2
+    expected = (w[:, 1] / w.sum(1)).mean()
+    assert abs(drawn.indices.float().mean() - expected) < 0.03
+
+
+def test_ties_go_to_the_lowest_index(schedule):
+    policy = Policy(make_network(5, 3), schedule)
+    with pytest.warns(UserWarning, match="temperature 0"):
+        drawn = policy.sample(torch.randn(3, 5), 40, temperature=0.0, chunk=8)
+    assert (drawn.indices == 0).all()
+
+
+def test_seed_and_states(policy, states):
+    same = policy.sample(states, 8, seed=4), policy.sample(states.numpy(), 8, seed=4)
+    assert torch.equal(same[0].actions, same[1].actions)
+    assert not torch.equal(same[0].actions, policy.sample(states, 8, seed=5).actions)
+    assert policy.sample(states[0], 8).actions.shape == (1, 3)
+
+
+def test_predict_follows_stable_baselines(policy, states):
+    policy.reseed(0)
+    one, state = policy.predict(states[0].numpy(), n_candidates=4)
+    assert isinstance(one, np.ndarray) and one.shape == (3,) and state is None
+    again, _ = policy.predict(states[0].numpy(), n_candidates=4)
+    assert not np.array_equal(one, again)
+    policy.reseed(0)
+    assert np.array_equal(policy.predict(states[0].numpy(), n_candidates=4)[0], one)
+    many, _ = policy.predict(states.numpy(), deterministic=True)
+    assert many.shape == (4, 3)
+    assert np.array_equal(many, policy.predict(states.numpy(), deterministic=True)[0])
+
+
+@pytest.mark.parametrize("change,word", [
+    ({"n_candidates": 0}, "n_candidates"), ({"select": "best"}, "unknown selection"),
+    ({"backend": "jax"}, "unknown backend"), ({"dtype": "int8"}, "compute type"),
+    ({"chunk": 0}, "chunk"), ({"seed": -1}, "seed"), ({"temperature": -1.0}, "temperature"),
+    ({"sampler": "euler"}, "unknown sampler"), ({"weight_readout": "x"}, "read-out"),
+    ({"weight_clip": (1.0, 0.5)}, "weight_clip"), ({"states": torch.zeros(2, 6)}, "shape"),
+    ({"states": torch.full((1, 5), torch.nan)}, "NaN"), ({"selection_temperature": 0.0}, "above 0"),
+    ({"state_indices": [1, 2]}, "state_indices")],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "")
+def test_bad_input_is_named(policy, states, change, word):
+    with pytest.raises(UsageError, match=word) as error:
+        policy.sample(**({"states": states} | change))
+    assert "\n" not in str(error.value)
+
+
+def test_max_q_needs_a_critic(states):
+    with pytest.raises(UsageError, match="critic"):
+        Policy(make_network(5, 3), NoiseSchedule.vp(5)).sample(states, 4, select="max_q")
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_memory_does_not_grow_with_n(backend):
+    """200,000 candidates in a fresh process: the peak stays within a few chunks of that of 2,000."""
+    program = textwrap.dedent(f"""
+        import resource, torch
+        from swg_fast import NoiseSchedule, Policy, ScoreNetwork
+        torch.manual_seed(0); torch.set_num_threads(1)
+        policy = Policy(ScoreNetwork(3, 2, 16, 2), NoiseSchedule.vp(3))
+        run = lambda n: policy.sample(torch.zeros(3), n, 1.0, 1.0, backend={backend!r}, chunk=2000)
+        run(4000)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        kept = run(200_000)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert 0 <= int(kept.indices) < 200_000
+        print(after - before)
+    """)
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    grown = int(out.stdout) * (1 if sys.platform == "darwin" else 1024)
+    # All candidates at once would be 200,000 x (3 + 4 x 16) floats and more: over 50 MB.
+    assert grown < 12e6

@@ -24,6 +24,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        temporary.chmod(0o644)  # some writers leave their files to the owner alone
         os.replace(temporary, path)
     except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror}); "

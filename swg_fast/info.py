@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
-from swg_fast.backends import BACKENDS, resolve
+from swg_fast.backends import BACKENDS, backend_class, resolve
 from swg_fast.report import versions
 
 
@@ -15,13 +15,15 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = versions()
+    auto = resolve("auto", device)
     rows = [
         ("system", f"{platform.system()} {platform.release()} {platform.machine()}, "
                    f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads"),
         ("versions", ", ".join(f"{name} {version}" for name, version in found.items())),
         ("device", torch.cuda.get_device_name() if device.type == "cuda" else "cpu (no CUDA device)"),
         ("cpu", torch.backends.cpu.get_cpu_capability()),
-        ("backends", f"{', '.join(BACKENDS)}; auto is {resolve('auto', device)!r} here"),
+        ("backends", f"{', '.join(BACKENDS)}; auto is {auto!r} here, and its dtype auto is "
+                     f"{backend_class(auto).fastest_dtype(device)}"),
     ]
     if check_environments:
         from swg_fast.envs import mujoco_adapter

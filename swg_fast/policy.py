@@ -75,7 +75,8 @@ class Policy:
         seed: 64 bits. A candidate's noise depends on (seed, candidate index, state index) alone;
         ``state_indices`` [B] replaces the state indices 0..B-1.
         chunk: candidates in memory at once; it changes no result beyond rounding.
-        dtype: the backend's compute type, such as ``fp32`` or ``bf16``.
+        dtype: the backend's compute type, such as ``fp32`` or ``bf16``; ``auto`` is the fastest that
+        this machine has; None is the backend's first (``fp32`` on a CPU).
 
         Raises `UsageError` for states of another shape or with NaN, n_candidates < 1, unknown
         names, and ``max_q`` without a critic.

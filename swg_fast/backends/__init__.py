@@ -12,6 +12,7 @@ from swg_fast.errors import UsageError
 BACKENDS = {
     "reference": "swg_fast.backends.reference:ReferenceBackend",
     "torch": "swg_fast.backends.torch:TorchBackend",
+    "cpu": "swg_fast.backends.cpu:CpuBackend",
 }
 
 
@@ -25,16 +26,19 @@ def backend_class(name: str) -> type[Backend]:
 
 def resolve(name: str, device: torch.device) -> str:
     """The backend that ``auto`` stands for on ``device``; any other name stands for itself."""
-    return "torch" if name == "auto" else name
+    if name != "auto":
+        return name
+    return "cpu" if device.type == "cpu" else "torch"
 
 
 def make_backend(name: str, model: Model, dtype: str | None, device: torch.device) -> Backend:
-    """A backend ready to sample. ``dtype`` None takes its first, the default.
+    """A backend ready to sample. ``dtype`` None takes its first, the default; ``auto`` the fastest
+    that this machine has, which depends on the machine alone.
 
     Raises `UsageError` for an unknown backend or a compute type that it does not have.
     """
     cls = backend_class(resolve(name, device))
-    dtype = dtype or cls.dtypes[0]
+    dtype = cls.fastest_dtype(device) if dtype == "auto" else dtype or cls.dtypes[0]
     if dtype not in cls.dtypes:
         raise UsageError(f"backend {cls.name!r} has no compute type {dtype!r}; "
                          f"use one of {', '.join(cls.dtypes)}")

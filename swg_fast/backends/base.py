@@ -76,6 +76,11 @@ class Backend:
         self.dtype = dtype
         self.device = device
 
+    @classmethod
+    def fastest_dtype(cls, device: torch.device) -> str:
+        """The compute type that ``dtype="auto"`` stands for."""
+        return cls.dtypes[0]
+
     def default_chunk(self) -> int:
         """How many candidates to hold at once where the caller does not say."""
         return 1024 if self.device.type == "cpu" else 65536

@@ -1,0 +1,114 @@
+"""D4RL scores of a policy over N and guidance scale: a JSON, a plot, and the model card's table.
+
+    python benchmarks/score_table.py antmaze-umaze-v2 --json benchmarks/results/scores/umaze.json
+
+Each cell is written when it is done; run again to go on after an interrupt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from swg_fast.checkpoint import CARD, find_checkpoint
+from swg_fast.evaluation import evaluate
+from swg_fast.files import read_json, replacing, write_json
+from swg_fast.policy import load_policy
+from swg_fast.report import versions
+
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000")  # Okabe-Ito
+MARKERS = "os^Dv"
+
+
+def cells(counts: list[int], scales: list[float], selections: list[str]) -> list[tuple[int, float, str]]:
+    """The table's cells, cheap ones first; one candidate has nothing to select."""
+    return [(n, rho, "none" if n == 1 else select) for n in sorted(counts) for rho in scales
+            for select in (selections[:1] if n == 1 else selections)]
+
+
+@click.command()
+@click.argument("task")
+@click.option("--policy", "policy_name", help="Checkpoint folder or bundled name.  [default: TASK]")
+@click.option("--candidates", default="1,4,16,64,256")
+@click.option("--guidance-scales", default="0,1,5,10,20")
+@click.option("--select", "selections", default="max_weight")
+@click.option("--temperature", default=1.0, help="For N > 1; one candidate is drawn at 0.")
+@click.option("--episodes", default=100)
+@click.option("--large-episodes", default=25, help="For N of 64 and above.")
+@click.option("--dtype", default="auto")
+@click.option("--workers", type=int)
+@click.option("--threads", type=int)
+@click.option("--seed", default=0)
+@click.option("--json", "json_path", type=Path, required=True)
+@click.option("--plot", "plot_path", type=Path)
+@click.option("--card", is_flag=True, help="Write the table into the policy's model card.")
+def main(task: str, policy_name: str | None, candidates: str, guidance_scales: str, selections: str,
+         temperature: float, episodes: int, large_episodes: int, dtype: str, workers: int | None,
+         threads: int | None, seed: int, json_path: Path, plot_path: Path | None, card: bool) -> None:
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    name = policy_name or task
+    policy = load_policy(name)
+    rows = read_json(json_path)["rows"] if json_path.exists() else []
+    known = {(row["n_candidates"], row["guidance_scale"], row["select"], row["temperature"])
+             for row in rows}
+    counts, scales = ([kind(part) for part in text.split(",")]
+                      for kind, text in ((int, candidates), (float, guidance_scales)))
+    used = policy.backend("auto", dtype)
+    for n, rho, select in cells(counts, scales, selections.split(",")):
+        heat = 0.0 if n == 1 else temperature
+        if (n, rho, select, heat) in known:
+            continue
+        result = evaluate(policy, task, episodes=large_episodes if n >= 64 else episodes, seed=seed,
+                          workers=workers, n_candidates=n, guidance_scale=rho, temperature=heat,
+                          select=select, dtype=dtype)
+        rows.append({
+            "n_candidates": n, "guidance_scale": rho, "select": select, "temperature": heat,
+            "episodes": len(result.episodes), "normalized_score": result.normalized_score,
+            "standard_error": result.standard_error,
+            "mean_length": sum(e.length for e in result.episodes) / len(result.episodes)})
+        write_json(json_path, {"task": task, "seed": seed, "backend": f"{used.name} {used.dtype}",
+                               "rows": rows, "versions": versions()})
+        click.echo(f"N={n} rho={rho:g} {select}: {result.normalized_score:.1f} "
+                   f"over {len(result.episodes)}")
+    if plot_path:
+        draw(task, rows, plot_path)
+    if card:
+        path = find_checkpoint(name) / CARD
+        write_json(path, read_json(path) | {"scores": rows, "scores_backend": f"{used.name} {used.dtype}"})
+
+
+def draw(task: str, rows: list[dict], path: Path) -> None:
+    """Score against N, one line a guidance scale and selection, with standard errors."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    lines: dict[tuple[float, str], list[dict]] = {}
+    selections = sorted({row["select"] for row in rows} - {"none"})
+    for row in rows:
+        for select in ([row["select"]] if row["select"] != "none" else selections):
+            lines.setdefault((row["guidance_scale"], select), []).append(row)
+    scales = sorted({rho for rho, _ in lines})
+    for (rho, select), line in sorted(lines.items()):
+        line.sort(key=lambda row: row["n_candidates"])
+        i = scales.index(rho) % len(COLORS)
+        axes.errorbar([r["n_candidates"] for r in line], [r["normalized_score"] for r in line],
+                      yerr=[r["standard_error"] for r in line], color=COLORS[i], marker=MARKERS[i],
+                      linestyle="-" if select == selections[0] else "--", capsize=3, alpha=0.9,
+                      label=f"guidance {rho:g}" + (f", {select}" if len(selections) > 1 else ""))
+    axes.set_xscale("log", base=2)
+    ticks = sorted({row["n_candidates"] for row in rows})
+    axes.set_xticks(ticks, [str(n) for n in ticks])
+    axes.set(xlabel="candidates per step N", ylabel="D4RL normalized score", ylim=(-3, 103), title=task)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, ncols=2)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,8 @@ _EXPORTS = {
     "load_dataset": "swg_fast.data",
 }
 _SUBMODULES = ("networks", "schedule", "flax_import", "weights", "samplers", "data", "envs")
-__all__ = ["__version__", *_EXPORTS]
+__all__ = ["NoiseSchedule", "Policy", "Samples", "ScoreNetwork", "TwinQ", "UsageError", "ValueNetwork",
+           "__version__", "load_dataset", "load_policy"]
 
 if TYPE_CHECKING:
     from swg_fast.backends.base import Samples

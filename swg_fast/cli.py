@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--select", type=click.Choice(["max_weight", "max_q", "softmax", "none"]),
                      help="Which candidate is kept."),
         click.option("--backend", default="auto", help="auto, or a backend that 'info' lists."),
-        click.option("--dtype", default="auto", help="Compute type, such as fp32 or bf16; auto is the fastest."),
+        click.option("--dtype", default="auto", help="Compute type: fp32, bf16, ...; auto is the fastest."),
         click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of everything random."),
     ]
     return functools.reduce(lambda f, option: option(f), reversed(options), command)
@@ -100,6 +101,7 @@ def train(task: str, dataset: str | None, out: Path | None, resume: bool, device
 
     card = {"task": task, "dataset": Path(dataset).name if dataset else task,
             "transitions": len(data), "versions": versions(),
+            "make_it_again": shlex.join(["swg-fast", *sys.argv[1:]]),
             "sampling": {"n_candidates": 16, "guidance_scale": 1.0, "temperature": 1.0}}
     with SummaryWriter(str(out / "logs")) as writer:
         folder = run(data, settings, out, device=device, resume=resume, card=card,

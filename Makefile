@@ -1,0 +1,33 @@
+# Each command sets everything up by itself, in .venv, the first time.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: demo test lint setup bench clean
+
+demo: setup
+	$(BIN)/swg-fast evaluate antmaze-umaze-v2 --candidates 64 --guidance-scale 1 --episodes 10 --seed 0 \
+	  --json demo.json --plot demo.png
+	@echo "picture: demo.png   numbers: demo.json"
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+
+bench: setup
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json benchmarks/results/suite.json
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=23"
+	$(BIN)/python -m pip install --quiet -c constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build *.egg-info

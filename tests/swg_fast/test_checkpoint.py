@@ -1,0 +1,138 @@
+"""Checkpoints, bundled policies, and SWG-JAX imports."""
+
+from __future__ import annotations
+
+import json
+
+import msgpack
+import numpy as np
+import pytest
+import torch
+from conftest import DATA, make_network
+from safetensors.torch import load_file, save_file
+
+from swg_fast import NoiseSchedule, TwinQ, UsageError, ValueNetwork, load_policy
+from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.flax_import import import_directory, score_network
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return save_checkpoint(tmp_path / "c", Checkpoint(
+        make_network(5, 3), NoiseSchedule.cosine(7), TwinQ(5, 3, 16), ValueNetwork(5, 16),
+        {"note": "x", "sampling": {"guidance_scale": 4.0}}))
+
+
+def test_round_trip(folder):
+    a, b = make_network(5, 3), load_checkpoint(folder)
+    for name, tensor in a.state_dict().items():
+        assert torch.equal(tensor, b.network.state_dict()[name])
+    assert b.schedule.name == "cosine" and torch.equal(b.schedule.betas, NoiseSchedule.cosine(7).betas)
+    assert b.card["note"] == "x" and b.critic is not None and b.value is not None
+    assert load_policy(folder).defaults == {"guidance_scale": 4.0}
+    assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "model_card.json"]
+
+
+def damage(folder, kind):
+    card = json.loads((folder / "model_card.json").read_text())
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    if kind == "shape":
+        card["network"]["hidden_dim"] = 128
+    elif kind == "layers":
+        card["network"]["num_blocks"] = 2
+    elif kind == "nan":
+        tensors["network.input.bias"][0] = float("nan")
+        save_file(tensors, weights)
+    elif kind == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif kind == "gone":
+        weights.unlink()
+    elif kind == "incomplete":
+        del card["network"]
+    elif kind == "format":
+        card["format"] = 99
+    (folder / "model_card.json").write_text("{" if kind == "json" else json.dumps(card))
+
+
+@pytest.mark.parametrize("kind,word", [
+    ("shape", "has shape"), ("layers", "other layers"), ("nan", "NaN"), ("truncated", "not readable"),
+    ("gone", "not readable"), ("incomplete", "incomplete"), ("json", "not valid JSON"),
+    ("format", "format 1")])
+def test_damage_is_named(folder, kind, word):
+    damage(folder, kind)
+    with pytest.raises(UsageError, match=word) as error:
+        load_checkpoint(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_name_lists_the_bundled():
+    with pytest.raises(UsageError, match="antmaze-umaze-v2"):
+        load_policy("nothing-here")
+
+
+@pytest.mark.parametrize("name", ["antmaze-umaze-v2", "antmaze-large-play-v2"])
+def test_bundled_policies(name):
+    policy = load_policy(name)
+    assert (policy.state_dim, policy.action_dim) == (29, 8) and policy.model.critic is not None
+    drawn = policy.sample(torch.zeros(2, 29), 8, select="max_q")
+    assert torch.isfinite(drawn.actions).all()
+    card = load_checkpoint(name).card
+    assert {"task", "dataset", "training", "make_it_again"} <= card.keys()
+
+
+def pack_flax(tree):
+    """What flax.serialization.to_bytes writes for a nested dict of arrays."""
+    def default(value):
+        body = msgpack.packb((value.shape, value.dtype.name, value.tobytes()), use_bin_type=True)
+        return msgpack.ExtType(1, body)
+
+    return msgpack.packb(tree, default=default, use_bin_type=True, strict_types=True)
+
+
+def nest(flat):
+    tree = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def golden(prefix):
+    arrays = np.load(DATA / "golden" / "early_a8_s29.npz")
+    return {k.removeprefix(prefix): arrays[k] for k in arrays if k.startswith(prefix)}
+
+
+def test_import_of_the_authors_files(tmp_path):
+    for kind, prefix in (("actor", "params/"), ("critic", "critic/"), ("value", "value/")):
+        sub = tmp_path / "models" / ("actor" if kind == "actor" else "critic")
+        sub.mkdir(parents=True, exist_ok=True)
+        for step in (1, 20000, 300000):
+            path = sub / f"{kind}_params_{step}.msgpack"
+            path.write_bytes(pack_flax(nest(golden(prefix))))
+    network, critic, value, files = import_directory(tmp_path)
+    assert files["actor"] == "actor_params_300000.msgpack"
+    assert (critic.state_dim, critic.action_dim) == (29, 8) and value is not None
+    direct = score_network(golden("params/"))
+    for name, tensor in direct.state_dict().items():
+        assert torch.equal(tensor, network.state_dict()[name])
+
+
+def test_bad_imports(tmp_path):
+    with pytest.raises(UsageError, match="no actor_params"):
+        import_directory(tmp_path)
+    (tmp_path / "actor_params_1.msgpack").write_bytes(b"not msgpack at all")
+    with pytest.raises(UsageError, match="msgpack"):
+        import_directory(tmp_path)
+    with pytest.raises(UsageError, match="not SWG-JAX actor"):
+        score_network({"a/b": np.zeros(3)})
+    flat = golden("params/")
+    flat["MLPResNet_mod_0/Dense_1/bias"] = np.zeros(5, np.float32)
+    with pytest.raises(UsageError, match="has shape"):
+        score_network(flat)
+    del flat["MLPResNet_mod_0/Dense_1/bias"]
+    with pytest.raises(UsageError, match="lack"):
+        score_network(flat)

@@ -1,0 +1,90 @@
+"""The command line: bad input is one line and exit code 2, good input leaves whole files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import make_recording, write_hdf5
+
+
+def swg_fast(*arguments, cwd):
+    return subprocess.run([sys.executable, "-m", "swg_fast.cli", *map(str, arguments)], cwd=cwd,
+                          capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("command", ["", "train", "evaluate", "toy", "import-jax", "info", "bench"])
+def test_help(command, tmp_path):
+    out = swg_fast(*command.split(), "--help", cwd=tmp_path)
+    assert out.returncode == 0 and "Usage" in out.stdout
+
+
+def nan_file(folder):
+    raw = make_recording()
+    raw["actions"][3, 1] = np.nan
+    return write_hdf5(folder / "nan.hdf5", raw)
+
+
+BAD = {
+    "missing dataset": (["train", "antmaze-umaze-v2", "--dataset", "none.hdf5"], "no such file"),
+    "nan dataset": (["train", "antmaze-umaze-v2", "--dataset", "nan.hdf5"], "NaN"),
+    "unknown task": (["train", "antmaze-nowhere-v2"], "unknown environment"),
+    "unknown env": (["evaluate", "antmaze-nowhere-v2"], "unknown environment"),
+    "no policy": (["evaluate", "antmaze-umaze-v2", "--policy", "none"], "no checkpoint"),
+    "no candidates": (["evaluate", "antmaze-umaze-v2", "-n", "0"], "at least 1"),
+    "bad backend": (["evaluate", "antmaze-umaze-v2", "--backend", "xla"], "unknown backend"),
+    "no folder": (["evaluate", "antmaze-umaze-v2", "--json", "no/such/out.json"], "folder"),
+    "unknown toy": (["toy", "donut"], "unknown toy data"),
+    "no jax files": (["import-jax", ".", "--out", "o"], "no actor_params"),
+    "bad option": (["evaluate", "--nonsense"], "No such option"),
+    "bad batch": (["train", "antmaze-umaze-v2", "--actor-batch", "0"], "actor_batch"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name, tmp_path):
+    nan_file(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    arguments, word = BAD[name]
+    out = swg_fast(*arguments, cwd=tmp_path)
+    assert out.returncode == 2, out.stderr
+    assert word in out.stderr and "Traceback" not in out.stderr
+    if not name.startswith("bad option"):
+        assert out.stderr.strip().count("\n") == 0
+    assert sorted(tmp_path.iterdir()) == before  # nothing half-written
+
+
+def test_train_then_evaluate(tmp_path):
+    write_hdf5(tmp_path / "data.hdf5", make_recording())
+    small = ["--critic-steps", 20, "--actor-steps", 20, "--critic-batch", 16, "--actor-batch", 16,
+             "--hidden-dim", 32, "--num-steps", 3, "--log-every", 10]
+    train = ["train", "antmaze-umaze-v2", "--dataset", "data.hdf5", "--out", "run", *small]
+    stopped = swg_fast(*train, "--stop-after", 10, cwd=tmp_path)
+    assert stopped.returncode == 130 and "--resume" in stopped.stderr
+    done = swg_fast(*train, "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "run" / "logs").glob("events*"))
+    out = swg_fast("evaluate", "antmaze-umaze-v2", "--policy", "run/policy", "-n", 2, "--episodes", 1,
+                   "--json", "out.json", "--plot", "out.png", "--quiet", cwd=tmp_path)
+    assert out.returncode == 0, out.stderr
+    summary = json.loads((tmp_path / "out.json").read_text())
+    assert summary["settings"]["n_candidates"] == 2 and len(summary["returns"]) == 1
+    assert "normalized score" in out.stdout
+    assert (tmp_path / "out.png").stat().st_size > 10_000
+    assert not list(tmp_path.rglob("*.part*"))
+
+
+def test_untrained_tasks_step_and_report(tmp_path):
+    out = swg_fast("evaluate", "antmaze-medium-play-v2", "-n", 1, "-g", 0, "--episodes", 1, "--quiet",
+                   "--json", "out.json", cwd=tmp_path)
+    assert out.returncode == 0, out.stderr
+    assert "UNTRAINED" in out.stderr
+    assert json.loads((tmp_path / "out.json").read_text())["policy"] == "untrained"
+
+
+def test_info(tmp_path):
+    out = swg_fast("info", "--no-environments", cwd=tmp_path)
+    assert out.returncode == 0 and "torch" in out.stdout and "antmaze-large-play-v2" in out.stdout

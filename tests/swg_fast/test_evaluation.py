@@ -1,0 +1,63 @@
+"""Evaluation: seeded by episode, whatever runs beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from swg_fast import NoiseSchedule, Policy, ScoreNetwork, UsageError, load_policy
+from swg_fast.envs import make_env
+from swg_fast.evaluation import evaluate
+from swg_fast.report import evaluation_json, plot_episodes
+from swg_fast.seeds import stream_seed
+
+SETTINGS = {"n_candidates": 2, "guidance_scale": 1.0, "temperature": 1.0, "select": "max_weight"}
+
+
+@pytest.fixture(scope="module")
+def result():
+    return evaluate(load_policy("antmaze-umaze-v2"), "antmaze-umaze-v2", episodes=3, seed=3, envs=3,
+                    workers=2, progress=False, **SETTINGS)
+
+
+def test_result_is_consistent(result, tmp_path):
+    assert [episode.index for episode in result.episodes] == [0, 1, 2]
+    for episode in result.episodes:
+        assert len(episode.path) == episode.length + 1 <= 701
+        reached = np.linalg.norm(episode.path[-1] - episode.goal) <= 0.5
+        assert reached == (episode.total_reward == 1.0)
+    returns = [episode.total_reward for episode in result.episodes]
+    assert result.normalized_score == pytest.approx(100 * np.mean(returns))
+    summary = evaluation_json(result, "x", "cpu fp32")
+    assert {"normalized_score", "returns", "episode_lengths", "candidates_per_second", "settings",
+            "versions"} <= summary.keys()
+    assert result.candidates == 2 * sum(summary["episode_lengths"])
+    plot_episodes(result, tmp_path / "maze.png")
+    assert (tmp_path / "maze.png").stat().st_size > 20_000
+
+
+def test_does_not_depend_on_how_many_run_at_once(result):
+    """Two slots for three episodes: the third begins when one of the others ends."""
+    other = evaluate(load_policy("antmaze-umaze-v2"), "antmaze-umaze-v2", episodes=3, seed=3, envs=2,
+                     workers=1, progress=False, **SETTINGS)
+    for a, b in zip(result.episodes, other.episodes, strict=True):
+        np.testing.assert_array_equal(a.goal, b.goal)
+        np.testing.assert_array_equal(a.path[0], b.path[0])
+        # Rounding differs between batches of other sizes, and contact dynamics amplify it.
+        np.testing.assert_allclose(a.path[:30], b.path[:30], atol=1e-3)
+
+
+def test_other_seeds_are_other_episodes(result):
+    env = make_env("antmaze-umaze-v2")
+    env.reset(stream_seed(4, "episode", 0) & 0xFFFFFFFF)
+    assert not np.array_equal(env.goal(), result.episodes[0].goal)
+    env.reset(stream_seed(3, "episode", 0) & 0xFFFFFFFF)
+    assert np.array_equal(env.goal(), result.episodes[0].goal)
+
+
+def test_wrong_policy_is_named():
+    policy = Policy(ScoreNetwork(5, 3, 16, 2), NoiseSchedule.vp(2))
+    with pytest.raises(UsageError, match="states of 5 and actions of 3"):
+        evaluate(policy, "antmaze-umaze-v2", episodes=1)
+    with pytest.raises(UsageError, match="episodes"):
+        evaluate(policy, "antmaze-umaze-v2", episodes=0)

@@ -1,0 +1,32 @@
+"""The toy check's parts, and a short run of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from swg_fast.toy import DATASETS, energy, plot_toy, run_toy, sliced_wasserstein
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_data_lies_in_the_square(name):
+    x = DATASETS[name](np.random.default_rng(0), 5000)
+    assert x.shape == (5000, 2) and np.abs(x).max() < 1.2
+    assert (np.abs(x) > 1).mean() < 0.02
+    e = energy(name, x)
+    assert (e >= 0).all() and (e <= 3).all() and e.std() > 0.2
+
+
+def test_sliced_wasserstein_of_a_shift():
+    """Moving by d costs |d . direction| on each line: 2 |d| / pi on average."""
+    a = np.random.default_rng(0).standard_normal((2000, 2))
+    assert sliced_wasserstein(a, a + [0.3, 0.4]) == pytest.approx(2 * 0.5 / np.pi, rel=1e-3)
+
+
+def test_guidance_moves_samples_to_the_target(tmp_path):
+    """A twentieth of the real check's training: it must already halve the distance."""
+    result = run_toy("gaussians8", steps=600, batch=256, hidden_dim=64, samples=4000, progress=False)
+    d = result.distances
+    assert d["guided_to_target"] < 0.5 * d["unguided_to_target"]
+    plot_toy("gaussians8", result, tmp_path / "toy.png")
+    assert (tmp_path / "toy.png").stat().st_size > 20_000

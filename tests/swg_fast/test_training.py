@@ -1,0 +1,112 @@
+"""Training: it learns, it resumes bit for bit, and it does not overwrite."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_recording
+from safetensors.torch import load_file
+
+from swg_fast import load_policy
+from swg_fast.checkpoint import load_checkpoint
+from swg_fast.data.transitions import to_transitions
+from swg_fast.errors import UsageError
+from swg_fast.training.loop import Interrupted, LoopOptions
+from swg_fast.training.run import train
+from swg_fast.training.settings import TrainSettings
+
+SMALL = {"critic_batch": 32, "actor_batch": 32, "hidden_dim": 32, "num_blocks": 2, "num_steps": 5,
+         "expectile": 0.9, "reward_transform": "minus_one"}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return to_transitions(make_recording(600, 50, 6, 2))
+
+
+def options(tmp_path, **changes):
+    return LoopOptions(tmp_path / "states", log_every=20, save_every=1000, progress=False, **changes)
+
+
+@pytest.mark.parametrize("dropout,precision", [(0.0, "fp32"), (0.1, "fp32"), (0.1, "bf16")])
+def test_resume_is_bit_identical(tmp_path, data, dropout, precision):
+    """60 steps of both phases straight, and 30 + resume 30."""
+    settings = TrainSettings(critic_steps=60, actor_steps=60, dropout=dropout, precision=precision,
+                             **SMALL)
+    straight = train(data, settings, tmp_path / "a", options=options(tmp_path))
+    with pytest.raises(Interrupted, match="critic stopped at step 30 of 60"):
+        train(data, settings, tmp_path / "b", options=options(tmp_path, stop_after=30))
+    with pytest.raises(Interrupted, match="actor stopped at step 30 of 60"):
+        _to_actor(data, settings, tmp_path)
+    resumed = train(data, settings, tmp_path / "b", resume=True, options=options(tmp_path))
+    a, b = (load_file(folder / "model.safetensors") for folder in (straight, resumed))
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def _to_actor(data, settings, tmp_path):
+    """Resumes the critic to its end, then stops the actor half-way."""
+    from unittest import mock
+
+    import swg_fast.training.run as run
+    from swg_fast.training.loop import run_phase
+
+    def stop_the_actor(trainer, *arguments):
+        arguments[-1].stop_after = 30 if trainer.phase == "actor" else None
+        return run_phase(trainer, *arguments)
+
+    with mock.patch.object(run, "run_phase", stop_the_actor):
+        train(data, settings, tmp_path / "b", resume=True, options=options(tmp_path))
+
+
+def test_losses_fall_and_the_policy_prefers_rewarded_actions(tmp_path, data):
+    """Reward is 1 where action[0] > 0.5 (a quarter of the data): guidance should favour it."""
+    settings = TrainSettings(critic_steps=600, actor_steps=1500, dropout=0.0, discount=0.5,
+                             critic_lr=1e-3, actor_lr=2e-3, ema_rate=0.01, weight_decay=0.0,
+                             **SMALL | {"actor_batch": 128, "critic_batch": 128, "hidden_dim": 64})
+    logs = options(tmp_path)
+    folder = train(data, settings, tmp_path / "run", options=logs)
+    actor = [line["actor/held_out_action_loss"] for line in logs.history if "actor/action_loss" in line]
+    assert actor[-1] < 0.8 * actor[0]
+    policy = load_policy(folder)
+    states = data.observations[:200]
+    plain = policy.sample(states, 1, 0.0, 1.0)
+    kept = policy.sample(states, 16, 1.0, 1.0)
+    share = [float((drawn.actions[:, 0] > 0.5).float().mean()) for drawn in (plain, kept)]
+    assert share[1] > share[0] + 0.2
+    card = load_checkpoint(folder).card
+    assert card["training"]["settings"]["seed"] == 0
+    assert card["training"]["weights"]["max"] == pytest.approx(0.9)
+
+
+def test_a_run_is_not_overwritten_or_mixed(tmp_path, data):
+    settings = TrainSettings(critic_steps=5, actor_steps=5, **SMALL)
+    train(data, settings, tmp_path / "r", options=options(tmp_path))
+    with pytest.raises(UsageError, match="already holds a run"):
+        train(data, settings, tmp_path / "r", options=options(tmp_path))
+    other = TrainSettings(critic_steps=5, actor_steps=6, **SMALL)
+    with pytest.raises(UsageError, match=r"other settings \(actor_steps\)"):
+        train(data, other, tmp_path / "r", resume=True, options=options(tmp_path))
+    with pytest.raises(UsageError, match="nothing to resume"):
+        train(data, settings, tmp_path / "none", resume=True, options=options(tmp_path))
+
+
+@pytest.mark.parametrize("change,word", [({"critic_steps": 0}, "critic_steps"),
+                                         ({"expectile": 1.0}, "expectile"),
+                                         ({"precision": "fp8"}, "precision")])
+def test_bad_settings(change, word):
+    with pytest.raises(UsageError, match=word):
+        TrainSettings(**change)
+
+
+def test_seed_decides(tmp_path, data):
+    def weights(seed, name):
+        settings = TrainSettings(critic_steps=3, actor_steps=3, seed=seed, held_out=0.0, **SMALL)
+        folder = train(data, settings, tmp_path / name, options=options(tmp_path))
+        return load_file(folder / "model.safetensors")["network.input.weight"]
+
+    a, b, c = weights(1, "a"), weights(1, "b"), weights(2, "c")
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert np.isfinite(a.numpy()).all()

@@ -158,10 +158,7 @@ class CpuNetwork:
             eps = torch.cat([eps, eps_w.add_(packed.head_output_bias)], dim=1)
         if not guided:
             return (eps,)
-        if self.early:
-            grad = self.head_back(slope).to(h.dtype)
-        else:
-            grad = slope.mul_(packed.output[-1])
+        grad = self.head_back(slope).to(h.dtype) if self.early else slope.mul_(packed.output[-1])
         for i in reversed(range(self.depth)):
             h, mean, rstd, slope = saved[i]
             inner = slope.mul_(self.down_back[i](grad.to(dtype)))

@@ -54,8 +54,8 @@ def guided_step(
     """z_t -> z_{t-1} for z, noise [M, D], states [M, S] and the integer step t.
 
     ``ddpm`` is Algorithm 2. ``ddpm_x0`` clips the predicted clean sample instead of the state and
-    takes the DDPM posterior's mean and variance, as the authors' PyTorch code does. The gradient is computed even at guidance
-    scale 0, where it moves nothing, unless ``gradient`` is false.
+    takes the DDPM posterior's mean and variance, as the authors' PyTorch code does. The
+    gradient is computed even at guidance scale 0, where it moves nothing, unless ``gradient`` is false.
     """
     alpha, beta = float(schedule.alphas[t]), float(schedule.betas[t])
     sigma = float(schedule.sigmas[t])

@@ -13,6 +13,7 @@ BACKENDS = {
     "reference": "swg_fast.backends.reference:ReferenceBackend",
     "torch": "swg_fast.backends.torch:TorchBackend",
     "cpu": "swg_fast.backends.cpu:CpuBackend",
+    "triton": "swg_fast.backends.triton:TritonBackend",
 }
 
 

@@ -1,0 +1,177 @@
+"""Launching the fused kernels: layout, scratch, grid, and what they do not support."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kernels.configs import Config, nearest
+from kernels.fused import guided_step_kernel, keep_best_kernel, sample_kernel
+from kernels.pack import PackedNetwork
+from kernels.table import SamplerTable
+
+HIDDEN_SIZES = (64, 128, 256)
+DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
+PRECISIONS = {"bf16": "ieee", "tf32": "tf32", "fp32": "ieee"}
+INPUT_PRECISIONS = {"bf16": "tf32x3", "tf32": "tf32x3", "fp32": "ieee"}
+REDUCE = 128  # tiles that the last reduction reads at a time
+
+
+def interpreted() -> bool:
+    """Whether Triton's interpreter runs the kernels, on CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -> str | None:
+    """In words, why the kernels cannot run a network of this shape; None where they can."""
+    if hidden not in HIDDEN_SIZES:
+        return f"hidden_dim {hidden} (the fused kernels have {', '.join(map(str, HIDDEN_SIZES))})"
+    if not 1 <= blocks <= 6:
+        return f"{blocks} blocks (the fused kernels have 1 to 6)"
+    if latent > 32:
+        return f"{latent - 1} actions (the fused kernels have up to 31)"
+    if head_width is not None and head_width % 64:
+        return f"an early head {head_width} wide (the fused kernels need a multiple of 64)"
+    return None
+
+
+@dataclass(frozen=True)
+class KernelNetwork:
+    """A packed network laid out for the kernels: z's side padded to DP, `down` transposed, so that
+    every chunk of the wide layer is contiguous rows of H."""
+
+    packed: PackedNetwork
+    dtype: str
+    tensors: tuple[torch.Tensor, ...]
+    constants: dict[str, Any]
+
+    @classmethod
+    def lay_out(cls, packed: PackedNetwork, dtype: str) -> KernelNetwork:
+        D, H, L = packed.latent_dim, packed.hidden_dim, packed.num_blocks
+        early = packed.weight_head == "early"
+        reason = unsupported(H, L, D, packed.head_hidden.shape[0] if early else None)
+        if reason:
+            raise ValueError(f"not supported by the fused kernels: {reason}")
+        DP = 16 if D <= 16 else 32
+        kind, device = DTYPES[dtype], packed.device
+
+        def pad(rows: torch.Tensor, to: torch.dtype) -> torch.Tensor:
+            out = torch.zeros(DP, *rows.shape[1:], dtype=to, device=device)
+            out[: len(rows)] = rows
+            return out
+
+        empty = torch.zeros(1, dtype=kind, device=device)
+        wide = torch.zeros(1, device=device)
+        tensors = (
+            pad(packed.input_z.T, torch.float32), packed.up.to(kind).contiguous(), packed.up_bias,
+            packed.down.transpose(1, 2).to(kind).contiguous(), packed.down_bias,
+            pad(packed.output, kind), pad(packed.output_bias, torch.float32),
+            *((packed.head_hidden.to(kind), packed.head_hidden_bias, packed.head_output.float(),
+               packed.head_output_bias) if early else (empty, wide, wide, wide)))
+        return cls(packed, dtype, tensors, {
+            "D": D, "DP": DP, "H": H, "L": L, "E": packed.head_hidden.shape[0] if early else 0,
+            "EARLY": early, "LN_EPS": packed.layer_norm_eps, "PRECISION": PRECISIONS[dtype],
+            "INPUT_PRECISION": INPUT_PRECISIONS[dtype], "PARKED": (2 if early else L) + 1})
+
+    def scratch(self, programs: int, config: Config) -> torch.Tensor:
+        """Where residuals are parked between forward and backward; it stays in the L2 cache."""
+        kind = torch.bfloat16 if self.dtype == "bf16" else torch.float32
+        size = programs * self.constants["PARKED"] * config.tile * self.constants["H"]
+        return torch.empty(size, dtype=kind, device=self.packed.device)
+
+    def config(self, candidates: int | None = None) -> Config:
+        """The configuration for this device, and for a small number of candidates its own."""
+        device = self.packed.device
+        if device.type != "cuda":
+            return Config(16, 32, 4, 1)  # the interpreter: small, so that odd sizes meet tile edges
+        major, minor = torch.cuda.get_device_capability(device)
+        config = nearest(major * 10 + minor, self.constants["H"], self.dtype)
+        processors = torch.cuda.get_device_properties(device).multi_processor_count
+        if candidates is not None and candidates < config.tile * processors:
+            tile = config.tile
+            while tile > 16 and candidates < tile * processors:
+                tile //= 2
+            config = Config(tile, config.chunk, config.warps if tile >= 64 else 4, config.stages)
+        return config
+
+
+def _key(seed: int) -> tuple[int, int]:
+    """The seed's two words as signed 32-bit integers, which every launcher passes alike."""
+    low, high = seed & 0xFFFFFFFF, seed >> 32
+    return tuple(word - (1 << 32) if word >= 1 << 31 else word for word in (low, high))
+
+
+def guided_step(network: KernelNetwork, table: SamplerTable, t: int, z: torch.Tensor,
+                state_vectors: torch.Tensor, states: torch.Tensor, noise: torch.Tensor | None = None,
+                *, seed: int = 0, candidates: torch.Tensor | None = None,
+                state_words: torch.Tensor | None = None, config: Config | None = None
+                ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Step t of M rows in one launch: (next z [M, D], weight before the clip [M], eps [M, D],
+    gradient [M, D]).
+
+    ``states`` [M] says which row of state_vectors [B, H] a row belongs to. The noise [M, D] is
+    given, or drawn from (seed, candidates [M], state_words [M]).
+    """
+    M, D = z.shape
+    config = config or network.config()
+    grid = -(-M // config.tile)
+    out = [torch.full_like(z, torch.nan) for _ in range(3)]
+    weight = torch.full((M,), torch.nan, device=z.device)
+    integers = torch.zeros(1, dtype=torch.int64, device=z.device)
+    row = table.coefficients[t].float().to(z.device)
+    k0, k1 = _key(seed)
+    guided_step_kernel[(grid,)](
+        z.contiguous(), z if noise is None else noise.contiguous(), state_vectors,
+        network.packed.time_table[t], row, *table.weight_clip, network.scratch(grid, config), out[0], weight,
+        out[1], out[2], M, k0, k1, integers if candidates is None else candidates,
+        integers if state_words is None else state_words, states, t, *network.tensors,
+        BM=config.tile, BC=config.chunk, GUIDED=table.guided, CLIP_STATE=table.clip_state,
+        CLIP_CLEAN=table.clip_clean, DRAW=noise is None, **network.constants,
+        num_warps=config.warps, num_stages=config.stages)
+    return out[0], weight, out[1], out[2]
+
+
+def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
+           state_words: torch.Tensor, n_candidates: int, seed: int, *, softmax: bool = False,
+           selection_temperature: float = 1.0, return_candidates: bool = False,
+           first: int = 0, config: Config | None = None) -> tuple[torch.Tensor | None, ...]:
+    """Algorithm 2 and the selection for B states of candidates first .. first + N - 1, in two launches.
+
+    Returns actions [B, A], weights [B], indices [B] and, if asked for, all candidates [B, N, D] and
+    their weights [B, N]. Beyond those, memory is the parked residuals of the running programs and a
+    few numbers a tile.
+    """
+    B, D, DP = len(state_vectors), network.constants["D"], network.constants["DP"]
+    device = state_vectors.device
+    config = config or network.config(B * n_candidates)
+    tiles = -(-n_candidates // config.tile)
+    programs = min(B * tiles, _resident_programs(device))
+    new = lambda *shape: torch.full(shape, torch.nan, device=device)  # noqa: E731
+    best_score, best_weight, best_z = new(B, tiles), new(B, tiles), new(B, tiles, DP)
+    best_index = torch.full((B, tiles), -1, dtype=torch.int32, device=device)
+    all_z = new(B, n_candidates, D) if return_candidates else new(1)
+    all_weight = new(B, n_candidates) if return_candidates else new(1)
+    coefficients = table.coefficients.float().to(device)
+    sample_kernel[(programs,)](
+        state_vectors, state_words, network.packed.time_table, coefficients, *table.weight_clip,
+        float(table.initial), 1.0 / selection_temperature, network.scratch(programs, config), best_score,
+        best_index, best_weight, best_z, all_z, all_weight, B, n_candidates, first, tiles, programs,
+        table.num_steps, *_key(seed), *network.tensors, BM=config.tile, BC=config.chunk,
+        GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean, SOFTMAX=softmax,
+        WRITE_ALL=return_candidates, **network.constants, num_warps=config.warps,
+        num_stages=config.stages)
+    actions, weights = new(B, D - 1), new(B)
+    indices = torch.full((B,), -1, dtype=torch.int64, device=device)
+    keep_best_kernel[(B,)](best_score, best_index, best_weight, best_z, actions, weights, indices, tiles,
+                           D=D, DP=DP, BT=REDUCE)
+    return (actions, weights, indices, *((all_z, all_weight) if return_candidates else (None, None)))
+
+
+def _resident_programs(device: torch.device) -> int:
+    """How many programs to launch at most: one a multiprocessor, whose shared memory one fills."""
+    if device.type != "cuda":
+        return 3
+    return torch.cuda.get_device_properties(device).multi_processor_count

@@ -1,0 +1,64 @@
+"""Backend ``triton``: the whole sampler and the selection in one fused kernel."""
+
+from __future__ import annotations
+
+import torch
+
+from kernels.pack import pack
+from swg_fast.backends.base import Backend, Model, Samples, SamplingJob
+from swg_fast.errors import UsageError
+
+
+class TritonBackend(Backend):
+    name = "triton"
+    dtypes = ("fp32", "bf16", "tf32")
+
+    def __init__(self, model: Model, dtype: str, device: torch.device) -> None:
+        super().__init__(model, dtype, device)
+        try:
+            from kernels import launch
+        except ImportError as error:
+            raise UsageError("backend 'triton' needs the triton package, which exists for Linux; "
+                             "use backend='cpu' or 'torch'") from error
+        if device.type != "cuda" and not launch.interpreted():
+            raise UsageError(
+                "backend 'triton' needs an NVIDIA GPU and the policy is on the CPU; load the policy with "
+                "device='cuda', use backend='cpu', or set TRITON_INTERPRET=1 to run it slowly here")
+        network = model.network
+        reason = launch.unsupported(
+            network.hidden_dim, network.num_blocks, network.latent_dim,
+            network.weight_hidden.out_features if network.weight_head == "early" else None)
+        if reason:
+            raise UsageError(f"backend 'triton' does not support {reason}; use backend='torch'")
+        self.launch = launch
+        packed = pack(network, model.schedule.num_steps, launch.DTYPES[dtype], device)
+        self.network = launch.KernelNetwork.lay_out(packed, dtype)
+
+    @classmethod
+    def fastest_dtype(cls, device: torch.device) -> str:
+        """bf16 on GPUs of capability 8.0 and later."""
+        return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 \
+            else "fp32"
+
+    @torch.no_grad()
+    def run(self, job: SamplingJob) -> Samples:
+        if job.select == "max_q" or job.chunk is not None or (
+                job.select == "none" and not job.return_candidates):
+            return super().run(job)
+        softmax = job.select == "softmax"
+        actions, weights, indices, z, raw = self.launch.sample(
+            self.network, job.table, self.network.packed.hoist_states(job.states), job.state_indices,
+            job.n_candidates, job.seed, softmax=softmax,
+            selection_temperature=job.selection_temperature, return_candidates=job.return_candidates)
+        if job.select == "none":
+            actions, weights, indices = z[:, 0, :-1], raw[:, 0], torch.zeros_like(indices)
+        return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw)
+
+    @torch.no_grad()
+    def candidates(self, job: SamplingJob, rows: slice, first: int, count: int
+                   ) -> tuple[torch.Tensor, torch.Tensor]:
+        vectors = self.network.packed.hoist_states(job.states[rows])
+        *_, z, raw = self.launch.sample(
+            self.network, job.table, vectors, job.state_indices[rows], count, job.seed,
+            return_candidates=True, first=first)
+        return z, raw

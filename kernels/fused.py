@@ -40,88 +40,140 @@ def silu_slope(a):
 
 
 @triton.jit
-def block_forward(h, up, up_bias, down, down_bias, columns, LN_EPS: tl.constexpr, H: tl.constexpr,
-                  BC: tl.constexpr, PRECISION: tl.constexpr):
-    """h + down(SiLU(up(normalise(h)))), BC columns of the wide layer at a time."""
-    dtype: tl.constexpr = up.dtype.element_ty
-    x, _ = normalise(h, LN_EPS, H)
-    x = x.to(dtype)
+def opaque_zero(zero):
+    """0, in a way that the compiler cannot know. Offsets that it is added to are computed where they
+    are used; otherwise the compiler computes all of them before the loops and keeps them, a hundred
+    registers a thread."""
+    return tl.multiple_of(tl.load(zero, volatile=True), 256)
+
+
+@triton.jit
+def through_memory(value, at):
+    """``value`` in the weights' type, written at ``at`` and fetched again.
+
+    An operand that comes straight from memory reaches the tensor cores by way of shared memory. One
+    computed in registers stays in them, a copy for every warp group: 64 registers a thread that the
+    residual and the sums need. The tile stays in the L2 cache.
+    """
+    tl.store(at, value.to(at.dtype.element_ty))
+    tl.debug_barrier()  # what one thread wrote, another may fetch
+    return tl.load(at)
+
+
+@triton.jit
+def block_forward(h, zero, x_ptr, rstd_ptr, up, up_bias, down, down_bias, LN_EPS: tl.constexpr,
+                  BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, PRECISION: tl.constexpr):
+    """h + down(SiLU(up(normalise(h)))), BC columns of the wide layer at a time. The normalised
+    input and 1 / std stay parked at x_ptr [BM, H] and rstd_ptr [BM]."""
+    columns = tl.arange(0, H) + opaque_zero(zero)
+    row = tl.arange(0, BM)
+    x_at = x_ptr + row[:, None] * H + columns[None, :]
+    rstd_at = rstd_ptr + row
+    x, rstd = normalise(h, LN_EPS, H)
+    tl.store(rstd_at, rstd)
+    xd = through_memory(x, x_at)
     chunk = tl.arange(0, BC)
     h += tl.load(down_bias + columns)[None, :]
     for c in range(0, 4 * H, BC):
         rows = (c + chunk)[:, None] * H + columns[None, :]
-        a = tl.dot(x, tl.trans(tl.load(up + rows)), input_precision=PRECISION)
+        a = tl.dot(xd, tl.trans(tl.load(up + rows)), input_precision=PRECISION)
         a += tl.load(up_bias + c + chunk)[None, :]
-        y = (a * tl.sigmoid(a)).to(dtype)
+        y = (a * tl.sigmoid(a)).to(xd.dtype)
         h = tl.dot(y, tl.load(down + rows), h, input_precision=PRECISION)
+    tl.debug_barrier()
     return h
 
 
 @triton.jit
-def block_backward(g, h, up, up_bias, down, columns, LN_EPS: tl.constexpr, H: tl.constexpr,
-                   BC: tl.constexpr, PRECISION: tl.constexpr):
-    """The cotangent g [BM, H] taken back through a block whose input was h; recomputes its wide
-    layer rather than keeping it."""
-    dtype: tl.constexpr = up.dtype.element_ty
-    x, rstd = normalise(h, LN_EPS, H)
-    xd = x.to(dtype)
-    gd = g.to(dtype)
+def block_backward(g, zero, g_ptr, gd_ptr, x_ptr, rstd_ptr, up, up_bias, down, BM: tl.constexpr,
+                   H: tl.constexpr, BC: tl.constexpr, PRECISION: tl.constexpr):
+    """The cotangent g [BM, H] taken back through the block whose normalised input is parked.
+
+    The wide layer is recomputed rather than kept. While its chunks pass, only the sum is live in
+    registers: the cotangent waits at g_ptr and, in the weights' type, at gd_ptr.
+    """
+    columns = tl.arange(0, H) + opaque_zero(zero)
+    row = tl.arange(0, BM)
+    at = row[:, None] * H + columns[None, :]
+    tl.store(g_ptr + at, g)
+    gd = through_memory(g, gd_ptr + at)
+    xd = tl.load(x_ptr + at)
     chunk = tl.arange(0, BC)
-    inner_sum = tl.zeros_like(g)
+    inner_sum = tl.zeros(xd.shape, tl.float32)
     for c in range(0, 4 * H, BC):
         rows = (c + chunk)[:, None] * H + columns[None, :]
         up_c = tl.load(up + rows)
         a = tl.dot(xd, tl.trans(up_c), input_precision=PRECISION)
         a += tl.load(up_bias + c + chunk)[None, :]
         inner = tl.dot(gd, tl.trans(tl.load(down + rows)), input_precision=PRECISION) * silu_slope(a)
-        inner_sum = tl.dot(inner.to(dtype), up_c, inner_sum, input_precision=PRECISION)
+        inner_sum = tl.dot(inner.to(xd.dtype), up_c, inner_sum, input_precision=PRECISION)
+    tl.debug_barrier()
+    at += opaque_zero(zero)
+    x = tl.load(x_ptr + at).to(tl.float32)
     mean = tl.sum(inner_sum, axis=1) / H
     along = tl.sum(inner_sum * x, axis=1) / H
-    return g + rstd[:, None] * (inner_sum - mean[:, None] - x * along[:, None])
+    change = inner_sum - mean[:, None] - x * along[:, None]
+    return tl.load(g_ptr + at) + tl.load(rstd_ptr + row)[:, None] * change
 
 
 @triton.jit
-def blocks_backward(g, park, park_at, up, up_bias, down, columns, DEPTH: tl.constexpr,
-                    LN_EPS: tl.constexpr, BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr,
-                    PRECISION: tl.constexpr):
-    """g taken back through blocks DEPTH-1 .. 0, whose inputs are parked."""
-    tl.debug_barrier()  # what one thread parked, another may fetch
+def blocks_backward(g, zero, park, park32, up, up_bias, down, DEPTH: tl.constexpr,
+                    BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, PRECISION: tl.constexpr):
+    """g taken back through blocks DEPTH-1 .. 0. Slot DEPTH of ``park`` and the first of ``park32``
+    are g's."""
     for j in range(DEPTH):
         i = DEPTH - 1 - j
-        h = tl.load(park + i * BM * H + park_at).to(tl.float32)
-        g = block_backward(g, h, up + i * 4 * H * H, up_bias + i * 4 * H, down + i * 4 * H * H, columns,
-                           LN_EPS, H, BC, PRECISION)
+        g = block_backward(g, zero, park32, park + DEPTH * BM * H, park + i * BM * H,
+                           park32 + 2 * BM * H + i * BM, up + i * 4 * H * H, up_bias + i * 4 * H,
+                           down + i * 4 * H * H, BM, H, BC, PRECISION)
     return g
 
 
 @triton.jit
-def network(z, base, park, input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias,
-            head_output, head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr,
-            H: tl.constexpr, BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr, EARLY: tl.constexpr,
-            GUIDED: tl.constexpr, LN_EPS: tl.constexpr, PRECISION: tl.constexpr,
-            INPUT_PRECISION: tl.constexpr):
+def input_layer(z, w_in, dtype: tl.constexpr, PRECISION: tl.constexpr):
+    """z W_in in the weights' type; in bf16 as three products of upper and lower halves, since z is
+    the float32 state itself."""
+    if dtype == tl.float32:
+        return tl.dot(z, w_in, input_precision=PRECISION)
+    z_high = z.to(dtype)
+    w_high = w_in.to(dtype)
+    h = tl.dot((z - z_high.to(tl.float32)).to(dtype), w_high)
+    h = tl.dot(z_high, (w_in - w_high.to(tl.float32)).to(dtype), h)
+    return tl.dot(z_high, w_high, h)
+
+
+@triton.jit
+def network(z, base, zero, park, park32, input_z, up, up_bias, down, down_bias, output, output_bias, head,
+            head_bias, head_output, head_output_bias, D: tl.constexpr, DP: tl.constexpr,
+            BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr,
+            EARLY: tl.constexpr, GUIDED: tl.constexpr, LN_EPS: tl.constexpr, PRECISION: tl.constexpr):
     """(eps, d eps_w / dz), both [BM, DP], of z [BM, DP]; base is the hoisted part of the input layer,
     [1, H] for a tile of one state, else [BM, H].
 
     With the early head the way back starts as soon as the second block is done, before the rest of
-    the forward pass, so that no two [BM, H] cotangents and residuals live at once for long.
+    the forward pass, so that a cotangent and a residual do not live side by side for long.
+
+    ``park`` (the weights' type) has L + 1 slots [BM, H]: each block's normalised input, then g.
+    ``park32`` has g and a waiting residual [BM, H], then L rows [BM] of 1 / std.
     """
     dtype: tl.constexpr = up.dtype.element_ty
-    columns = tl.arange(0, H)
+    columns = tl.arange(0, H) + opaque_zero(zero)
     entries = tl.arange(0, DP)
-    park_at = tl.arange(0, BM)[:, None] * H + columns[None, :]
-    w_in = tl.load(input_z + entries[:, None] * H + columns[None, :])
-    h = tl.dot(z, w_in, input_precision=INPUT_PRECISION) + base
+    row = tl.arange(0, BM)
+    park_at = row[:, None] * H + columns[None, :]
+    rstds = park32 + 2 * BM * H
+    in_at = input_z + entries[:, None] * H + columns[None, :]
+    h = input_layer(z, tl.load(in_at), dtype, PRECISION) + base
     vjp = tl.zeros_like(z)
     eps_w = tl.zeros([BM], tl.float32)
     DEPTH: tl.constexpr = 2 if EARLY else L
     for i in range(DEPTH):
-        if GUIDED:
-            tl.store(park + i * BM * H + park_at, h.to(park.dtype.element_ty))
-        h = block_forward(h, up + i * 4 * H * H, up_bias + i * 4 * H, down + i * 4 * H * H,
-                          down_bias + i * H, columns, LN_EPS, H, BC, PRECISION)
+        h = block_forward(h, zero, park + i * BM * H, rstds + i * BM, up + i * 4 * H * H,
+                          up_bias + i * 4 * H, down + i * 4 * H * H, down_bias + i * H, LN_EPS, BM, H, BC,
+                          PRECISION)
     if EARLY:
-        hd = h.to(dtype)
+        hd = through_memory(h, park + DEPTH * BM * H + park_at)
+        tl.store(park32 + BM * H + park_at, h)
         g = tl.zeros_like(h)
         chunk = tl.arange(0, BC)
         for c in range(0, E, BC):
@@ -134,26 +186,29 @@ def network(z, base, park, input_z, up, up_bias, down, down_bias, output, output
                 g = tl.dot((silu_slope(a) * out_c).to(dtype), head_c, g, input_precision=PRECISION)
         eps_w += tl.load(head_output_bias)
         if GUIDED:
-            tl.store(park + DEPTH * BM * H + park_at, h.to(park.dtype.element_ty))
-            g = blocks_backward(g, park, park_at, up, up_bias, down, columns, DEPTH, LN_EPS, BM, H, BC,
-                                PRECISION)
-            vjp = tl.dot(g, tl.trans(w_in), input_precision=INPUT_PRECISION)
-            h = tl.load(park + DEPTH * BM * H + park_at).to(tl.float32)
+            g = blocks_backward(g, zero, park, park32, up, up_bias, down, DEPTH, BM, H, BC, PRECISION)
+            g = through_memory(g, park + DEPTH * BM * H + park_at)
+            vjp = tl.dot(g, tl.trans(tl.load(in_at).to(dtype)), input_precision=PRECISION)
+        tl.debug_barrier()
+        h = tl.load(park32 + BM * H + park_at)
         for i in range(DEPTH, L):
-            h = block_forward(h, up + i * 4 * H * H, up_bias + i * 4 * H, down + i * 4 * H * H,
-                              down_bias + i * H, columns, LN_EPS, H, BC, PRECISION)
+            h = block_forward(h, zero, park + i * BM * H, rstds + i * BM, up + i * 4 * H * H,
+                              up_bias + i * 4 * H, down + i * 4 * H * H, down_bias + i * H, LN_EPS, BM, H, BC,
+                              PRECISION)
+    if GUIDED and not EARLY:
+        weight_row = tl.load(output + (D - 1) * H + columns).to(tl.float32)
+        tl.store(park32 + park_at, silu_slope(h) * weight_row[None, :])
+    y = through_memory(h * tl.sigmoid(h), park + L * BM * H + park_at)
     w_out = tl.load(output + entries[:, None] * H + columns[None, :])
-    y = (h * tl.sigmoid(h)).to(dtype)
     eps = tl.dot(y, tl.trans(w_out), input_precision=PRECISION)
     eps += tl.load(output_bias + entries)[None, :]
     if EARLY:
         eps = tl.where(entries[None, :] == D - 1, eps_w[:, None], eps)
     elif GUIDED:
-        row = tl.load(output + (D - 1) * H + columns).to(tl.float32)
-        g = silu_slope(h) * row[None, :]
-        g = blocks_backward(g, park, park_at, up, up_bias, down, columns, DEPTH, LN_EPS, BM, H, BC,
-                            PRECISION)
-        vjp = tl.dot(g, tl.trans(w_in), input_precision=INPUT_PRECISION)
+        g = tl.load(park32 + park_at)
+        g = blocks_backward(g, zero, park, park32, up, up_bias, down, DEPTH, BM, H, BC, PRECISION)
+        g = through_memory(g, park + DEPTH * BM * H + park_at)
+        vjp = tl.dot(g, tl.trans(tl.load(in_at).to(dtype)), input_precision=PRECISION)
     return eps, vjp
 
 
@@ -196,13 +251,14 @@ def update(z, eps, vjp, xi, row, w_min, w_max, D: tl.constexpr, DP: tl.constexpr
 
 @triton.jit
 def guided_step_kernel(
-    z_in, noise_in, state_vectors, time_row, row, w_min, w_max, park, z_out, weight_out, eps_out,
-    gradient_out, M, k0, k1, candidates, state_words, states, step,
+    z_in, noise_in, state_vectors, time_row, row, w_min, w_max, zero, park, park32, z_out, weight_out,
+    eps_out, gradient_out, M, k0, k1, candidates, state_words, states, step,
     input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
     head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
     BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr, EARLY: tl.constexpr, GUIDED: tl.constexpr,
     CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, DRAW: tl.constexpr, LN_EPS: tl.constexpr,
-    PRECISION: tl.constexpr, INPUT_PRECISION: tl.constexpr, PARKED: tl.constexpr,
+    PRECISION: tl.constexpr, PARKED: tl.constexpr,
+    PARKED32: tl.constexpr,
 ):
     """One step of M rows [M, D]; row r belongs to row ``states[r]`` of state_vectors [B, H], and its
     noise to the counters candidates[r] and state_words[r], or is given where DRAW is false."""
@@ -223,9 +279,11 @@ def guided_step_kernel(
     state = tl.load(states + rows, mask=rows < M, other=0)
     base = tl.load(state_vectors + state[:, None] * H + columns[None, :])
     base += tl.load(time_row + columns)[None, :]
-    eps, vjp = network(z, base, park + tile.to(tl.int64) * PARKED * BM * H, input_z, up, up_bias, down,
-                       down_bias, output, output_bias, head, head_bias, head_output, head_output_bias,
-                       D, DP, BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION, INPUT_PRECISION)
+    park += tile.to(tl.int64) * PARKED * BM
+    park32 += tile.to(tl.int64) * PARKED32 * BM
+    eps, vjp = network(z, base, zero, park, park32,
+                       input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
+                       head_output_bias, D, DP, BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION)
     z, raw, gradient = update(z, eps, vjp, xi, row, w_min, w_max, D, DP, GUIDED, CLIP_STATE, CLIP_CLEAN)
     tl.store(z_out + at, z, mask=live)
     tl.store(weight_out + rows, raw, mask=rows < M)
@@ -236,24 +294,24 @@ def guided_step_kernel(
 @triton.jit
 def sample_kernel(
     state_vectors, state_words, time_table, table, w_min, w_max, initial_scale, gumbel_scale,
-    park, best_score, best_index, best_weight, best_z, all_z, all_weight, B, N, first, tiles, programs, T, k0,
-    k1,
+    zero, park, park32, best_score, best_index, best_weight, best_z, all_z, all_weight, B, N, first,
+    tiles, programs, T, k0, k1,
     input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
     head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
     BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr, EARLY: tl.constexpr, GUIDED: tl.constexpr,
     CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr,
-    LN_EPS: tl.constexpr, PRECISION: tl.constexpr, INPUT_PRECISION: tl.constexpr,
-    PARKED: tl.constexpr,
+    LN_EPS: tl.constexpr, PRECISION: tl.constexpr, PARKED: tl.constexpr, PARKED32: tl.constexpr,
 ):
     """All T steps and the selection for B states of N candidates; ``tiles`` tiles a state.
 
-    Candidates are first .. first + N - 1. A fixed set of programs takes (state, tile) pairs in turn. Each pair leaves its best candidate:
-    best_score, best_index, best_weight [B, tiles] and best_z [B, tiles, DP].
+    Candidates are first .. first + N - 1. A fixed set of programs takes (state, tile) pairs in turn.
+    Each pair leaves its best candidate: best_score, best_index, best_weight [B, tiles] and best_z [B, tiles, DP].
     """
     program = tl.program_id(0)
     columns = tl.arange(0, H)
     entries = tl.arange(0, DP)
-    park += program.to(tl.int64) * PARKED * BM * H
+    park += program.to(tl.int64) * PARKED * BM
+    park32 += program.to(tl.int64) * PARKED32 * BM
     key0 = k0.to(tl.uint32)
     key1 = k1.to(tl.uint32)
     for pair in range(program, B * tiles, programs):
@@ -261,16 +319,16 @@ def sample_kernel(
         index = (pair % tiles) * BM + tl.arange(0, BM)
         candidate = (first + index).to(tl.uint32)
         state = tl.load(state_words + b).to(tl.uint32)
-        vector = tl.load(state_vectors + b * H + columns)
         z = initial_scale * normals(candidate, state, T.to(tl.uint32), key0, key1, DP)
         z = tl.where(entries[None, :] < D, z, 0.0)
         raw = tl.zeros([BM], tl.float32)
         for i in range(T):
             t = T - 1 - i
-            base = vector + tl.load(time_table + t * H + columns)
-            eps, vjp = network(z, base[None, :], park, input_z, up, up_bias, down, down_bias, output,
-                               output_bias, head, head_bias, head_output, head_output_bias, D, DP, BM,
-                               H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION, INPUT_PRECISION)
+            # Fetched anew at each step: kept, it would hold 32 registers through all of them.
+            base = tl.load(state_vectors + b * H + columns) + tl.load(time_table + t * H + columns)
+            eps, vjp = network(z, base[None, :], zero, park, park32, input_z, up, up_bias, down, down_bias,
+                               output, output_bias, head, head_bias, head_output, head_output_bias, D, DP, BM,
+                               H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION)
             xi = normals(candidate, state, t.to(tl.uint32), key0, key1, DP)
             z, raw, _ = update(z, eps, vjp, xi, table + t * 8, w_min, w_max, D, DP, GUIDED,
                                CLIP_STATE, CLIP_CLEAN)

@@ -16,7 +16,6 @@ from kernels.table import SamplerTable
 HIDDEN_SIZES = (64, 128, 256)
 DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
 PRECISIONS = {"bf16": "ieee", "tf32": "tf32", "fp32": "ieee"}
-INPUT_PRECISIONS = {"bf16": "tf32x3", "tf32": "tf32x3", "fp32": "ieee"}
 REDUCE = 128  # tiles that the last reduction reads at a time
 
 
@@ -36,6 +35,11 @@ def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -
     if head_width is not None and head_width % 64:
         return f"an early head {head_width} wide (the fused kernels need a multiple of 64)"
     return None
+
+
+def parked(hidden: int, blocks: int) -> dict[str, int]:
+    """Elements a row of the two scratch buffers (see `kernels.fused.network`)."""
+    return {"PARKED": (blocks + 1) * hidden, "PARKED32": 2 * hidden + blocks}
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,15 @@ class KernelNetwork:
                packed.head_output_bias) if early else (empty, wide, wide, wide)))
         return cls(packed, dtype, tensors, {
             "D": D, "DP": DP, "H": H, "L": L, "E": packed.head_hidden.shape[0] if early else 0,
-            "EARLY": early, "LN_EPS": packed.layer_norm_eps, "PRECISION": PRECISIONS[dtype],
-            "INPUT_PRECISION": INPUT_PRECISIONS[dtype], "PARKED": (2 if early else L) + 1})
+            "EARLY": early, "LN_EPS": packed.layer_norm_eps, "PRECISION": PRECISIONS[dtype], **parked(H, L)})
 
-    def scratch(self, programs: int, config: Config) -> torch.Tensor:
-        """Where residuals are parked between forward and backward; it stays in the L2 cache."""
-        kind = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-        size = programs * self.constants["PARKED"] * config.tile * self.constants["H"]
-        return torch.empty(size, dtype=kind, device=self.packed.device)
+    def scratch(self, programs: int, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the running programs park activations, in the weights' type and in float32; small
+        enough to stay in the L2 cache."""
+        rows = programs * config.tile
+        device = self.packed.device
+        return (torch.empty(rows * self.constants["PARKED"], dtype=DTYPES[self.dtype], device=device),
+                torch.empty(rows * self.constants["PARKED32"], device=device))
 
     def config(self, candidates: int | None = None) -> Config:
         """The configuration for this device, and for a small number of candidates its own."""
@@ -96,6 +101,11 @@ class KernelNetwork:
                 tile //= 2
             config = Config(tile, config.chunk, config.warps if tile >= 64 else 4, config.stages)
         return config
+
+
+def _zero(device: torch.device) -> torch.Tensor:
+    """The 0 of `kernels.fused.opaque_zero`."""
+    return torch.zeros(1, dtype=torch.int32, device=device)
 
 
 def _key(seed: int) -> tuple[int, int]:
@@ -125,8 +135,8 @@ def guided_step(network: KernelNetwork, table: SamplerTable, t: int, z: torch.Te
     k0, k1 = _key(seed)
     guided_step_kernel[(grid,)](
         z.contiguous(), z if noise is None else noise.contiguous(), state_vectors,
-        network.packed.time_table[t], row, *table.weight_clip, network.scratch(grid, config), out[0], weight,
-        out[1], out[2], M, k0, k1, integers if candidates is None else candidates,
+        network.packed.time_table[t], row, *table.weight_clip, _zero(z.device),
+        *network.scratch(grid, config), out[0], weight, out[1], out[2], M, k0, k1, integers if candidates is None else candidates,
         integers if state_words is None else state_words, states, t, *network.tensors,
         BM=config.tile, BC=config.chunk, GUIDED=table.guided, CLIP_STATE=table.clip_state,
         CLIP_CLEAN=table.clip_clean, DRAW=noise is None, **network.constants,
@@ -157,8 +167,8 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     coefficients = table.coefficients.float().to(device)
     sample_kernel[(programs,)](
         state_vectors, state_words, network.packed.time_table, coefficients, *table.weight_clip,
-        float(table.initial), 1.0 / selection_temperature, network.scratch(programs, config), best_score,
-        best_index, best_weight, best_z, all_z, all_weight, B, n_candidates, first, tiles, programs,
+        float(table.initial), 1.0 / selection_temperature, _zero(device),
+        *network.scratch(programs, config), best_score, best_index, best_weight, best_z, all_z, all_weight, B, n_candidates, first, tiles, programs,
         table.num_steps, *_key(seed), *network.tensors, BM=config.tile, BC=config.chunk,
         GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean, SOFTMAX=softmax,
         WRITE_ALL=return_candidates, **network.constants, num_warps=config.warps,

@@ -263,6 +263,41 @@ def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: 
 
 
 @cli.command()
+@click.option("--targets", default="sm_80,sm_90", help="GPU generations, such as sm_80,sm_90,sm_100.")
+@click.option("--json", "json_path", type=Path, help="Write one row a configuration and target.")
+def kernels(targets: str, json_path: Path | None) -> None:
+    """Compile the fused kernels for GPUs that need not be here, and report their resources."""
+    import os
+    import re
+
+    from swg_fast.files import write_json
+
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        raise UsageError("under TRITON_INTERPRET=1 nothing compiles; unset it for this command")
+    if not re.fullmatch(r"sm_\d+(,sm_\d+)*", targets):
+        raise UsageError(f"--targets {targets!r}: give names such as sm_80,sm_90")
+    from rich.console import Console
+    from rich.table import Table
+
+    from kernels.aot import report, shipped
+
+    rows = []
+    table = Table("target", "dtype", "hidden", "head", "tile x chunk", "registers", "stack bytes",
+                  "in chunk loops", "shared bytes", "matrix instructions")
+    capabilities = [int(target.removeprefix("sm_")) for target in targets.split(",")]
+    for capability, hidden, dtype, config, head in shipped(capabilities):
+        row = report(capability, hidden, dtype, config, head=head)
+        rows.append(row)
+        table.add_row(row["target"], dtype, str(hidden), head, f"{config.tile} x {config.chunk}",
+                      str(row["registers"]), str(row["stack_bytes"]),
+                      str(row["stack_accesses_in_chunk_loops"]), str(row["shared_bytes"]),
+                      " ".join(f"{k}:{v}" for k, v in row["matrix_instructions"].items()))
+    Console().print(table)
+    if json_path is not None:
+        write_json(json_path, rows)
+
+
+@cli.command()
 @click.option("--no-environments", is_flag=True, help="Leave out the D4RL families (faster).")
 def info(no_environments: bool) -> None:
     """Say what this machine has; paste it into a bug report."""

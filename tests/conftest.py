@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import torch
+
+# Before anything imports Triton: without a GPU its interpreter runs the kernels on CPU tensors.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import h5py
 import numpy as np
 import pytest
-import torch
 
 from swg_fast.networks import ScoreNetwork, TwinQ
 from swg_fast.schedule import NoiseSchedule
 
 DATA = Path(__file__).parent / "data"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def relative_error(out: torch.Tensor, ref: torch.Tensor) -> float:

@@ -1,0 +1,133 @@
+"""Compiling the fused kernel for a GPU that is not here, and reading what it would use there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from kernels.configs import CONFIGS, Config
+from kernels.fused import sample_kernel
+from kernels.launch import PRECISIONS, parked
+
+WEIGHT_TYPES = {"bf16": "*bf16", "tf32": "*fp32", "fp32": "*fp32"}
+# The instructions that multiply matrices, by the generation that brought them.
+MATRIX_INSTRUCTIONS = ("HGMMA", "HMMA", "UTCHMMA", "UTCQMMA", "QGMMA")
+FLOAT_POINTERS = ("state_vectors", "time_table", "table", "park32", "best_score", "best_weight",
+                  "best_z", "all_z", "all_weight", "input_z", "up_bias", "down_bias", "output_bias",
+                  "head_bias", "head_output", "head_output_bias")
+WEIGHT_POINTERS = ("park", "up", "down", "output", "head")
+FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale")
+
+
+def source(hidden: int, dtype: str, config: Config, *, head: str = "joint", blocks: int = 3,
+           latent: int = 9, guided: bool = True, softmax: bool = False) -> ASTSource:
+    """The sampling kernel's source with every constant set, as a launch would set them."""
+    early = head == "early"
+    constants: dict[str, Any] = {
+        "D": latent, "DP": 16 if latent <= 16 else 32, "BM": config.tile, "H": hidden,
+        "BC": config.chunk, "L": blocks, "E": 256 if early else 0, "EARLY": early, "GUIDED": guided,
+        "CLIP_STATE": True, "CLIP_CLEAN": False, "SOFTMAX": softmax, "WRITE_ALL": False,
+        "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype],
+        **parked(hidden, blocks)}
+    signature, attributes = {}, {}
+    for index, name in enumerate(sample_kernel.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name in FLOATS:
+            signature[name] = "fp32"
+        elif name in FLOAT_POINTERS + WEIGHT_POINTERS + ("best_index", "state_words", "zero"):
+            special = {"best_index": "*i32", "zero": "*i32", "state_words": "*i64"}
+            signature[name] = special.get(name) or (
+                WEIGHT_TYPES[dtype] if name in WEIGHT_POINTERS else "*fp32")
+            attributes[(index,)] = [["tt.divisibility", 16]]
+        else:
+            signature[name] = "i32"
+    keyed = {(sample_kernel.arg_names.index(name),): value for name, value in constants.items()}
+    return ASTSource(sample_kernel, signature, keyed, attributes)
+
+
+def report(capability: int, hidden: int, dtype: str, config: Config, **shape: Any) -> dict[str, Any]:
+    """Compiles one configuration for ``capability`` (80, 90, 100) and reads its resources."""
+    started = time.perf_counter()
+    compiled = triton.compile(
+        source(hidden, dtype, config, **shape), target=GPUTarget("cuda", capability, 32),
+        options={"num_warps": config.warps, "num_stages": config.stages})
+    seconds = time.perf_counter() - started
+    cubin = compiled.asm["cubin"]
+    usage = _usage(cubin)
+    sass = _run("cuobjdump", "-sass", cubin)
+    return {
+        "kernel": "sample_kernel", "target": f"sm_{capability}", "dtype": dtype,
+        "config": {"hidden_dim": hidden, "tile": config.tile, "chunk": config.chunk,
+                   "warps": config.warps, "stages": config.stages, **shape},
+        "registers": usage["REG"], "stack_bytes": usage["STACK"],
+        "stack_accesses_in_chunk_loops": stack_accesses_in_loops(sass),
+        "shared_bytes": compiled.metadata.shared, "matrix_instructions": _matrix_instructions(sass),
+        "code_bytes": len(cubin), "compile_seconds": round(seconds, 2)}
+
+
+def shipped(targets: list[int]) -> list[tuple[int, int, str, Config, str]]:
+    """(target, hidden, dtype, configuration, head) of every entry of the table that suits a target."""
+    from kernels.configs import nearest
+
+    pairs = sorted({(hidden, dtype) for _, hidden, dtype in CONFIGS})
+    return [(target, hidden, dtype, nearest(target, hidden, dtype), head)
+            for target in targets for hidden, dtype in pairs for head in ("joint", "early")]
+
+
+def _tool(name: str) -> str:
+    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: this Triton brings no {name}; install triton from PyPI")
+    return str(path)
+
+
+def _run(tool: str, option: str, cubin: bytes) -> str:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        return subprocess.run([_tool(tool), option, file.name], capture_output=True, text=True,
+                              check=True).stdout
+
+
+def _usage(cubin: bytes) -> dict[str, int]:
+    text = _run("cuobjdump", "-res-usage", cubin)
+    line = next(line for line in text.splitlines() if "REG:" in line)
+    return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)}
+
+
+def _matrix_instructions(sass: str) -> dict[str, int]:
+    return dict(Counter(re.findall(rf"\b({'|'.join(MATRIX_INSTRUCTIONS)})\b", sass)))
+
+
+def stack_accesses_in_loops(sass: str) -> int:
+    """Loads and stores of the stack inside innermost loops that multiply matrices.
+
+    A loop is what lies between a backward branch and its target; the kernel's innermost ones are
+    those over chunks of the wide layer, which are nearly all of its work.
+    """
+    instruction = re.compile(r"/\*([0-9a-f]{4,})\*/\s+((?:@!?U?P\w+\s+)?)([A-Z][A-Z0-9]*)(.*?);")
+    listing = [(int(address, 16), name, rest) for address, _, name, rest in instruction.findall(sass)]
+    position = {address: index for index, (address, _, _) in enumerate(listing)}
+    loops = []
+    for index, (address, name, rest) in enumerate(listing):
+        target = re.search(r"0x([0-9a-f]+)", rest) if name == "BRA" else None
+        if target and int(target[1], 16) < address and int(target[1], 16) in position:
+            loops.append((position[int(target[1], 16)], index))
+    innermost = [loop for loop in loops
+                 if not any(o != loop and loop[0] <= o[0] and o[1] <= loop[1] for o in loops)]
+    found = 0
+    for first, last in innermost:
+        names = [name for _, name, _ in listing[first:last + 1]]
+        if any(name in MATRIX_INSTRUCTIONS for name in names):
+            found += sum(name in ("LDL", "STL") for name in names)
+    return found

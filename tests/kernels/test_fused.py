@@ -1,0 +1,199 @@
+"""The fused kernels against the reference: under Triton's interpreter here, on the device where a
+GPU is (see conftest)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import DATA, DEVICE, make_network, relative_error
+
+import reference
+from kernels import launch
+from kernels.configs import Config
+from kernels.pack import pack
+from reference import philox
+from swg_fast import NoiseSchedule, Policy, UsageError, flax_import
+from swg_fast.samplers import ddpm, ddpm_x0
+
+# One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
+BOUNDS = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
+SMALL = Config(16, 32, 4, 1)
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def kernel_network(network, T, dtype):
+    return launch.KernelNetwork.lay_out(pack(network, T, launch.DTYPES[dtype], DEVICE), dtype)
+
+
+@pytest.mark.parametrize("rho", [0.0, 5.0])
+@pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("A", [2, 8, 24], ids=lambda a: f"D{a + 1}")
+@pytest.mark.parametrize("head", ["early", "joint"])
+def test_guided_step(head, A, dtype, rho):
+    schedule = NoiseSchedule.vp(15)
+    network = make_network(5, A, 64, 3, head).to(DEVICE)
+    M, t = 21, 6  # not a multiple of the tile
+    z, states, noise = random(M, A + 1), random(3, 5, seed=1), random(M, A + 1, seed=2)
+    z[:, -1] = z[:, -1].abs() * 0.2
+    owner = torch.arange(M, device=DEVICE) % 3
+    expected = reference.guided_step(network, schedule, states[owner], z, t, noise, guidance_scale=rho,
+                                     temperature=0.7)
+    fused = kernel_network(network, 15, dtype)
+    got = launch.guided_step(fused, ddpm(schedule, rho, 0.7), t, z, fused.packed.hoist_states(states),
+                             owner, noise, config=SMALL)
+    bound = BOUNDS[dtype]
+    assert relative_error(got[2].cpu(), expected.eps.cpu()) < bound
+    if rho:
+        assert float(expected.grad_log_weight.abs().max()) > 0
+        # Rows whose weight lies within rounding of a clip may fall on either side of it.
+        same = (got[3].abs().sum(1) > 0) == (expected.grad_log_weight.abs().sum(1) > 0)
+        assert int((~same).sum()) <= (0 if dtype == "fp32" else 1)
+        w0 = reference.predicted_weight(z, expected.eps, schedule, t).abs().clamp(min=1e-3)
+        scale = torch.minimum(w0, torch.ones_like(w0))[:, None]  # the gradient divides by the weight
+        assert relative_error((got[3] * scale)[same].cpu(),
+                              (expected.grad_log_weight * scale)[same].cpu()) < 2 * bound
+        if dtype != "fp32":
+            return
+    assert relative_error(got[0].cpu(), expected.z.cpu()) < bound
+    assert relative_error(got[1].cpu(), expected.weight.cpu()) < 5 * bound
+
+
+@pytest.mark.parametrize("hidden,blocks,head", [(128, 1, "joint"), (64, 6, "early"), (256, 2, "early")])
+@pytest.mark.parametrize("M", [1, 16, 17])
+def test_other_shapes(hidden, blocks, head, M):
+    schedule = NoiseSchedule.cosine(7)
+    network = make_network(0, 3, hidden, blocks, head).to(DEVICE)
+    z, states = random(M, 4).abs() * 0.5, torch.zeros(1, 0, device=DEVICE)
+    noise = random(M, 4, seed=3)
+    owner = torch.zeros(M, dtype=torch.int64, device=DEVICE)
+    fused = kernel_network(network, 7, "fp32")
+    got = launch.guided_step(fused, ddpm_x0(schedule, 2.0, 1.0), 3, z, fused.packed.hoist_states(states),
+                             owner, noise, config=SMALL)
+    expected = reference.guided_step(network, schedule, states.expand(M, 0), z, 3, noise,
+                                     guidance_scale=2.0, temperature=1.0, sampler="ddpm_x0")
+    assert relative_error(got[0].cpu(), expected.z.cpu()) < 1e-5
+    assert relative_error(got[2].cpu(), expected.eps.cpu()) < 1e-5
+
+
+@pytest.mark.parametrize("case", ["early_a8_s29", "joint_a8_s29", "early_a3_s11_unguided"])
+def test_golden_steps(case):
+    g = {k: np.asarray(v) for k, v in np.load(DATA / "golden" / f"{case}.npz").items()}
+    network = flax_import.score_network({k: v for k, v in g.items() if k.startswith("params/")})
+    schedule = NoiseSchedule("vp", torch.from_numpy(g["betas"]))
+    fused = kernel_network(network.to(DEVICE), 15, "fp32")
+    table = ddpm(schedule, float(g["guidance_scale"]), float(g["temperature"]), "official")
+    vectors = fused.packed.hoist_states(torch.from_numpy(g["states"]).to(DEVICE))
+    owner = torch.arange(16, device=DEVICE)
+    for i in (0, 7, 14):
+        z, noise = (torch.from_numpy(g[key][i]).to(DEVICE) for key in ("z", "step_noise"))
+        got = launch.guided_step(fused, table, 14 - i, z, vectors, owner, noise, config=SMALL)
+        assert relative_error(got[2].cpu(), torch.from_numpy(g["eps"][i])) < 2e-5
+        assert relative_error(got[0].cpu(), torch.from_numpy(g["z"][i + 1])) < 2e-5
+
+
+def test_noise_is_the_references():
+    """Drawn in the kernel, seen through a step that adds nothing else: z' = xi."""
+    schedule, D, M = NoiseSchedule.vp(4), 9, 40
+    table = ddpm(schedule, 0.0, 1.0, clip_denoised=False)
+    coefficients = torch.zeros_like(table.coefficients)
+    coefficients[:, 7] = 1.0
+    table = type(table)(coefficients, 1.0, table.weight_clip, False, False, False)
+    fused = kernel_network(make_network(2, 8, 64, 2), 4, "fp32")
+    candidates = torch.randint(2**31, (M,), generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    words = torch.randint(2**31, (M,), generator=torch.Generator().manual_seed(2)).to(DEVICE)
+    seed = 0xFEDCBA9876543210
+    z, *_ = launch.guided_step(
+        fused, table, 2, torch.zeros(M, D, device=DEVICE), torch.zeros(1, 64, device=DEVICE),
+        torch.zeros(M, dtype=torch.int64, device=DEVICE), seed=seed, candidates=candidates,
+        state_words=words, config=SMALL)
+    expected = philox.normals(seed, candidates.cpu(), words.cpu(), 2, D)
+    # Every normal to a few units of fp32 rounding means that every word was the same.
+    assert float((z.cpu() - expected).abs().max()) < 2e-6
+    assert relative_error(z.cpu(), expected) < 1e-6
+
+
+@pytest.mark.parametrize("N", [1, 16, 37])
+@pytest.mark.parametrize("select", ["max_weight", "softmax", "max_q"])
+@pytest.mark.parametrize("head", ["early", "joint"])
+def test_sample_keeps_the_references_candidate(head, select, N, critic):
+    policy = Policy(make_network(5, 3, 64, 3, head), NoiseSchedule.vp(3), critic, device=DEVICE)
+    states = random(2, 5)
+    keywords = {"n_candidates": N, "guidance_scale": 3.0, "temperature": 1.0, "select": select, "seed": 9}
+    expected = policy.sample(states, backend="reference", **keywords)
+    got = policy.sample(states, backend="triton", dtype="fp32", **keywords)
+    assert torch.equal(got.indices, expected.indices)
+    assert relative_error(got.actions.cpu(), expected.actions.cpu()) < 1e-4
+    assert relative_error(got.weights.cpu(), expected.weights.cpu()) < 1e-4
+
+
+def test_all_candidates_and_chunks():
+    policy = Policy(make_network(5, 3, 64, 2), NoiseSchedule.vp(3), device=DEVICE)
+    states, keywords = random(2, 5), {"n_candidates": 35, "guidance_scale": 1.0, "temperature": 1.0}
+    expected = policy.sample(states, backend="reference", return_candidates=True, **keywords)
+    got = policy.sample(states, backend="triton", dtype="fp32", return_candidates=True, **keywords)
+    assert relative_error(got.candidates.cpu(), expected.candidates.cpu()) < 1e-4
+    assert relative_error(got.candidate_weights.cpu(), expected.candidate_weights.cpu()) < 1e-4
+    parts = policy.sample(states, backend="triton", dtype="fp32", chunk=16, **keywords)
+    assert torch.equal(parts.indices, expected.indices)
+
+
+@pytest.mark.parametrize("select", ["max_weight", "softmax"])
+def test_two_launches_a_call(monkeypatch, select):
+    launched = []
+    for name in ("sample_kernel", "keep_best_kernel", "guided_step_kernel"):
+        kernel = getattr(launch, name)
+
+        class Counting:
+            def __init__(self, kernel, name):
+                self.kernel, self.name = kernel, name
+
+            def __getitem__(self, grid):
+                launched.append(self.name)
+                return self.kernel[grid]
+
+        monkeypatch.setattr(launch, name, Counting(kernel, name))
+    policy = Policy(make_network(5, 3, 64, 2), NoiseSchedule.vp(2), device=DEVICE)
+    policy.sample(random(3, 5), 50, 1.0, 1.0, select, backend="triton", dtype="fp32")
+    assert launched == ["sample_kernel", "keep_best_kernel"]
+
+
+def test_unsupported_shapes_say_so():
+    with pytest.raises(UsageError, match="hidden_dim 96"):
+        Policy(make_network(5, 3, 96, 2), NoiseSchedule.vp(2), device=DEVICE).backend("triton")
+    with pytest.raises(UsageError, match="7 blocks"):
+        Policy(make_network(5, 3, 64, 7), NoiseSchedule.vp(2), device=DEVICE).backend("triton")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_gpu_the_error_names_the_way():
+    program = ("import torch; from swg_fast import *\n"
+               "try: Policy(ScoreNetwork(5, 3, 64, 2), NoiseSchedule.vp(2)).backend('triton')\n"
+               "except UsageError as error: print(error)")
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                         env=os.environ | {"TRITON_INTERPRET": "0"})
+    assert "needs an NVIDIA GPU" in out.stdout and "TRITON_INTERPRET=1" in out.stdout
+
+
+def test_bf16_trajectories_follow_the_same_distribution():
+    """Trajectories diverge in bf16, distributions must not: the distance of bf16 from fp32 samples is
+    within a few times that of fp32 samples with another seed."""
+    from swg_fast.toy import sliced_wasserstein
+
+    policy = Policy(make_network(2, 2, 64, 2), NoiseSchedule.vp(4), device=DEVICE)
+    N = 512 if DEVICE.type == "cpu" else 20_000
+
+    def draw(dtype, seed, backend="triton"):
+        drawn = policy.sample(torch.zeros(1, 2, device=DEVICE), N, 1.0, 1.0, "none", seed, backend,
+                              dtype=dtype, return_candidates=True)
+        return drawn.candidates[0].cpu().numpy()
+
+    exact, other = draw("fp32", 1, "torch"), draw("fp32", 2, "torch")
+    assert sliced_wasserstein(draw("bf16", 1), exact) < 1.5 * sliced_wasserstein(exact, other)

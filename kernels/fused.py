@@ -7,6 +7,8 @@ sums are float32; products run in the weights' type.
 
 from __future__ import annotations
 
+import os
+
 import triton
 import triton.language as tl
 
@@ -21,6 +23,19 @@ STATE = tl.constexpr(4)
 EPSILON = tl.constexpr(5)
 CLEAN = tl.constexpr(6)
 NOISE = tl.constexpr(7)
+
+
+# The interpreter multiplies bf16 operands as the integers that hold their bits.
+WIDEN = tl.constexpr(os.environ.get("TRITON_INTERPRET", "0") == "1")
+
+
+@triton.jit
+def dot(a, b, acc, PRECISION: tl.constexpr):
+    """acc + a b, summed in float32."""
+    if WIDEN:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, acc, input_precision=PRECISION)
 
 
 @triton.jit
@@ -76,10 +91,10 @@ def block_forward(h, zero, x_ptr, rstd_ptr, up, up_bias, down, down_bias, LN_EPS
     h += tl.load(down_bias + columns)[None, :]
     for c in range(0, 4 * H, BC):
         rows = (c + chunk)[:, None] * H + columns[None, :]
-        a = tl.dot(xd, tl.trans(tl.load(up + rows)), input_precision=PRECISION)
+        a = dot(xd, tl.trans(tl.load(up + rows)), None, PRECISION)
         a += tl.load(up_bias + c + chunk)[None, :]
         y = (a * tl.sigmoid(a)).to(xd.dtype)
-        h = tl.dot(y, tl.load(down + rows), h, input_precision=PRECISION)
+        h = dot(y, tl.load(down + rows), h, PRECISION)
     tl.debug_barrier()
     return h
 
@@ -103,10 +118,10 @@ def block_backward(g, zero, g_ptr, gd_ptr, x_ptr, rstd_ptr, up, up_bias, down, B
     for c in range(0, 4 * H, BC):
         rows = (c + chunk)[:, None] * H + columns[None, :]
         up_c = tl.load(up + rows)
-        a = tl.dot(xd, tl.trans(up_c), input_precision=PRECISION)
+        a = dot(xd, tl.trans(up_c), None, PRECISION)
         a += tl.load(up_bias + c + chunk)[None, :]
-        inner = tl.dot(gd, tl.trans(tl.load(down + rows)), input_precision=PRECISION) * silu_slope(a)
-        inner_sum = tl.dot(inner.to(xd.dtype), up_c, inner_sum, input_precision=PRECISION)
+        inner = dot(gd, tl.trans(tl.load(down + rows)), None, PRECISION) * silu_slope(a)
+        inner_sum = dot(inner.to(xd.dtype), up_c, inner_sum, PRECISION)
     tl.debug_barrier()
     at += opaque_zero(zero)
     x = tl.load(x_ptr + at).to(tl.float32)
@@ -134,12 +149,12 @@ def input_layer(z, w_in, dtype: tl.constexpr, PRECISION: tl.constexpr):
     """z W_in in the weights' type; in bf16 as three products of upper and lower halves, since z is
     the float32 state itself."""
     if dtype == tl.float32:
-        return tl.dot(z, w_in, input_precision=PRECISION)
+        return dot(z, w_in, None, PRECISION)
     z_high = z.to(dtype)
     w_high = w_in.to(dtype)
-    h = tl.dot((z - z_high.to(tl.float32)).to(dtype), w_high)
-    h = tl.dot(z_high, (w_in - w_high.to(tl.float32)).to(dtype), h)
-    return tl.dot(z_high, w_high, h)
+    h = dot((z - z_high.to(tl.float32)).to(dtype), w_high, None, PRECISION)
+    h = dot(z_high, (w_in - w_high.to(tl.float32)).to(dtype), h, PRECISION)
+    return dot(z_high, w_high, h, PRECISION)
 
 
 @triton.jit
@@ -178,17 +193,17 @@ def network(z, base, zero, park, park32, input_z, up, up_bias, down, down_bias, 
         chunk = tl.arange(0, BC)
         for c in range(0, E, BC):
             head_c = tl.load(head + (c + chunk)[:, None] * H + columns[None, :])
-            a = tl.dot(hd, tl.trans(head_c), input_precision=PRECISION)
+            a = dot(hd, tl.trans(head_c), None, PRECISION)
             a += tl.load(head_bias + c + chunk)[None, :]
             out_c = tl.load(head_output + c + chunk)[None, :]
             eps_w += tl.sum(a * tl.sigmoid(a) * out_c, axis=1)
             if GUIDED:
-                g = tl.dot((silu_slope(a) * out_c).to(dtype), head_c, g, input_precision=PRECISION)
+                g = dot((silu_slope(a) * out_c).to(dtype), head_c, g, PRECISION)
         eps_w += tl.load(head_output_bias)
         if GUIDED:
             g = blocks_backward(g, zero, park, park32, up, up_bias, down, DEPTH, BM, H, BC, PRECISION)
             g = through_memory(g, park + DEPTH * BM * H + park_at)
-            vjp = tl.dot(g, tl.trans(tl.load(in_at).to(dtype)), input_precision=PRECISION)
+            vjp = dot(g, tl.trans(tl.load(in_at).to(dtype)), None, PRECISION)
         tl.debug_barrier()
         h = tl.load(park32 + BM * H + park_at)
         for i in range(DEPTH, L):
@@ -200,7 +215,7 @@ def network(z, base, zero, park, park32, input_z, up, up_bias, down, down_bias, 
         tl.store(park32 + park_at, silu_slope(h) * weight_row[None, :])
     y = through_memory(h * tl.sigmoid(h), park + L * BM * H + park_at)
     w_out = tl.load(output + entries[:, None] * H + columns[None, :])
-    eps = tl.dot(y, tl.trans(w_out), input_precision=PRECISION)
+    eps = dot(y, tl.trans(w_out), None, PRECISION)
     eps += tl.load(output_bias + entries)[None, :]
     if EARLY:
         eps = tl.where(entries[None, :] == D - 1, eps_w[:, None], eps)
@@ -208,7 +223,7 @@ def network(z, base, zero, park, park32, input_z, up, up_bias, down, down_bias, 
         g = tl.load(park32 + park_at)
         g = blocks_backward(g, zero, park, park32, up, up_bias, down, DEPTH, BM, H, BC, PRECISION)
         g = through_memory(g, park + DEPTH * BM * H + park_at)
-        vjp = tl.dot(g, tl.trans(tl.load(in_at).to(dtype)), input_precision=PRECISION)
+        vjp = dot(g, tl.trans(tl.load(in_at).to(dtype)), None, PRECISION)
     return eps, vjp
 
 
@@ -281,9 +296,8 @@ def guided_step_kernel(
     base += tl.load(time_row + columns)[None, :]
     park += tile.to(tl.int64) * PARKED * BM
     park32 += tile.to(tl.int64) * PARKED32 * BM
-    eps, vjp = network(z, base, zero, park, park32,
-                       input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
-                       head_output_bias, D, DP, BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION)
+    eps, vjp = network(z, base, zero, park, park32, input_z, up, up_bias, down, down_bias, output,
+                       output_bias, head, head_bias, head_output, head_output_bias, D, DP, BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION)
     z, raw, gradient = update(z, eps, vjp, xi, row, w_min, w_max, D, DP, GUIDED, CLIP_STATE, CLIP_CLEAN)
     tl.store(z_out + at, z, mask=live)
     tl.store(weight_out + rows, raw, mask=rows < M)
@@ -305,7 +319,8 @@ def sample_kernel(
     """All T steps and the selection for B states of N candidates; ``tiles`` tiles a state.
 
     Candidates are first .. first + N - 1. A fixed set of programs takes (state, tile) pairs in turn.
-    Each pair leaves its best candidate: best_score, best_index, best_weight [B, tiles] and best_z [B, tiles, DP].
+    Each pair leaves its best candidate: best_score, best_index, best_weight
+    [B, tiles] and best_z [B, tiles, DP].
     """
     program = tl.program_id(0)
     columns = tl.arange(0, H)

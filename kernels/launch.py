@@ -136,7 +136,8 @@ def guided_step(network: KernelNetwork, table: SamplerTable, t: int, z: torch.Te
     guided_step_kernel[(grid,)](
         z.contiguous(), z if noise is None else noise.contiguous(), state_vectors,
         network.packed.time_table[t], row, *table.weight_clip, _zero(z.device),
-        *network.scratch(grid, config), out[0], weight, out[1], out[2], M, k0, k1, integers if candidates is None else candidates,
+        *network.scratch(grid, config), out[0], weight, out[1], out[2], M, k0, k1,
+        integers if candidates is None else candidates,
         integers if state_words is None else state_words, states, t, *network.tensors,
         BM=config.tile, BC=config.chunk, GUIDED=table.guided, CLIP_STATE=table.clip_state,
         CLIP_CLEAN=table.clip_clean, DRAW=noise is None, **network.constants,
@@ -168,7 +169,8 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     sample_kernel[(programs,)](
         state_vectors, state_words, network.packed.time_table, coefficients, *table.weight_clip,
         float(table.initial), 1.0 / selection_temperature, _zero(device),
-        *network.scratch(programs, config), best_score, best_index, best_weight, best_z, all_z, all_weight, B, n_candidates, first, tiles, programs,
+        *network.scratch(programs, config), best_score, best_index, best_weight, best_z, all_z, all_weight,
+        B, n_candidates, first, tiles, programs,
         table.num_steps, *_key(seed), *network.tensors, BM=config.tile, BC=config.chunk,
         GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean, SOFTMAX=softmax,
         WRITE_ALL=return_candidates, **network.constants, num_warps=config.warps,

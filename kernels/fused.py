@@ -297,7 +297,8 @@ def guided_step_kernel(
     park += tile.to(tl.int64) * PARKED * BM
     park32 += tile.to(tl.int64) * PARKED32 * BM
     eps, vjp = network(z, base, zero, park, park32, input_z, up, up_bias, down, down_bias, output,
-                       output_bias, head, head_bias, head_output, head_output_bias, D, DP, BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION)
+                       output_bias, head, head_bias, head_output, head_output_bias, D, DP, BM, H,
+                       BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION)
     z, raw, gradient = update(z, eps, vjp, xi, row, w_min, w_max, D, DP, GUIDED, CLIP_STATE, CLIP_CLEAN)
     tl.store(z_out + at, z, mask=live)
     tl.store(weight_out + rows, raw, mask=rows < M)

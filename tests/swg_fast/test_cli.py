@@ -40,6 +40,9 @@ BAD = {
     "unknown toy": (["toy", "donut"], "unknown toy data"),
     "no jax files": (["import-jax", ".", "--out", "o"], "no actor_params"),
     "bad option": (["evaluate", "--nonsense"], "No such option"),
+    "bad sizes": (["bench", "--candidates", "many"], "whole numbers"),
+    "no peer": (["bench", "--backends", "xla", "--candidates", "16"], "unknown backend"),
+    "bad target": (["kernels", "--targets", "h100"], "sm_80"),
     "bad batch": (["train", "antmaze-umaze-v2", "--actor-batch", "0"], "actor_batch"),
 }
 
@@ -88,3 +91,19 @@ def test_untrained_tasks_step_and_report(tmp_path):
 def test_info(tmp_path):
     out = swg_fast("info", "--no-environments", cwd=tmp_path)
     assert out.returncode == 0 and "torch" in out.stdout and "antmaze-large-play-v2" in out.stdout
+
+
+def test_bench_rows(tmp_path):
+    out = swg_fast("bench", "--state-dim", 3, "--action-dim", 2, "--hidden-dim", 64, "--candidates", "16,40",
+                   "--backends", "reference,torch,cpu", "--dtypes", "fp32", "--repeats", 2, "--quiet",
+                   "--json", "b.json", "--plot", "b.png", cwd=tmp_path)
+    assert out.returncode == 0, out.stderr
+    result = json.loads((tmp_path / "b.json").read_text())
+    rows = result["results"]
+    assert {(row["backend"], row["n_candidates"]) for row in rows} == {
+        (b, n) for b in ("reference", "torch", "cpu") for n in (16, 40)}
+    for row in rows:
+        assert row["candidates_per_second"] > 0 and row["milliseconds"] > 0 and row["peak_bytes"] > 0
+        assert row["backend"] != "reference" or row["speedup_over_reference"] == 1
+        assert 0 < row["percent_of_ceiling"] < 100
+    assert (tmp_path / "b.png").stat().st_size > 10_000

@@ -100,7 +100,7 @@ def sliced_wasserstein(a: Points, b: Points, projections: int = 256) -> float:
 
 
 def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0, steps: int = 4000,
-            batch: int = 1024, hidden_dim: int = 128, num_steps: int = 15, samples: int = 10_000,
+            batch: int = 512, hidden_dim: int = 128, num_steps: int = 15, samples: int = 10_000,
             weight_head: str = "early", weight_readout: str = "exact", clip_denoised: bool = True,
             schedule: str = "vp", seed: int = 0, backend: str = "auto",
             progress: bool = True) -> ToyResult:

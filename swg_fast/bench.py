@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,9 @@ def _backend_maker(policy: Policy, name: str, dtype: str, rho: float
 
 
 def _jax_maker(policy: Policy, dtype: str, rho: float) -> Callable[[np.ndarray, int], Run]:
+    root = str(Path(__file__).resolve().parents[1])  # of a checkout; peers are not installed
+    if root not in sys.path:
+        sys.path.append(root)
     try:
         from benchmarks.peers.jax_sampler import make_sampler
     except ImportError as error:

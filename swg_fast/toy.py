@@ -73,10 +73,8 @@ DATASETS: dict[str, Callable[[np.random.Generator, int], Points]] = {
 }
 
 
-def energy(name: str, x: Points) -> np.ndarray:
-    """Between 0 and 3: falls along the curve of the two rolls, and with x elsewhere."""
-    if name in ("spiral", "swissroll"):
-        return 3.0 * np.clip(np.linalg.norm(x, axis=1), 0, 1)
+def energy(x: Points) -> np.ndarray:
+    """Between 0 and 3, falling with the first coordinate."""
     return 1.5 * (1.0 - np.clip(x[:, 0], -1, 1))
 
 
@@ -111,7 +109,7 @@ def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0,
         raise UsageError(f"unknown toy data {name!r}; use one of {', '.join(DATASETS)}")
     rng = np.random.default_rng(stream_seed(seed, "toy", name))
     data = DATASETS[name](rng, 100_000).astype(np.float32)
-    weights = np.exp(-energy(name, data)).astype(np.float32)
+    weights = np.exp(-energy(data)).astype(np.float32)
 
     torch.manual_seed(stream_seed(seed, "toy", "initialise"))
     settings = TrainSettings(actor_steps=steps, actor_batch=batch, actor_lr=1e-3, ema_rate=0.005,

@@ -13,7 +13,7 @@ def test_data_lies_in_the_square(name):
     x = DATASETS[name](np.random.default_rng(0), 5000)
     assert x.shape == (5000, 2) and np.abs(x).max() < 1.2
     assert (np.abs(x) > 1).mean() < 0.02
-    e = energy(name, x)
+    e = energy(x)
     assert (e >= 0).all() and (e <= 3).all() and e.std() > 0.2
 
 

@@ -6,11 +6,21 @@ only where the real one cannot be imported.
 
 from __future__ import annotations
 
+import atexit
+import ctypes.util
 import importlib
+import os
 import sys
 import types
 from collections import namedtuple
 from typing import Any
+
+# MuJoCo draws through a window unless told otherwise, and reads this when it is imported.
+if sys.platform == "linux" and not os.environ.get("DISPLAY") and "MUJOCO_GL" not in os.environ:
+    for _library, _name in (("EGL", "egl"), ("OSMesa", "osmesa")):
+        if ctypes.util.find_library(_library):
+            os.environ["MUJOCO_GL"] = _name
+            break
 
 import mujoco
 import numpy as np
@@ -94,6 +104,7 @@ class MjRenderContextOffscreen:
             visual.offwidth = max(visual.offwidth, width)
             visual.offheight = max(visual.offheight, height)
             self._renderer = renderer = mujoco.Renderer(self.sim.model.real, height, width)
+            atexit.register(renderer.close)  # while the modules that closing needs are still there
         renderer.update_scene(self.sim.data.real, self.cam if camera_id is None else camera_id)
         self._image = renderer.render()
 

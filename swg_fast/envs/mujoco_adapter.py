@@ -7,6 +7,7 @@ only where the real one cannot be imported.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes.util
 import importlib
 import os
@@ -21,6 +22,12 @@ if sys.platform == "linux" and not os.environ.get("DISPLAY") and "MUJOCO_GL" not
         if ctypes.util.find_library(_library):
             os.environ["MUJOCO_GL"] = _name
             break
+
+# Mesa's software renderer and Triton each bring an LLVM. Triton's library crashes when it is loaded
+# after Mesa's, not before; torch loads it on its own account (its optimisers do).
+if os.environ.get("MUJOCO_GL") in ("egl", "osmesa"):
+    with contextlib.suppress(ImportError):
+        import triton  # noqa: F401
 
 import mujoco
 import numpy as np

@@ -95,17 +95,11 @@ def clip_latent(z: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
     return z
 
 
-def guided_step(
-    packed: PackedNetwork, table: SamplerTable, t: int, z: torch.Tensor, state_vectors: torch.Tensor,
-    noise: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Step t: (next z [M, D], its weight before the clip [M], eps [M, D], gradient [M, D]).
-
-    ``state_vectors`` [M, H] is `PackedNetwork.hoist_states` by row; ``noise`` [M, D] may be None
-    where the table adds none.
-    """
+def update(table: SamplerTable, t: int, z: torch.Tensor, eps: torch.Tensor, vjp: torch.Tensor | None,
+           noise: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Row t of the sampler's table applied to z [M, D]: (next z, its weight before the clip [M],
+    gradient [M, D] or None). ``vjp`` is d eps_w / dz where the table is guided."""
     row = table.row(t)
-    eps, vjp = eps_and_weight_vjp(packed, z, state_vectors + packed.time_table[t], table.guided)
     guided, gradient = eps, None
     if table.guided:
         gradient = log_weight_gradient(z, eps, vjp, row, table.weight_clip)
@@ -119,4 +113,18 @@ def guided_step(
     weight = new[:, -1].clone()
     if table.clip_state:
         clip_latent(new, table.weight_clip)
+    return new, weight, gradient
+
+
+def guided_step(
+    packed: PackedNetwork, table: SamplerTable, t: int, z: torch.Tensor, state_vectors: torch.Tensor,
+    noise: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Step t: (next z [M, D], its weight before the clip [M], eps [M, D], gradient [M, D]).
+
+    ``state_vectors`` [M, H] is `PackedNetwork.hoist_states` by row; ``noise`` [M, D] may be None
+    where the table adds none.
+    """
+    eps, vjp = eps_and_weight_vjp(packed, z, state_vectors + packed.time_table[t], table.guided)
+    new, weight, gradient = update(table, t, z, eps, vjp, noise)
     return new, weight, eps, gradient

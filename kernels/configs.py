@@ -30,7 +30,6 @@ CONFIGS: dict[tuple[int, int, str], Config] = {
     (80, 128, "fp32"): Config(32, 16, 8, 1),
     (80, 64, "fp32"): Config(32, 32, 4, 1),
 }
-SMALL_N = Config(16, 64, 4, 2)  # one state and few candidates: small tiles, so that more cores work
 
 
 def nearest(capability: int, hidden: int, dtype: str) -> Config:

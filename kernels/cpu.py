@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from kernels.analytic import clip_latent, log_weight_gradient
+from kernels.analytic import update
 from kernels.pack import ROW_MULTIPLE, PackedNetwork
 from kernels.table import SamplerTable
 
@@ -174,19 +174,6 @@ class CpuNetwork:
         """
         z = table.initial * initial
         for t in reversed(range(table.num_steps)):
-            row = table.row(t)
             eps, *vjp = self.eps_and_weight_vjp(z, states + self.packed.time_table[t], table.guided)
-            if table.guided:
-                gradient = log_weight_gradient(z, eps, *vjp, row, table.weight_clip)
-                eps = eps - row["guidance"] * gradient
-            new = row["state"] * z + row["epsilon"] * eps
-            if row["clean"] != 0.0:
-                clean = row["clean_scale"] * (z - row["sigma"] * eps)
-                clean = clip_latent(clean, table.weight_clip) if table.clip_clean else clean
-                new = new.add_(clean, alpha=row["clean"])
-            if row["noise"] != 0.0:
-                new = new.add_(steps[t], alpha=row["noise"])
-            z, weight = new, new[:, -1].clone()
-            if table.clip_state:
-                clip_latent(z, table.weight_clip)
+            z, weight, _ = update(table, t, z, eps, vjp[0] if vjp else None, steps[t])
         return z, weight

@@ -9,6 +9,7 @@ import torch
 
 import reference.philox as philox
 from kernels.table import SamplerTable
+from reference.resample import keep
 from swg_fast.networks import ScoreNetwork, TwinQ
 from swg_fast.schedule import NoiseSchedule
 
@@ -110,10 +111,10 @@ class Backend:
             z, weights = self.candidates(job, rows, first, min(count, N - first))
             scores = self._scores(job, rows, first, z, weights)
             scores = torch.where(scores.isnan(), -torch.inf, scores)
-            top, at = scores.max(dim=1)
-            at = _first_argmax(scores, top)
+            at = keep(scores)
             pick = at[:, None]
-            new = (top, first + at, z.gather(1, pick[..., None].expand(-1, -1, z.shape[2]))[:, 0],
+            new = (scores.gather(1, pick)[:, 0], first + at,
+                   z.gather(1, pick[..., None].expand(-1, -1, z.shape[2]))[:, 0],
                    weights.gather(1, pick)[:, 0])
             if best is None:
                 best = new
@@ -146,28 +147,23 @@ class Backend:
 
 def counters(job: SamplingJob, rows: slice, first: int, count: int
              ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The noise's candidate and state words, both [b, count]."""
+    """The noise's candidate and state words of a chunk, both [b, count]."""
     states = job.state_indices[rows]
     candidates = torch.arange(first, first + count, device=states.device)
     return torch.broadcast_tensors(candidates[None, :], states[:, None])
 
 
-def draw_noise(job: SamplingJob, rows: slice, first: int, count: int
+def draw_noise(job: SamplingJob, candidates: torch.Tensor, states: torch.Tensor
                ) -> tuple[torch.Tensor, torch.Tensor]:
-    """All noise of a chunk: the initial draw [M, D], and [T, M, D] with row t for step t.
+    """All noise of candidate and state words [M]: the initial draw [M, D], and [T, M, D] with row t
+    for step t.
 
     Zero where the table adds none (temperature 0), so that nothing is drawn for nothing.
     """
     T, D = job.table.num_steps, job.settings["latent_dim"]
-    candidates, states = (part.reshape(-1) for part in counters(job, rows, first, count))
     if job.table.initial == 0:
         zero = torch.zeros((T + 1, len(candidates), D), device=states.device)
         return zero[T], zero[:T]
     steps = torch.arange(T + 1, device=states.device)[:, None]
     noise = philox.normals(job.seed, candidates, states, steps, D)
     return noise[T], noise[:T]
-
-
-def _first_argmax(scores: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
-    order = torch.arange(scores.shape[1], device=scores.device)
-    return torch.where(scores == top[:, None], order, scores.shape[1]).amin(dim=1)

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from kernels.cpu import TILE, CpuNetwork, has_native_bf16
 from kernels.pack import ROW_MULTIPLE, pack
-from reference import philox
-from swg_fast.backends.base import Backend, Model, SamplingJob, counters
+from swg_fast.backends.base import Backend, Model, SamplingJob, counters, draw_noise
 from swg_fast.errors import UsageError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -68,14 +67,10 @@ class CpuBackend(Backend):
     @torch.no_grad()
     def _tile(self, job: SamplingJob, vectors: torch.Tensor, owner: torch.Tensor,
               candidates: torch.Tensor, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        T, D, M = job.table.num_steps, job.settings["latent_dim"], len(owner)
-        pad = (0, 0, 0, -M % ROW_MULTIPLE)
-        if job.table.initial == 0:
-            noise = torch.zeros(T + 1, M, D)
-        else:
-            noise = philox.normals(job.seed, candidates, states, torch.arange(T + 1)[:, None], D)
-        noise = F.pad(noise, pad)
-        z, weight = self.network.walk(job.table, F.pad(vectors[owner], pad), noise[T], noise[:T])
+        M = len(owner)
+        parts = (vectors[owner], *draw_noise(job, candidates, states))
+        padded = (F.pad(part, (0, 0, 0, -M % ROW_MULTIPLE)) for part in parts)
+        z, weight = self.network.walk(job.table, *padded)
         return z[:M], weight[:M]
 
 

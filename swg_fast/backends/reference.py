@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 import reference
-from swg_fast.backends.base import Backend, Model, SamplingJob, draw_noise
+from swg_fast.backends.base import Backend, Model, SamplingJob, counters, draw_noise
 
 
 class ReferenceBackend(Backend):
@@ -23,7 +23,8 @@ class ReferenceBackend(Backend):
 
     def candidates(self, job: SamplingJob, rows: slice, first: int, count: int
                    ) -> tuple[torch.Tensor, torch.Tensor]:
-        initial, steps = draw_noise(job, rows, first, count)
+        words = (part.reshape(-1) for part in counters(job, rows, first, count))
+        initial, steps = draw_noise(job, *words)
         states = job.states[rows].repeat_interleave(count, dim=0)
         noise = reference.Noise(initial.to(self.type), steps.flip(0).to(self.type))
         settings = {k: v for k, v in job.settings.items() if k != "latent_dim"}

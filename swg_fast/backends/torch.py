@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from kernels.analytic import guided_step
 from kernels.pack import ROW_MULTIPLE, pack
-from swg_fast.backends.base import Backend, Model, SamplingJob, draw_noise
+from swg_fast.backends.base import Backend, Model, SamplingJob, counters, draw_noise
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
@@ -23,7 +23,8 @@ class TorchBackend(Backend):
     @torch.no_grad()
     def candidates(self, job: SamplingJob, rows: slice, first: int, count: int
                    ) -> tuple[torch.Tensor, torch.Tensor]:
-        initial, steps = draw_noise(job, rows, first, count)
+        words = (part.reshape(-1) for part in counters(job, rows, first, count))
+        initial, steps = draw_noise(job, *words)
         wide = self.packed.input_z.dtype
         vectors = self.packed.hoist_states(job.states[rows]).repeat_interleave(count, dim=0)
         M = len(vectors)

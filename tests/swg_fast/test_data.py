@@ -19,10 +19,9 @@ from swg_fast.training.rewards import transform_rewards
 @pytest.mark.parametrize("timeouts", [True, False], ids=["timeouts", "counted"])
 @pytest.mark.parametrize("seed", range(4))
 def test_same_as_d4rl(seed, timeouts):
-    qlearning_dataset = import_d4rl("locomotion").__dict__.get("qlearning_dataset")
-    import d4rl
+    import_d4rl("locomotion")
+    from d4rl import qlearning_dataset
 
-    qlearning_dataset = d4rl.qlearning_dataset
     raw = make_recording(400, 37, 4, 2, seed)
     # Terminals at and around the counted limit, where D4RL's counter has its corners.
     raw["terminals"] = np.random.default_rng(seed).random(400) < (0.05, 0.3, 0.0, 0.02)[seed]

@@ -16,15 +16,15 @@ from triton.compiler import ASTSource
 
 from kernels.configs import CONFIGS, Config
 from kernels.fused import sample_kernel
-from kernels.launch import PRECISIONS, parked
+from kernels.launch import PRECISIONS, scratch_sizes
 
 WEIGHT_TYPES = {"bf16": "*bf16", "tf32": "*fp32", "fp32": "*fp32"}
 # The instructions that multiply matrices, by the generation that brought them.
 MATRIX_INSTRUCTIONS = ("HGMMA", "HMMA", "UTCHMMA", "UTCQMMA", "QGMMA")
-FLOAT_POINTERS = ("state_vectors", "time_table", "table", "park32", "best_score", "best_weight",
+FLOAT_POINTERS = ("state_vectors", "time_table", "table", "wide", "best_score", "best_weight",
                   "best_z", "all_z", "all_weight", "input_z", "up_bias", "down_bias", "output_bias",
                   "head_bias", "head_output", "head_output_bias")
-WEIGHT_POINTERS = ("park", "up", "down", "output", "head")
+WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
 FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale")
 
 
@@ -37,15 +37,15 @@ def source(hidden: int, dtype: str, config: Config, *, head: str = "joint", bloc
         "BC": config.chunk, "L": blocks, "E": 256 if early else 0, "EARLY": early, "GUIDED": guided,
         "CLIP_STATE": True, "CLIP_CLEAN": False, "SOFTMAX": softmax, "WRITE_ALL": False,
         "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype],
-        **parked(hidden, blocks)}
+        **scratch_sizes(hidden, blocks, 16 if latent <= 16 else 32, config.tile)}
     signature, attributes = {}, {}
     for index, name in enumerate(sample_kernel.arg_names):
         if name in constants:
             signature[name] = "constexpr"
         elif name in FLOATS:
             signature[name] = "fp32"
-        elif name in FLOAT_POINTERS + WEIGHT_POINTERS + ("best_index", "state_words", "zero"):
-            special = {"best_index": "*i32", "zero": "*i32", "state_words": "*i64"}
+        elif name in FLOAT_POINTERS + WEIGHT_POINTERS + ("best_index", "state_words"):
+            special = {"best_index": "*i32", "state_words": "*i64"}
             signature[name] = special.get(name) or (
                 WEIGHT_TYPES[dtype] if name in WEIGHT_POINTERS else "*fp32")
             attributes[(index,)] = [["tt.divisibility", 16]]

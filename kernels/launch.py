@@ -37,9 +37,9 @@ def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -
     return None
 
 
-def parked(hidden: int, blocks: int) -> dict[str, int]:
-    """Elements a row of the two scratch buffers (see `kernels.fused.network`)."""
-    return {"PARKED": (blocks + 1) * hidden, "PARKED32": 2 * hidden + blocks}
+def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str, int]:
+    """Elements a running program needs of the two scratch buffers (laid out in `kernels.fused`)."""
+    return {"LOW": (blocks + 2) * hidden * tile, "WIDE": (3 * hidden + blocks + 3 * padded + 2) * tile}
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,17 @@ class KernelNetwork:
                packed.head_output_bias) if early else (empty, wide, wide, wide)))
         return cls(packed, dtype, tensors, {
             "D": D, "DP": DP, "H": H, "L": L, "E": packed.head_hidden.shape[0] if early else 0,
-            "EARLY": early, "LN_EPS": packed.layer_norm_eps, "PRECISION": PRECISIONS[dtype], **parked(H, L)})
+            "EARLY": early, "LN_EPS": packed.layer_norm_eps, "PRECISION": PRECISIONS[dtype]})
+
+    def sizes(self, config: Config) -> dict[str, int]:
+        return scratch_sizes(*(self.constants[name] for name in ("H", "L", "DP")), config.tile)
 
     def scratch(self, programs: int, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where the running programs park activations, in the weights' type and in float32; small
+        """Where the running programs keep activations, in the weights' type and in float32; small
         enough to stay in the L2 cache."""
-        rows = programs * config.tile
-        device = self.packed.device
-        return (torch.empty(rows * self.constants["PARKED"], dtype=DTYPES[self.dtype], device=device),
-                torch.empty(rows * self.constants["PARKED32"], device=device))
+        sizes, device = self.sizes(config), self.packed.device
+        return (torch.empty(programs * sizes["LOW"], dtype=DTYPES[self.dtype], device=device),
+                torch.empty(programs * sizes["WIDE"], device=device))
 
     def config(self, candidates: int | None = None) -> Config:
         """The configuration for this device, and for a small number of candidates its own."""
@@ -101,11 +103,6 @@ class KernelNetwork:
                 tile //= 2
             config = Config(tile, config.chunk, config.warps if tile >= 64 else 4, config.stages)
         return config
-
-
-def _zero(device: torch.device) -> torch.Tensor:
-    """The 0 of `kernels.fused.opaque_zero`."""
-    return torch.zeros(1, dtype=torch.int32, device=device)
 
 
 def _key(seed: int) -> tuple[int, int]:
@@ -131,16 +128,17 @@ def guided_step(network: KernelNetwork, table: SamplerTable, t: int, z: torch.Te
     out = [torch.full_like(z, torch.nan) for _ in range(3)]
     weight = torch.full((M,), torch.nan, device=z.device)
     integers = torch.zeros(1, dtype=torch.int64, device=z.device)
+    owners = torch.nn.functional.pad(states, (0, grid * config.tile - M))
     row = table.coefficients[t].float().to(z.device)
     k0, k1 = _key(seed)
     guided_step_kernel[(grid,)](
         z.contiguous(), z if noise is None else noise.contiguous(), state_vectors,
-        network.packed.time_table[t], row, *table.weight_clip, _zero(z.device),
+        network.packed.time_table[t], row, *table.weight_clip,
         *network.scratch(grid, config), out[0], weight, out[1], out[2], M, k0, k1,
         integers if candidates is None else candidates,
-        integers if state_words is None else state_words, states, t, *network.tensors,
+        integers if state_words is None else state_words, owners, t, *network.tensors,
         BM=config.tile, BC=config.chunk, GUIDED=table.guided, CLIP_STATE=table.clip_state,
-        CLIP_CLEAN=table.clip_clean, DRAW=noise is None, **network.constants,
+        CLIP_CLEAN=table.clip_clean, DRAW=noise is None, **network.constants, **network.sizes(config),
         num_warps=config.warps, num_stages=config.stages)
     return out[0], weight, out[1], out[2]
 
@@ -168,13 +166,13 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     coefficients = table.coefficients.float().to(device)
     sample_kernel[(programs,)](
         state_vectors, state_words, network.packed.time_table, coefficients, *table.weight_clip,
-        float(table.initial), 1.0 / selection_temperature, _zero(device),
+        float(table.initial), 1.0 / selection_temperature,
         *network.scratch(programs, config), best_score, best_index, best_weight, best_z, all_z, all_weight,
         B, n_candidates, first, tiles, programs,
         table.num_steps, *_key(seed), *network.tensors, BM=config.tile, BC=config.chunk,
         GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean, SOFTMAX=softmax,
-        WRITE_ALL=return_candidates, **network.constants, num_warps=config.warps,
-        num_stages=config.stages)
+        WRITE_ALL=return_candidates, **network.constants, **network.sizes(config),
+        num_warps=config.warps, num_stages=config.stages)
     actions, weights = new(B, D - 1), new(B)
     indices = torch.full((B,), -1, dtype=torch.int64, device=device)
     keep_best_kernel[(B,)](best_score, best_index, best_weight, best_z, actions, weights, indices, tiles,

@@ -1,0 +1,207 @@
+"""The residual blocks, forwards and back, for a tile of candidates whose activations wait in scratch.
+
+Letters: BM candidates a tile, BR rows of it at a time in a pass, H hidden, BC columns of the 4H-wide
+layer at a time. The residual stream, its cotangent and all sums are float32; products run in the
+weights' type, which is also that of their operands in scratch.
+
+Every stage goes from memory to memory, and no loop lets the compiler move code out of it
+(`disable_licm`): a stage's addresses and operands would otherwise hold registers through all others.
+Scratch is private to a program and small enough to stay in the L2 cache.
+"""
+
+from __future__ import annotations
+
+import os
+
+import triton
+import triton.language as tl
+
+# The interpreter multiplies bf16 operands as the integers that hold their bits.
+WIDEN = tl.constexpr(os.environ.get("TRITON_INTERPRET", "0") == "1")
+
+
+@triton.jit
+def dot(a, b, acc, PRECISION: tl.constexpr):
+    """acc + a b, summed in float32."""
+    if WIDEN:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def sigmoid(a):
+    """1 / (1 + exp(-a)), to 4 units of rounding: a square root's reciprocal squared takes fewer
+    instructions and registers than a division."""
+    r = tl.rsqrt(1.0 + tl.exp(-a))
+    return r * r
+
+
+@triton.jit
+def silu_slope(a, s):
+    """The derivative of SiLU at a, where s = sigmoid(a)."""
+    return s + a * s * (1.0 - s)
+
+
+@triton.jit
+def at_rows(first, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Offsets of rows first .. first + ROWS - 1 of a contiguous [.., COLUMNS]."""
+    return (first + tl.arange(0, ROWS))[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+
+
+@triton.jit
+def add_rows(h, sums, bias, first, carry, pending, BR: tl.constexpr, H: tl.constexpr):
+    """Rows of the residual stream at ``h`` with the last stage's ``sums`` and ``bias`` added, stored
+    and returned [BR, H]. ``carry`` 0: the sums are the stream, which begins here. ``pending`` 0:
+    they were added before."""
+    at = at_rows(first, BR, H)
+    rows = tl.load(h + at, mask=carry != 0, other=0.0)
+    rows += tl.load(sums + at, mask=pending != 0, other=0.0)
+    rows += tl.load(bias + tl.arange(0, H), mask=(carry != 0) & (pending != 0), other=0.0)[None, :]
+    tl.store(h + at, rows)
+    return rows
+
+
+@triton.jit
+def input_product(z, sums, input_z, state_vectors, owners, time_row, D: tl.constexpr, DP: tl.constexpr,
+                  BM: tl.constexpr, H: tl.constexpr, BR: tl.constexpr, OWNERS: tl.constexpr):
+    """The input layer [BM, H] to ``sums``: z W_in in float32 multiply-adds (D columns are too few for
+    tensor cores, and z is the state itself), the state's vector and the step's row. Row r's vector
+    is state_vectors[owners[r]] where OWNERS, else the first."""
+    columns = tl.arange(0, H)
+    for first in tl.range(0, BM, BR, disable_licm=True):
+        rows = first + tl.arange(0, BR)
+        if OWNERS:
+            total = tl.load(state_vectors + tl.load(owners + rows)[:, None] * H + columns[None, :])
+        else:
+            total = tl.load(state_vectors + columns)[None, :] + tl.zeros([BR, H], tl.float32)
+        total += tl.load(time_row + columns)[None, :]
+        for d in tl.range(0, D, disable_licm=True):
+            total += tl.load(z + rows * DP + d)[:, None] * tl.load(input_z + d * H + columns)[None, :]
+        tl.store(sums + at_rows(first, BR, H), total)
+    tl.debug_barrier()
+
+
+@triton.jit
+def block_forward(h, sums, bias, carry, pending, x, rstd, up, up_bias, down, LN_EPS: tl.constexpr,
+                  BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr,
+                  PRECISION: tl.constexpr):
+    """down SiLU(up LayerNorm(h)) to ``sums`` (its bias is the next stage's), BC columns of the wide
+    layer at a time. The normalised input stays at ``x`` [BM, H], 1 / std at ``rstd`` [BM]."""
+    dtype: tl.constexpr = x.dtype.element_ty
+    for first in tl.range(0, BM, BR, disable_licm=True):
+        rows = add_rows(h, sums, bias, first, carry, pending, BR, H)
+        rows -= (tl.sum(rows, axis=1) / H)[:, None]
+        inverse = 1.0 / tl.sqrt(tl.sum(rows * rows, axis=1) / H + LN_EPS)
+        tl.store(rstd + first + tl.arange(0, BR), inverse)
+        tl.store(x + at_rows(first, BR, H), (rows * inverse[:, None]).to(dtype))
+    tl.debug_barrier()  # what one thread wrote, another may fetch
+    xd = tl.load(x + at_rows(0, BM, H))
+    chunk = tl.arange(0, BC)
+    total = tl.zeros([BM, H], tl.float32)
+    for c in tl.range(0, 4 * H, BC, disable_licm=True):
+        weights = at_rows(c, BC, H)
+        a = dot(xd, tl.trans(tl.load(up + weights)), None, PRECISION)
+        a += tl.load(up_bias + c + chunk)[None, :]
+        total = dot((a * sigmoid(a)).to(dtype), tl.load(down + weights), total, PRECISION)
+    tl.debug_barrier()
+    tl.store(sums + at_rows(0, BM, H), total)
+    tl.debug_barrier()
+
+
+@triton.jit
+def block_backward(g, g_low, sums, x, rstd, up, up_bias, down, BM: tl.constexpr, H: tl.constexpr,
+                   BC: tl.constexpr, BR: tl.constexpr, PRECISION: tl.constexpr):
+    """The cotangent ``g`` [BM, H], and ``g_low`` in the weights' type, taken back through the block
+    whose normalised input is at ``x``. The wide layer is computed again rather than kept."""
+    dtype: tl.constexpr = x.dtype.element_ty
+    gd = tl.load(g_low + at_rows(0, BM, H))
+    xd = tl.load(x + at_rows(0, BM, H))
+    chunk = tl.arange(0, BC)
+    total = tl.zeros([BM, H], tl.float32)
+    for c in tl.range(0, 4 * H, BC, disable_licm=True):
+        weights = at_rows(c, BC, H)
+        up_c = tl.load(up + weights)
+        a = dot(xd, tl.trans(up_c), None, PRECISION)
+        a += tl.load(up_bias + c + chunk)[None, :]
+        inner = dot(gd, tl.trans(tl.load(down + weights)), None, PRECISION) * silu_slope(a, sigmoid(a))
+        total = dot(inner.to(dtype), up_c, total, PRECISION)
+    tl.debug_barrier()
+    tl.store(sums + at_rows(0, BM, H), total)
+    tl.debug_barrier()
+    for first in tl.range(0, BM, BR, disable_licm=True):
+        at = at_rows(first, BR, H)
+        inner_rows = tl.load(sums + at)
+        x_rows = tl.load(x + at).to(tl.float32)
+        mean = tl.sum(inner_rows, axis=1) / H
+        along = tl.sum(inner_rows * x_rows, axis=1) / H
+        change = inner_rows - mean[:, None] - x_rows * along[:, None]
+        g_rows = tl.load(g + at) + tl.load(rstd + first + tl.arange(0, BR))[:, None] * change
+        tl.store(g + at, g_rows)
+        tl.store(g_low + at, g_rows.to(dtype))
+    tl.debug_barrier()
+
+
+@triton.jit
+def read_out_rows(h, sums, bias, pending, weight_row, y, g, g_low, BM: tl.constexpr, H: tl.constexpr,
+                  BR: tl.constexpr, COTANGENT: tl.constexpr):
+    """The stream's last rows: SiLU of them to ``y``; where COTANGENT, that of ``weight_row`` SiLU(h)
+    to ``g`` and ``g_low``."""
+    for first in tl.range(0, BM, BR, disable_licm=True):
+        at = at_rows(first, BR, H)
+        rows = add_rows(h, sums, bias, first, 1, pending, BR, H)
+        s = sigmoid(rows)
+        tl.store(y + at, (rows * s).to(y.dtype.element_ty))
+        if COTANGENT:
+            row = tl.load(weight_row + tl.arange(0, H)).to(tl.float32)
+            g_rows = silu_slope(rows, s) * row[None, :]
+            tl.store(g + at, g_rows)
+            tl.store(g_low + at, g_rows.to(g_low.dtype.element_ty))
+    tl.debug_barrier()
+
+
+@triton.jit
+def early_head(h, sums, bias, y, g, g_low, eps_w, head, head_bias, head_output, head_output_bias,
+               BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, E: tl.constexpr, BR: tl.constexpr,
+               GUIDED: tl.constexpr, PRECISION: tl.constexpr):
+    """The weight's own head on the stream after the second block: eps_w [BM], and its cotangent."""
+    dtype: tl.constexpr = y.dtype.element_ty
+    for first in tl.range(0, BM, BR, disable_licm=True):
+        rows = add_rows(h, sums, bias, first, 1, 1, BR, H)
+        tl.store(y + at_rows(first, BR, H), rows.to(dtype))
+    tl.debug_barrier()
+    hd = tl.load(y + at_rows(0, BM, H))
+    chunk = tl.arange(0, BC)
+    value = tl.zeros([BM], tl.float32)
+    total = tl.zeros([BM, H], tl.float32)
+    for c in tl.range(0, E, BC, disable_licm=True):
+        head_c = tl.load(head + at_rows(c, BC, H))
+        a = dot(hd, tl.trans(head_c), None, PRECISION)
+        a += tl.load(head_bias + c + chunk)[None, :]
+        s = sigmoid(a)
+        out = tl.load(head_output + c + chunk)[None, :]
+        value += tl.sum(a * s * out, axis=1)
+        if GUIDED:
+            total = dot((silu_slope(a, s) * out).to(dtype), head_c, total, PRECISION)
+    tl.debug_barrier()
+    tl.store(eps_w + tl.arange(0, BM), value + tl.load(head_output_bias))
+    if GUIDED:
+        tl.store(g + at_rows(0, BM, H), total)
+        tl.store(g_low + at_rows(0, BM, H), total.to(dtype))
+    tl.debug_barrier()
+
+
+@triton.jit
+def thin_product(a, weight, out, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
+                 PRECISION: tl.constexpr):
+    """a weight^T [BM, DP] of ``a`` [BM, H] and ``weight`` [DP, H] to ``out``, 64 of H at a time: more
+    would keep a matrix descriptor for every 16 alive."""
+    dtype: tl.constexpr = a.dtype.element_ty
+    columns = tl.arange(0, 64)[None, :]
+    total = tl.zeros([BM, DP], tl.float32)
+    for k in tl.range(0, H, 64, num_stages=1, disable_licm=True):
+        w = tl.load(weight + tl.arange(0, DP)[:, None] * H + k + columns).to(dtype)
+        total = dot(tl.load(a + tl.arange(0, BM)[:, None] * H + k + columns), tl.trans(w), total, PRECISION)
+    tl.debug_barrier()
+    tl.store(out + at_rows(0, BM, DP), total)
+    tl.debug_barrier()

@@ -14,45 +14,46 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels.configs import CONFIGS, Config
-from kernels.fused import sample_kernel
-from kernels.launch import PRECISIONS, scratch_sizes
+from kernels.configs import CONFIGS, Config, nearest
+from kernels.fused import guided_step_kernel, keep_best_kernel, sample_kernel
+from kernels.launch import PRECISIONS, REDUCE, scratch_sizes
 
 WEIGHT_TYPES = {"bf16": "*bf16", "tf32": "*fp32", "fp32": "*fp32"}
+KERNELS = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_kernel,
+           "keep_best_kernel": keep_best_kernel}
 # The instructions that multiply matrices, by the generation that brought them.
 MATRIX_INSTRUCTIONS = ("HGMMA", "HMMA", "UTCHMMA", "UTCQMMA", "QGMMA")
-FLOAT_POINTERS = ("state_vectors", "time_table", "table", "wide", "best_score", "best_weight",
-                  "best_z", "all_z", "all_weight", "input_z", "up_bias", "down_bias", "output_bias",
-                  "head_bias", "head_output", "head_output_bias")
+# Arguments by type; pointers that are not named point to float32, other arguments are int32.
 WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
+INDEX_POINTERS = {"best_index": "*i32", "state_words": "*i64", "candidates": "*i64", "owners": "*i64",
+                  "indices": "*i64"}
 FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale")
+INTEGERS = ("B", "N", "M", "first", "tiles", "programs", "T", "k0", "k1", "step")
 
 
-def source(hidden: int, dtype: str, config: Config, *, head: str = "joint", blocks: int = 3,
-           latent: int = 9, guided: bool = True, softmax: bool = False) -> ASTSource:
-    """The sampling kernel's source with every constant set, as a launch would set them."""
-    early = head == "early"
-    constants: dict[str, Any] = {
-        "D": latent, "DP": 16 if latent <= 16 else 32, "BM": config.tile, "H": hidden,
-        "BC": config.chunk, "L": blocks, "E": 256 if early else 0, "EARLY": early, "GUIDED": guided,
-        "CLIP_STATE": True, "CLIP_CLEAN": False, "SOFTMAX": softmax, "WRITE_ALL": False,
-        "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype],
-        **scratch_sizes(hidden, blocks, 16 if latent <= 16 else 32, config.tile)}
-    signature, attributes = {}, {}
-    for index, name in enumerate(sample_kernel.arg_names):
-        if name in constants:
-            signature[name] = "constexpr"
+def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_kernel", head: str = "joint",
+           blocks: int = 3, latent: int = 9, guided: bool = True, softmax: bool = False) -> ASTSource:
+    """A kernel's source with every constant set, as a launch would set them."""
+    early, padded = head == "early", 16 if latent <= 16 else 32
+    every: dict[str, Any] = {
+        "D": latent, "DP": padded, "BM": config.tile, "H": hidden, "BC": config.chunk, "L": blocks,
+        "E": 256 if early else 0, "EARLY": early, "GUIDED": guided, "CLIP_STATE": True,
+        "CLIP_CLEAN": False, "SOFTMAX": softmax, "WRITE_ALL": False, "DRAW": True, "LN_EPS": 1e-6,
+        "PRECISION": PRECISIONS[dtype], "BT": REDUCE, **scratch_sizes(hidden, blocks, padded, config.tile)}
+    function = KERNELS[kernel]
+    signature, constants, attributes = {}, {}, {}
+    for index, name in enumerate(function.arg_names):
+        if name in every:
+            signature[name], constants[(index,)] = "constexpr", every[name]
         elif name in FLOATS:
             signature[name] = "fp32"
-        elif name in FLOAT_POINTERS + WEIGHT_POINTERS + ("best_index", "state_words"):
-            special = {"best_index": "*i32", "state_words": "*i64"}
-            signature[name] = special.get(name) or (
-                WEIGHT_TYPES[dtype] if name in WEIGHT_POINTERS else "*fp32")
-            attributes[(index,)] = [["tt.divisibility", 16]]
-        else:
+        elif name in INTEGERS:
             signature[name] = "i32"
-    keyed = {(sample_kernel.arg_names.index(name),): value for name, value in constants.items()}
-    return ASTSource(sample_kernel, signature, keyed, attributes)
+        else:
+            weights = WEIGHT_TYPES[dtype] if name in WEIGHT_POINTERS else "*fp32"
+            signature[name] = INDEX_POINTERS.get(name, weights)
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    return ASTSource(function, signature, constants, attributes)
 
 
 def report(capability: int, hidden: int, dtype: str, config: Config, **shape: Any) -> dict[str, Any]:
@@ -66,22 +67,36 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
     usage = _usage(cubin)
     sass = _run("cuobjdump", "-sass", cubin)
     return {
-        "kernel": "sample_kernel", "target": f"sm_{capability}", "dtype": dtype,
+        "kernel": shape.get("kernel", "sample_kernel"), "target": f"sm_{capability}", "dtype": dtype,
         "config": {"hidden_dim": hidden, "tile": config.tile, "chunk": config.chunk,
-                   "warps": config.warps, "stages": config.stages, **shape},
+                   "warps": config.warps, "stages": config.stages,
+                   "head": shape.get("head", "joint")},
         "registers": usage["REG"], "stack_bytes": usage["STACK"],
         "stack_accesses_in_chunk_loops": stack_accesses_in_loops(sass),
         "shared_bytes": compiled.metadata.shared, "matrix_instructions": _matrix_instructions(sass),
         "code_bytes": len(cubin), "compile_seconds": round(seconds, 2)}
 
 
-def shipped(targets: list[int]) -> list[tuple[int, int, str, Config, str]]:
-    """(target, hidden, dtype, configuration, head) of every entry of the table that suits a target."""
-    from kernels.configs import nearest
+def report_row(work: dict[str, Any]) -> dict[str, Any]:
+    """`report` with its arguments in one mapping, as `shipped` lists them."""
+    return report(**work)
 
+
+def shipped(targets: list[int]) -> list[dict[str, Any]]:
+    """Arguments of `report` for the table's defaults on each target, for many candidates and for few,
+    and for the two small kernels beside them."""
     pairs = sorted({(hidden, dtype) for _, hidden, dtype in CONFIGS})
-    return [(target, hidden, dtype, nearest(target, hidden, dtype), head)
-            for target in targets for hidden, dtype in pairs for head in ("joint", "early")]
+    rows = []
+    for target in targets:
+        for hidden, dtype in pairs:
+            choices = nearest(target, hidden, dtype)
+            where = {"capability": target, "hidden": hidden, "dtype": dtype}
+            for config in dict.fromkeys((choices.many[0], choices.few[0])):
+                rows += [where | {"config": config, "head": head} for head in ("joint", "early")]
+            if (hidden, dtype) == (256, "bf16"):
+                rows += [where | {"config": choices.many[0], "kernel": kernel}
+                         for kernel in ("guided_step_kernel", "keep_best_kernel")]
+    return rows
 
 
 def _tool(name: str) -> str:

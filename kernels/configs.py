@@ -1,4 +1,8 @@
-"""Launch configurations: one readable table by capability, hidden size and compute type."""
+"""Launch configurations: one readable table by capability, hidden size and compute type.
+
+Every entry compiles without a spill where its row of `docs/kernel-notes.md` says so; which is the
+fastest on a device is `kernels.tune`'s to find, and until then the first one is used.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +19,48 @@ class Config:
     stages: int
 
 
-# (capability, hidden, compute type) -> configuration. `nearest` fills in what is not listed.
-CONFIGS: dict[tuple[int, int, str], Config] = {
-    (90, 256, "bf16"): Config(64, 32, 8, 2),
-    (90, 128, "bf16"): Config(128, 64, 8, 2),
-    (90, 64, "bf16"): Config(128, 64, 4, 2),
-    (80, 256, "bf16"): Config(64, 32, 8, 1),
-    (80, 128, "bf16"): Config(64, 64, 4, 2),
-    (80, 64, "bf16"): Config(64, 64, 4, 2),
-    (80, 256, "tf32"): Config(32, 16, 8, 1),
-    (80, 128, "tf32"): Config(32, 32, 4, 1),
-    (80, 64, "tf32"): Config(64, 32, 4, 1),
-    (80, 256, "fp32"): Config(16, 16, 8, 1),
-    (80, 128, "fp32"): Config(32, 16, 8, 1),
-    (80, 64, "fp32"): Config(32, 32, 4, 1),
+@dataclass(frozen=True)
+class Choices:
+    """Configurations to choose among, the default first: ``many`` for enough candidates to fill
+    every multiprocessor with whole tiles, ``few`` for less, in smaller tiles on more of them."""
+
+    many: tuple[Config, ...]
+    few: tuple[Config, ...]
+
+
+WIDE = Choices(many=(Config(128, 32, 8, 2), Config(128, 32, 8, 3), Config(64, 32, 8, 2),
+                     Config(64, 64, 8, 2)),
+               few=(Config(16, 64, 8, 2), Config(16, 32, 8, 2), Config(32, 32, 8, 2), Config(64, 32, 8, 2)))
+NARROW = Choices(many=(Config(128, 32, 8, 2), Config(128, 64, 8, 2), Config(64, 32, 8, 2)),
+                 few=(Config(16, 32, 8, 2), Config(32, 32, 8, 2), Config(64, 32, 8, 2)))
+OLDER = Choices(many=(Config(64, 32, 8, 1), Config(64, 32, 8, 2)),
+                few=(Config(16, 64, 8, 2), Config(16, 32, 8, 2), Config(32, 32, 8, 2)))
+TF32 = Choices(many=(Config(32, 32, 8, 1), Config(32, 16, 8, 1), Config(64, 16, 8, 1)),
+               few=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)))
+FP32 = Choices(many=(Config(16, 16, 8, 1), Config(32, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
+FP32_NARROW = Choices(many=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
+
+# (capability, hidden, compute type) -> choices. `nearest` fills in what is not listed.
+CONFIGS: dict[tuple[int, int, str], Choices] = {
+    (100, 256, "bf16"): OLDER, (100, 128, "bf16"): OLDER, (100, 64, "bf16"): OLDER,
+    (90, 256, "bf16"): WIDE, (90, 128, "bf16"): NARROW, (90, 64, "bf16"): NARROW,
+    (80, 256, "bf16"): OLDER, (80, 128, "bf16"): OLDER, (80, 64, "bf16"): OLDER,
+    (80, 256, "tf32"): TF32, (80, 128, "tf32"): TF32, (80, 64, "tf32"): TF32,
+    (80, 256, "fp32"): FP32, (80, 128, "fp32"): FP32, (80, 64, "fp32"): FP32_NARROW,
 }
 
 
-def nearest(capability: int, hidden: int, dtype: str) -> Config:
+def nearest(capability: int, hidden: int, dtype: str) -> Choices:
     """The table's entry, or that of the highest capability below with the same type and the next
     larger hidden size."""
     fitting = [key for key in CONFIGS if key[2] == dtype and key[0] <= capability]
     fitting = fitting or [key for key in CONFIGS if key[2] == dtype]
     larger = [key for key in fitting if key[1] >= hidden] or fitting
     return CONFIGS[max(larger, key=lambda key: (-key[1], key[0]))]
+
+
+def suitable(capability: int, hidden: int, dtype: str, candidates: int, processors: int
+             ) -> tuple[Config, ...]:
+    """Configurations for ``candidates`` in all on ``processors`` multiprocessors, the default first."""
+    choices = nearest(capability, hidden, dtype)
+    return choices.many if candidates >= choices.many[0].tile * processors else choices.few

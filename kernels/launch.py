@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from kernels.configs import Config, nearest
+from kernels import tune
+from kernels.configs import Config, suitable
 from kernels.fused import guided_step_kernel, keep_best_kernel, sample_kernel
 from kernels.pack import PackedNetwork
 from kernels.table import SamplerTable
@@ -89,20 +90,18 @@ class KernelNetwork:
         return (torch.empty(programs * sizes["LOW"], dtype=DTYPES[self.dtype], device=device),
                 torch.empty(programs * sizes["WIDE"], device=device))
 
-    def config(self, candidates: int | None = None) -> Config:
-        """The configuration for this device, and for a small number of candidates its own."""
+    def configs(self, candidates: int) -> tuple[Config, ...]:
+        """What `tune.measure` chooses among for this many candidates in all, the default first."""
         device = self.packed.device
-        if device.type != "cuda":
-            return Config(16, 32, 4, 1)  # the interpreter: small, so that odd sizes meet tile edges
+        if device.type != "cuda":  # the interpreter: small, so that odd sizes meet tile edges
+            return (Config(16, 32, 4, 1), Config(32, 32, 4, 1))
         major, minor = torch.cuda.get_device_capability(device)
-        config = nearest(major * 10 + minor, self.constants["H"], self.dtype)
-        processors = torch.cuda.get_device_properties(device).multi_processor_count
-        if candidates is not None and candidates < config.tile * processors:
-            tile = config.tile
-            while tile > 16 and candidates < tile * processors:
-                tile //= 2
-            config = Config(tile, config.chunk, config.warps if tile >= 64 else 4, config.stages)
-        return config
+        return suitable(major * 10 + minor, self.constants["H"], self.dtype, candidates, _processors(device))
+
+    def config(self, candidates: int, guided: bool) -> Config:
+        """The tuned configuration for this many candidates on this device, or the table's default."""
+        name = tune.key(self.packed.device, self.constants, self.dtype, guided, candidates)
+        return tune.remembered(name) or self.configs(candidates)[0]
 
 
 def _key(seed: int) -> tuple[int, int]:
@@ -123,7 +122,7 @@ def guided_step(network: KernelNetwork, table: SamplerTable, t: int, z: torch.Te
     given, or drawn from (seed, candidates [M], state_words [M]).
     """
     M, D = z.shape
-    config = config or network.config()
+    config = config or network.config(M, table.guided)
     grid = -(-M // config.tile)
     out = [torch.full_like(z, torch.nan) for _ in range(3)]
     weight = torch.full((M,), torch.nan, device=z.device)
@@ -155,7 +154,7 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     """
     B, D, DP = len(state_vectors), network.constants["D"], network.constants["DP"]
     device = state_vectors.device
-    config = config or network.config(B * n_candidates)
+    config = config or network.config(B * n_candidates, table.guided)
     tiles = -(-n_candidates // config.tile)
     programs = min(B * tiles, _resident_programs(device))
     new = lambda *shape: torch.full(shape, torch.nan, device=device)  # noqa: E731
@@ -180,8 +179,10 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     return (actions, weights, indices, *((all_z, all_weight) if return_candidates else (None, None)))
 
 
-def _resident_programs(device: torch.device) -> int:
-    """How many programs to launch at most: one a multiprocessor, whose shared memory one fills."""
-    if device.type != "cuda":
-        return 3
+def _processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _resident_programs(device: torch.device) -> int:
+    """How many programs to launch at most: one a multiprocessor, whose registers one fills."""
+    return _processors(device) if device.type == "cuda" else 3

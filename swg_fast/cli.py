@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from swg_fast import __version__
+from swg_fast.cli_measure import bench, kernels, tune
 from swg_fast.errors import UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
@@ -263,107 +264,6 @@ def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: 
 
 
 @cli.command()
-@click.option("--env", "task", help="Sizes of this task's bundled policy.")
-@click.option("--state-dim", type=click.IntRange(min=0), default=29)
-@click.option("--action-dim", type=click.IntRange(min=1), default=8)
-@click.option("--hidden-dim", type=click.IntRange(min=1), default=256)
-@click.option("--weight-head", type=click.Choice(["early", "joint"]), default="joint")
-@click.option("--candidates", default="64,1024,4096", help="N, one or several.")
-@click.option("--states", default="1", help="States per call, one or several.")
-@click.option("--backends", default="all", help="all, or names; the peer 'jax' counts as one.")
-@click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
-@click.option("--guidance-scale", type=float, default=5.0)
-@click.option("--repeats", type=click.IntRange(min=1), default=5)
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
-@click.option("--json", "json_path", type=Path)
-@click.option("--plot", "plot_path", type=Path)
-@click.option("--quiet", is_flag=True, help="No progress bar.")
-def bench(task: str | None, state_dim: int, action_dim: int, hidden_dim: int, weight_head: str,
-          candidates: str, states: str, backends: str, dtypes: str, guidance_scale: float, repeats: int,
-          device: str, json_path: Path | None, plot_path: Path | None, quiet: bool) -> None:
-    """Measure candidates/s of every backend on this machine, guided, on random inputs."""
-    import torch
-    from rich.console import Console
-    from rich.table import Table
-
-    from swg_fast.bench import plot_bench, run_bench
-    from swg_fast.files import write_json
-    from swg_fast.networks import ScoreNetwork
-    from swg_fast.policy import Policy, load_policy
-    from swg_fast.report import versions
-    from swg_fast.schedule import NoiseSchedule
-
-    try:
-        sizes, batches = ([int(part) for part in text.split(",")] for text in (candidates, states))
-    except ValueError as error:
-        raise UsageError("--candidates and --states take whole numbers such as 64,1024") from error
-    if min(sizes) < 1 or min(batches) < 1:
-        raise UsageError("--candidates and --states must be at least 1")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if task:
-        policy = load_policy(task, device)
-    else:
-        torch.manual_seed(0)
-        policy = Policy(ScoreNetwork(state_dim, action_dim, hidden_dim, weight_head=weight_head),
-                        NoiseSchedule.vp(15), device=device)
-    result = run_bench(policy, candidates=sizes, n_states=batches, backends=backends.split(","),
-                       dtypes=None if dtypes == "all" else dtypes.split(","),
-                       guidance_scale=guidance_scale, repeats=repeats, progress=not quiet)
-    result["versions"] = versions()
-    table = Table("backend", "dtype", "states", "N", "candidates/s", "ms/decision", "x reference",
-                  "GFLOP/s", "% of ceiling")
-    for row in result["results"]:
-        speedup = row["speedup_over_reference"]
-        table.add_row(row["backend"], row["dtype"], str(row["n_states"]), str(row["n_candidates"]),
-                      f"{row['candidates_per_second']:,.0f}", f"{row['milliseconds']:.1f}",
-                      f"{speedup:.2f}" if speedup else "-", f"{row['gflops']:,.0f}",
-                      f"{row['percent_of_ceiling']:.0f}")
-    Console().print(table)
-    for row in result["left_out"]:
-        click.echo(f"left out: {row['backend']} {row['dtype']} N={row['n_candidates']}: {row['reason']}")
-    if json_path is not None:
-        write_json(json_path, result)
-    if plot_path is not None:
-        plot_bench(result, plot_path)
-
-
-@cli.command()
-@click.option("--targets", default="sm_80,sm_90", help="GPU generations, such as sm_80,sm_90,sm_100.")
-@click.option("--json", "json_path", type=Path, help="Write one row a configuration and target.")
-def kernels(targets: str, json_path: Path | None) -> None:
-    """Compile the fused kernels for GPUs that need not be here, and report their resources."""
-    import os
-    import re
-
-    from swg_fast.files import write_json
-
-    if not re.fullmatch(r"sm_\d+(,sm_\d+)*", targets):
-        raise UsageError(f"--targets {targets!r}: give names such as sm_80,sm_90")
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        raise UsageError("under TRITON_INTERPRET=1 nothing compiles; unset it for this command")
-    from rich.console import Console
-    from rich.table import Table
-
-    from kernels.aot import report, shipped
-
-    rows = []
-    table = Table("target", "dtype", "hidden", "head", "tile x chunk", "registers", "stack bytes",
-                  "in chunk loops", "shared bytes", "matrix instructions")
-    capabilities = [int(target.removeprefix("sm_")) for target in targets.split(",")]
-    for capability, hidden, dtype, config, head in shipped(capabilities):
-        row = report(capability, hidden, dtype, config, head=head)
-        rows.append(row)
-        table.add_row(row["target"], dtype, str(hidden), head, f"{config.tile} x {config.chunk}",
-                      str(row["registers"]), str(row["stack_bytes"]),
-                      str(row["stack_accesses_in_chunk_loops"]), str(row["shared_bytes"]),
-                      " ".join(f"{k}:{v}" for k, v in row["matrix_instructions"].items()))
-    Console().print(table)
-    if json_path is not None:
-        write_json(json_path, rows)
-
-
-@cli.command()
 @click.option("--no-environments", is_flag=True, help="Leave out the D4RL families (faster).")
 def info(no_environments: bool) -> None:
     """Say what this machine has; paste it into a bug report."""
@@ -373,6 +273,10 @@ def info(no_environments: bool) -> None:
 
     print_table("swg-fast info", machine_report(not no_environments))
     click.echo("tasks: " + ", ".join(presets()))
+
+
+for command in (bench, tune, kernels):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ class Policy:
 
     def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
         """The backend ``name`` in compute type ``dtype``, packed once and kept."""
-        key = (resolve(name, self.device), dtype)
+        key = (resolve(name, self.device, self.model.network), dtype)
         if key not in self._backends:
             self._backends[key] = make_backend(key[0], self.model, dtype, self.device)
         return self._backends[key]
@@ -76,7 +76,8 @@ class Policy:
         ``state_indices`` [B] replaces the state indices 0..B-1.
         chunk: candidates in memory at once; it changes no result beyond rounding.
         dtype: the backend's compute type, such as ``fp32`` or ``bf16``; ``auto`` is the fastest that
-        this machine has; None is the backend's first (``fp32`` on a CPU).
+        this machine has; None is the backend's default (``fp32`` on a CPU, ``bf16`` in the fused
+        kernel where the GPU has it).
 
         Raises `UsageError` for states of another shape or with NaN, n_candidates < 1, unknown
         names, and ``max_q`` without a critic.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 
 import torch
 
 from swg_fast.backends.base import Backend, Model
 from swg_fast.errors import UsageError
+from swg_fast.networks import ScoreNetwork
 
 BACKENDS = {
     "reference": "swg_fast.backends.reference:ReferenceBackend",
@@ -25,21 +27,29 @@ def backend_class(name: str) -> type[Backend]:
     return getattr(import_module(module), attribute)
 
 
-def resolve(name: str, device: torch.device) -> str:
-    """The backend that ``auto`` stands for on ``device``; any other name stands for itself."""
+def resolve(name: str, device: torch.device, network: ScoreNetwork | None = None) -> str:
+    """The backend that ``auto`` stands for on ``device``: ``cpu`` on a CPU; elsewhere ``triton``, or
+    ``torch`` for a network or a GPU that the fused kernels do not support. Any other name stands for
+    itself."""
     if name != "auto":
         return name
-    return "cpu" if device.type == "cpu" else "torch"
+    if device.type == "cpu":
+        return "cpu"
+    if find_spec("triton") is None or torch.cuda.get_device_capability(device)[0] < 8:
+        return "torch"
+    from swg_fast.backends.triton import unsupported
+
+    return "torch" if network is not None and unsupported(network) else "triton"
 
 
 def make_backend(name: str, model: Model, dtype: str | None, device: torch.device) -> Backend:
-    """A backend ready to sample. ``dtype`` None takes its first, the default; ``auto`` the fastest
-    that this machine has, which depends on the machine alone.
+    """A backend ready to sample. ``dtype`` None takes its default there, ``auto`` the fastest that
+    this machine has; both depend on the machine alone.
 
     Raises `UsageError` for an unknown backend or a compute type that it does not have.
     """
-    cls = backend_class(resolve(name, device))
-    dtype = cls.fastest_dtype(device) if dtype == "auto" else dtype or cls.dtypes[0]
+    cls = backend_class(resolve(name, device, model.network))
+    dtype = cls.fastest_dtype(device) if dtype == "auto" else dtype or cls.default_dtype(device)
     if dtype not in cls.dtypes:
         raise UsageError(f"backend {cls.name!r} has no compute type {dtype!r}; "
                          f"use one of {', '.join(cls.dtypes)}")

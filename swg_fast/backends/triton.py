@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from kernels.pack import pack
+from kernels.table import SamplerTable
 from swg_fast.backends.base import Backend, Model, Samples, SamplingJob
 from swg_fast.errors import UsageError
+from swg_fast.networks import ScoreNetwork
+
+
+def unsupported(network: ScoreNetwork) -> str | None:
+    """In words, why the fused kernels cannot run this network; None where they can."""
+    from kernels import launch
+
+    head = network.weight_hidden.out_features if network.weight_head == "early" else None
+    return launch.unsupported(network.hidden_dim, network.num_blocks, network.latent_dim, head)
 
 
 class TritonBackend(Backend):
@@ -24,21 +36,42 @@ class TritonBackend(Backend):
             raise UsageError(
                 "backend 'triton' needs an NVIDIA GPU and the policy is on the CPU; load the policy with "
                 "device='cuda', use backend='cpu', or set TRITON_INTERPRET=1 to run it slowly here")
-        network = model.network
-        reason = launch.unsupported(
-            network.hidden_dim, network.num_blocks, network.latent_dim,
-            network.weight_hidden.out_features if network.weight_head == "early" else None)
+        reason = unsupported(model.network)
         if reason:
             raise UsageError(f"backend 'triton' does not support {reason}; use backend='torch'")
         self.launch = launch
-        packed = pack(network, model.schedule.num_steps, launch.DTYPES[dtype], device)
+        packed = pack(model.network, model.schedule.num_steps, launch.DTYPES[dtype], device)
         self.network = launch.KernelNetwork.lay_out(packed, dtype)
+
+    @classmethod
+    def default_dtype(cls, device: torch.device) -> str:
+        return cls.fastest_dtype(device)
 
     @classmethod
     def fastest_dtype(cls, device: torch.device) -> str:
         """bf16 on GPUs of capability 8.0 and later."""
         return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 \
             else "fp32"
+
+    @torch.no_grad()
+    def tune(self, table: SamplerTable, n_states: int, n_candidates: int, repeats: int = 5) -> list[Any]:
+        """Times every configuration that suits this many candidates, and keeps the fastest on disk
+        for this device and shape: `kernels.tune.Trial`, the fastest first."""
+        from kernels import tune
+
+        generator = torch.Generator().manual_seed(0)
+        states = torch.randn(n_states, self.model.network.state_dim, generator=generator).to(self.device)
+        vectors = self.network.packed.hoist_states(states)
+        words = torch.arange(n_states, device=self.device)
+        wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
+        total = n_states * n_candidates
+        trials = tune.measure(
+            lambda config: self.launch.sample(self.network, table, vectors, words, n_candidates, 0,
+                                              config=config),
+            self.network.configs(total), wait, repeats)
+        best = tune.fastest(trials)
+        tune.remember(tune.key(self.device, self.network.constants, self.dtype, table.guided, total), best)
+        return sorted(trials, key=lambda trial: (trial.seconds is None, trial.seconds or 0.0))
 
     @torch.no_grad()
     def run(self, job: SamplingJob) -> Samples:

@@ -1,0 +1,109 @@
+"""Finding the fastest configuration on a device, and remembering it on disk.
+
+Tuning is asked for, never implied: a tile's shape changes the order of sums, and with it which of two
+nearly equal candidates is kept, so a search must not change its answer because a cache was filled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+
+from kernels.configs import Config
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration's median time, or why it has none."""
+
+    config: Config
+    seconds: float | None
+    reason: str = ""
+
+
+def cache_path() -> Path:
+    """Where choices are kept: $SWG_FAST_CACHE, else swg-fast/ in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("SWG_FAST_CACHE") or Path(home) / "swg-fast") / "configurations.json"
+
+
+def key(device: torch.device, constants: dict[str, Any], dtype: str, guided: bool, candidates: int) -> str:
+    """What a choice holds for: device, Triton, shape of the network, and candidates to a power of 2."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+    head = f"early {constants['E']}" if constants["EARLY"] else "joint"
+    return (f"{name}, triton {triton.__version__}, {dtype}, H {constants['H']}, L {constants['L']}, "
+            f"DP {constants['DP']}, {head}, {'guided' if guided else 'unguided'}, "
+            f"2^{max(candidates - 1, 0).bit_length()}")
+
+
+@lru_cache
+def _read(path: Path, _: float) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{path}: not readable ({error}); delete it and run 'swg-fast tune' again",
+                      stacklevel=2)
+        return {}
+
+
+def _stored() -> dict[str, Any]:
+    path = cache_path()
+    return _read(path, path.stat().st_mtime_ns) if path.exists() else {}
+
+
+def remembered(name: str) -> Config | None:
+    """The choice kept under a `key`."""
+    found = _stored().get(name)
+    return Config(**found["config"]) if found else None
+
+
+def remember(name: str, trial: Trial) -> None:
+    """Keeps a choice, leaving the file whole whatever happens."""
+    path = cache_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries = _stored() | {name: asdict(trial)}
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+        file.write(json.dumps(entries, indent=1) + "\n")
+    os.replace(file.name, path)
+
+
+def measure(run: Callable[[Config], Any], configs: tuple[Config, ...], synchronise: Callable[[], None],
+            repeats: int = 5) -> list[Trial]:
+    """Each configuration's median time of ``repeats`` calls in turn, after one that compiles; a
+    configuration that does not fit the device is named with its reason."""
+    live, trials = [], []
+    for config in configs:
+        try:
+            run(config)
+            synchronise()
+            live.append((config, []))
+        except (triton.runtime.errors.OutOfResources, triton.CompilationError) as error:
+            trials.append(Trial(config, None, str(error).strip().splitlines()[0]))
+    for _ in range(repeats):
+        for config, times in live:
+            synchronise()
+            started = time.perf_counter()
+            run(config)
+            synchronise()
+            times.append(time.perf_counter() - started)
+    return [Trial(config, statistics.median(times)) for config, times in live] + trials
+
+
+def fastest(trials: list[Trial]) -> Trial:
+    """The trial with the least time; `RuntimeError` where none has one."""
+    timed = [trial for trial in trials if trial.seconds is not None]
+    if not timed:
+        raise RuntimeError("no configuration runs here: " + "; ".join(t.reason for t in trials))
+    return min(timed, key=lambda trial: trial.seconds)

@@ -1,0 +1,172 @@
+"""The commands that measure: bench, tune, kernels."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from swg_fast.errors import UsageError
+
+if TYPE_CHECKING:
+    from swg_fast.policy import Policy
+
+
+def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that name a network by task or by its sizes; the command gets it as ``policy``."""
+    options = [
+        click.option("--env", "task", help="Sizes of this task's bundled policy."),
+        click.option("--state-dim", type=click.IntRange(min=0), default=29),
+        click.option("--action-dim", type=click.IntRange(min=1), default=8),
+        click.option("--hidden-dim", type=click.IntRange(min=1), default=256),
+        click.option("--weight-head", type=click.Choice(["early", "joint"]), default="joint"),
+        click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
+    ]
+
+    @functools.wraps(command)
+    def with_policy(task: str | None, state_dim: int, action_dim: int, hidden_dim: int, weight_head: str,
+                    device: str, **rest: Any) -> Any:
+        import torch
+
+        from swg_fast.networks import ScoreNetwork
+        from swg_fast.policy import Policy, load_policy
+        from swg_fast.schedule import NoiseSchedule
+
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if task:
+            return command(load_policy(task, device), **rest)
+        torch.manual_seed(0)
+        network = ScoreNetwork(state_dim, action_dim, hidden_dim, weight_head=weight_head)
+        return command(Policy(network, NoiseSchedule.vp(15), device=device), **rest)
+
+    return functools.reduce(lambda f, option: option(f), reversed(options), with_policy)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    """"64,1024" as [64, 1024]."""
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} takes whole numbers such as 64,1024") from error
+    if min(found) < 1:
+        raise UsageError(f"{option} must be at least 1")
+    return found
+
+
+@click.command()
+@network_options
+@click.option("--candidates", default="64,1024,4096", help="N, one or several.")
+@click.option("--states", default="1", help="States per call, one or several.")
+@click.option("--backends", default="all", help="all, or names; the peer 'jax' counts as one.")
+@click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
+@click.option("--guidance-scale", type=float, default=5.0)
+@click.option("--repeats", type=click.IntRange(min=1), default=5)
+@click.option("--json", "json_path", type=Path)
+@click.option("--plot", "plot_path", type=Path)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: str, guidance_scale: float,
+          repeats: int, json_path: Path | None, plot_path: Path | None, quiet: bool) -> None:
+    """Measure candidates/s of every backend on this machine, guided, on random inputs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from swg_fast.bench import plot_bench, run_bench
+    from swg_fast.files import write_json
+    from swg_fast.report import versions
+
+    result = run_bench(policy, candidates=_numbers(candidates, "--candidates"),
+                       n_states=_numbers(states, "--states"), backends=backends.split(","),
+                       dtypes=None if dtypes == "all" else dtypes.split(","),
+                       guidance_scale=guidance_scale, repeats=repeats, progress=not quiet)
+    result["versions"] = versions()
+    table = Table("backend", "dtype", "states", "N", "candidates/s", "ms/decision", "x reference",
+                  "GFLOP/s", "% of ceiling")
+    for row in result["results"]:
+        speedup = row["speedup_over_reference"]
+        table.add_row(row["backend"], row["dtype"], str(row["n_states"]), str(row["n_candidates"]),
+                      f"{row['candidates_per_second']:,.0f}", f"{row['milliseconds']:.1f}",
+                      f"{speedup:.2f}" if speedup else "-", f"{row['gflops']:,.0f}",
+                      f"{row['percent_of_ceiling']:.0f}")
+    Console().print(table)
+    for row in result["left_out"]:
+        click.echo(f"left out: {row['backend']} {row['dtype']} N={row['n_candidates']}: {row['reason']}")
+    if json_path is not None:
+        write_json(json_path, result)
+    if plot_path is not None:
+        plot_bench(result, plot_path)
+
+
+@click.command()
+@network_options
+@click.option("--candidates", default="1024,131072", help="N, one or several.")
+@click.option("--states", default="1", help="States per call, one or several.")
+@click.option("--dtype", help="bf16, tf32 or fp32.  [default: the device's]")
+@click.option("--guidance-scale", type=float, default=5.0)
+@click.option("--repeats", type=click.IntRange(min=1), default=5)
+def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidance_scale: float,
+         repeats: int) -> None:
+    """Time the fused kernel's configurations on this GPU and keep the fastest of each size.
+
+    The choice is kept on disk for this device, shape and size, and used from then on.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from kernels.tune import cache_path
+    from swg_fast.samplers import sampler_table
+
+    backend = policy.backend("triton", dtype)
+    sampler = sampler_table("ddpm", policy.model.schedule, guidance_scale=guidance_scale, temperature=1.0)
+    table = Table("states", "N", "tile x chunk", "warps", "stages", "milliseconds")
+    for b in _numbers(states, "--states"):
+        for n in _numbers(candidates, "--candidates"):
+            for trial in backend.tune(sampler, b, n, repeats):
+                config = trial.config
+                table.add_row(str(b), str(n), f"{config.tile} x {config.chunk}", str(config.warps),
+                              str(config.stages),
+                              f"{1e3 * trial.seconds:.2f}" if trial.seconds else trial.reason)
+    Console().print(table)
+    click.echo(f"kept in {cache_path()}")
+
+
+@click.command()
+@click.option("--targets", default="sm_80,sm_90,sm_100", help="GPU generations.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Compilations at a time.  [default: all cores]")
+@click.option("--json", "json_path", type=Path, help="Write one row a configuration and target.")
+def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
+    """Compile the fused kernels for GPUs that need not be here, and report their resources."""
+    import os
+    import re
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from swg_fast.files import write_json
+
+    if not re.fullmatch(r"sm_\d+(,sm_\d+)*", targets):
+        raise UsageError(f"--targets {targets!r}: give names such as sm_80,sm_90")
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        raise UsageError("under TRITON_INTERPRET=1 nothing compiles; unset it for this command")
+    from rich.console import Console
+    from rich.table import Table
+    from tqdm import tqdm
+
+    from kernels.aot import report_row, shipped
+
+    work = shipped([int(target.removeprefix("sm_")) for target in targets.split(",")])
+    with ProcessPoolExecutor(jobs or os.cpu_count(), get_context("spawn")) as pool:
+        rows = list(tqdm(pool.map(report_row, work), "compiling", len(work), unit="kernel"))
+    table = Table("kernel", "target", "dtype", "hidden", "head", "tile x chunk", "registers", "stack bytes",
+                  "shared bytes", "matrix instructions")
+    for row in rows:
+        config = row["config"]
+        table.add_row(row["kernel"], row["target"], row["dtype"], str(config["hidden_dim"]), config["head"],
+                      f"{config['tile']} x {config['chunk']}", str(row["registers"]),
+                      str(row["stack_bytes"]), str(row["shared_bytes"]),
+                      " ".join(f"{k}:{v}" for k, v in row["matrix_instructions"].items()))
+    Console().print(table)
+    if json_path is not None:
+        write_json(json_path, rows)

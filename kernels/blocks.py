@@ -50,22 +50,21 @@ def at_rows(first, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def add_rows(h, sums, bias, first, carry, pending, BR: tl.constexpr, H: tl.constexpr):
+def add_rows(h, sums, bias, first, pending, BR: tl.constexpr, H: tl.constexpr):
     """Rows of the residual stream at ``h`` with the last stage's ``sums`` and ``bias`` added, stored
-    and returned [BR, H]. ``carry`` 0: the sums are the stream, which begins here. ``pending`` 0:
-    they were added before."""
+    and returned [BR, H]; ``pending`` 0 says that there are none."""
     at = at_rows(first, BR, H)
-    rows = tl.load(h + at, mask=carry != 0, other=0.0)
-    rows += tl.load(sums + at, mask=pending != 0, other=0.0)
-    rows += tl.load(bias + tl.arange(0, H), mask=(carry != 0) & (pending != 0), other=0.0)[None, :]
+    rows = tl.load(h + at)
+    rows += tl.load(sums + at, mask=pending != 0, other=0.0).to(tl.float32)
+    rows += tl.load(bias + tl.arange(0, H), mask=pending != 0, other=0.0)[None, :]
     tl.store(h + at, rows)
     return rows
 
 
 @triton.jit
-def input_product(z, sums, input_z, state_vectors, owners, time_row, D: tl.constexpr, DP: tl.constexpr,
+def input_product(z, h, input_z, state_vectors, owners, time_row, D: tl.constexpr, DP: tl.constexpr,
                   BM: tl.constexpr, H: tl.constexpr, BR: tl.constexpr, OWNERS: tl.constexpr):
-    """The input layer [BM, H] to ``sums``: z W_in in float32 multiply-adds (D columns are too few for
+    """The input layer [BM, H] to ``h``: z W_in in float32 multiply-adds (D columns are too few for
     tensor cores, and z is the state itself), the state's vector and the step's row. Row r's vector
     is state_vectors[owners[r]] where OWNERS, else the first."""
     columns = tl.arange(0, H)
@@ -78,19 +77,19 @@ def input_product(z, sums, input_z, state_vectors, owners, time_row, D: tl.const
         total += tl.load(time_row + columns)[None, :]
         for d in tl.range(0, D, disable_licm=True):
             total += tl.load(z + rows * DP + d)[:, None] * tl.load(input_z + d * H + columns)[None, :]
-        tl.store(sums + at_rows(first, BR, H), total)
+        tl.store(h + at_rows(first, BR, H), total)
     tl.debug_barrier()
 
 
 @triton.jit
-def block_forward(h, sums, bias, carry, pending, x, rstd, up, up_bias, down, LN_EPS: tl.constexpr,
+def block_forward(h, sums, bias, pending, x, rstd, up, up_bias, down, LN_EPS: tl.constexpr,
                   BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr,
                   PRECISION: tl.constexpr):
-    """down SiLU(up LayerNorm(h)) to ``sums`` (its bias is the next stage's), BC columns of the wide
-    layer at a time. The normalised input stays at ``x`` [BM, H], 1 / std at ``rstd`` [BM]."""
+    """down SiLU(up LayerNorm(h)) to ``sums`` (the next stage adds it and its bias to h), BC columns
+    of the wide layer at a time. The normalised input stays at ``x`` [BM, H], 1 / std at ``rstd`` [BM]."""
     dtype: tl.constexpr = x.dtype.element_ty
     for first in tl.range(0, BM, BR, disable_licm=True):
-        rows = add_rows(h, sums, bias, first, carry, pending, BR, H)
+        rows = add_rows(h, sums, bias, first, pending, BR, H)
         rows -= (tl.sum(rows, axis=1) / H)[:, None]
         inverse = 1.0 / tl.sqrt(tl.sum(rows * rows, axis=1) / H + LN_EPS)
         tl.store(rstd + first + tl.arange(0, BR), inverse)
@@ -105,17 +104,17 @@ def block_forward(h, sums, bias, carry, pending, x, rstd, up, up_bias, down, LN_
         a += tl.load(up_bias + c + chunk)[None, :]
         total = dot((a * sigmoid(a)).to(dtype), tl.load(down + weights), total, PRECISION)
     tl.debug_barrier()
-    tl.store(sums + at_rows(0, BM, H), total)
+    tl.store(sums + at_rows(0, BM, H), total.to(dtype))
     tl.debug_barrier()
 
 
 @triton.jit
-def block_backward(g, g_low, sums, x, rstd, up, up_bias, down, BM: tl.constexpr, H: tl.constexpr,
+def block_backward(g, sums, x, rstd, up, up_bias, down, BM: tl.constexpr, H: tl.constexpr,
                    BC: tl.constexpr, BR: tl.constexpr, PRECISION: tl.constexpr):
-    """The cotangent ``g`` [BM, H], and ``g_low`` in the weights' type, taken back through the block
-    whose normalised input is at ``x``. The wide layer is computed again rather than kept."""
+    """The cotangent ``g`` [BM, H], in the weights' type, taken back through the block whose
+    normalised input is at ``x``; in place. The wide layer is computed again rather than kept."""
     dtype: tl.constexpr = x.dtype.element_ty
-    gd = tl.load(g_low + at_rows(0, BM, H))
+    gd = tl.load(g + at_rows(0, BM, H))
     xd = tl.load(x + at_rows(0, BM, H))
     chunk = tl.arange(0, BC)
     total = tl.zeros([BM, H], tl.float32)
@@ -127,50 +126,49 @@ def block_backward(g, g_low, sums, x, rstd, up, up_bias, down, BM: tl.constexpr,
         inner = dot(gd, tl.trans(tl.load(down + weights)), None, PRECISION) * silu_slope(a, sigmoid(a))
         total = dot(inner.to(dtype), up_c, total, PRECISION)
     tl.debug_barrier()
-    tl.store(sums + at_rows(0, BM, H), total)
+    tl.store(sums + at_rows(0, BM, H), total.to(dtype))
     tl.debug_barrier()
     for first in tl.range(0, BM, BR, disable_licm=True):
         at = at_rows(first, BR, H)
-        inner_rows = tl.load(sums + at)
+        inner_rows = tl.load(sums + at).to(tl.float32)
         x_rows = tl.load(x + at).to(tl.float32)
         mean = tl.sum(inner_rows, axis=1) / H
         along = tl.sum(inner_rows * x_rows, axis=1) / H
         change = inner_rows - mean[:, None] - x_rows * along[:, None]
-        g_rows = tl.load(g + at) + tl.load(rstd + first + tl.arange(0, BR))[:, None] * change
-        tl.store(g + at, g_rows)
-        tl.store(g_low + at, g_rows.to(dtype))
+        g_rows = tl.load(g + at).to(tl.float32) + tl.load(rstd + first + tl.arange(0, BR))[:, None] * change
+        tl.store(g + at, g_rows.to(dtype))
     tl.debug_barrier()
 
 
 @triton.jit
-def read_out_rows(h, sums, bias, pending, weight_row, y, g, g_low, BM: tl.constexpr, H: tl.constexpr,
+def read_out_rows(h, sums, bias, pending, weight_row, g, BM: tl.constexpr, H: tl.constexpr,
                   BR: tl.constexpr, COTANGENT: tl.constexpr):
-    """The stream's last rows: SiLU of them to ``y``; where COTANGENT, that of ``weight_row`` SiLU(h)
-    to ``g`` and ``g_low``."""
+    """SiLU of the finished stream to ``sums``; where COTANGENT, the cotangent of ``weight_row`` SiLU(h)
+    to ``g``."""
     for first in tl.range(0, BM, BR, disable_licm=True):
         at = at_rows(first, BR, H)
-        rows = add_rows(h, sums, bias, first, 1, pending, BR, H)
+        rows = add_rows(h, sums, bias, first, pending, BR, H)
         s = sigmoid(rows)
-        tl.store(y + at, (rows * s).to(y.dtype.element_ty))
+        tl.debug_barrier()  # all of these rows' sums are read
+        tl.store(sums + at, (rows * s).to(sums.dtype.element_ty))
         if COTANGENT:
             row = tl.load(weight_row + tl.arange(0, H)).to(tl.float32)
-            g_rows = silu_slope(rows, s) * row[None, :]
-            tl.store(g + at, g_rows)
-            tl.store(g_low + at, g_rows.to(g_low.dtype.element_ty))
+            tl.store(g + at, (silu_slope(rows, s) * row[None, :]).to(g.dtype.element_ty))
     tl.debug_barrier()
 
 
 @triton.jit
-def early_head(h, sums, bias, y, g, g_low, eps_w, head, head_bias, head_output, head_output_bias,
+def early_head(h, sums, bias, g, eps_w, head, head_bias, head_output, head_output_bias,
                BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, E: tl.constexpr, BR: tl.constexpr,
                GUIDED: tl.constexpr, PRECISION: tl.constexpr):
     """The weight's own head on the stream after the second block: eps_w [BM], and its cotangent."""
-    dtype: tl.constexpr = y.dtype.element_ty
+    dtype: tl.constexpr = sums.dtype.element_ty
     for first in tl.range(0, BM, BR, disable_licm=True):
-        rows = add_rows(h, sums, bias, first, 1, 1, BR, H)
-        tl.store(y + at_rows(first, BR, H), rows.to(dtype))
+        rows = add_rows(h, sums, bias, first, 1, BR, H)
+        tl.debug_barrier()  # all of these rows' sums are read
+        tl.store(sums + at_rows(first, BR, H), rows.to(dtype))
     tl.debug_barrier()
-    hd = tl.load(y + at_rows(0, BM, H))
+    hd = tl.load(sums + at_rows(0, BM, H))
     chunk = tl.arange(0, BC)
     value = tl.zeros([BM], tl.float32)
     total = tl.zeros([BM, H], tl.float32)
@@ -186,8 +184,7 @@ def early_head(h, sums, bias, y, g, g_low, eps_w, head, head_bias, head_output, 
     tl.debug_barrier()
     tl.store(eps_w + tl.arange(0, BM), value + tl.load(head_output_bias))
     if GUIDED:
-        tl.store(g + at_rows(0, BM, H), total)
-        tl.store(g_low + at_rows(0, BM, H), total.to(dtype))
+        tl.store(g + at_rows(0, BM, H), total.to(dtype))
     tl.debug_barrier()
 
 

@@ -3,10 +3,10 @@
 D = A + 1 entries of z, padded to DP with zeros; L blocks; E the early head's width; other letters in
 `kernels.blocks`. A program's scratch is two private pieces of memory:
 
-- ``low``, the weights' type: L + 2 slots [BM, H], each block's normalised input, the cotangent g, and
-  the operand of the read-out or head.
-- ``wide``, float32: slots [BM, H] of the residual stream h, its cotangent g, and the last stage's
-  sums; L rows [BM] of 1 / std; z, eps and d eps_w / dz [BM, DP]; eps_w and the weight [BM].
+- ``low``, the weights' type: L + 2 slots [BM, H], each block's normalised input, the cotangent g of
+  the residual stream, and what one stage's products leave for the next.
+- ``wide``, float32: the residual stream h [BM, H]; L rows [BM] of 1 / std; z, eps and d eps_w / dz
+  [BM, DP]; eps_w and the weight [BM].
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NOISE = tl.constexpr(7)
 @triton.jit
 def z_slot(wide, BM: tl.constexpr, H: tl.constexpr, L: tl.constexpr):
     """z's place in ``wide``; eps, d eps_w / dz, eps_w and the weight follow."""
-    return wide + (3 * H + L) * BM
+    return wide + (H + L) * BM
 
 
 @triton.jit
@@ -57,39 +57,35 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
     SLOT: tl.constexpr = BM * H
     DEPTH: tl.constexpr = 2 if EARLY else L
     h = wide
-    g = wide + SLOT
-    sums = wide + 2 * SLOT
-    rstd = wide + 3 * SLOT
+    rstd = wide + SLOT
     z = z_slot(wide, BM, H, L)
     eps_w = z + 3 * BM * DP
-    g_low = low + L * SLOT
-    y = low + (L + 1) * SLOT
-    input_product(z, sums, input_z, state_vectors, owners, time_row, D, DP, BM, H, BR, OWNERS)
+    g = low + L * SLOT
+    sums = low + (L + 1) * SLOT
+    input_product(z, h, input_z, state_vectors, owners, time_row, D, DP, BM, H, BR, OWNERS)
     for i in tl.range(0, DEPTH, disable_licm=True):
-        block_forward(h, sums, down_bias + (i - 1) * H, i, 1, low + i * SLOT,
-                      rstd + i * BM, up + i * 4 * H * H, up_bias + i * 4 * H, down + i * 4 * H * H, LN_EPS,
-                      BM, H, BC, BR, PRECISION)
+        block_forward(h, sums, down_bias + (i - 1) * H, i, low + i * SLOT, rstd + i * BM, up + i * 4 * H * H,
+                      up_bias + i * 4 * H, down + i * 4 * H * H, LN_EPS, BM, H, BC, BR, PRECISION)
+    last_bias = down_bias + (DEPTH - 1) * H
     if EARLY:
-        early_head(h, sums, down_bias + (DEPTH - 1) * H, y, g, g_low, eps_w, head, head_bias, head_output,
-                   head_output_bias, BM, H, BC, E, BR, GUIDED, PRECISION)
+        early_head(h, sums, last_bias, g, eps_w, head, head_bias, head_output, head_output_bias, BM, H, BC,
+                   E, BR, GUIDED, PRECISION)
     else:
-        read_out_rows(h, sums, down_bias + (L - 1) * H, 1, output + (D - 1) * H, y, g, g_low, BM, H, BR,
-                      GUIDED)
-        thin_product(y, output, z + BM * DP, DP, BM, H, PRECISION)
+        read_out_rows(h, sums, last_bias, 1, output + (D - 1) * H, g, BM, H, BR, GUIDED)
+        thin_product(sums, output, z + BM * DP, DP, BM, H, PRECISION)
     if GUIDED:
         for j in tl.range(0, DEPTH, disable_licm=True):
             i = DEPTH - 1 - j
-            block_backward(g, g_low, sums, low + i * SLOT, rstd + i * BM, up + i * 4 * H * H,
-                           up_bias + i * 4 * H, down + i * 4 * H * H, BM, H, BC, BR, PRECISION)
-        thin_product(g_low, input_z, z + 2 * BM * DP, DP, BM, H, PRECISION)
+            block_backward(g, sums, low + i * SLOT, rstd + i * BM, up + i * 4 * H * H, up_bias + i * 4 * H,
+                           down + i * 4 * H * H, BM, H, BC, BR, PRECISION)
+        thin_product(g, input_z, z + 2 * BM * DP, DP, BM, H, PRECISION)
     if EARLY:
         for i in tl.range(DEPTH, L, disable_licm=True):
-            block_forward(h, sums, down_bias + (i - 1) * H, 1, i - DEPTH, low + i * SLOT,
-                          rstd + i * BM, up + i * 4 * H * H, up_bias + i * 4 * H, down + i * 4 * H * H,
-                          LN_EPS, BM, H, BC, BR, PRECISION)
-        read_out_rows(h, sums, down_bias + (L - 1) * H, L - DEPTH, output, y, g, g_low, BM, H,
-                      BR, False)
-        thin_product(y, output, z + BM * DP, DP, BM, H, PRECISION)
+            block_forward(h, sums, down_bias + (i - 1) * H, i - DEPTH, low + i * SLOT, rstd + i * BM,
+                          up + i * 4 * H * H, up_bias + i * 4 * H, down + i * 4 * H * H, LN_EPS, BM, H, BC,
+                          BR, PRECISION)
+        read_out_rows(h, sums, down_bias + (L - 1) * H, L - DEPTH, output, g, BM, H, BR, False)
+        thin_product(sums, output, z + BM * DP, DP, BM, H, PRECISION)
     entries = tl.arange(0, DP)
     eps = tl.load(z + BM * DP + at_rows(0, BM, DP)) + tl.load(output_bias + entries)[None, :]
     if EARLY:

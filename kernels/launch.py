@@ -40,7 +40,7 @@ def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -
 
 def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str, int]:
     """Elements a running program needs of the two scratch buffers (laid out in `kernels.fused`)."""
-    return {"LOW": (blocks + 2) * hidden * tile, "WIDE": (3 * hidden + blocks + 3 * padded + 2) * tile}
+    return {"LOW": (blocks + 2) * hidden * tile, "WIDE": (hidden + blocks + 3 * padded + 2) * tile}
 
 
 @dataclass(frozen=True)

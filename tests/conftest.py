@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import torch
@@ -10,6 +11,8 @@ import torch
 # Before anything imports Triton: without a GPU its interpreter runs the kernels on CPU tensors.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+# The kernels' defaults are tested, not what a user's tuning has kept.
+os.environ["SWG_FAST_CACHE"] = tempfile.mkdtemp(prefix="swg-fast-tests-")
 
 import h5py
 import numpy as np

@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
-import torch
+# Not `torch` itself: importing the backend of that name binds it in this package.
+from torch import cuda
+from torch import device as Device
 
 from swg_fast.backends.base import Backend, Model
 from swg_fast.errors import UsageError
@@ -27,7 +29,7 @@ def backend_class(name: str) -> type[Backend]:
     return getattr(import_module(module), attribute)
 
 
-def resolve(name: str, device: torch.device, network: ScoreNetwork | None = None) -> str:
+def resolve(name: str, device: Device, network: ScoreNetwork | None = None) -> str:
     """The backend that ``auto`` stands for on ``device``: ``cpu`` on a CPU; elsewhere ``triton``, or
     ``torch`` for a network or a GPU that the fused kernels do not support. Any other name stands for
     itself."""
@@ -35,14 +37,14 @@ def resolve(name: str, device: torch.device, network: ScoreNetwork | None = None
         return name
     if device.type == "cpu":
         return "cpu"
-    if find_spec("triton") is None or torch.cuda.get_device_capability(device)[0] < 8:
+    if find_spec("triton") is None or cuda.get_device_capability(device)[0] < 8:
         return "torch"
     from swg_fast.backends.triton import unsupported
 
     return "torch" if network is not None and unsupported(network) else "triton"
 
 
-def make_backend(name: str, model: Model, dtype: str | None, device: torch.device) -> Backend:
+def make_backend(name: str, model: Model, dtype: str | None, device: Device) -> Backend:
     """A backend ready to sample. ``dtype`` None takes its default there, ``auto`` the fastest that
     this machine has; both depend on the machine alone.
 

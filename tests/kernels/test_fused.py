@@ -87,6 +87,24 @@ def test_other_shapes(hidden, blocks, head, M):
     assert relative_error(got[2].cpu(), expected.eps.cpu()) < 1e-5
 
 
+@pytest.mark.parametrize("head", ["early", "joint"])
+@pytest.mark.parametrize("config", [Config(64, 64, 4, 1), Config(128, 32, 8, 2)], ids=str)
+def test_tiles_of_several_passes(config, head):
+    """Tiles so large that the passes between products take their rows in parts."""
+    schedule = NoiseSchedule.vp(15)
+    network = make_network(5, 3, 64, 3, head).to(DEVICE)
+    M = config.tile + 3
+    z, states, noise = random(M, 4) * 0.3, random(2, 5, seed=1), random(M, 4, seed=2)
+    owner = torch.arange(M, device=DEVICE) % 2
+    fused = kernel_network(network, 15, "fp32")
+    got = launch.guided_step(fused, ddpm(schedule, 2.0, 1.0), 4, z, fused.packed.hoist_states(states),
+                             owner, noise, config=config)
+    expected = reference.guided_step(network, schedule, states[owner], z, 4, noise, guidance_scale=2.0,
+                                     temperature=1.0)
+    assert relative_error(got[2].cpu(), expected.eps.cpu()) < 1e-5
+    assert relative_error(got[0].cpu(), expected.z.cpu()) < 1e-5
+
+
 @pytest.mark.parametrize("case", ["early_a8_s29", "joint_a8_s29", "early_a3_s11_unguided"])
 def test_golden_steps(case):
     g = {k: np.asarray(v) for k, v in np.load(DATA / "golden" / f"{case}.npz").items()}

@@ -1,0 +1,89 @@
+"""Which configuration a launch takes: the table's, or the one that was measured and kept."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+import triton
+from conftest import DEVICE, make_network
+
+from kernels import configs, tune
+from kernels.configs import Config
+from swg_fast import NoiseSchedule, Policy
+from swg_fast.backends import resolve
+from swg_fast.samplers import sampler_table
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWG_FAST_CACHE", str(tmp_path))
+
+
+def test_the_fastest_of_those_that_fit():
+    slow, quick, large = Config(16, 16, 4, 1), Config(32, 16, 4, 1), Config(128, 64, 8, 3)
+
+    def run(config):
+        if config == large:
+            raise triton.runtime.errors.OutOfResources(300_000, 232_448, "shared memory")
+        time.sleep(0.02 if config == slow else 0.001)
+
+    trials = tune.measure(run, (slow, quick, large), lambda: None, repeats=3)
+    assert tune.fastest(trials).config == quick
+    [unfit] = [trial for trial in trials if trial.seconds is None]
+    assert unfit.config == large and "shared memory" in unfit.reason
+    with pytest.raises(RuntimeError, match="shared memory"):
+        tune.fastest([unfit])
+
+
+def test_choices_are_kept_apart_and_survive():
+    kept = tune.Trial(Config(32, 32, 4, 1), 0.5)
+    tune.remember("one", kept)
+    tune.remember("two", tune.Trial(Config(64, 32, 8, 2), 0.25))
+    assert tune.remembered("one") == kept.config
+    assert tune.remembered("two") == Config(64, 32, 8, 2)
+    assert tune.remembered("three") is None
+    assert [path.name for path in tune.cache_path().parent.iterdir()] == ["configurations.json"]
+
+
+def test_a_broken_cache_says_so_and_the_table_serves():
+    tune.cache_path().write_text("{")
+    with pytest.warns(UserWarning, match="not readable"):
+        assert tune.remembered("one") is None
+
+
+def test_a_tuned_choice_is_the_one_launched():
+    policy = Policy(make_network(2, 2, 64, 1, "joint"), NoiseSchedule.vp(2), device=DEVICE)
+    backend = policy.backend("triton", "fp32")
+    table = sampler_table("ddpm", policy.model.schedule, guidance_scale=1.0, temperature=1.0)
+    assert backend.network.config(5, True) == backend.network.configs(5)[0]
+    trials = backend.tune(table, 1, 5, repeats=1)
+    assert {trial.config for trial in trials} == set(backend.network.configs(5))
+    assert trials[0].seconds == min(t.seconds for t in trials if t.seconds is not None)
+    assert backend.network.config(5, True) == trials[0].config
+    other = trials[-1]
+    key = tune.key(DEVICE, backend.network.constants, "fp32", True, 5)
+    tune.remember(key, other)
+    assert backend.network.config(5, True) == backend.network.config(8, True) == other.config
+    untuned = backend.network.configs(5)[0]
+    assert backend.network.config(5, False) == backend.network.config(9, True) == untuned
+
+
+def test_a_shape_without_an_entry_has_a_configuration():
+    assert configs.nearest(86, 256, "bf16") == configs.CONFIGS[80, 256, "bf16"]
+    assert configs.nearest(120, 64, "tf32") == configs.CONFIGS[80, 64, "tf32"]
+    assert configs.nearest(75, 128, "fp32") == configs.CONFIGS[80, 128, "fp32"]
+    few = configs.suitable(90, 256, "bf16", 1024, 132)
+    many = configs.suitable(90, 256, "bf16", 2**17, 132)
+    assert few[0].tile < many[0].tile
+
+
+def test_auto_on_cuda_is_the_fused_kernel(monkeypatch):
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert resolve("auto", cuda, make_network(5, 3, 64, 2)) == "triton"
+    assert resolve("auto", cuda, make_network(5, 3, 96, 2)) == "torch"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert resolve("auto", cuda, make_network(5, 3, 64, 2)) == "torch"
+    assert resolve("auto", torch.device("cpu"), make_network(5, 3, 64, 2)) == "cpu"

@@ -19,7 +19,7 @@ from kernels.analytic import update
 from kernels.pack import ROW_MULTIPLE, PackedNetwork
 from kernels.table import SamplerTable
 
-TILE = 512  # rows; larger tiles spill the second-level cache, smaller ones pay more for each call
+TILE = 256  # rows; larger tiles spill the second-level cache, smaller ones pay more for each call
 
 
 def has_native_bf16() -> bool:

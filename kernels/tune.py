@@ -22,6 +22,7 @@ import torch
 import triton
 
 from kernels.configs import Config
+from kernels.native import cache_folder
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,8 @@ class Trial:
 
 
 def cache_path() -> Path:
-    """Where choices are kept: $SWG_FAST_CACHE, else swg-fast/ in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SWG_FAST_CACHE") or Path(home) / "swg-fast") / "configurations.json"
+    """Where choices are kept."""
+    return cache_folder() / "configurations.json"
 
 
 def key(device: torch.device, constants: dict[str, Any], dtype: str, guided: bool, candidates: int) -> str:

@@ -21,7 +21,7 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
                    f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads"),
         ("versions", ", ".join(f"{name} {version}" for name, version in found.items())),
         ("device", torch.cuda.get_device_name() if device.type == "cuda" else "cpu (no CUDA device)"),
-        ("cpu", torch.backends.cpu.get_cpu_capability()),
+        ("cpu", f"{torch.backends.cpu.get_cpu_capability()}; loops between products: {_loops()}"),
         ("backends", f"{', '.join(BACKENDS)}; auto is {auto!r} here, and its dtype auto is "
                      f"{backend_class(auto).fastest_dtype(device)}"),
     ]
@@ -33,6 +33,14 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
         rows.append(("mujoco_py", mujoco_adapter.install()))
         rows.append(("rendering", _rendering_status()))
     return rows
+
+
+def _loops() -> str:
+    from kernels import native
+
+    if native.compiler() is None:
+        return "ATen's (no C compiler found; with one the cpu backend is faster)"
+    return f"compiled by {native.compiler()}" if native.library() else "ATen's (the compiler failed)"
 
 
 def _rendering_status() -> str:

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from kernels.cpu import TILE, CpuNetwork, has_native_bf16
+from kernels import native
+from kernels.cpu import TILE, CpuNetwork, has_native_bf16, has_packed_linear
+from kernels.cpu_native import NativeNetwork
 from kernels.pack import ROW_MULTIPLE, pack
 from swg_fast.backends.base import Backend, Model, SamplingJob, counters, draw_noise
 from swg_fast.errors import UsageError
@@ -31,7 +33,9 @@ class CpuBackend(Backend):
             raise UsageError("this processor has no native bf16 (AVX512-BF16 or AMX); "
                              "use dtype='fp32', which is faster here")
         super().__init__(model, dtype, device)
-        self.network = CpuNetwork(pack(model.network, model.schedule.num_steps, DTYPES[dtype]))
+        packed = pack(model.network, model.schedule.num_steps, DTYPES[dtype])
+        loops = native.library() if has_packed_linear() and NativeNetwork.supports(packed) else None
+        self.network = CpuNetwork(packed) if loops is None else NativeNetwork(packed, loops)
 
     @classmethod
     def fastest_dtype(cls, device: torch.device) -> str:
@@ -67,6 +71,8 @@ class CpuBackend(Backend):
     @torch.no_grad()
     def _tile(self, job: SamplingJob, vectors: torch.Tensor, owner: torch.Tensor,
               candidates: torch.Tensor, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if isinstance(self.network, NativeNetwork):
+            return self.network.walk(job.table, vectors, owner, candidates, states, job.seed)
         M = len(owner)
         parts = (vectors[owner], *draw_noise(job, candidates, states))
         padded = (F.pad(part, (0, 0, 0, -M % ROW_MULTIPLE)) for part in parts)

@@ -1,0 +1,144 @@
+"""The guided step for CPUs that have a C compiler: oneDNN's packed layers, and between them one fused
+pass of `native.c` each. A tile of candidates walks through all T steps in the core's cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from kernels.cpu import PackedLinear
+from kernels.native import MAX_HIDDEN, MAX_LATENT, SUFFIX, Library
+from kernels.pack import ROW_MULTIPLE, PackedNetwork
+from kernels.table import SamplerTable
+
+
+@dataclass
+class Tile:
+    """The buffers of M candidates, made once a walk: h and its cotangent g in float32, g and every
+    block's normalised input in the compute type T, 1 / std, SiLU's slopes, and the sampler's rows."""
+
+    h: torch.Tensor
+    g: torch.Tensor
+    g_low: torch.Tensor
+    x: torch.Tensor
+    rstd: torch.Tensor
+    slopes: torch.Tensor
+    z: torch.Tensor
+    eps: torch.Tensor
+    vjp: torch.Tensor
+    noise: torch.Tensor
+    gradient: torch.Tensor
+    weight: torch.Tensor
+
+
+class NativeNetwork:
+    """A packed network ready for oneDNN, forwards and backwards, and the loops in between."""
+
+    def __init__(self, packed: PackedNetwork, library: Library) -> None:
+        self.packed, self.library = packed, library
+        self.early = packed.weight_head == "early"
+        self.depth = 2 if self.early else packed.num_blocks  # blocks that the gradient passes
+        suffix = SUFFIX[packed.dtype]
+        (self.silu, self.multiply, self.add_normalise, self.normalise_vjp, self.read_out, self.add,
+         self.early_head, self.widen) = (
+            getattr(library, f"{name}_{suffix}")
+            for name in ("silu", "multiply", "add_normalise", "normalise_vjp", "read_out", "add",
+                         "early_head", "widen"))
+        L, back = range(packed.num_blocks), range(self.depth)
+        self.up = [PackedLinear(packed.up[i], packed.up_bias[i]) for i in L]
+        self.down = [PackedLinear(packed.down[i], packed.down_bias[i]) for i in L]
+        self.up_back = [PackedLinear(packed.up[i].T, None) for i in back]
+        self.down_back = [PackedLinear(packed.down[i].T, None) for i in back]
+        self.input_rows = packed.input_z.T.contiguous()
+        if self.early:
+            self.head = PackedLinear(packed.head_hidden, packed.head_hidden_bias)
+            # The head's output layer is one row: its gradient is folded into the way back.
+            self.head_back = PackedLinear(packed.head_hidden.T * packed.head_output, None)
+            self.head_bias = float(packed.head_output_bias)
+
+    @staticmethod
+    def supports(packed: PackedNetwork) -> bool:
+        """Whether native.c's buffers hold this network's rows."""
+        return packed.hidden_dim <= MAX_HIDDEN and packed.latent_dim <= MAX_LATENT \
+            and packed.dtype in SUFFIX
+
+    def tile(self, rows: int, guided: bool) -> Tile:
+        """Buffers for ``rows`` candidates."""
+        H, D, L = self.packed.hidden_dim, self.packed.latent_dim, self.packed.num_blocks
+        low = self.packed.dtype
+        back = self.depth if guided else 0
+        return Tile(h=torch.empty(rows, H), g=torch.empty(rows, H), g_low=torch.empty(rows, H, dtype=low),
+                    x=torch.empty(L, rows, H, dtype=low), rstd=torch.empty(L, rows),
+                    slopes=torch.empty(back, rows, 4 * H, dtype=low), z=torch.empty(rows, D),
+                    eps=torch.empty(rows, D), vjp=torch.empty(rows, D), noise=torch.zeros(rows, D),
+                    gradient=torch.empty(rows, D), weight=torch.empty(rows))
+
+    def eps_and_weight_vjp(self, tile: Tile, vectors: torch.Tensor, owners: torch.Tensor, t: int,
+                           guided: bool) -> None:
+        """Step t's eps and, if ``guided``, d eps_w / dz of ``tile.z``, into the tile. Row r belongs to
+        vectors[owners[r]] [H]."""
+        packed, h = self.packed, tile.h
+        M, H = h.shape
+        D, E = packed.latent_dim, 4 * H
+        self.library.input_layer(M, H, D, tile.z, vectors, owners, packed.time_table[t], self.input_rows, h)
+        sums = None
+        for i in range(packed.num_blocks):
+            self.add_normalise(M, H, packed.layer_norm_eps, h, sums, tile.x[i], tile.rstd[i])
+            a = self.up[i](tile.x[i])
+            self.silu(M * E, a, tile.slopes[i] if guided and i < self.depth else None)
+            sums = self.down[i](a)
+            if self.early and i == 1:
+                self.add(M, H, h, sums, tile.g_low)
+                head, sums = self.head(tile.g_low), None
+                self.early_head(M, head.shape[1], D, head, packed.head_output, self.head_bias, tile.eps)
+        own = guided and not self.early  # the weight is the read-out's last row
+        self.read_out(M, H, D, packed.output.shape[0], h, sums, packed.output, packed.output_bias, tile.eps,
+                      tile.g if own else None, tile.g_low if own else None)
+        if not guided:
+            return
+        g_low = tile.g_low
+        if self.early:
+            g_low = self.head_back(head)
+            self.widen(M * H, g_low, tile.g)
+        for i in reversed(range(self.depth)):
+            inner = self.down_back[i](g_low)
+            self.multiply(M * E, inner, tile.slopes[i])
+            outer = self.up_back[i](inner)
+            self.normalise_vjp(M, H, outer, tile.x[i], tile.rstd[i], tile.g, g_low)
+        self.library.input_vjp(M, H, D, tile.g, self.input_rows, tile.vjp)
+
+    def update(self, tile: Tile, table: SamplerTable, row: torch.Tensor) -> None:
+        """A row of the sampler's table (float32) applied to ``tile.z`` with ``tile.noise``; leaves the
+        new weight before its clip and the gradient."""
+        self.library.update(*tile.z.shape, row, *map(float, table.weight_clip), int(table.clip_state),
+                            int(table.clip_clean), tile.eps, tile.vjp if table.guided else None, tile.noise,
+                            tile.z, tile.weight, tile.gradient)
+
+    def walk(self, table: SamplerTable, vectors: torch.Tensor, owners: torch.Tensor,
+             candidates: torch.Tensor, states: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """All T steps of M candidates: (z [M, D], its weight before the last clip [M]).
+
+        vectors [B, H] is hoisted, owners [M] says whose each row is; candidates and states [M] are the
+        noise's words. Rows are padded to a multiple of `ROW_MULTIPLE`.
+        """
+        M = len(owners)
+        owners, candidates, states = (torch.nn.functional.pad(part, (0, -M % ROW_MULTIPLE))
+                                      for part in (owners, candidates, states))
+        vectors, tile = vectors.contiguous(), self.tile(len(owners), table.guided)
+        coefficients = table.coefficients.float().contiguous()
+        key = (seed & 0xFFFFFFFF, seed >> 32)
+
+        def draw(step: int, out: torch.Tensor) -> None:
+            self.library.normals(*out.shape, candidates, states, step, *key, out)
+
+        tile.z.zero_()
+        if table.initial:
+            draw(table.num_steps, tile.z)
+            tile.z.mul_(table.initial)
+        for t in reversed(range(table.num_steps)):
+            self.eps_and_weight_vjp(tile, vectors, owners, t, table.guided)
+            if table.initial and float(coefficients[t, -1]):
+                draw(t, tile.noise)
+            self.update(tile, table, coefficients[t])
+        return tile.z[:M], tile.weight[:M]

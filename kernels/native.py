@@ -1,0 +1,103 @@
+"""Compiling `native.c` for this machine, once, and calling it.
+
+No compiler comes with this package. Where the machine has one (`cc`, or $CC) the loops are compiled at
+their first use, in about a second, and kept in the cache folder; where it has none, ATen's operators
+do the same work (`kernels.cpu`). Which of the two it is depends on the machine alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SOURCE = Path(__file__).with_name("native.c")
+# Sums may be reordered into vectors; NaN and infinity keep their meaning. No fast-math beyond that.
+FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
+         "-fno-signed-zeros", "-fassociative-math", "-shared", "-fPIC"]
+SUFFIX = {torch.float32: "float", torch.bfloat16: "bf16"}
+MAX_HIDDEN, MAX_LATENT = 4096, 64  # native.c's buffers on the stack
+
+
+def cache_folder() -> Path:
+    """Where this package keeps what it finds out about a machine: $SWG_FAST_CACHE, else swg-fast/
+    in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("SWG_FAST_CACHE") or Path(home) / "swg-fast")
+
+
+def compiler() -> str | None:
+    """The C compiler's path; None where there is none, or where $SWG_FAST_NATIVE is 0."""
+    if os.environ.get("SWG_FAST_NATIVE") == "0":
+        return None
+    return next((found for name in (os.environ.get("CC"), "cc", "gcc", "clang")
+                 if name and (found := shutil.which(name))), None)
+
+
+class Library:
+    """native.c's functions. Tensors are passed by address; None is a null pointer."""
+
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))  # its calls release Python's lock
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._library, name)
+        function.restype = None
+
+        def call(*arguments: Any) -> None:
+            function(*map(_argument, arguments))
+
+        setattr(self, name, call)
+        return call
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    if isinstance(value, float):
+        return ctypes.c_float(value)
+    return ctypes.c_void_p(None) if value is None else ctypes.c_long(value)
+
+
+@lru_cache
+def library() -> Library | None:
+    """The compiled loops; None, with a warning where a compiler exists but fails, without them."""
+    command = compiler()
+    if command is None:
+        return None
+    flags = [*FLAGS, *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else [])]
+    path = cache_folder() / f"native-{_fingerprint(command, flags)}.so"
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                built = Path(folder) / "native.so"
+                subprocess.run([command, *flags, "-o", str(built), str(SOURCE), "-lm"], check=True,
+                               capture_output=True, text=True)
+                os.replace(built, path)
+        return Library(path)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        warnings.warn(f"{command} could not compile {SOURCE.name} ({said[0] if said else error}); "
+                      "the cpu backend goes on without it, slower", stacklevel=2)
+        return None
+
+
+def _fingerprint(command: str, flags: list[str]) -> str:
+    """Changes with the source, the compiler and the processor."""
+    version = subprocess.run([command, "--version"], capture_output=True, text=True, check=False).stdout
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else [platform.processor()]
+    features = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+    text = "\n".join([SOURCE.read_text(), version, *flags, platform.machine(), *features])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

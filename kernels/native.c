@@ -26,15 +26,23 @@ static inline bf16 to_bf16(float v) { /* to nearest, ties to even; NaN stays NaN
     return (bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : (bf16)rounded;
 }
 
+#if defined(__FMA__) || defined(__aarch64__)
+#define MULTIPLY_ADD(a, b, c) fmaf(a, b, c)
+#else
+#define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#endif
+
 static inline float from_float(float v) { return v; }
 static inline float to_float(float v) { return v; }
 
-/* 1 / (1 + exp(-a)) to 2e-7: 2^n times a polynomial of the rest, on [-1/2, 1/2]. NaN passes. */
+/* 1 / (1 + exp(-a)) to 4e-7: 2^n times a polynomial of the rest, on [-1/2, 1/2]. Below -88.7 the power
+ * is infinity and the result 0. NaN passes. */
 static inline float sigmoid(float a) {
-    float x = a * -1.44269504f;
-    x = x < -126.0f ? -126.0f : x;
-    x = x > 126.0f ? 126.0f : x;
-    float n = rintf(x), f = x - n;
+    a = a < -89.0f ? -89.0f : a;
+    a = a > 87.0f ? 87.0f : a;
+    float n = rintf(a * -1.44269504f);
+    float f = MULTIPLY_ADD(a, -1.44269504f, -n); /* exact where one rounding does */
+    f += a * -1.92596299e-8f;                     /* what is left of log2(e) */
     float p = 1.5403530e-4f;
     p = p * f + 1.3333558e-3f;
     p = p * f + 9.6181291e-3f;

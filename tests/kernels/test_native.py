@@ -94,7 +94,7 @@ def test_update_is_the_tables(make, rho):
 @needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_silu_everywhere(dtype):
-    """The whole range, infinities and NaN included, beside float64."""
+    """The whole range, infinities and NaN included, beside float64: relative, down to what vanishes."""
     values = torch.cat([torch.linspace(-100, 100, 4001), torch.tensor([0.0, -0.0, 1e30, -1e30])]).to(dtype)
     a, slope = values.clone(), torch.full_like(values, torch.nan)
     silu = getattr(native.library(), f"silu_{native.SUFFIX[dtype]}")
@@ -102,8 +102,9 @@ def test_silu_everywhere(dtype):
     x = values.double()
     s = torch.sigmoid(x)
     unit = 4e-7 if dtype == torch.float32 else 2**-8
-    assert ((a.double() - x * s).abs() <= unit * (x * s).abs() + 1e-30).all()
-    assert ((slope.double() - (s + x * s * (1 - s))).abs() <= unit).all()
+    assert ((a.double() - x * s).abs() <= unit * (x * s).abs() + 1e-35).all()
+    # 1 - s cancels where s is near 1, and a multiplies what is left.
+    assert ((slope.double() - (s + x * s * (1 - s))).abs() <= 5 * unit).all()
     plain = values.clone()
     silu(len(plain), plain, None)
     assert torch.equal(plain, a)

@@ -44,29 +44,33 @@ def compiler() -> str | None:
                  if name and (found := shutil.which(name))), None)
 
 
+# Arguments of native.c's functions: pointers, whole numbers, floats. `_T` stands for either type.
+SIGNATURES = {
+    "normals": "nnppnnnp", "input_layer": "nnnpppppp", "input_vjp": "nnnppp", "update": "nnpffnnpppppp",
+    "silu_T": "npp", "multiply_T": "npp", "add_normalise_T": "nnfpppp", "normalise_vjp_T": "nnppppp",
+    "read_out_T": "nnnnppppppp", "add_T": "nnppp", "early_head_T": "nnnppfp", "widen_T": "npp",
+}
+KINDS = {"p": ctypes.c_void_p, "n": ctypes.c_long, "f": ctypes.c_float}
+
+
 class Library:
-    """native.c's functions. Tensors are passed by address; None is a null pointer."""
+    """native.c's functions, by name. Tensors are passed by address; None is a null pointer."""
 
     def __init__(self, path: Path) -> None:
-        self._library = ctypes.CDLL(str(path))  # its calls release Python's lock
+        loaded = ctypes.CDLL(str(path))  # its calls release Python's lock
+        for name, kinds in SIGNATURES.items():
+            for suffix in SUFFIX.values() if name.endswith("_T") else ("",):
+                whole = name.replace("_T", f"_{suffix}")
+                function = getattr(loaded, whole)
+                function.restype, function.argtypes = None, [KINDS[kind] for kind in kinds]
+                setattr(self, whole, self._by_address(function))
 
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(self._library, name)
-        function.restype = None
-
+    @staticmethod
+    def _by_address(function: Any) -> Any:
         def call(*arguments: Any) -> None:
-            function(*map(_argument, arguments))
+            function(*[a.data_ptr() if isinstance(a, torch.Tensor) else a for a in arguments])
 
-        setattr(self, name, call)
         return call
-
-
-def _argument(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    if isinstance(value, float):
-        return ctypes.c_float(value)
-    return ctypes.c_void_p(None) if value is None else ctypes.c_long(value)
 
 
 @lru_cache

@@ -17,6 +17,7 @@ from swg_fast.backends.base import Backend, Model, SamplingJob, counters, draw_n
 from swg_fast.errors import UsageError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+FEW = 128  # rows in all that are better shared product by product than cut into tiles
 _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = threading.Lock()
 
@@ -61,7 +62,9 @@ class CpuBackend(Backend):
             return self._tile(job, vectors, owner[part], candidates[part], states[part])
 
         starts = range(0, len(owner), tile)
-        if threads == 1 or len(starts) == 1:
+        if len(owner) <= FEW:
+            parts = [self._tile(job, vectors, owner, candidates, states)]
+        elif threads == 1 or len(starts) == 1:
             parts = [walk(start) for start in starts]
         else:
             parts = list(_pool(threads).map(walk, starts))

@@ -1,9 +1,9 @@
-"""All measurements of one GPU, in one command: ceilings, parity, throughput, latency, memory.
+"""All measurements of one GPU, in one command: ceilings, parity, tuning, throughput, latency, memory.
 
     python benchmarks/gpu.py
 
-Writes benchmarks/results/<device>/gpu.json and gpu.png. `--device cpu --tiny` walks the same paths
-with small sizes, to see that they work.
+Writes benchmarks/results/<device>/: gpu.json after every part, and a picture of each weight head.
+`--device cpu --tiny` walks the same parts with small sizes, to see that they work.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -23,9 +24,11 @@ from swg_fast.files import write_json
 from swg_fast.networks import ScoreNetwork
 from swg_fast.policy import Policy
 from swg_fast.report import versions
+from swg_fast.samplers import sampler_table
 from swg_fast.schedule import NoiseSchedule
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parent.parent
+MANY = [2**k for k in (6, 8, 10, 12, 14, 17, 20)]
 
 
 def copy_bandwidth(device: torch.device, megabytes: int) -> float:
@@ -44,9 +47,26 @@ def copy_bandwidth(device: torch.device, megabytes: int) -> float:
     return 2 * source.numel() * 4 / sorted(times)[len(times) // 2]
 
 
+def parity(tiny: bool) -> str:
+    """The last line of the kernel tests' run on this device."""
+    chosen = ["-k", "guided_step and D9"] if tiny else []
+    out = subprocess.run([sys.executable, "-m", "pytest", "tests/kernels/test_fused.py", *chosen],
+                         capture_output=True, text=True, cwd=ROOT)
+    return (out.stdout.strip().splitlines() or [out.stderr.strip()])[-1]
+
+
+def tuned(policy: Policy, sizes: list[int], repeats: int) -> list[dict[str, Any]]:
+    """Tunes the fused kernel for each number of candidates of one state; every trial's time."""
+    backend = policy.backend("triton")
+    table = sampler_table("ddpm", policy.model.schedule, guidance_scale=5.0, temperature=1.0)
+    return [{"n_candidates": n, "config": vars(trial.config), "reason": trial.reason,
+             "milliseconds": None if trial.seconds is None else 1e3 * trial.seconds}
+            for n in sizes for trial in backend.tune(table, 1, n, repeats)]
+
+
 def commit() -> str:
-    out = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
-                         cwd=Path(__file__).parent)
+    """The checkout's commit, or "unknown" outside one."""
+    out = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT)
     return out.stdout.strip() or "unknown"
 
 
@@ -54,35 +74,48 @@ def commit() -> str:
 @click.option("--device", default="cuda")
 @click.option("--tiny", is_flag=True, help="Small sizes, to see that every path works.")
 @click.option("--skip-parity", is_flag=True)
-def main(device: str, tiny: bool, skip_parity: bool) -> None:
+@click.option("--skip-tuning", is_flag=True)
+@click.option("--swg-jax", metavar="PATH", help="A checkout of SWG-JAX, measured on the same parameters.")
+def main(device: str, tiny: bool, skip_parity: bool, skip_tuning: bool, swg_jax: str | None) -> None:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise click.ClickException("torch sees no CUDA device here; on a machine without a GPU use "
                                    "--device cpu --tiny")
     where = torch.device(device)
-    name = torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
-    folder = RESULTS / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    report: dict = {"device": name, "commit": commit(), "versions": versions(),
-                    "copy_bytes_per_second": copy_bandwidth(where, 16 if tiny else 1024)}
+    cuda = where.type == "cuda"
+    name = torch.cuda.get_device_name(where) if cuda else "cpu"
+    folder = ROOT / "benchmarks" / "results" / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    report: dict[str, Any] = {"device": name, "commit": commit(), "versions": versions(),
+                              "copy_bytes_per_second": copy_bandwidth(where, 16 if tiny else 1024)}
+    started = time.perf_counter()
+
+    def part(title: str) -> None:
+        write_json(folder / "gpu.json", report)
+        click.echo(f"{time.perf_counter() - started:5.0f} s  {title}")
+
     if not skip_parity:
-        tests = Path(__file__).parent.parent / "tests" / "kernels" / "test_fused.py"
-        out = subprocess.run([sys.executable, "-m", "pytest", str(tests), "-k", "guided_step and D9"
-                              if tiny else ""], capture_output=True, text=True)
-        report["parity"] = out.stdout.strip().splitlines()[-1]
-        click.echo(f"parity: {report['parity']}")
-    torch.manual_seed(0)
-    sizes = [64, 256] if tiny else [2**k for k in (6, 8, 10, 12, 14, 17, 20)]
+        report["parity"] = parity(tiny)
+        part(f"parity: {report['parity']}")
+    sizes = [64, 256] if tiny else MANY
     for head in ("joint", "early"):
-        policy = Policy(ScoreNetwork(29, 8, 64 if tiny else 256, weight_head=head),
-                        NoiseSchedule.vp(15), device=where)
-        backends = ["reference", "torch", "cpu"] if where.type == "cpu" else ["all"]
+        torch.manual_seed(0)
+        policy = Policy(ScoreNetwork(29, 8, 64 if tiny else 256, weight_head=head), NoiseSchedule.vp(15),
+                        device=where)
         try:
-            report[head] = run_bench(policy, candidates=sizes, n_states=[1], backends=backends, dtypes=None,
-                                     repeats=3 if tiny else 7)
+            if cuda and not skip_tuning:
+                report[f"tuning {head}"] = tuned(policy, sizes, 3)
+                part(f"tuned {head}")
+            names = ["all"] if cuda else ["reference", "torch", "cpu"]
+            common = {"backends": names, "dtypes": None, "repeats": 2 if tiny else 3, "max_seconds": 3.0}
+            report[head] = run_bench(policy, candidates=sizes, n_states=[1], swg_jax=swg_jax, **common)
+            part(f"one state, {head}")
+            plot_bench(report[head], folder / f"gpu-{head}.png")
+            if head == "joint":
+                states, n = (4, 16) if tiny else (256, 4096)
+                report["many states"] = run_bench(policy, candidates=[n], n_states=[states], **common)
+                part(f"{states} states x {n}")
         except UsageError as error:
             raise click.ClickException(str(error)) from error
-        write_json(folder / "gpu.json", report)
-        plot_bench(report[head], folder / f"gpu-{head}.png")
-    click.echo(f"{folder / 'gpu.json'}")
+    part(f"done: {folder / 'gpu.json'}")
 
 
 if __name__ == "__main__":

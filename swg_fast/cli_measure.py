@@ -46,6 +46,15 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda f, option: option(f), reversed(options), with_policy)
 
 
+def _print(table: Any) -> None:
+    """A table whole, also where the output is no terminal."""
+    import sys
+
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
 def _numbers(text: str, option: str) -> list[int]:
     """"64,1024" as [64, 1024]."""
     try:
@@ -60,18 +69,20 @@ def _numbers(text: str, option: str) -> list[int]:
 @click.command()
 @network_options
 @click.option("--candidates", default="64,1024,4096", help="N, one or several.")
-@click.option("--states", default="1", help="States per call, one or several.")
-@click.option("--backends", default="all", help="all, or names; the peer 'jax' counts as one.")
+@click.option("--states", default="1,64", help="States per call, one or several.")
+@click.option("--backends", default="all",
+              help="all, or names; the peers compile, jax and swg-jax count as such.")
+@click.option("--swg-jax", metavar="PATH", help="A checkout of SWG-JAX, measured on the same parameters.")
 @click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
 @click.option("--guidance-scale", type=float, default=5.0)
-@click.option("--repeats", type=click.IntRange(min=1), default=5)
+@click.option("--repeats", type=click.IntRange(min=1), default=4, help="Turns of each contender.")
 @click.option("--json", "json_path", type=Path)
 @click.option("--plot", "plot_path", type=Path)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: str, guidance_scale: float,
-          repeats: int, json_path: Path | None, plot_path: Path | None, quiet: bool) -> None:
+          repeats: int, swg_jax: str | None, json_path: Path | None, plot_path: Path | None,
+          quiet: bool) -> None:
     """Measure candidates/s of every backend on this machine, guided, on random inputs."""
-    from rich.console import Console
     from rich.table import Table
 
     from swg_fast.bench import plot_bench, run_bench
@@ -81,19 +92,23 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
     result = run_bench(policy, candidates=_numbers(candidates, "--candidates"),
                        n_states=_numbers(states, "--states"), backends=backends.split(","),
                        dtypes=None if dtypes == "all" else dtypes.split(","),
-                       guidance_scale=guidance_scale, repeats=repeats, progress=not quiet)
+                       guidance_scale=guidance_scale, repeats=repeats, swg_jax=swg_jax,
+                       progress=not quiet)
     result["versions"] = versions()
-    table = Table("backend", "dtype", "states", "N", "candidates/s", "ms/decision", "x reference",
-                  "GFLOP/s", "% of ceiling")
+    table = Table("backend", "states", "N", "candidates/s", "ms/decision", "x reference", "GFLOP/s",
+                  "% of ceiling", "peak MB")
     for row in result["results"]:
         speedup = row["speedup_over_reference"]
-        table.add_row(row["backend"], row["dtype"], str(row["n_states"]), str(row["n_candidates"]),
+        table.add_row(f"{row['backend']} {row['dtype']}", str(row["n_states"]), str(row["n_candidates"]),
                       f"{row['candidates_per_second']:,.0f}", f"{row['milliseconds']:.1f}",
                       f"{speedup:.2f}" if speedup else "-", f"{row['gflops']:,.0f}",
-                      f"{row['percent_of_ceiling']:.0f}")
-    Console().print(table)
-    for row in result["left_out"]:
-        click.echo(f"left out: {row['backend']} {row['dtype']} N={row['n_candidates']}: {row['reason']}")
+                      f"{row['percent_of_ceiling']:.0f}", f"{row['peak_bytes'] / 1e6:,.0f}")
+    _print(table)
+    sizes = dict.fromkeys((row["n_states"], row["n_candidates"]) for row in result["left_out"])
+    for b, n in sizes:
+        names = [f"{row['backend']} {row['dtype']} ({row['seconds']:.0f} s)" for row in result["left_out"]
+                 if (row["n_states"], row["n_candidates"]) == (b, n)]
+        click.echo(f"left out of {b} x {n}, for a decision's time: {', '.join(names)}")
     if json_path is not None:
         write_json(json_path, result)
     if plot_path is not None:
@@ -113,7 +128,6 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
 
     The choice is kept on disk for this device, shape and size, and used from then on.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from kernels.tune import cache_path
@@ -129,7 +143,7 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
                 table.add_row(str(b), str(n), f"{config.tile} x {config.chunk}", str(config.warps),
                               str(config.stages),
                               f"{1e3 * trial.seconds:.2f}" if trial.seconds else trial.reason)
-    Console().print(table)
+    _print(table)
     click.echo(f"kept in {cache_path()}")
 
 
@@ -150,7 +164,6 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
         raise UsageError(f"--targets {targets!r}: give names such as sm_80,sm_90")
     if os.environ.get("TRITON_INTERPRET") == "1":
         raise UsageError("under TRITON_INTERPRET=1 nothing compiles; unset it for this command")
-    from rich.console import Console
     from rich.table import Table
     from tqdm import tqdm
 
@@ -167,6 +180,6 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
                       f"{config['tile']} x {config['chunk']}", str(row["registers"]),
                       str(row["stack_bytes"]), str(row["shared_bytes"]),
                       " ".join(f"{k}:{v}" for k, v in row["matrix_instructions"].items()))
-    Console().print(table)
+    _print(table)
     if json_path is not None:
         write_json(json_path, rows)

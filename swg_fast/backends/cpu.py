@@ -67,7 +67,7 @@ class CpuBackend(Backend):
         elif threads == 1 or len(starts) == 1:
             parts = [walk(start) for start in starts]
         else:
-            parts = list(_pool(threads).map(walk, starts))
+            parts = list(worker_pool(threads).map(walk, starts))
         z, weight = (torch.cat(column) for column in zip(*parts, strict=True))
         return z.unflatten(0, (-1, count)), weight.unflatten(0, (-1, count))
 
@@ -83,7 +83,7 @@ class CpuBackend(Backend):
         return z[:M], weight[:M]
 
 
-def _pool(threads: int) -> ThreadPoolExecutor:
+def worker_pool(threads: int) -> ThreadPoolExecutor:
     """``threads`` workers, each computing on one core. Tiles of several callers may share them."""
     with _lock:
         if threads not in _pools:

@@ -1,0 +1,132 @@
+"""What can be measured here: our backends, peers that others would run, and the products alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from swg_fast.backends import BACKENDS, backend_class
+from swg_fast.errors import UsageError
+from swg_fast.policy import Policy
+
+Run = Callable[[np.ndarray, int, int], Any]  # (states [B, S], N, seed): one decision
+PEERS = {"compile": "torch", "jax": "jax", "swg-jax": "flax"}  # name -> the module that it needs
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A backend or peer in one compute type."""
+
+    name: str
+    dtype: str
+    checkout: str | None = None
+
+
+def find(policy: Policy, names: list[str], dtypes: list[str] | None, swg_jax: str | None
+         ) -> list[Contender]:
+    """The contenders that ``names`` stands for on the policy's device; with ``all``, those that this
+    machine has. Raises `UsageError` for one that was named and is not here."""
+    everything = names == ["all"]
+    if everything:
+        names = [*BACKENDS, *(name for name in PEERS if name != "swg-jax" or swg_jax)]
+    found = []
+    for name in names:
+        try:
+            kinds = _types(policy, name, swg_jax)
+        except UsageError:
+            if not everything or (name == "swg-jax" and swg_jax):
+                raise
+            continue  # not on this machine
+        found += [Contender(name, kind, swg_jax if name == "swg-jax" else None)
+                  for kind in kinds if not dtypes or kind in dtypes]
+    if not found:
+        raise UsageError("no backend is left to measure; widen --backends or --dtypes")
+    return found
+
+
+def _types(policy: Policy, name: str, swg_jax: str | None) -> list[str]:
+    """The compute types in which ``name`` runs here; `UsageError` where it does not run at all."""
+    if name in PEERS:
+        if importlib.util.find_spec(PEERS[name]) is None:
+            raise UsageError(f"peer {name!r} needs {PEERS[name]}; pip install 'swg-fast[bench]'")
+        _peer(name)
+        if name == "swg-jax":
+            if swg_jax is None:
+                raise UsageError("peer 'swg-jax' needs the authors' checkout; give --swg-jax PATH")
+            if not (Path(swg_jax) / "src" / "models" / "diffusion_model.py").is_file():
+                raise UsageError(f"{swg_jax}: no src/models/diffusion_model.py; give a checkout of SWG-JAX")
+        return ["fp32"] if name == "swg-jax" else ["fp32", "bf16"]
+    kinds, reason = [], None
+    for kind in backend_class(name).dtypes:
+        try:
+            if kind != "fp64":
+                policy.backend(name, kind)
+                kinds.append(kind)
+        except UsageError as error:
+            reason = error
+    if not kinds:
+        raise reason or UsageError(f"backend {name!r} has no compute type to measure")
+    return kinds
+
+
+def _peer(name: str) -> Any:
+    """The peer's module; peers are part of a checkout and are not installed."""
+    root = str(Path(__file__).resolve().parents[2])
+    if root not in sys.path:
+        sys.path.append(root)
+    module = {"compile": "compiled", "jax": "jax_sampler", "swg-jax": "swg_jax"}[name]
+    try:
+        return importlib.import_module(f"benchmarks.peers.{module}")
+    except ImportError as error:
+        raise UsageError(f"peer {name!r} lives in benchmarks/, which is not installed; run from a "
+                         "checkout of the project") from error
+
+
+def runner(contender: Contender, policy: Policy, rho: float) -> Run:
+    """A function that takes one decision."""
+    if contender.name in BACKENDS:
+        return lambda states, n, seed: policy.sample(states, n, rho, 1.0, seed=seed,
+                                                     backend=contender.name, dtype=contender.dtype)
+    from swg_fast.samplers import sampler_table
+
+    network, schedule = policy.model.network, policy.model.schedule
+    table = sampler_table("ddpm", schedule, guidance_scale=rho, temperature=1.0)
+    make = _peer(contender.name).make_sampler
+    if contender.name == "jax":
+        return make(network, table, contender.dtype)
+    if contender.name == "compile":
+        return make(network, table, contender.dtype, policy.device)
+    return make(network, table, schedule.betas.numpy(), rho, contender.checkout)
+
+
+def products(dtype: str, device: torch.device, hidden: int) -> tuple[Callable[[], Any], int]:
+    """The network's own products and nothing else, [M, H] x [H, 4H] and back, and their FLOP a call:
+    the ceiling. On a CPU with oneDNN's packed layers, a tile on each core, as the cpu backend."""
+    kind = torch.bfloat16 if dtype == "bf16" else torch.float32
+    up = torch.randn(4 * hidden, hidden, device=device).to(kind)
+    down = torch.randn(hidden, 4 * hidden, device=device).to(kind)
+    if device.type != "cpu":
+        x = torch.randn(65536, hidden, device=device).to(kind)
+        return (lambda: (x @ up.T) @ down.T), 2 * 2 * len(x) * hidden * 4 * hidden
+    from kernels.cpu import TILE, PackedLinear
+    from swg_fast.backends.cpu import worker_pool
+
+    layers, threads = (PackedLinear(up, None), PackedLinear(down, None)), torch.get_num_threads()
+    tiles = [torch.randn(TILE, hidden).to(kind) for _ in range(threads)]
+    repeats = 8
+
+    def walk(tile: torch.Tensor) -> None:
+        for _ in range(repeats):
+            layers[1](layers[0](tile))
+
+    def run() -> None:
+        list(worker_pool(threads).map(walk, tiles))
+
+    return run, repeats * threads * 2 * 2 * TILE * hidden * 4 * hidden

@@ -1,0 +1,160 @@
+"""The measurement: for each size all contenders take turns, and medians are compared."""
+
+from __future__ import annotations
+
+import multiprocessing
+import platform
+import statistics
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from swg_fast.bench.contenders import Contender, find, products
+from swg_fast.bench.worker import model_parts, serve
+from swg_fast.errors import UsageError
+from swg_fast.policy import Policy
+
+TURN_SECONDS = 0.4  # a turn repeats a short decision for this long
+SETTLE_SECONDS = 0.02  # between turns: threads of the last contender stop spinning
+
+
+class Worker:
+    """A contender's process, asked one thing at a time."""
+
+    def __init__(self, contender: Contender, parts: dict[str, Any], rho: float) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.contender = contender
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, contender, parts, rho), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, *message: Any) -> Any:
+        """The answer; `UsageError` with the worker's own account where it failed."""
+        try:
+            self.connection.send(message)
+            answer = self.connection.recv()
+        except (EOFError, BrokenPipeError) as error:
+            raise UsageError(f"the process of {self.contender.name} {self.contender.dtype} died "
+                             "(out of memory?); try fewer --candidates") from error
+        if isinstance(answer, Exception):
+            raise UsageError(str(answer))
+        return answer
+
+    def close(self) -> None:
+        """Ends the process, by force where it does not answer."""
+        with suppress(OSError):
+            self.connection.send(("stop",))
+        self.process.join(2)
+        self.process.terminate()
+        self.process.join()
+
+
+@contextmanager
+def _workers(contenders: list[Contender], parts: dict[str, Any], rho: float) -> Any:
+    with ExitStack() as stack:
+        workers = []
+        for contender in contenders:
+            workers.append(Worker(contender, parts, rho))
+            stack.callback(workers[-1].close)
+        yield workers
+
+
+def run_bench(policy: Policy, *, candidates: list[int], n_states: list[int], backends: list[str],
+              dtypes: list[str] | None, guidance_scale: float = 5.0, repeats: int = 4,
+              max_seconds: float = 5.0, swg_jax: str | None = None, progress: bool = True) -> dict[str, Any]:
+    """Measures every backend and peer for each size; see `swg-fast bench --help`.
+
+    Each contender has a process of its own. All of a size take turns, ``repeats`` rounds, so that a
+    drift of the machine meets all of them; the products alone, the ceiling, take turns with them. The
+    first call of each is apart, as its warm-up. A contender whose single decision would take more than
+    ``max_seconds`` is left out of that size, and said so under "left_out".
+    """
+    from tqdm import tqdm
+
+    contenders = find(policy, backends, dtypes, swg_jax)
+    ceilings = [Contender("products", kind) for kind in sorted({c.dtype for c in contenders})]
+    network, device = policy.model.network, policy.device
+    work = {c.dtype: products(c.dtype, device, network.hidden_dim)[1] for c in ceilings}
+    rng = np.random.default_rng(0)
+    sizes = [(b, n) for b in n_states for n in candidates]
+    rows, left_out, rates = [], [], {}
+    ceiling_times: dict[str, list[float]] = {c.dtype: [] for c in ceilings}
+    with _workers(contenders + ceilings, model_parts(policy), guidance_scale) as workers, \
+            tqdm(total=len(sizes) * repeats, desc="turns", unit="turn", disable=not progress) as bar:
+        for b, n in sizes:
+            states = rng.standard_normal((b, policy.state_dim)).astype(np.float32)
+            live: list[tuple[Worker, float, list[float]]] = []
+            for worker in workers:
+                name = (worker.contender.name, worker.contender.dtype)
+                if name in rates and b * n / rates[name] > max_seconds:
+                    left_out.append({"backend": name[0], "dtype": name[1], "n_states": b, "n_candidates": n,
+                                     "seconds": b * n / rates[name],
+                                     "reason": "one decision would take that long"})
+                    continue
+                bar.set_postfix_str(f"{b} x {n}: warming up {' '.join(name)}")
+                live.append((worker, worker.ask("begin", states, n), []))
+            bar.set_postfix_str(f"{b} x {n}")
+            if all(worker.contender.name == "products" for worker, _, _ in live):
+                bar.update(repeats)
+                continue
+            for _ in range(repeats):
+                for worker, _, times in live:
+                    times += worker.ask("turn", TURN_SECONDS)
+                    time.sleep(SETTLE_SECONDS)
+                bar.update()
+            for worker, warmup, times in live:
+                contender, peak = worker.contender, worker.ask("end")
+                if contender.name == "products":
+                    ceiling_times[contender.dtype] += times
+                    continue
+                rates[contender.name, contender.dtype] = b * n / statistics.median(times)
+                rows.append(_row(contender, device, b, n, warmup, times, peak))
+    ceiling = {kind: work[kind] / statistics.median(times) for kind, times in ceiling_times.items()}
+    _compare(rows, ceiling, _flops(policy))
+    return {"results": rows, "left_out": left_out,
+            "ceiling_gflops": {kind: value / 1e9 for kind, value in ceiling.items()},
+            "network": network.config(), "num_steps": policy.model.schedule.num_steps,
+            "guidance_scale": guidance_scale, "repeats": repeats, "threads": torch.get_num_threads(),
+            "device_name": _device_name(device)}
+
+
+def _row(contender: Contender, device: torch.device, b: int, n: int, warmup: float, times: list[float],
+         peak: int) -> dict[str, Any]:
+    seconds = statistics.median(times)
+    low, high = np.quantile(times, [0.25, 0.75])
+    return {"backend": contender.name, "dtype": contender.dtype, "device": str(device), "n_states": b,
+            "n_candidates": n, "candidates_per_second": b * n / seconds, "milliseconds": 1e3 * seconds,
+            "milliseconds_quartiles": [1e3 * float(low), 1e3 * float(high)], "calls": len(times),
+            "first_call_seconds": warmup, "peak_bytes": peak}
+
+
+def _compare(rows: list[dict[str, Any]], ceiling: dict[str, float], flops: int) -> None:
+    """Adds to each row its speed over the reference of the same size, and the share of the ceiling."""
+    reference = {(row["n_states"], row["n_candidates"]): row["milliseconds"]
+                 for row in rows if row["backend"] == "reference"}
+    for row in rows:
+        base = reference.get((row["n_states"], row["n_candidates"]))
+        rate = row["candidates_per_second"] * flops
+        row |= {"speedup_over_reference": base / row["milliseconds"] if base else None,
+                "gflops": rate / 1e9, "percent_of_ceiling": 100 * rate / ceiling[row["dtype"]]}
+
+
+def _flops(policy: Policy) -> int:
+    from kernels.pack import pack
+
+    return pack(policy.model.network, policy.model.schedule.num_steps).flops_per_candidate(True)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+                 platform.processor())
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"

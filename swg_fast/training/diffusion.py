@@ -12,6 +12,7 @@ from swg_fast.data import Transitions
 from swg_fast.networks import ScoreNetwork
 from swg_fast.schedule import NoiseSchedule
 from swg_fast.training.flat import FlatParameters
+from swg_fast.training.onednn import accelerate
 from swg_fast.training.settings import TrainSettings
 
 
@@ -27,6 +28,8 @@ class DiffusionTrainer:
         self.device = device
         self.schedule = schedule
         self.network = network.to(device)
+        if device.type == "cpu":
+            accelerate(self.network)
         self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.flat = FlatParameters([self.network])
         self.ema_flat = FlatParameters([self.ema])

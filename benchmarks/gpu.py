@@ -83,7 +83,8 @@ def main(device: str, tiny: bool, skip_parity: bool, skip_tuning: bool, swg_jax:
     where = torch.device(device)
     cuda = where.type == "cuda"
     name = torch.cuda.get_device_name(where) if cuda else "cpu"
-    folder = ROOT / "benchmarks" / "results" / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    folder = ROOT / "benchmarks" / "results" / (
+        "tiny" if tiny else re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"))
     report: dict[str, Any] = {"device": name, "commit": commit(), "versions": versions(),
                               "copy_bytes_per_second": copy_bandwidth(where, 16 if tiny else 1024)}
     started = time.perf_counter()
@@ -104,15 +105,23 @@ def main(device: str, tiny: bool, skip_parity: bool, skip_tuning: bool, swg_jax:
             if cuda and not skip_tuning:
                 report[f"tuning {head}"] = tuned(policy, sizes, 3)
                 part(f"tuned {head}")
-            names = ["all"] if cuda else ["reference", "torch", "cpu"]
-            common = {"backends": names, "dtypes": None, "repeats": 2 if tiny else 3, "max_seconds": 3.0}
-            report[head] = run_bench(policy, candidates=sizes, n_states=[1], swg_jax=swg_jax, **common)
+            ours = ["reference", "torch", "triton" if cuda else "cpu"]
+            common: dict[str, Any] = {"repeats": 2 if tiny else 3, "max_seconds": 3.0}
+            report[head] = run_bench(policy, candidates=sizes, n_states=[1], backends=ours, dtypes=None,
+                                     **common)
             part(f"one state, {head}")
             plot_bench(report[head], folder / f"gpu-{head}.png")
             if head == "joint":
                 states, n = (4, 16) if tiny else (256, 4096)
-                report["many states"] = run_bench(policy, candidates=[n], n_states=[states], **common)
+                report["many states"] = run_bench(policy, candidates=[n], n_states=[states], backends=ours,
+                                                  dtypes=None, **common)
                 part(f"{states} states x {n}")
+                # Peers compile for a minute a size: two sizes, the second large.
+                peers = [ours[0], ours[2], "compile", "jax", *(["swg-jax"] if swg_jax else [])]
+                report["peers"] = run_bench(policy, candidates=sizes[1:2] if tiny else [1024, 2**17],
+                                            n_states=[1], backends=peers, dtypes=["fp32", "bf16"],
+                                            swg_jax=swg_jax, **common)
+                part("peers")
         except UsageError as error:
             raise click.ClickException(str(error)) from error
     part(f"done: {folder / 'gpu.json'}")

@@ -1,15 +1,22 @@
-"""pytest-benchmark suites: `make bench`, or with --benchmark-compare against a stored run."""
+"""pytest-benchmark suites: `make bench` runs them and compares with the stored baseline.
+
+`test_products` is the yardstick: `benchmarks/compare.py` gives every other time in units of it, so that
+runs of different machines, or of one machine in different hours, can be set side by side.
+"""
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
 from kernels.pack import pack
+from swg_fast.bench.contenders import products
+from swg_fast.data import load_dataset
 from swg_fast.data.transitions import to_transitions
 from swg_fast.envs import make_env
-from swg_fast.policy import load_policy
+from swg_fast.policy import Policy, load_policy
 from swg_fast.schedule import NoiseSchedule
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
@@ -23,12 +30,51 @@ def policy():
     return load_policy(TASK)
 
 
-@pytest.mark.parametrize("n", [1, 64, 1024])
-@pytest.mark.parametrize("backend", ["torch", "cpu"])
-def test_one_decision(benchmark, policy, backend, n):
-    states = np.random.default_rng(0).standard_normal((1, 29)).astype(np.float32)
-    kept = benchmark(policy.sample, states, n, 1.0, 1.0, backend=backend)
+@pytest.fixture(scope="module")
+def states():
+    return np.random.default_rng(0).standard_normal((4, 29)).astype(np.float32)
+
+
+def test_products(benchmark):
+    """The network's own products in fp32, and nothing else."""
+    run, _ = products("fp32", torch.device("cpu"), 256)
+    benchmark(run)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "cpu"])
+def test_one_step(benchmark, policy, states, backend):
+    """A guided step of 256 candidates: a decision of a policy whose schedule has one step."""
+    one = Policy(policy.model.network, NoiseSchedule.vp(1))
+    kept = benchmark(one.sample, states[:1], 256, 1.0, 1.0, backend=backend)
     assert torch.isfinite(kept.actions).all()
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.parametrize("n", [1, 64])
+def test_one_decision(benchmark, policy, states, backend, n):
+    kept = benchmark(policy.sample, states[:1], n, 1.0, 1.0, backend=backend)
+    assert torch.isfinite(kept.actions).all()
+
+
+@pytest.mark.parametrize("n", [256, 1024, 4096])
+def test_resampling(benchmark, policy, states, n):
+    """One state, more and more candidates, in the fastest type that this machine has."""
+    kept = benchmark.pedantic(policy.sample, (states[:1], n, 1.0, 1.0), {"backend": "cpu", "dtype": "auto"},
+                              rounds=5, warmup_rounds=1)
+    assert torch.isfinite(kept.actions).all()
+
+
+def test_loading_a_dataset(benchmark, tmp_path):
+    """A D4RL HDF5 file of 200,000 rows, from disk to transitions."""
+    rng, n = np.random.default_rng(0), 200_000
+    with h5py.File(tmp_path / "maze.hdf5", "w") as file:
+        file["observations"] = rng.standard_normal((n, 29), np.float32)
+        file["actions"] = rng.uniform(-1, 1, (n, 8)).astype(np.float32)
+        file["rewards"] = np.zeros(n, np.float32)
+        file["terminals"] = np.zeros(n, bool)
+        file["timeouts"] = np.arange(n) % 1000 == 999
+    data = benchmark.pedantic(load_dataset, (str(tmp_path / "maze.hdf5"),), rounds=3, warmup_rounds=1)
+    assert len(data) == n - 200
 
 
 def test_packing(benchmark, policy):
@@ -71,3 +117,16 @@ def test_environment_step(benchmark):
     env.reset(0)
     observation, _, _ = benchmark.pedantic(env.step, (np.zeros(8),), rounds=200, warmup_rounds=20)
     assert observation.shape == (29,)
+
+
+def test_evaluation_step(benchmark, policy):
+    """What an evaluation repeats: 16 candidates for an observation, and one environment step."""
+    env = make_env(TASK)
+    held = [env.reset(0)]
+
+    def once() -> None:
+        kept = policy.sample(held[0], 16, 1.0, 1.0, backend="cpu", dtype="auto")
+        held[0], _, _ = env.step(kept.actions[0].numpy())
+
+    benchmark.pedantic(once, rounds=50, warmup_rounds=5)
+    assert np.isfinite(held[0]).all()

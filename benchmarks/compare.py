@@ -1,0 +1,50 @@
+"""Two runs of the suite side by side, each time in units of its own run's `test_products`.
+
+    python benchmarks/compare.py BASELINE.json NEW.json
+
+Prints, for every benchmark, how many times the baseline's it takes; above 1 is slower.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from swg_fast.errors import UsageError
+from swg_fast.files import read_json
+
+YARDSTICK = "test_products"
+
+
+def in_yardsticks(run: dict[str, Any]) -> dict[str, float]:
+    """Each benchmark's median over the yardstick's."""
+    medians = {entry["name"]: entry["stats"]["median"] for entry in run["benchmarks"]}
+    if YARDSTICK not in medians:
+        raise UsageError(f"the run has no {YARDSTICK}; run the whole of benchmarks/test_suite.py")
+    return {name: median / medians[YARDSTICK] for name, median in medians.items()}
+
+
+@click.command()
+@click.argument("baseline", type=Path)
+@click.argument("new", type=Path)
+def main(baseline: Path, new: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    try:
+        before, after = in_yardsticks(read_json(baseline)), in_yardsticks(read_json(new))
+    except UsageError as error:
+        raise click.ClickException(str(error)) from error
+    table = Table("benchmark", "baseline, in products", "now, in products", "ratio")
+    for name, value in after.items():
+        known = before.get(name)
+        table.add_row(escape(name), f"{known:.3g}" if known else "-", f"{value:.3g}",
+                      f"{value / known:.2f}" if known else "new")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The fused kernel at real sizes, compiled, with the configurations that it ships with: wherever a GPU
+is. The tests of `test_fused.py` run there too, without the interpreter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import make_network, relative_error
+
+import reference
+from kernels import launch
+from kernels.pack import pack
+from swg_fast import NoiseSchedule, Policy
+from swg_fast.samplers import ddpm
+from swg_fast.toy import sliced_wasserstein
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+# One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
+BOUNDS = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
+
+
+def test_scratch_fits_beside_a_million_candidates():
+    """Under 64 MB on an H100's 132 multiprocessors, whatever N: sizes depend on the tile alone."""
+    from kernels.configs import CONFIGS
+
+    config = CONFIGS[90, 256, "bf16"].many[0]
+    sizes = launch.scratch_sizes(256, 3, 16, config.tile)
+    scratch = 132 * (2 * sizes["LOW"] + 4 * sizes["WIDE"])
+    tiles = 2**20 // config.tile * (3 + 16) * 4  # what every tile leaves for the last reduction
+    assert scratch + tiles < 64e6
+
+
+@gpu
+@pytest.mark.parametrize("hidden", [64, 128, 256])
+@pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("head", ["early", "joint"])
+@pytest.mark.parametrize("M", [1, 129, 40_000])
+def test_guided_step(head, dtype, hidden, M):
+    device, schedule = torch.device("cuda"), NoiseSchedule.vp(15)
+    network = make_network(29, 8, hidden, 3, head).to(device)
+    fused = launch.KernelNetwork.lay_out(pack(network, 15, launch.DTYPES[dtype], device), dtype)
+    z, states, noise = (torch.randn(*shape, device=device) for shape in ((M, 9), (3, 29), (M, 9)))
+    owners = torch.arange(M, device=device) % 3
+    got = launch.guided_step(fused, ddpm(schedule, 5.0, 0.7), 6, z, fused.packed.hoist_states(states), owners,
+                             noise)
+    expected = reference.guided_step(network, schedule, states[owners], z, 6, noise, guidance_scale=5.0,
+                                     temperature=0.7)
+    assert relative_error(got[2].cpu(), expected.eps.cpu()) < BOUNDS[dtype]
+    if dtype == "fp32":
+        # Dividing by a clean weight near the clip magnifies rounding: rows away from it.
+        sigma = float(schedule.sigmas[6])
+        far = (z[:, -1] - sigma * expected.eps[:, -1]).abs() > 0.05
+        assert relative_error(got[0][far].cpu(), expected.z[far].cpu()) < 1e-4
+
+
+@gpu
+@pytest.mark.parametrize("N", [1, 1000, 2**17])
+@pytest.mark.parametrize("select", ["max_weight", "softmax"])
+def test_the_references_candidate_is_kept(select, N):
+    policy = Policy(make_network(29, 8, 256, 3, "joint"), NoiseSchedule.vp(15), device="cuda")
+    states = torch.randn(2, 29, device="cuda")
+    keywords = {"n_candidates": N, "guidance_scale": 1.0, "temperature": 1.0, "select": select, "seed": 9}
+    expected = policy.sample(states, backend="torch", dtype="fp32", **keywords)
+    got = policy.sample(states, backend="triton", dtype="fp32", **keywords)
+    tie = (got.weights - expected.weights).abs() < 1e-4
+    assert ((got.indices == expected.indices) | tie).all()
+
+
+@gpu
+def test_a_million_candidates_take_little_memory():
+    policy = Policy(make_network(29, 8, 256, 3, "joint"), NoiseSchedule.vp(15), device="cuda")
+    state = torch.randn(1, 29, device="cuda")
+    policy.sample(state, 1000, 1.0, 1.0, backend="triton", dtype="bf16")
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    policy.sample(state, 2**20, 1.0, 1.0, backend="triton", dtype="bf16")
+    assert torch.cuda.max_memory_allocated() - held < 64e6
+
+
+@gpu
+def test_bf16_trajectories():
+    """Trajectories diverge; the distribution stays, and so does the quality of what is kept."""
+    policy = Policy(make_network(29, 8, 256, 3, "joint"), NoiseSchedule.vp(15), device="cuda")
+    states, N = torch.randn(8, 29, device="cuda"), 4096
+
+    def draw(dtype, seed):
+        return policy.sample(states, N, 1.0, 1.0, seed=seed, backend="triton", dtype=dtype,
+                             return_candidates=True)
+
+    exact, other, low = draw("fp32", 1), draw("fp32", 2), draw("bf16", 1)
+    for b in range(len(states)):
+        one, two, three = (drawn.candidates[b].cpu().numpy() for drawn in (exact, other, low))
+        assert sliced_wasserstein(three, one) < 1.5 * sliced_wasserstein(two, one)
+    # The candidate that bf16 keeps, by its weight in fp32: among the best hundredth.
+    kept = exact.candidate_weights.gather(1, low.indices[:, None])
+    rank = (exact.candidate_weights > kept).float().mean(1)
+    assert float(rank.median()) < 0.01

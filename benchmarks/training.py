@@ -12,6 +12,7 @@ import multiprocessing
 import statistics
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,8 @@ def main(turns: int, json_path: Path) -> None:
     from swg_fast.files import write_json
     from swg_fast.report import versions
 
+    if find_spec("jax") is None:
+        raise click.ClickException("the peer needs jax; pip install 'swg-fast[bench]'")
     context = multiprocessing.get_context("spawn")
     rows, table = [], Table("phase", "type", "batch", "swg-fast steps/s", "jax steps/s", "ratio")
     for case in CASES:

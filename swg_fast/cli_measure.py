@@ -107,8 +107,12 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
     sizes = dict.fromkeys((row["n_states"], row["n_candidates"]) for row in result["left_out"])
     for b, n in sizes:
         names = [f"{row['backend']} {row['dtype']} ({row['seconds']:.0f} s)" for row in result["left_out"]
-                 if (row["n_states"], row["n_candidates"]) == (b, n)]
-        click.echo(f"left out of {b} x {n}, for a decision's time: {', '.join(names)}")
+                 if (row["n_states"], row["n_candidates"]) == (b, n) and row["seconds"]]
+        if names:
+            click.echo(f"left out of {b} x {n}, for a decision's time: {', '.join(names)}")
+    for row in result["left_out"]:
+        if not row["seconds"]:
+            click.echo(f"left out, since it failed: {row['backend']} {row['dtype']}: {row['reason']}")
     if json_path is not None:
         write_json(json_path, result)
     if plot_path is not None:

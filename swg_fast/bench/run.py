@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swg_fast.bench.contenders import Contender, find, products
+from swg_fast.bench.contenders import PEERS, Contender, find, products
 from swg_fast.bench.worker import model_parts, serve
 from swg_fast.errors import UsageError
 from swg_fast.policy import Policy
@@ -35,10 +35,11 @@ class Worker:
 
     def ask(self, *message: Any) -> Any:
         """The answer; `UsageError` with the worker's own account where it failed."""
-        try:
+        with suppress(BrokenPipeError):  # a worker that failed has left its account and gone
             self.connection.send(message)
+        try:
             answer = self.connection.recv()
-        except (EOFError, BrokenPipeError) as error:
+        except (EOFError, ConnectionError) as error:
             raise UsageError(f"the process of {self.contender.name} {self.contender.dtype} died "
                              "(out of memory?); try fewer --candidates") from error
         if isinstance(answer, Exception):
@@ -83,6 +84,7 @@ def run_bench(policy: Policy, *, candidates: list[int], n_states: list[int], bac
     rng = np.random.default_rng(0)
     sizes = [(b, n) for b in n_states for n in candidates]
     rows, left_out, rates = [], [], {}
+    failed: set[Worker] = set()
     ceiling_times: dict[str, list[float]] = {c.dtype: [] for c in ceilings}
     with _workers(contenders + ceilings, model_parts(policy), guidance_scale) as workers, \
             tqdm(total=len(sizes) * repeats, desc="turns", unit="turn", disable=not progress) as bar:
@@ -96,8 +98,17 @@ def run_bench(policy: Policy, *, candidates: list[int], n_states: list[int], bac
                                      "seconds": b * n / rates[name],
                                      "reason": "one decision would take that long"})
                     continue
+                if worker in failed:
+                    continue
                 bar.set_postfix_str(f"{b} x {n}: warming up {' '.join(name)}")
-                live.append((worker, worker.ask("begin", states, n), []))
+                try:
+                    live.append((worker, worker.ask("begin", states, n), []))
+                except UsageError as error:
+                    if name[0] not in PEERS:
+                        raise
+                    failed.add(worker)  # a peer that does not run here does not stop the others
+                    left_out.append({"backend": name[0], "dtype": name[1], "n_states": b, "n_candidates": n,
+                                     "seconds": None, "reason": str(error).strip().splitlines()[-1]})
             bar.set_postfix_str(f"{b} x {n}")
             if all(worker.contender.name == "products" for worker, _, _ in live):
                 bar.update(repeats)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,9 +12,9 @@ import pytest
 from conftest import make_recording, write_hdf5
 
 
-def swg_fast(*arguments, cwd):
+def swg_fast(*arguments, cwd, **environment):
     return subprocess.run([sys.executable, "-m", "swg_fast.cli", *map(str, arguments)], cwd=cwd,
-                          capture_output=True, text=True, timeout=300)
+                          capture_output=True, text=True, timeout=300, env=os.environ | environment)
 
 
 @pytest.mark.parametrize("command", ["", "train", "evaluate", "toy", "import-jax", "info", "bench"])
@@ -93,9 +94,30 @@ def test_info(tmp_path):
     assert out.returncode == 0 and "torch" in out.stdout and "antmaze-large-play-v2" in out.stdout
 
 
+SMALL_BENCH = ("bench", "--state-dim", 3, "--action-dim", 2, "--hidden-dim", 64, "--states", 1,
+               "--dtypes", "fp32", "--quiet")
+
+
+def test_bench_goes_on_without_a_peer_that_fails(tmp_path):
+    checkout = tmp_path / "checkout" / "src" / "models"
+    checkout.mkdir(parents=True)
+    (checkout / "diffusion_model.py").write_text("raise RuntimeError('not this one')")
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    for name in ("jax", "flax"):  # stand-ins, so that the peer counts as installed
+        (modules / name).mkdir()
+        (modules / name / "__init__.py").write_text("")
+        (modules / name / "linen.py").write_text("")
+    (modules / "jax" / "numpy.py").write_text("")
+    out = swg_fast(*SMALL_BENCH, "--candidates", 16, "--backends", "torch,swg-jax", "--repeats", 1, "--json",
+                   "b.json", "--swg-jax", tmp_path / "checkout", cwd=tmp_path, PYTHONPATH=str(modules))
+    assert out.returncode == 0, out.stderr
+    assert "not this one" in out.stdout
+    assert {row["backend"] for row in json.loads((tmp_path / "b.json").read_text())["results"]} == {"torch"}
+
+
 def test_bench_rows(tmp_path):
-    out = swg_fast("bench", "--state-dim", 3, "--action-dim", 2, "--hidden-dim", 64, "--candidates", "16,40",
-                   "--backends", "reference,torch,cpu", "--dtypes", "fp32", "--repeats", 2, "--quiet",
+    out = swg_fast(*SMALL_BENCH, "--candidates", "16,40", "--backends", "reference,torch,cpu", "--repeats", 2,
                    "--json", "b.json", "--plot", "b.png", cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     result = json.loads((tmp_path / "b.json").read_text())

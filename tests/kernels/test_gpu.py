@@ -20,14 +20,14 @@ BOUNDS = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
 
 
 def test_scratch_fits_beside_a_million_candidates():
-    """Under 64 MB on an H100's 132 multiprocessors, whatever N: sizes depend on the tile alone."""
+    """Under 64 MiB on an H100's 132 multiprocessors, whatever N: sizes depend on the tile alone."""
     from kernels.configs import CONFIGS
 
     config = CONFIGS[90, 256, "bf16"].many[0]
     sizes = launch.scratch_sizes(256, 3, 16, config.tile)
     scratch = 132 * (2 * sizes["LOW"] + 4 * sizes["WIDE"])
     tiles = 2**20 // config.tile * (3 + 16) * 4  # what every tile leaves for the last reduction
-    assert scratch + tiles < 64e6
+    assert scratch + tiles < 64 * 2**20
 
 
 @gpu
@@ -75,7 +75,7 @@ def test_a_million_candidates_take_little_memory():
     torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated()
     policy.sample(state, 2**20, 1.0, 1.0, backend="triton", dtype="bf16")
-    assert torch.cuda.max_memory_allocated() - held < 64e6
+    assert torch.cuda.max_memory_allocated() - held < 64 * 2**20
 
 
 @gpu

@@ -15,7 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from kernels.configs import CONFIGS, Config, nearest
-from kernels.fused import guided_step_kernel, keep_best_kernel, sample_kernel
+from kernels.fused import WHOLE_NUMBERS, guided_step_kernel, keep_best_kernel, sample_kernel
 from kernels.launch import PRECISIONS, REDUCE, scratch_sizes
 
 WEIGHT_TYPES = {"bf16": "*bf16", "tf32": "*fp32", "fp32": "*fp32"}
@@ -28,7 +28,6 @@ WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
 INDEX_POINTERS = {"best_index": "*i32", "state_words": "*i64", "candidates": "*i64", "owners": "*i64",
                   "indices": "*i64"}
 FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale")
-INTEGERS = ("B", "N", "M", "first", "tiles", "programs", "T", "k0", "k1", "step")
 
 
 def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_kernel", head: str = "joint",
@@ -47,7 +46,7 @@ def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_ker
             signature[name], constants[(index,)] = "constexpr", every[name]
         elif name in FLOATS:
             signature[name] = "fp32"
-        elif name in INTEGERS:
+        elif name in WHOLE_NUMBERS:
             signature[name] = "i32"
         else:
             weights = WEIGHT_TYPES[dtype] if name in WEIGHT_POINTERS else "*fp32"

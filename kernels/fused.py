@@ -133,7 +133,12 @@ def update(z, eps, vjp, xi, row, w_min, w_max, D: tl.constexpr, DP: tl.constexpr
     return z, raw, gradient
 
 
-@triton.jit
+# Launchers make a kernel of its own for an argument that is 1 or a multiple of 16. A seed, a step or a
+# number of candidates must not: one kernel serves all.
+WHOLE_NUMBERS = ("B", "N", "M", "first", "tiles", "programs", "T", "k0", "k1", "step")
+
+
+@triton.jit(do_not_specialize=["M", "k0", "k1", "step"])
 def guided_step_kernel(
     z_in, noise_in, state_vectors, time_row, row, w_min, w_max, low, wide, z_out, weight_out,
     eps_out, gradient_out, M, k0, k1, candidates, state_words, owners, step,
@@ -173,7 +178,7 @@ def guided_step_kernel(
     tl.store(gradient_out + at, gradient, mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["B", "N", "first", "tiles", "programs", "T", "k0", "k1"])
 def sample_kernel(
     state_vectors, state_words, time_table, table, w_min, w_max, initial_scale, gumbel_scale,
     low, wide, best_score, best_index, best_weight, best_z, all_z, all_weight, B, N, first,
@@ -243,7 +248,7 @@ def sample_kernel(
         tl.debug_barrier()  # the next pair writes where this one read
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles"])
 def keep_best_kernel(best_score, best_index, best_weight, best_z, actions, weights, indices, tiles,
                      D: tl.constexpr, DP: tl.constexpr, BT: tl.constexpr):
     """Of each state's tiles, the best: actions [B, D-1], weights [B], indices [B]. The lowest

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +113,19 @@ def _key(seed: int) -> tuple[int, int]:
     return tuple(word - (1 << 32) if word >= 1 << 31 else word for word in (low, high))
 
 
+def _on_its_device(launcher: Callable[..., Any]) -> Callable[..., Any]:
+    """Triton launches on the current device; the network's may be another."""
+
+    @functools.wraps(launcher)
+    def launch(network: KernelNetwork, *arguments: Any, **keywords: Any) -> Any:
+        device = network.packed.device
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            return launcher(network, *arguments, **keywords)
+
+    return launch
+
+
+@_on_its_device
 def guided_step(network: KernelNetwork, table: SamplerTable, t: int, z: torch.Tensor,
                 state_vectors: torch.Tensor, states: torch.Tensor, noise: torch.Tensor | None = None,
                 *, seed: int = 0, candidates: torch.Tensor | None = None,
@@ -132,7 +148,7 @@ def guided_step(network: KernelNetwork, table: SamplerTable, t: int, z: torch.Te
     k0, k1 = _key(seed)
     guided_step_kernel[(grid,)](
         z.contiguous(), z if noise is None else noise.contiguous(), state_vectors,
-        network.packed.time_table[t], row, *table.weight_clip,
+        network.packed.time_table[t], row, *map(float, table.weight_clip),
         *network.scratch(grid, config), out[0], weight, out[1], out[2], M, k0, k1,
         integers if candidates is None else candidates,
         integers if state_words is None else state_words, owners, t, *network.tensors,
@@ -142,6 +158,7 @@ def guided_step(network: KernelNetwork, table: SamplerTable, t: int, z: torch.Te
     return out[0], weight, out[1], out[2]
 
 
+@_on_its_device
 def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
            state_words: torch.Tensor, n_candidates: int, seed: int, *, softmax: bool = False,
            selection_temperature: float = 1.0, return_candidates: bool = False,
@@ -149,8 +166,8 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     """Algorithm 2 and the selection for B states of candidates first .. first + N - 1, in two launches.
 
     Returns actions [B, A], weights [B], indices [B] and, if asked for, all candidates [B, N, D] and
-    their weights [B, N]. Beyond those, memory is the parked residuals of the running programs and a
-    few numbers a tile.
+    their weights [B, N]. Beyond those, memory is the running programs' scratch and a few numbers
+    a tile.
     """
     B, D, DP = len(state_vectors), network.constants["D"], network.constants["DP"]
     device = state_vectors.device
@@ -164,7 +181,7 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     all_weight = new(B, n_candidates) if return_candidates else new(1)
     coefficients = table.coefficients.float().to(device)
     sample_kernel[(programs,)](
-        state_vectors, state_words, network.packed.time_table, coefficients, *table.weight_clip,
+        state_vectors, state_words, network.packed.time_table, coefficients, *map(float, table.weight_clip),
         float(table.initial), 1.0 / selection_temperature,
         *network.scratch(programs, config), best_score, best_index, best_weight, best_z, all_z, all_weight,
         B, n_candidates, first, tiles, programs,

@@ -54,3 +54,17 @@ def test_nothing_spills_where_it_counts(rows):
     for row in rows:
         if row["dtype"] != "fp32":
             assert row["stack_accesses_in_chunk_loops"] == 0, row
+
+
+def test_no_seed_or_size_gets_a_kernel_of_its_own():
+    """A launcher would make a constant of an argument that is 1, and compile anew for a multiple of 16."""
+    program = ("from kernels.aot import KERNELS; from kernels.fused import WHOLE_NUMBERS\n"
+               "for name, kernel in KERNELS.items():\n"
+               "    for p in kernel.params:\n"
+               "        if p.name in WHOLE_NUMBERS: print(name, p.name, p.do_not_specialize)")
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                         env=os.environ | {"TRITON_INTERPRET": "0"})
+    lines = out.stdout.splitlines()
+    names = {line.split()[1] for line in lines}
+    assert names == {"B", "N", "M", "first", "tiles", "programs", "T", "k0", "k1", "step"}
+    assert all(line.endswith("True") for line in lines), out.stdout

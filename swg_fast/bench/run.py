@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def run_bench(policy: Policy, *, candidates: list[int], n_states: list[int], bac
             tqdm(total=len(sizes) * repeats, desc="turns", unit="turn", disable=not progress) as bar:
         for b, n in sizes:
             states = rng.standard_normal((b, policy.state_dim)).astype(np.float32)
-            live: list[tuple[Worker, float, list[float]]] = []
+            live: list[tuple[Worker, float, list[list[float]]]] = []  # with the times of each turn
             for worker in workers:
                 name = (worker.contender.name, worker.contender.dtype)
                 if name in rates and b * n / rates[name] > max_seconds:
@@ -115,18 +116,23 @@ def run_bench(policy: Policy, *, candidates: list[int], n_states: list[int], bac
                 continue
             for _ in range(repeats):
                 for worker, _, times in live:
-                    times += worker.ask("turn", TURN_SECONDS)
+                    times.append(worker.ask("turn", TURN_SECONDS))
                     time.sleep(SETTLE_SECONDS)
                 bar.update()
             for worker, warmup, times in live:
                 contender, peak = worker.contender, worker.ask("end")
                 if contender.name == "products":
-                    ceiling_times[contender.dtype] += times
+                    ceiling_times[contender.dtype] += chain(*times)
                     continue
-                rates[contender.name, contender.dtype] = b * n / statistics.median(times)
-                rows.append(_row(contender, device, b, n, warmup, times, peak))
+                rows.append(_row(contender, device, b, n, warmup, list(chain(*times)), peak))
+                rates[contender.name, contender.dtype] = rows[-1]["candidates_per_second"]
+                base = next((t for w, _, t in live if w.contender.name == "reference"), None)
+                rows[-1]["speedup_over_reference"] = _speedup(base, times) if base else None
     ceiling = {kind: work[kind] / statistics.median(times) for kind, times in ceiling_times.items()}
-    _compare(rows, ceiling, _flops(policy))
+    flops = _flops(policy)
+    for row in rows:
+        rate = row["candidates_per_second"] * flops
+        row |= {"gflops": rate / 1e9, "percent_of_ceiling": 100 * rate / ceiling[row["dtype"]]}
     return {"results": rows, "left_out": left_out,
             "ceiling_gflops": {kind: value / 1e9 for kind, value in ceiling.items()},
             "network": network.config(), "num_steps": policy.model.schedule.num_steps,
@@ -144,15 +150,11 @@ def _row(contender: Contender, device: torch.device, b: int, n: int, warmup: flo
             "first_call_seconds": warmup, "peak_bytes": peak}
 
 
-def _compare(rows: list[dict[str, Any]], ceiling: dict[str, float], flops: int) -> None:
-    """Adds to each row its speed over the reference of the same size, and the share of the ceiling."""
-    reference = {(row["n_states"], row["n_candidates"]): row["milliseconds"]
-                 for row in rows if row["backend"] == "reference"}
-    for row in rows:
-        base = reference.get((row["n_states"], row["n_candidates"]))
-        rate = row["candidates_per_second"] * flops
-        row |= {"speedup_over_reference": base / row["milliseconds"] if base else None,
-                "gflops": rate / 1e9, "percent_of_ceiling": 100 * rate / ceiling[row["dtype"]]}
+def _speedup(reference: list[list[float]], times: list[list[float]]) -> float:
+    """How many times the reference's speed: of each turn, and the median of those. What slows the
+    machine for a while slows both sides of a turn's ratio."""
+    return statistics.median(statistics.median(base) / statistics.median(mine)
+                             for base, mine in zip(reference, times, strict=True))
 
 
 def _flops(policy: Policy) -> int:

@@ -49,7 +49,10 @@ def key(device: torch.device, constants: dict[str, Any], dtype: str, guided: boo
 
 
 @lru_cache
-def _read(path: Path, _: float) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
+    """The choices in ``path``, read once a process: a launch must not wait for the disk."""
+    if not path.exists():
+        return {}
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -58,14 +61,9 @@ def _read(path: Path, _: float) -> dict[str, Any]:
         return {}
 
 
-def _stored() -> dict[str, Any]:
-    path = cache_path()
-    return _read(path, path.stat().st_mtime_ns) if path.exists() else {}
-
-
 def remembered(name: str) -> Config | None:
     """The choice kept under a `key`."""
-    found = _stored().get(name)
+    found = _read(cache_path()).get(name)
     return Config(**found["config"]) if found else None
 
 
@@ -73,10 +71,12 @@ def remember(name: str, trial: Trial) -> None:
     """Keeps a choice, leaving the file whole whatever happens."""
     path = cache_path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    entries = _stored() | {name: asdict(trial)}
+    _read.cache_clear()  # another process may have written since
+    entries = _read(path) | {name: asdict(trial)}
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
         file.write(json.dumps(entries, indent=1) + "\n")
     os.replace(file.name, path)
+    _read.cache_clear()
 
 
 def measure(run: Callable[[Config], Any], configs: tuple[Config, ...], synchronise: Callable[[], None],

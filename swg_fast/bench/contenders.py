@@ -106,27 +106,35 @@ def runner(contender: Contender, policy: Policy, rho: float) -> Run:
     return make(network, table, schedule.betas.numpy(), rho, contender.checkout)
 
 
-def products(dtype: str, device: torch.device, hidden: int) -> tuple[Callable[[], Any], int]:
-    """The network's own products and nothing else, [M, H] x [H, 4H] and back, and their FLOP a call:
-    the ceiling. On a CPU with oneDNN's packed layers, a tile on each core, as the cpu backend."""
+ROWS = 65536  # of a ceiling's products on a GPU
+ROUNDS = 8  # of them in one call on a CPU
+
+
+def products_flops(device: torch.device, hidden: int) -> int:
+    """FLOP of one call of `products`."""
+    from kernels.cpu import TILE
+
+    rows = ROUNDS * torch.get_num_threads() * TILE if device.type == "cpu" else ROWS
+    return rows * 2 * 2 * hidden * 4 * hidden
+
+
+def products(dtype: str, device: torch.device, hidden: int) -> Callable[[], Any]:
+    """The network's own products and nothing else, [M, H] x [H, 4H] and back: the ceiling. On a CPU
+    with oneDNN's packed layers, a tile on each core, as the cpu backend."""
     kind = torch.bfloat16 if dtype == "bf16" else torch.float32
     up = torch.randn(4 * hidden, hidden, device=device).to(kind)
     down = torch.randn(hidden, 4 * hidden, device=device).to(kind)
     if device.type != "cpu":
-        x = torch.randn(65536, hidden, device=device).to(kind)
-        return (lambda: (x @ up.T) @ down.T), 2 * 2 * len(x) * hidden * 4 * hidden
+        x = torch.randn(ROWS, hidden, device=device).to(kind)
+        return lambda: (x @ up.T) @ down.T
     from kernels.cpu import TILE, PackedLinear
     from swg_fast.backends.cpu import worker_pool
 
     layers, threads = (PackedLinear(up, None), PackedLinear(down, None)), torch.get_num_threads()
     tiles = [torch.randn(TILE, hidden).to(kind) for _ in range(threads)]
-    repeats = 8
 
     def walk(tile: torch.Tensor) -> None:
-        for _ in range(repeats):
+        for _ in range(ROUNDS):
             layers[1](layers[0](tile))
 
-    def run() -> None:
-        list(worker_pool(threads).map(walk, tiles))
-
-    return run, repeats * threads * 2 * 2 * TILE * hidden * 4 * hidden
+    return lambda: list(worker_pool(threads).map(walk, tiles))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swg_fast.bench.contenders import PEERS, Contender, find, products
+from swg_fast.bench.contenders import PEERS, Contender, find, products_flops
 from swg_fast.bench.worker import model_parts, serve
 from swg_fast.errors import UsageError
 from swg_fast.policy import Policy
@@ -81,7 +81,7 @@ def run_bench(policy: Policy, *, candidates: list[int], n_states: list[int], bac
     contenders = find(policy, backends, dtypes, swg_jax)
     ceilings = [Contender("products", kind) for kind in sorted({c.dtype for c in contenders})]
     network, device = policy.model.network, policy.device
-    work = {c.dtype: products(c.dtype, device, network.hidden_dim)[1] for c in ceilings}
+    work = products_flops(device, network.hidden_dim)
     rng = np.random.default_rng(0)
     sizes = [(b, n) for b in n_states for n in candidates]
     rows, left_out, rates = [], [], {}
@@ -128,7 +128,7 @@ def run_bench(policy: Policy, *, candidates: list[int], n_states: list[int], bac
                 rates[contender.name, contender.dtype] = rows[-1]["candidates_per_second"]
                 base = next((t for w, _, t in live if w.contender.name == "reference"), None)
                 rows[-1]["speedup_over_reference"] = _speedup(base, times) if base else None
-    ceiling = {kind: work[kind] / statistics.median(times) for kind, times in ceiling_times.items()}
+    ceiling = {kind: work / statistics.median(times) for kind, times in ceiling_times.items()}
     flops = _flops(policy)
     for row in rows:
         rate = row["candidates_per_second"] * flops

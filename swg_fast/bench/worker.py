@@ -64,7 +64,7 @@ def _decision(contender: Contender, parts: dict[str, Any], device: torch.device,
     from swg_fast.schedule import NoiseSchedule
 
     if contender.name == "products":
-        multiply, _ = products(contender.dtype, device, parts["config"]["hidden_dim"])
+        multiply = products(contender.dtype, device, parts["config"]["hidden_dim"])
         return lambda states, n, seed: multiply()
     network = ScoreNetwork(**parts["config"])
     network.load_state_dict({name: torch.from_numpy(value) for name, value in parts["state"].items()})

@@ -23,7 +23,7 @@ KERNELS = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_ker
            "keep_best_kernel": keep_best_kernel}
 # The instructions that multiply matrices, by the generation that brought them.
 MATRIX_INSTRUCTIONS = ("HGMMA", "HMMA", "UTCHMMA", "UTCQMMA", "QGMMA")
-# Arguments by type; pointers that are not named point to float32, other arguments are int32.
+# Arguments by type, WHOLE_NUMBERS aside, which are int32; what is not named points to float32.
 WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
 INDEX_POINTERS = {"best_index": "*i32", "state_words": "*i64", "candidates": "*i64", "owners": "*i64",
                   "indices": "*i64"}

@@ -1,8 +1,8 @@
 """The residual blocks, forwards and back, for a tile of candidates whose activations wait in scratch.
 
 Letters: BM candidates a tile, BR rows of it at a time in a pass, H hidden, BC columns of the 4H-wide
-layer at a time. The residual stream, its cotangent and all sums are float32; products run in the
-weights' type, which is also that of their operands in scratch.
+layer at a time. The residual stream and running sums are float32; products run in the weights' type,
+which is also that of what waits in scratch for them: operands, the cotangent, a stage's sums.
 
 Every stage goes from memory to memory, and no loop lets the compiler move code out of it
 (`disable_licm`): a stage's addresses and operands would otherwise hold registers through all others.

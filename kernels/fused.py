@@ -1,4 +1,4 @@
-"""The fused kernels: a tile of candidates walks through the guided sampler on the chip.
+"""The fused kernels: a tile of candidates walks through the whole guided sampler in one program.
 
 D = A + 1 entries of z, padded to DP with zeros; L blocks; E the early head's width; other letters in
 `kernels.blocks`. A program's scratch is two private pieces of memory:

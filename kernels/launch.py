@@ -90,8 +90,8 @@ class KernelNetwork:
         """Where the running programs keep activations, in the weights' type and in float32; small
         enough to stay in the L2 cache."""
         sizes, device = self.sizes(config), self.packed.device
-        return (torch.empty(programs * sizes["LOW"], dtype=DTYPES[self.dtype], device=device),
-                torch.empty(programs * sizes["WIDE"], device=device))
+        return (_unwritten(device, programs * sizes["LOW"], dtype=DTYPES[self.dtype]),
+                _unwritten(device, programs * sizes["WIDE"]))
 
     def configs(self, candidates: int) -> tuple[Config, ...]:
         """What `tune.measure` chooses among for this many candidates in all, the default first."""
@@ -105,6 +105,11 @@ class KernelNetwork:
         """The tuned configuration for this many candidates on this device, or the table's default."""
         name = tune.key(self.packed.device, self.constants, self.dtype, guided, candidates)
         return tune.remembered(name) or self.configs(candidates)[0]
+
+
+def _unwritten(device: torch.device, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Memory for a kernel to write, with nothing in it. Tests hand out poison instead."""
+    return torch.empty(shape, dtype=dtype, device=device)
 
 
 def _key(seed: int) -> tuple[int, int]:
@@ -140,8 +145,8 @@ def guided_step(network: KernelNetwork, table: SamplerTable, t: int, z: torch.Te
     M, D = z.shape
     config = config or network.config(M, table.guided)
     grid = -(-M // config.tile)
-    out = [torch.full_like(z, torch.nan) for _ in range(3)]
-    weight = torch.full((M,), torch.nan, device=z.device)
+    out = [_unwritten(z.device, M, D) for _ in range(3)]
+    weight = _unwritten(z.device, M)
     integers = torch.zeros(1, dtype=torch.int64, device=z.device)
     owners = torch.nn.functional.pad(states, (0, grid * config.tile - M))
     row = table.coefficients[t].float().to(z.device)
@@ -174,9 +179,9 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     config = config or network.config(B * n_candidates, table.guided)
     tiles = -(-n_candidates // config.tile)
     programs = min(B * tiles, _resident_programs(device))
-    new = lambda *shape: torch.full(shape, torch.nan, device=device)  # noqa: E731
+    new = functools.partial(_unwritten, device)
     best_score, best_weight, best_z = new(B, tiles), new(B, tiles), new(B, tiles, DP)
-    best_index = torch.full((B, tiles), -1, dtype=torch.int32, device=device)
+    best_index = new(B, tiles, dtype=torch.int32)
     all_z = new(B, n_candidates, D) if return_candidates else new(1)
     all_weight = new(B, n_candidates) if return_candidates else new(1)
     coefficients = table.coefficients.float().to(device)
@@ -190,7 +195,7 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
         WRITE_ALL=return_candidates, **network.constants, **network.sizes(config),
         num_warps=config.warps, num_stages=config.stages)
     actions, weights = new(B, D - 1), new(B)
-    indices = torch.full((B,), -1, dtype=torch.int64, device=device)
+    indices = new(B, dtype=torch.int64)
     keep_best_kernel[(B,)](best_score, best_index, best_weight, best_z, actions, weights, indices, tiles,
                            D=D, DP=DP, BT=REDUCE)
     return (actions, weights, indices, *((all_z, all_weight) if return_candidates else (None, None)))

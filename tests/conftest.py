@@ -84,3 +84,13 @@ def schedule() -> NoiseSchedule:
 def critic() -> TwinQ:
     torch.manual_seed(5)
     return TwinQ(5, 3, 32).eval()
+
+
+def poison_kernel_memory(monkeypatch) -> None:
+    """What the fused kernels are given to write holds NaN, or -1, so that what they leave out shows."""
+    from kernels import launch
+
+    def poisoned(device, *shape, dtype=torch.float32):
+        return torch.full(shape, torch.nan if dtype.is_floating_point else -1, dtype=dtype, device=device)
+
+    monkeypatch.setattr(launch, "_unwritten", poisoned)

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, DEVICE, make_network, relative_error
+from conftest import DATA, DEVICE, make_network, poison_kernel_memory, relative_error
 
 import reference
 from kernels import launch
@@ -23,6 +23,11 @@ from swg_fast.samplers import ddpm, ddpm_x0
 # One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
 BOUNDS = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
 SMALL = Config(16, 32, 4, 1)
+
+
+@pytest.fixture(autouse=True)
+def poison(monkeypatch):
+    poison_kernel_memory(monkeypatch)
 
 
 def random(*shape, seed=0):

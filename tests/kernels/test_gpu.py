@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_network, relative_error
+from conftest import make_network, poison_kernel_memory, relative_error
 
 import reference
 from kernels import launch
@@ -17,6 +17,11 @@ from swg_fast.toy import sliced_wasserstein
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 # One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
 BOUNDS = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
+
+
+@pytest.fixture(autouse=True)
+def poison(monkeypatch):
+    poison_kernel_memory(monkeypatch)
 
 
 def test_scratch_fits_beside_a_million_candidates():

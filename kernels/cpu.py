@@ -74,25 +74,30 @@ class PackedLinear:
         return F.silu(y) if activation == "swish" else y
 
 
-class CpuNetwork:
-    """A packed network with every product ready for oneDNN, forwards and backwards."""
+class PackedLayers:
+    """A packed network's large products ready for oneDNN, forwards and backwards."""
 
     def __init__(self, packed: PackedNetwork) -> None:
         self.packed = packed
         self.early = packed.weight_head == "early"
         self.depth = 2 if self.early else packed.num_blocks  # blocks that the gradient passes
-        L = range(packed.num_blocks)
+        L, back = range(packed.num_blocks), range(self.depth)
         self.up = [PackedLinear(packed.up[i], packed.up_bias[i]) for i in L]
         self.down = [PackedLinear(packed.down[i], packed.down_bias[i]) for i in L]
-        back = range(self.depth)
         self.up_back = [PackedLinear(packed.up[i].T, None) for i in back]
         self.down_back = [PackedLinear(packed.down[i].T, None) for i in back]
-        self.output = PackedLinear(packed.output, packed.output_bias)
         if self.early:
             self.head = PackedLinear(packed.head_hidden, packed.head_hidden_bias)
             # The head's output layer is one row: its gradient is folded into the way back.
             self.head_back = PackedLinear(packed.head_hidden.T * packed.head_output, None)
 
+
+class CpuNetwork(PackedLayers):
+    """The guided step with ATen's operators between the products."""
+
+    def __init__(self, packed: PackedNetwork) -> None:
+        super().__init__(packed)
+        self.output = PackedLinear(packed.output, packed.output_bias)
         self.layers = [*self.up, *self.down, *self.up_back, *self.down_back, self.output,
                        *([self.head, self.head_back] if self.early else [])]
         self.weights = tuple(layer.weight for layer in self.layers)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.cpu import PackedLinear
+from kernels.cpu import PackedLayers
 from kernels.native import MAX_HIDDEN, MAX_LATENT, SUFFIX, Library
 from kernels.pack import ROW_MULTIPLE, PackedNetwork
 from kernels.table import SamplerTable
@@ -32,30 +32,20 @@ class Tile:
     weight: torch.Tensor
 
 
-class NativeNetwork:
-    """A packed network ready for oneDNN, forwards and backwards, and the loops in between."""
+class NativeNetwork(PackedLayers):
+    """The guided step with native.c's loops between the products."""
 
     def __init__(self, packed: PackedNetwork, library: Library) -> None:
-        self.packed, self.library = packed, library
-        self.early = packed.weight_head == "early"
-        self.depth = 2 if self.early else packed.num_blocks  # blocks that the gradient passes
+        super().__init__(packed)
+        self.library = library
         suffix = SUFFIX[packed.dtype]
         (self.silu, self.multiply, self.add_normalise, self.normalise_vjp, self.read_out, self.add,
          self.early_head, self.widen) = (
             getattr(library, f"{name}_{suffix}")
             for name in ("silu", "multiply", "add_normalise", "normalise_vjp", "read_out", "add",
                          "early_head", "widen"))
-        L, back = range(packed.num_blocks), range(self.depth)
-        self.up = [PackedLinear(packed.up[i], packed.up_bias[i]) for i in L]
-        self.down = [PackedLinear(packed.down[i], packed.down_bias[i]) for i in L]
-        self.up_back = [PackedLinear(packed.up[i].T, None) for i in back]
-        self.down_back = [PackedLinear(packed.down[i].T, None) for i in back]
         self.input_rows = packed.input_z.T.contiguous()
-        if self.early:
-            self.head = PackedLinear(packed.head_hidden, packed.head_hidden_bias)
-            # The head's output layer is one row: its gradient is folded into the way back.
-            self.head_back = PackedLinear(packed.head_hidden.T * packed.head_output, None)
-            self.head_bias = float(packed.head_output_bias)
+        self.head_bias = float(packed.head_output_bias) if self.early else 0.0
 
     @staticmethod
     def supports(packed: PackedNetwork) -> bool:

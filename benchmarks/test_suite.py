@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from swg_fast.kernels.shared.pack import pack
 
-from kernels.pack import pack
 from swg_fast.bench.contenders import products
 from swg_fast.data import load_dataset
 from swg_fast.data.transitions import to_transitions

@@ -1,9 +1,9 @@
 """The method in the plainest PyTorch: slow, obvious, and what everything else is compared with."""
 
-from reference import philox
-from reference.guidance import log_weight_gradient, predicted_weight
-from reference.resample import keep
-from reference.sampler import Noise, Step, Trajectory, guided_step, sample
+from swg_fast.reference import philox
+from swg_fast.reference.guidance import log_weight_gradient, predicted_weight
+from swg_fast.reference.resample import keep
+from swg_fast.reference.sampler import Noise, Step, Trajectory, guided_step, sample
 
 __all__ = ["Noise", "Step", "Trajectory", "guided_step", "keep", "log_weight_gradient", "philox",
            "predicted_weight", "sample"]

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-
-from reference.guidance import log_weight_gradient
+from swg_fast.reference.guidance import log_weight_gradient
 
 
 class Noise(NamedTuple):

@@ -16,7 +16,8 @@ _EXPORTS = {
     "UsageError": "swg_fast.errors",
     "load_dataset": "swg_fast.data",
 }
-_SUBMODULES = ("networks", "schedule", "flax_import", "weights", "samplers", "data", "envs")
+_SUBMODULES = ("networks", "schedule", "flax_import", "weights", "samplers", "data", "envs", "kernels",
+               "reference")
 __all__ = ["NoiseSchedule", "Policy", "Samples", "ScoreNetwork", "TwinQ", "UsageError", "ValueNetwork",
            "__version__", "load_dataset", "load_policy"]
 

@@ -134,7 +134,7 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     """
     from rich.table import Table
 
-    from kernels.tune import cache_path
+    from swg_fast.kernels.fused.tune import cache_path
     from swg_fast.samplers import sampler_table
 
     backend = policy.backend("triton", dtype)
@@ -171,7 +171,7 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
     from rich.table import Table
     from tqdm import tqdm
 
-    from kernels.aot import report_row, shipped
+    from swg_fast.kernels.fused.aot import report_row, shipped
 
     work = shipped([int(target.removeprefix("sm_")) for target in targets.split(",")])
     with ProcessPoolExecutor(jobs or os.cpu_count(), get_context("spawn")) as pool:

@@ -36,7 +36,7 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
 
 
 def _loops() -> str:
-    from kernels import native
+    from swg_fast.kernels.cpu import native
 
     if native.compiler() is None:
         return "ATen's (no C compiler found; with one the cpu backend is faster)"

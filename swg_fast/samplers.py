@@ -1,4 +1,4 @@
-"""Samplers, each a table of coefficients (see `kernels.table.SamplerTable`).
+"""Samplers, each a table of coefficients (see `kernels.shared.table.SamplerTable`).
 
 To add one: write a function that returns its table and give it a line in `SAMPLERS`.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
-from kernels.table import COLUMNS, SamplerTable
 from swg_fast.errors import UsageError
+from swg_fast.kernels.shared.table import COLUMNS, SamplerTable
 from swg_fast.schedule import NoiseSchedule
 
 WEIGHT_CLIP = (1e-4, 1.0)

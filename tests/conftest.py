@@ -88,7 +88,7 @@ def critic() -> TwinQ:
 
 def poison_kernel_memory(monkeypatch) -> None:
     """What the fused kernels are given to write holds NaN, or -1, so that what they leave out shows."""
-    from kernels import launch
+    from swg_fast.kernels.fused import launch
 
     def poisoned(device, *shape, dtype=torch.float32):
         return torch.full(shape, torch.nan if dtype.is_floating_point else -1, dtype=dtype, device=device)

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
-import reference.philox as philox
-from kernels.table import SamplerTable
-from reference.resample import keep
+from swg_fast.kernels.shared.table import SamplerTable
 from swg_fast.networks import ScoreNetwork, TwinQ
+from swg_fast.reference import philox
+from swg_fast.reference.resample import keep
 from swg_fast.schedule import NoiseSchedule
 
 SELECTIONS = ("max_weight", "max_q", "softmax", "none")

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from kernels import native
-from kernels.cpu import TILE, CpuNetwork, has_native_bf16, has_packed_linear
-from kernels.cpu_native import NativeNetwork
-from kernels.pack import ROW_MULTIPLE, pack
 from swg_fast.backends.base import Backend, Model, SamplingJob, counters, draw_noise
 from swg_fast.errors import UsageError
+from swg_fast.kernels.cpu import native
+from swg_fast.kernels.cpu.aten import TILE, CpuNetwork, has_native_bf16, has_packed_linear
+from swg_fast.kernels.cpu.compiled import NativeNetwork
+from swg_fast.kernels.shared.pack import ROW_MULTIPLE, pack
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FEW = 128  # rows in all that are better shared product by product than cut into tiles

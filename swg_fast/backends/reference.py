@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-import reference
+from swg_fast import reference
 from swg_fast.backends.base import Backend, Model, SamplingJob, counters, draw_noise
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from kernels.analytic import guided_step
-from kernels.pack import ROW_MULTIPLE, pack
 from swg_fast.backends.base import Backend, Model, SamplingJob, counters, draw_noise
+from swg_fast.kernels.shared.analytic import guided_step
+from swg_fast.kernels.shared.pack import ROW_MULTIPLE, pack
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-from kernels.pack import pack
-from kernels.table import SamplerTable
 from swg_fast.backends.base import Backend, Model, Samples, SamplingJob
 from swg_fast.errors import UsageError
+from swg_fast.kernels.shared.pack import pack
+from swg_fast.kernels.shared.table import SamplerTable
 from swg_fast.networks import ScoreNetwork
 
 
 def unsupported(network: ScoreNetwork) -> str | None:
     """In words, why the fused kernels cannot run this network; None where they can."""
-    from kernels import launch
+    from swg_fast.kernels.fused import launch
 
     head = network.weight_hidden.out_features if network.weight_head == "early" else None
     return launch.unsupported(network.hidden_dim, network.num_blocks, network.latent_dim, head)
@@ -28,7 +28,7 @@ class TritonBackend(Backend):
     def __init__(self, model: Model, dtype: str, device: torch.device) -> None:
         super().__init__(model, dtype, device)
         try:
-            from kernels import launch
+            from swg_fast.kernels.fused import launch
         except ImportError as error:
             raise UsageError("backend 'triton' needs the triton package, which exists for Linux; "
                              "use backend='cpu' or 'torch'") from error
@@ -56,8 +56,8 @@ class TritonBackend(Backend):
     @torch.no_grad()
     def tune(self, table: SamplerTable, n_states: int, n_candidates: int, repeats: int = 5) -> list[Any]:
         """Times every configuration that suits this many candidates, and keeps the fastest on disk
-        for this device and shape: `kernels.tune.Trial`, the fastest first."""
-        from kernels import tune
+        for this device and shape: `kernels.fused.tune.Trial`, the fastest first."""
+        from swg_fast.kernels.fused import tune
 
         generator = torch.Generator().manual_seed(0)
         states = torch.randn(n_states, self.model.network.state_dim, generator=generator).to(self.device)

@@ -112,7 +112,7 @@ ROUNDS = 8  # of them in one call on a CPU
 
 def products_flops(device: torch.device, hidden: int) -> int:
     """FLOP of one call of `products`."""
-    from kernels.cpu import TILE
+    from swg_fast.kernels.cpu.aten import TILE
 
     rows = ROUNDS * torch.get_num_threads() * TILE if device.type == "cpu" else ROWS
     return rows * 2 * 2 * hidden * 4 * hidden
@@ -127,8 +127,8 @@ def products(dtype: str, device: torch.device, hidden: int) -> Callable[[], Any]
     if device.type != "cpu":
         x = torch.randn(ROWS, hidden, device=device).to(kind)
         return lambda: (x @ up.T) @ down.T
-    from kernels.cpu import TILE, PackedLinear
     from swg_fast.backends.cpu import worker_pool
+    from swg_fast.kernels.cpu.aten import TILE, PackedLinear
 
     layers, threads = (PackedLinear(up, None), PackedLinear(down, None)), torch.get_num_threads()
     tiles = [torch.randn(TILE, hidden).to(kind) for _ in range(threads)]

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import DATA, relative_error
+from swg_fast.kernels.shared import analytic
+from swg_fast.kernels.shared.pack import pack
 
-import reference
-from kernels import analytic
-from kernels.pack import pack
-from swg_fast import flax_import
+from swg_fast import flax_import, reference
 from swg_fast.samplers import ddpm
 from swg_fast.schedule import NoiseSchedule
 

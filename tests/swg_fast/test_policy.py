@@ -11,8 +11,7 @@ import pytest
 import torch
 from conftest import make_network, relative_error
 
-import reference
-from swg_fast import NoiseSchedule, Policy, UsageError
+from swg_fast import NoiseSchedule, Policy, UsageError, reference
 from swg_fast.backends import BACKENDS
 
 FAST = [name for name in BACKENDS if name not in ("reference", "triton")]

@@ -7,12 +7,13 @@ import math
 import pytest
 import torch
 from conftest import make_network, relative_error
+from swg_fast.kernels.cpu import native
+from swg_fast.kernels.cpu.aten import has_native_bf16, has_packed_linear
+from swg_fast.kernels.cpu.compiled import NativeNetwork
+from swg_fast.kernels.shared import analytic
+from swg_fast.kernels.shared.pack import pack
+from swg_fast.reference import philox
 
-from kernels import analytic, native
-from kernels.cpu import has_native_bf16, has_packed_linear
-from kernels.cpu_native import NativeNetwork
-from kernels.pack import pack
-from reference import philox
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.samplers import ddpm, ddpm_x0
 

@@ -58,7 +58,8 @@ def test_nothing_spills_where_it_counts(rows):
 
 def test_no_seed_or_size_gets_a_kernel_of_its_own():
     """A launcher would make a constant of an argument that is 1, and compile anew for a multiple of 16."""
-    program = ("from kernels.aot import KERNELS; from kernels.fused import WHOLE_NUMBERS\n"
+    program = ("from swg_fast.kernels.fused.aot import KERNELS\n"
+               "from swg_fast.kernels.fused.sample import WHOLE_NUMBERS\n"
                "for name, kernel in KERNELS.items():\n"
                "    for p in kernel.params:\n"
                "        if p.name in WHOLE_NUMBERS: print(name, p.name, p.do_not_specialize)")

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import triton
+from swg_fast.kernels.fused.configs import CONFIGS, Config, nearest
+from swg_fast.kernels.fused.launch import PRECISIONS, REDUCE, scratch_sizes
+from swg_fast.kernels.fused.sample import WHOLE_NUMBERS, guided_step_kernel, keep_best_kernel, sample_kernel
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-
-from kernels.configs import CONFIGS, Config, nearest
-from kernels.fused import WHOLE_NUMBERS, guided_step_kernel, keep_best_kernel, sample_kernel
-from kernels.launch import PRECISIONS, REDUCE, scratch_sizes
 
 WEIGHT_TYPES = {"bf16": "*bf16", "tf32": "*fp32", "fp32": "*fp32"}
 KERNELS = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_kernel,

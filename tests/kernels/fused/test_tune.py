@@ -8,9 +8,9 @@ import pytest
 import torch
 import triton
 from conftest import DEVICE, make_network
+from swg_fast.kernels.fused import configs, tune
+from swg_fast.kernels.fused.configs import Config
 
-from kernels import configs, tune
-from kernels.configs import Config
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.backends import resolve
 from swg_fast.samplers import sampler_table

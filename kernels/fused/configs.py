@@ -1,7 +1,7 @@
 """Launch configurations: one readable table by capability, hidden size and compute type.
 
 Every entry compiles without a spill where its row of `docs/kernel-notes.md` says so; which is the
-fastest on a device is `kernels.tune`'s to find, and until then the first one is used.
+fastest on a device is `kernels.fused.tune`'s to find, and until then the first one is used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The guided step for CPUs: the mathematics of `kernels.analytic`, arranged for one core's cache.
+"""The guided step for CPUs: the mathematics of `kernels.shared.analytic`, arranged for one core's cache.
 
 oneDNN's pre-packed linear layers do the products (over twice the rate of ``F.linear`` in fp32 on the
 machines tried); SiLU and LayerNorm and their ways back are ATen's fused vector loops, which need no
@@ -13,11 +13,10 @@ import warnings
 from typing import Any
 
 import torch
+from swg_fast.kernels.shared.analytic import update
+from swg_fast.kernels.shared.pack import ROW_MULTIPLE, PackedNetwork
+from swg_fast.kernels.shared.table import SamplerTable
 from torch.nn import functional as F
-
-from kernels.analytic import update
-from kernels.pack import ROW_MULTIPLE, PackedNetwork
-from kernels.table import SamplerTable
 
 TILE = 512  # rows; smaller tiles read the weights more often, larger ones spill the cache
 

@@ -2,7 +2,7 @@
 
 No compiler comes with this package. Where the machine has one (`cc`, or $CC) the loops are compiled at
 their first use, in about a second, and kept in the cache folder; where it has none, ATen's operators
-do the same work (`kernels.cpu`). Which of the two it is depends on the machine alone.
+do the same work (`kernels.cpu.aten`). Which of the two it is depends on the machine alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from swg_fast.kernels.shared.cache import cache_folder
 
 SOURCE = Path(__file__).with_name("native.c")
 # Sums may be reordered into vectors; NaN and infinity keep their meaning. No fast-math beyond that.
@@ -27,13 +28,6 @@ FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping
          "-fno-signed-zeros", "-fassociative-math", "-shared", "-fPIC"]
 SUFFIX = {torch.float32: "float", torch.bfloat16: "bf16"}
 MAX_HIDDEN, MAX_LATENT = 4096, 64  # native.c's buffers on the stack
-
-
-def cache_folder() -> Path:
-    """Where this package keeps what it finds out about a machine: $SWG_FAST_CACHE, else swg-fast/
-    in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("SWG_FAST_CACHE") or Path(home) / "swg-fast")
 
 
 def compiler() -> str | None:

@@ -1,7 +1,7 @@
 """The fused kernels: a tile of candidates walks through the whole guided sampler in one program.
 
 D = A + 1 entries of z, padded to DP with zeros; L blocks; E the early head's width; other letters in
-`kernels.blocks`. A program's scratch is two private pieces of memory:
+`kernels.fused.blocks`. A program's scratch is two private pieces of memory:
 
 - ``low``, the weights' type: L + 2 slots [BM, H], each block's normalised input, the cotangent g of
   the residual stream, and what one stage's products leave for the next.
@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-
-from kernels.blocks import (
+from swg_fast.kernels.fused.blocks import (
     at_rows,
     block_backward,
     block_forward,
@@ -23,9 +22,9 @@ from kernels.blocks import (
     read_out_rows,
     thin_product,
 )
-from kernels.noise import gumbel, normals
+from swg_fast.kernels.shared.noise import gumbel, normals
 
-# Columns of the sampler's table (kernels.table.COLUMNS) by position.
+# Columns of the sampler's table (kernels.shared.table.COLUMNS) by position.
 SIGMA = tl.constexpr(0)
 READOUT = tl.constexpr(1)
 GUIDANCE = tl.constexpr(2)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import make_network, relative_error
-
-from kernels.analytic import eps_and_weight_vjp
-from kernels.pack import pack
+from swg_fast.kernels.shared.analytic import eps_and_weight_vjp
+from swg_fast.kernels.shared.pack import pack
 
 SHAPES = [(hidden, blocks, head, S, A)
           for head in ("early", "joint")

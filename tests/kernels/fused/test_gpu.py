@@ -6,11 +6,10 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import make_network, poison_kernel_memory, relative_error
+from swg_fast.kernels.fused import launch
+from swg_fast.kernels.shared.pack import pack
 
-import reference
-from kernels import launch
-from kernels.pack import pack
-from swg_fast import NoiseSchedule, Policy
+from swg_fast import NoiseSchedule, Policy, reference
 from swg_fast.samplers import ddpm
 from swg_fast.toy import sliced_wasserstein
 
@@ -26,7 +25,7 @@ def poison(monkeypatch):
 
 def test_scratch_fits_beside_a_million_candidates():
     """Under 64 MiB on an H100's 132 multiprocessors, whatever N: sizes depend on the tile alone."""
-    from kernels.configs import CONFIGS
+    from swg_fast.kernels.fused.configs import CONFIGS
 
     config = CONFIGS[90, 256, "bf16"].many[0]
     sizes = launch.scratch_sizes(256, 3, 16, config.tile)

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-
-from kernels import tune
-from kernels.configs import Config, suitable
-from kernels.fused import guided_step_kernel, keep_best_kernel, sample_kernel
-from kernels.pack import PackedNetwork
-from kernels.table import SamplerTable
+from swg_fast.kernels.fused import tune
+from swg_fast.kernels.fused.configs import Config, suitable
+from swg_fast.kernels.fused.sample import guided_step_kernel, keep_best_kernel, sample_kernel
+from swg_fast.kernels.shared.pack import PackedNetwork
+from swg_fast.kernels.shared.table import SamplerTable
 
 HIDDEN_SIZES = (64, 128, 256)
 DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
@@ -42,7 +41,7 @@ def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -
 
 
 def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str, int]:
-    """Elements a running program needs of the two scratch buffers (laid out in `kernels.fused`)."""
+    """Elements a running program needs of the two scratch buffers (laid out in `kernels.fused.sample`)."""
     return {"LOW": (blocks + 2) * hidden * tile, "WIDE": (hidden + blocks + 3 * padded + 2) * tile}
 
 

@@ -4,10 +4,9 @@ needs, one hand-written vector-Jacobian product of eps_w, no autograd graph."""
 from __future__ import annotations
 
 import torch
+from swg_fast.kernels.shared.pack import PackedNetwork
+from swg_fast.kernels.shared.table import SamplerTable
 from torch.nn import functional as F
-
-from kernels.pack import PackedNetwork
-from kernels.table import SamplerTable
 
 
 def silu_and_slope(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

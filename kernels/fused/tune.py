@@ -20,9 +20,8 @@ from typing import Any
 
 import torch
 import triton
-
-from kernels.configs import Config
-from kernels.native import cache_folder
+from swg_fast.kernels.fused.configs import Config
+from swg_fast.kernels.shared.cache import cache_folder
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-
-from kernels.cpu import PackedLayers
-from kernels.native import MAX_HIDDEN, MAX_LATENT, SUFFIX, Library
-from kernels.pack import ROW_MULTIPLE, PackedNetwork
-from kernels.table import SamplerTable
+from swg_fast.kernels.cpu.aten import PackedLayers
+from swg_fast.kernels.cpu.native import MAX_HIDDEN, MAX_LATENT, SUFFIX, Library
+from swg_fast.kernels.shared.pack import ROW_MULTIPLE, PackedNetwork
+from swg_fast.kernels.shared.table import SamplerTable
 
 
 @dataclass

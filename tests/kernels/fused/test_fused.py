@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import DATA, DEVICE, make_network, poison_kernel_memory, relative_error
+from swg_fast.kernels.fused import launch
+from swg_fast.kernels.fused.configs import Config
+from swg_fast.kernels.shared.pack import pack
+from swg_fast.reference import philox
 
-import reference
-from kernels import launch
-from kernels.configs import Config
-from kernels.pack import pack
-from reference import philox
-from swg_fast import NoiseSchedule, Policy, UsageError, flax_import
+from swg_fast import NoiseSchedule, Policy, UsageError, flax_import, reference
 from swg_fast.samplers import ddpm, ddpm_x0
 
 # One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.

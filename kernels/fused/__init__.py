@@ -1,0 +1,1 @@
+"""The fused Triton kernel: blocks, sampler, launch, configurations, tuner, and its report."""

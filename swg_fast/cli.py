@@ -94,7 +94,8 @@ def train(task: str, dataset: str | None, out: Path | None, resume: bool, device
         torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = load_dataset(dataset or task, max_episode_steps=preset.max_episode_steps)
+    data = load_dataset(dataset or task, max_episode_steps=preset.max_episode_steps,
+                        continues_after_terminal=preset.family == "antmaze")
     click.echo(f"{len(data):,} transitions; {data.dropped}")
     out = out or Path("runs") / task
     (out / "logs").mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,9 @@ from swg_fast.errors import UsageError
 ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts")
 
 
-def load_dataset(source: str | Path, *, max_episode_steps: int | None = None) -> Transitions:
-    """Transitions from ``source``.
+def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
+                 continues_after_terminal: bool = False) -> Transitions:
+    """Transitions from ``source``; see `to_transitions` for the keywords.
 
     - a path that ends in .hdf5 or .h5, or exists: a file in D4RL's layout;
     - ``minari:NAMESPACE/NAME-vN``: a Minari dataset on this machine (or downloaded by Minari);
@@ -32,7 +33,8 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None) ->
     else:
         path = Path(_d4rl_download(text))
         raw = read_hdf5(path)
-    return to_transitions(raw, max_episode_steps=max_episode_steps, source=str(path))
+    return to_transitions(raw, max_episode_steps=max_episode_steps,
+                          continues_after_terminal=continues_after_terminal, source=str(path))
 
 
 def read_hdf5(path: Path) -> dict[str, np.ndarray]:

@@ -50,7 +50,7 @@ def load_minari(name: str) -> Transitions:
     if not steps:
         raise UsageError(f"minari:{name} has no steps")
     raw = {key: np.concatenate(parts) for key, parts in columns.items()}
-    data = to_transitions(raw, source=f"minari:{name}")
+    data = to_transitions(raw, continues_after_terminal=True, source=f"minari:{name}")
     return replace(data, dropped=f"all {steps} recorded steps give a transition")
 
 

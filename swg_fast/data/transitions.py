@@ -101,6 +101,7 @@ def to_transitions(
     raw: Mapping[str, np.ndarray],
     *,
     max_episode_steps: int | None = None,
+    continues_after_terminal: bool = False,
     source: str = "dataset",
 ) -> Transitions:
     """Transitions of a recording ``raw`` with D4RL's keys.
@@ -109,6 +110,9 @@ def to_transitions(
     another episode, and so is the last row of the file. Without a ``timeouts`` array an episode
     times out after ``max_episode_steps``, counted as D4RL counts. Actions are clipped to
     +-(1 - 1e-5).
+
+    A terminal ends its episode, unless the recording ``continues_after_terminal``, as Ant Maze's do:
+    there a terminal marks a touch of the goal, and the ant walks on until the time-out.
 
     Raises `UsageError` for data that `check_recording` rejects.
     """
@@ -128,7 +132,7 @@ def to_transitions(
     keep[-1] = False
     if not keep.any():
         raise UsageError(f"{source}: every step is the last of an episode; nothing to learn from")
-    ends = final if "timeouts" in raw else final | terminals
+    ends = final if continues_after_terminal and "timeouts" in raw else final | terminals
     episodes = np.concatenate([[0], np.cumsum(ends)[:-1]]).astype(np.int32)
     index = np.flatnonzero(keep)
     observations = np.asarray(raw["observations"], np.float32)

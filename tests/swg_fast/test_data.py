@@ -45,6 +45,15 @@ def test_a_million_rows_are_quick():
     print(f"a million rows: {seconds:.2f} s")
 
 
+def test_a_terminal_ends_an_episode_unless_the_recording_goes_on():
+    raw = make_recording(60, 20)
+    raw["terminals"] = np.isin(np.arange(60), (4, 5, 30))
+    np.testing.assert_array_equal(np.bincount(to_transitions(raw).episodes), [5, 1, 13, 11, 8, 19])
+    going_on = to_transitions(raw, continues_after_terminal=True)
+    np.testing.assert_array_equal(np.bincount(going_on.episodes), [19, 19, 19])
+    assert going_on.terminals.sum() == 3
+
+
 def test_split_keeps_episodes_whole():
     data = to_transitions(make_recording())
     training, held_out = data.split(0.25, seed=1)

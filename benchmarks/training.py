@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import multiprocessing
 import statistics
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,8 +43,7 @@ def build(library: str, phase: str, precision: str, batch: int) -> Any:
     trainer: Any = CriticTrainer(29, 8, settings, cpu) if critic else DiffusionTrainer(
         ScoreNetwork(29, 8, dropout=settings.dropout).train(), schedule, settings, cpu)
     if library == "jax":
-        sys.path.insert(0, str(ROOT))
-        from benchmarks.peers.jax_training import actor_step, critic_step
+        from swg_fast.bench.peers.jax_training import actor_step, critic_step
 
         if critic:
             return critic_step(trainer.q, trainer.value, settings, data, 29)

@@ -14,6 +14,7 @@ import click
 from swg_fast import __version__
 from swg_fast.cli_measure import bench, kernels, tune
 from swg_fast.errors import UsageError
+from swg_fast.extras import check
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
@@ -78,6 +79,7 @@ def train(task: str, dataset: str | None, out: Path | None, resume: bool, device
     """
     import torch
 
+    check("tensorboard", "'swg-fast train', for its logs,")
     from swg_fast.data import load_dataset
     from swg_fast.presets import find_preset
     from swg_fast.report import versions
@@ -136,6 +138,8 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     for path in (json_path, plot_path, video_path):
         if path is not None and not path.resolve().parent.is_dir():
             raise UsageError(f"{path}: its folder does not exist; create it first")
+    if video_path is not None:
+        evaluation.check_video(video_path)
     policy, name = _load_or_untrained(task, policy_name, device)
     sampling = {"select": "max_weight", **policy.defaults}
     sampling |= {k: v for k, v in options.items() if v is not None and k not in ("seed", "backend")}
@@ -251,6 +255,7 @@ def toy(name: str, json_path: Path | None, plot_path: Path | None, quiet: bool, 
 @click.option("--task", help="D4RL task, for the model card.")
 def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: str | None) -> None:
     """Turn SWG-JAX's actor_params_*.msgpack (and critic, value) below DIRECTORY into a checkpoint."""
+    check("msgpack", "'swg-fast import-jax'")
     from swg_fast.checkpoint import Checkpoint, save_checkpoint
     from swg_fast.flax_import import import_directory
     from swg_fast.schedule import NoiseSchedule

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from swg_fast.envs.d4rl_env import Maze, make_env
 from swg_fast.envs.vector import VectorEnv
 from swg_fast.errors import UsageError
+from swg_fast.extras import check, need
 from swg_fast.policy import Policy
 from swg_fast.seeds import stream_seed
 
@@ -186,13 +188,20 @@ def free_running_rate(task: str, envs: int, workers: int, seconds: float = 2.0) 
         return steps / (time.perf_counter() - started)
 
 
+def check_video(path: str | Path) -> None:
+    """Raises `UsageError` where what writes ``path``, an .mp4 or .gif, is not installed."""
+    check("imageio", f"writing {path}")
+    if not str(path).endswith(".gif"):
+        check("imageio_ffmpeg", f"writing {path}")
+
+
 def record_video(policy: Policy, task: str, path: str, *, seed: int = 0, every: int = 4,
                  **sampling: Any) -> int:
     """Writes episode 0 of `evaluate` as a video (.mp4 or .gif); returns its number of frames."""
-    import imageio.v2 as imageio
-
     from swg_fast.files import replacing
 
+    check_video(path)
+    imageio = need("imageio.v2", "a video")
     env = make_env(task)
     observation = env.reset(stream_seed(seed, "episode", 0) & 0xFFFFFFFF)
     frames, done, step = [env.render()], False, 0

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from swg_fast.errors import UsageError
+from swg_fast.extras import need
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
 
 Tree = Mapping[str, Any]  # 'a/b/c' -> array
@@ -78,8 +79,7 @@ def value(params: Tree) -> ValueNetwork:
 
 def read_msgpack(path: str | Path) -> dict[str, np.ndarray]:
     """A flax ``to_bytes`` file as a flat tree, ``a/b/c`` -> array."""
-    import msgpack
-
+    msgpack = need("msgpack", "reading SWG-JAX's msgpack files")
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
@@ -130,11 +130,9 @@ def _newest(directory: Path, pattern: str) -> Path | None:
 
 def _unpack_array(code: int, data: bytes) -> Any:
     """flax's extension types: 1 is an array, 3 a numpy scalar, both (shape, dtype, bytes)."""
-    import msgpack
-
     if code not in (1, 3):
         raise UsageError(f"a value of flax extension type {code}; arrays alone are expected")
-    shape, dtype, buffer = msgpack.unpackb(data, raw=False)
+    shape, dtype, buffer = need("msgpack", "flax's arrays").unpackb(data, raw=False)
     return np.frombuffer(buffer, dtype=np.dtype(dtype)).reshape(shape)
 
 

@@ -11,6 +11,7 @@ import torch
 # Before anything imports Triton: without a GPU its interpreter runs the kernels on CPU tensors.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"  # Minari asks the Hugging Face hub, and several times
 # The kernels' defaults are tested, not what a user's tuning has kept.
 os.environ["SWG_FAST_CACHE"] = tempfile.mkdtemp(prefix="swg-fast-tests-")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from swg_fast.backends import BACKENDS, backend_class
 from swg_fast.errors import UsageError
+from swg_fast.extras import check
 from swg_fast.policy import Policy
 
 Run = Callable[[np.ndarray, int, int], Any]  # (states [B, S], N, seed): one decision
@@ -54,9 +54,7 @@ def find(policy: Policy, names: list[str], dtypes: list[str] | None, swg_jax: st
 def _types(policy: Policy, name: str, swg_jax: str | None) -> list[str]:
     """The compute types in which ``name`` runs here; `UsageError` where it does not run at all."""
     if name in PEERS:
-        if importlib.util.find_spec(PEERS[name]) is None:
-            raise UsageError(f"peer {name!r} needs {PEERS[name]}; pip install 'swg-fast[bench]'")
-        _peer(name)
+        check(PEERS[name], f"peer {name!r}")
         if name == "swg-jax":
             if swg_jax is None:
                 raise UsageError("peer 'swg-jax' needs the authors' checkout; give --swg-jax PATH")
@@ -77,16 +75,9 @@ def _types(policy: Policy, name: str, swg_jax: str | None) -> list[str]:
 
 
 def _peer(name: str) -> Any:
-    """The peer's module; peers are part of a checkout and are not installed."""
-    root = str(Path(__file__).resolve().parents[2])
-    if root not in sys.path:
-        sys.path.append(root)
+    """The peer's module."""
     module = {"compile": "compiled", "jax": "jax_sampler", "swg-jax": "swg_jax"}[name]
-    try:
-        return importlib.import_module(f"benchmarks.peers.{module}")
-    except ImportError as error:
-        raise UsageError(f"peer {name!r} lives in benchmarks/, which is not installed; run from a "
-                         "checkout of the project") from error
+    return importlib.import_module(f"swg_fast.bench.peers.{module}")
 
 
 def runner(contender: Contender, policy: Policy, rho: float) -> Run:

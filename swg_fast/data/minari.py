@@ -8,6 +8,7 @@ import numpy as np
 
 from swg_fast.data.transitions import Transitions, to_transitions
 from swg_fast.errors import UsageError
+from swg_fast.extras import need
 
 
 def load_minari(name: str) -> Transitions:
@@ -20,11 +21,7 @@ def load_minari(name: str) -> Transitions:
     Raises `UsageError` where Minari is not installed, or the dataset is neither here nor
     downloadable.
     """
-    try:
-        import minari
-    except ImportError as error:
-        raise UsageError("minari: datasets need the Minari package; "
-                         "pip install 'swg-fast[minari]'") from error
+    minari = need("minari", f"minari:{name}")
     try:
         dataset = minari.load_dataset(name, download=False)
     except Exception:  # not on this machine; Minari raises various types

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from swg_fast.kernels.shared.analytic import eps_and_weight_vjp
 from swg_fast.kernels.shared.pack import pack
 

@@ -1,0 +1,42 @@
+"""What is installed by an extra, and what to say where it is not."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+from swg_fast.errors import UsageError
+
+# Module -> the extra of pyproject.toml that brings it.
+EXTRAS = {
+    "tensorboard": "train",
+    "wandb": "wandb",
+    "imageio": "video",
+    "imageio_ffmpeg": "video",
+    "msgpack": "jax-import",
+    "minari": "minari",
+    "jax": "bench",
+    "flax": "bench",
+}
+
+
+def check(module: str, what: str) -> None:
+    """Raises `UsageError` where ``module`` is not installed, which ``what`` needs; imports nothing.
+
+    Work that takes long calls this before it begins.
+    """
+    root = module.partition(".")[0]
+    if importlib.util.find_spec(root) is None:
+        how = f"'swg-fast[{EXTRAS[root]}]'" if root in EXTRAS else root
+        raise UsageError(f"{what} needs {root}, which is not installed; pip install {how}")
+
+
+def need(module: str, what: str) -> ModuleType:
+    """``module``, imported. Raises `UsageError` where it is not installed or cannot be imported here."""
+    check(module, what)
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"{what} needs {module}, which is installed but cannot be imported ({error})"
+                         ) from error

@@ -1,0 +1,72 @@
+"""What an extra brings is asked for in one line where it is missing, before any work."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import make_recording, write_hdf5
+
+from swg_fast import UsageError
+from swg_fast.cli import main
+from swg_fast.data import load_dataset
+from swg_fast.extras import EXTRAS, check, need
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+DISTRIBUTION = {"imageio_ffmpeg": "imageio[ffmpeg]"}
+
+
+def test_the_table_is_pyprojects():
+    for module, extra in EXTRAS.items():
+        required = PROJECT["optional-dependencies"][extra]
+        name = DISTRIBUTION.get(module, module)
+        assert any(re.match(rf"{re.escape(name)}\W", line) for line in required), (module, extra)
+    [everything] = PROJECT["optional-dependencies"]["all"]
+    assert set(EXTRAS.values()) == set(everything.split("[")[1].rstrip("]").split(","))
+
+
+def test_missing_broken_and_present(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(UsageError, match=r"^logs needs tensorboard.*pip install 'swg-fast\[train\]'$"):
+        check("tensorboard.summary", "logs")
+    (tmp_path / "imageio").mkdir()
+    (tmp_path / "imageio" / "__init__.py").write_text("import nothing_of_that_name")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "imageio", raising=False)
+    with pytest.raises(UsageError, match="cannot be imported.*nothing_of_that_name"):
+        need("imageio", "a video")
+    assert need("json", "nothing").dumps([1]) == "[1]"
+
+
+WITHOUT = {
+    "train": ("tensorboard", ["train", "antmaze-umaze-v2", "--dataset", "data.hdf5"]),
+    "video": ("imageio", ["evaluate", "antmaze-umaze-v2", "--video", "v.gif"]),
+    "jax-import": ("msgpack", ["import-jax", ".", "--out", "mine"]),
+    "bench": ("jax", ["bench", "--backends", "jax"]),
+    "minari": ("minari", ["train", "antmaze-umaze-v2", "--dataset", "minari:D4RL/antmaze/umaze-v1"]),
+}
+
+
+@pytest.mark.parametrize("extra", WITHOUT)
+def test_a_command_without_its_extra(extra, tmp_path, monkeypatch, capsys):
+    module, arguments = WITHOUT[extra]
+    write_hdf5(tmp_path / "data.hdf5", make_recording())
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(sys, "argv", ["swg-fast", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert f"pip install 'swg-fast[{extra}]'" in said and said.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_minari_is_named_in_python_too(monkeypatch):
+    monkeypatch.setitem(sys.modules, "minari", None)
+    with pytest.raises(UsageError, match=r"swg-fast\[minari\]"):
+        load_dataset("minari:D4RL/antmaze/umaze-v1")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from swg_fast.defaults import sampling_defaults
 from swg_fast.errors import UsageError
 from swg_fast.files import read_json, replacing, write_json
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
@@ -24,7 +25,7 @@ class Checkpoint:
     """A score network, its schedule, and the critic if there is one.
 
     ``card`` is free JSON that travels along: data, settings, scores; ``card["sampling"]`` holds
-    the defaults of `Policy.sample`.
+    the policy's own defaults of sampling (`defaults.Sampling`), all of them once it is saved.
     """
 
     network: ScoreNetwork
@@ -55,7 +56,8 @@ def save_checkpoint(directory: str | Path, checkpoint: Checkpoint) -> Path:
     }
     with replacing(directory / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-    write_json(directory / CARD, checkpoint.card | card)
+    sampling = sampling_defaults(checkpoint.card.get("sampling"))
+    write_json(directory / CARD, checkpoint.card | {"sampling": sampling} | card)
     return directory
 
 

@@ -27,15 +27,17 @@ def cli() -> None:
 
 def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of `Policy.sample` that every sampling command shares."""
+    own = "[default: the policy's]"
     options = [
-        click.option("-n", "--candidates", type=int, help="Candidates per step; one is kept."),
-        click.option("-g", "--guidance-scale", type=float, help="Guidance scale rho; 0 is unguided."),
+        click.option("-n", "--candidates", type=int, help="Candidates per step; one is kept.  " + own),
+        click.option("-g", "--guidance-scale", type=float,
+                     help="Guidance scale rho; 0 is unguided.  " + own),
         click.option("--temperature", type=float,
-                     help="Scale of the noise. Default: 0 for one candidate, else the policy's."),
+                     help="Scale of the noise.  [default: 0 for one candidate, else the policy's]"),
         click.option("--select", type=click.Choice(["max_weight", "max_q", "softmax", "none"]),
-                     help="Which candidate is kept."),
+                     help="Which candidate is kept.  " + own),
         click.option("--backend", default="auto", help="auto, or a backend that 'info' lists."),
-        click.option("--dtype", default="auto", help="Compute type: fp32, bf16, ...; auto is the fastest."),
+        click.option("--dtype", help="Compute type: fp32, bf16, ...; auto is the fastest.  " + own),
         click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of everything random."),
     ]
     return functools.reduce(lambda f, option: option(f), reversed(options), command)
@@ -105,8 +107,7 @@ def train(task: str, dataset: str | None, out: Path | None, resume: bool, device
 
     card = {"task": task, "dataset": Path(dataset).name if dataset else task,
             "transitions": len(data), "versions": versions(),
-            "make_it_again": shlex.join(["swg-fast", *sys.argv[1:]]),
-            "sampling": {"n_candidates": 16, "guidance_scale": 1.0, "temperature": 1.0}}
+            "make_it_again": shlex.join(["swg-fast", *sys.argv[1:]])}
     with SummaryWriter(str(out / "logs")) as writer:
         folder = run(data, settings, out, device=device, resume=resume, card=card,
                      options=LoopOptions(out / "states", log_every=log_every, save_every=save_every,
@@ -141,20 +142,12 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     if video_path is not None:
         evaluation.check_video(video_path)
     policy, name = _load_or_untrained(task, policy_name, device)
-    sampling = {"select": "max_weight", **policy.defaults}
-    sampling |= {k: v for k, v in options.items() if v is not None and k not in ("seed", "backend")}
-    if candidates is not None:
-        sampling["n_candidates"] = candidates
-    n = sampling.setdefault("n_candidates", 1)
-    if options["temperature"] is None and n == 1:
-        sampling["temperature"] = 0.0
-    sampling.setdefault("temperature", 1.0)
-    sampling.setdefault("guidance_scale", 1.0)
-    sampling["backend"] = options["backend"]
-    if n < 1:
-        raise UsageError(f"--candidates must be at least 1, got {n}")
-    used = policy.backend(sampling["backend"], sampling.get("dtype"))
-    result = evaluation.evaluate(policy, task, episodes=episodes, seed=options["seed"], envs=envs,
+    seed = options.pop("seed")
+    sampling = policy.settings(n_candidates=candidates, **options)
+    if sampling["n_candidates"] < 1:
+        raise UsageError(f"--candidates must be at least 1, got {sampling['n_candidates']}")
+    used = policy.backend(sampling["backend"], sampling["dtype"])
+    result = evaluation.evaluate(policy, task, episodes=episodes, seed=seed, envs=envs,
                                  workers=workers, progress=not quiet, **sampling)
     summary = report.evaluation_json(result, name, f"{used.name} {used.dtype} on {policy.device}")
     if profile:
@@ -168,7 +161,7 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     if plot_path is not None:
         report.plot_episodes(result, plot_path)
     if video_path is not None:
-        frames = evaluation.record_video(policy, task, str(video_path), seed=options["seed"], **sampling)
+        frames = evaluation.record_video(policy, task, str(video_path), seed=seed, **sampling)
         click.echo(f"{video_path}: {frames} frames")
 
 
@@ -261,8 +254,7 @@ def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: 
     from swg_fast.schedule import NoiseSchedule
 
     network, critic, value, files = import_directory(directory)
-    card = {"task": task, "imported_from": files,
-            "sampling": {"n_candidates": 16, "guidance_scale": 1.0, "temperature": 1.0}}
+    card = {"task": task, "imported_from": files}
     save_checkpoint(out, Checkpoint(network, NoiseSchedule.by_name(schedule, num_steps), critic,
                                     value, card))
     shape = ", ".join(f"{k} {v}" for k, v in network.config().items())

@@ -52,7 +52,8 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int = 0, en
              workers: int | None = None, progress: bool = True, **sampling: Any) -> Evaluation:
     """Runs ``episodes`` episodes of ``task`` with ``policy`` and scores them as D4RL does.
 
-    Keywords of `Policy.sample` (n_candidates, guidance_scale, ...) go through. The seed sets every
+    Keywords of `Policy.sample` (n_candidates, guidance_scale, ...) go through; the policy's defaults
+    stand in for those left out. The seed sets every
     episode's start, goal and noise by its index, so that ``envs`` (how many run at once) and
     ``workers`` (processes) do not change them. While one half of the environments steps, the
     candidates of the other half are sampled.
@@ -70,6 +71,7 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int = 0, en
             f"{task} has {env.state_dim} and {env.action_dim}; give a policy trained on it")
     envs = min(episodes, envs or 64)
     workers = workers or min(os.cpu_count() or 1, envs, 16)
+    sampling = policy.settings(**sampling)
     runner = _Runner(policy, sampling, episodes, seed, progress)
     started = time.perf_counter()
     with VectorEnv(task, envs, workers) as vector:
@@ -146,7 +148,7 @@ class _Runner:
         samples = self.policy.sample(np.stack([self.observations[s] for s in slots]),
                                      seed=self.seed, state_indices=indices, **self.sampling)
         actions = samples.actions.cpu().numpy()
-        self.candidates += len(slots) * self.sampling.get("n_candidates", 1)
+        self.candidates += len(slots) * self.sampling["n_candidates"]
         self.seconds["sampling"] += time.perf_counter() - started
         return dict(zip(slots, actions, strict=True))
 

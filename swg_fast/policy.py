@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 
 from swg_fast.backends import make_backend, resolve
 from swg_fast.backends.base import SELECTIONS, Backend, Model, Samples, SamplingJob
-from swg_fast.checkpoint import load_checkpoint
+from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.defaults import sampling_defaults, sampling_settings
 from swg_fast.errors import UsageError
-from swg_fast.networks import ScoreNetwork, TwinQ
+from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.samplers import WEIGHT_CLIP, sampler_table
 from swg_fast.schedule import NoiseSchedule
 
@@ -24,18 +26,22 @@ class Policy:
     """A trained score network, its schedule, and optionally a critic for ``select="max_q"``.
 
     The networks are read when a backend first samples; change them afterwards and the change is
-    not seen. ``defaults`` may hold guidance_scale, temperature, n_candidates and any other keyword
-    of `sample`; a checkpoint's card brings its own.
+    not seen. ``defaults`` are what `sample` and `predict` take where they are given nothing: any of
+    `defaults.Sampling`'s names, which also has the values of those that are left out. A
+    checkpoint's ``card`` brings its own under "sampling". ``value`` and ``card`` travel along to
+    `save`.
     """
 
     def __init__(self, network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None = None,
-                 *, device: str | torch.device = "cpu",
-                 defaults: dict[str, Any] | None = None) -> None:
+                 *, device: str | torch.device = "cpu", defaults: Mapping[str, Any] | None = None,
+                 value: ValueNetwork | None = None, card: Mapping[str, Any] | None = None) -> None:
         self.device = torch.device(device)
         critic = critic.to(self.device) if critic is not None else None
         self.model = Model(network.to(self.device).eval(), schedule, critic)
-        self.defaults = dict(defaults or {})
-        self._backends: dict[tuple[str, str | None], Backend] = {}
+        self.value = value.to(self.device) if value is not None else None
+        self.card = dict(card or {})
+        self.defaults = sampling_defaults(self.card.get("sampling") if defaults is None else defaults)
+        self._backends: dict[tuple[str, str], Backend] = {}
         self._calls = 0
         self._seed = 0
 
@@ -47,16 +53,35 @@ class Policy:
     def action_dim(self) -> int:
         return self.model.network.action_dim
 
+    @property
+    def observation_space(self) -> Any:
+        """States [S] as a `gymnasium.spaces.Box`; `UsageError` without gymnasium."""
+        return _box(-np.inf, np.inf, self.state_dim)
+
+    @property
+    def action_space(self) -> Any:
+        """Actions [A] in [-1, 1] as a `gymnasium.spaces.Box`; `UsageError` without gymnasium."""
+        return _box(-1.0, 1.0, self.action_dim)
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes a checkpoint that `load_policy` gives back as this policy, its defaults and card
+        included; returns ``folder``. `UsageError` where it cannot be written."""
+        return save_checkpoint(folder, Checkpoint(
+            self.model.network, self.model.schedule, self.model.critic, self.value,
+            self.card | {"sampling": self.defaults}))
+
     def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
-        """The backend ``name`` in compute type ``dtype``, packed once and kept."""
+        """The backend ``name`` in compute type ``dtype`` (None: the policy's default), packed once
+        and kept."""
+        dtype = dtype or self.defaults["dtype"]
         key = (resolve(name, self.device, self.model.network), dtype)
         if key not in self._backends:
             self._backends[key] = make_backend(key[0], self.model, dtype, self.device)
         return self._backends[key]
 
     def sample(
-        self, states: Array, n_candidates: int = 1, guidance_scale: float | None = None,
-        temperature: float | None = None, select: str = "max_weight", seed: int = 0,
+        self, states: Array, n_candidates: int | None = None, guidance_scale: float | None = None,
+        temperature: float | None = None, select: str | None = None, seed: int = 0,
         backend: str = "auto", chunk: int | None = None, *, dtype: str | None = None,
         sampler: str = "ddpm", weight_clip: tuple[float, float] = WEIGHT_CLIP,
         weight_readout: str = "exact", clip_denoised: bool = True,
@@ -65,9 +90,11 @@ class Policy:
     ) -> Samples:
         """N candidates for every state [B, S] (or one state [S]); the best of each is kept.
 
-        guidance_scale: rho of Algorithm 2; None takes the checkpoint's, else 1.
-        temperature: scale of the noise; None is 0 for one candidate (the paper's plain SWG), else
-        the checkpoint's, else 1.
+        n_candidates, guidance_scale, temperature, select and dtype: None takes the policy's default
+        (``policy.defaults``; `settings` shows what would be used).
+        guidance_scale: rho of Algorithm 2; 0 is unguided.
+        temperature: scale of the noise; one candidate alone is drawn at 0 unless this is given (the
+        paper's plain SWG).
         select: ``max_weight`` (highest predicted weight of the last step before its clip),
         ``max_q`` (highest min(Q1, Q2); needs a critic), ``softmax`` (with probability proportional
         to weight ** (1 / selection_temperature)), ``none`` (candidate 0). Ties go to the lowest
@@ -76,12 +103,14 @@ class Policy:
         ``state_indices`` [B] replaces the state indices 0..B-1.
         chunk: candidates in memory at once; it changes no result beyond rounding.
         dtype: the backend's compute type, such as ``fp32`` or ``bf16``; ``auto`` is the fastest that
-        this machine has; None is the backend's default (``fp32`` on a CPU, ``bf16`` in the fused
-        kernel where the GPU has it).
+        this machine has.
 
         Raises `UsageError` for states of another shape or with NaN, n_candidates < 1, unknown
         names, and ``max_q`` without a critic.
         """
+        chosen = self.settings(n_candidates=n_candidates, guidance_scale=guidance_scale,
+                               temperature=temperature, select=select, dtype=dtype)
+        n_candidates, select = chosen["n_candidates"], chosen["select"]
         if n_candidates < 1:
             raise UsageError(f"n_candidates must be at least 1, got {n_candidates}")
         if chunk is not None and chunk < 1:
@@ -95,7 +124,7 @@ class Policy:
             raise UsageError(f"selection_temperature must be above 0, got {selection_temperature}")
         if not 0 <= seed < 2**64:
             raise UsageError(f"seed must be in 0..2**64-1, got {seed}")
-        rho, temperature = self._scales(n_candidates, guidance_scale, temperature)
+        rho, temperature = _checked_scales(n_candidates, chosen["guidance_scale"], chosen["temperature"])
         settings: dict[str, Any] = {
             "guidance_scale": rho, "temperature": temperature, "weight_clip": tuple(weight_clip),
             "weight_readout": weight_readout, "clip_denoised": clip_denoised,
@@ -112,7 +141,11 @@ class Policy:
             sampler=sampler, settings=settings | {"latent_dim": self.action_dim + 1}, seed=seed,
             select=select, selection_temperature=selection_temperature, chunk=chunk,
             return_candidates=return_candidates)
-        return self.backend(backend, dtype).run(job)
+        return self.backend(backend, chosen["dtype"]).run(job)
+
+    def settings(self, **chosen: Any) -> dict[str, Any]:
+        """What `sample` uses where it is given ``chosen``: that, and the rest of `defaults.Sampling`."""
+        return sampling_settings(self.defaults, chosen)
 
     def predict(self, observation: Array, state: Any = None, episode_start: Any = None,
                 deterministic: bool = False, *, seed: int | None = None, **settings: Any
@@ -121,16 +154,15 @@ class Policy:
 
         ``deterministic`` is the paper's plain SWG, one candidate at temperature 0. Otherwise each
         call draws new noise, a function of the policy's seed (`reseed`) and the number of calls;
-        ``seed`` fixes it. Other keywords, and the checkpoint's defaults, go to `sample`.
+        ``seed`` fixes it. Other keywords go to `sample`.
         """
         one = np.ndim(observation) == 1
         if seed is None:
             seed = self._seed + (self._calls << 32)
             self._calls += 1
-        chosen = {**self.defaults, **settings}
         if deterministic:
-            chosen |= {"n_candidates": 1, "temperature": 0.0}
-        actions = self.sample(observation, seed=seed, **chosen).actions.cpu().numpy()
+            settings |= {"n_candidates": 1, "temperature": 0.0}
+        actions = self.sample(observation, seed=seed, **settings).actions.cpu().numpy()
         return (actions[0] if one else actions), state
 
     def reseed(self, seed: int) -> None:
@@ -138,18 +170,6 @@ class Policy:
         if not 0 <= seed < 2**32:
             raise UsageError(f"seed must be in 0..2**32-1, got {seed}")
         self._seed, self._calls = seed, 0
-
-    def _scales(self, n: int, rho: float | None, temperature: float | None) -> tuple[float, float]:
-        rho = self.defaults.get("guidance_scale", 1.0) if rho is None else rho
-        if temperature is None:
-            temperature = 0.0 if n == 1 else self.defaults.get("temperature", 1.0)
-        if not (np.isfinite(rho) and np.isfinite(temperature) and temperature >= 0):
-            raise UsageError("guidance_scale must be finite and temperature finite and >= 0; got "
-                             f"{rho} and {temperature}")
-        if temperature == 0 and n > 1:
-            warnings.warn(f"temperature 0 makes all {n} candidates the same; use a temperature "
-                          "above 0 to resample", stacklevel=3)
-        return float(rho), float(temperature)
 
     def _states(self, states: Array) -> torch.Tensor:
         tensor = torch.as_tensor(np.asarray(states) if not torch.is_tensor(states) else states)
@@ -163,8 +183,26 @@ class Policy:
         return tensor
 
 
+def _box(low: float, high: float, size: int) -> Any:
+    try:
+        from gymnasium.spaces import Box
+    except ImportError as error:
+        raise UsageError("a policy's spaces need gymnasium; pip install 'swg-fast[spaces]'") from error
+    return Box(low, high, (size,), np.float32)
+
+
+def _checked_scales(n: int, rho: float, temperature: float) -> tuple[float, float]:
+    if not (np.isfinite(rho) and np.isfinite(temperature) and temperature >= 0):
+        raise UsageError("guidance_scale must be finite and temperature finite and >= 0; got "
+                         f"{rho} and {temperature}")
+    if temperature == 0 and n > 1:
+        warnings.warn(f"temperature 0 makes all {n} candidates the same; use a temperature "
+                      "above 0 to resample", stacklevel=3)
+    return float(rho), float(temperature)
+
+
 def load_policy(name_or_path: str | Path, device: str | torch.device = "cpu") -> Policy:
     """A policy from a checkpoint's folder, or a bundled one by name (``antmaze-umaze-v2``)."""
     checkpoint = load_checkpoint(name_or_path)
     return Policy(checkpoint.network, checkpoint.schedule, checkpoint.critic, device=device,
-                  defaults=checkpoint.card.get("sampling"))
+                  value=checkpoint.value, card=checkpoint.card)

@@ -130,8 +130,8 @@ def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0,
 
     def draw(rho: float) -> Points:
         drawn = policy.sample(np.zeros((1, 0), np.float32), samples, rho, temperature, "none", seed,
-                              backend, weight_readout=weight_readout, clip_denoised=clip_denoised,
-                              return_candidates=True)
+                              backend, dtype="fp32", weight_readout=weight_readout,
+                              clip_denoised=clip_denoised, return_candidates=True)
         return drawn.candidates[0].numpy()
 
     share = weights / weights.sum()

@@ -44,14 +44,14 @@ def resolve(name: str, device: Device, network: ScoreNetwork | None = None) -> s
     return "torch" if network is not None and unsupported(network) else "triton"
 
 
-def make_backend(name: str, model: Model, dtype: str | None, device: Device) -> Backend:
-    """A backend ready to sample. ``dtype`` None takes its default there, ``auto`` the fastest that
-    this machine has; both depend on the machine alone.
+def make_backend(name: str, model: Model, dtype: str, device: Device) -> Backend:
+    """A backend ready to sample. ``dtype`` ``auto`` is the fastest that this machine has, which
+    depends on the machine alone.
 
     Raises `UsageError` for an unknown backend or a compute type that it does not have.
     """
     cls = backend_class(resolve(name, device, model.network))
-    dtype = cls.fastest_dtype(device) if dtype == "auto" else dtype or cls.default_dtype(device)
+    dtype = cls.fastest_dtype(device) if dtype == "auto" else dtype
     if dtype not in cls.dtypes:
         raise UsageError(f"backend {cls.name!r} has no compute type {dtype!r}; "
                          f"use one of {', '.join(cls.dtypes)}")

@@ -78,11 +78,6 @@ class Backend:
         self.device = device
 
     @classmethod
-    def default_dtype(cls, device: torch.device) -> str:
-        """The compute type where the caller names none."""
-        return cls.dtypes[0]
-
-    @classmethod
     def fastest_dtype(cls, device: torch.device) -> str:
         """The compute type that ``dtype="auto"`` stands for."""
         return cls.dtypes[0]

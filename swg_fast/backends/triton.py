@@ -44,10 +44,6 @@ class TritonBackend(Backend):
         self.network = launch.KernelNetwork.lay_out(packed, dtype)
 
     @classmethod
-    def default_dtype(cls, device: torch.device) -> str:
-        return cls.fastest_dtype(device)
-
-    @classmethod
     def fastest_dtype(cls, device: torch.device) -> str:
         """bf16 on GPUs of capability 8.0 and later."""
         return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 \

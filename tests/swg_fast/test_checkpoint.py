@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import msgpack
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from swg_fast import NoiseSchedule, TwinQ, UsageError, ValueNetwork, load_policy
 from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.defaults import Sampling
 from swg_fast.flax_import import import_directory, score_network
 
 
@@ -29,7 +31,7 @@ def test_round_trip(folder):
         assert torch.equal(tensor, b.network.state_dict()[name])
     assert b.schedule.name == "cosine" and torch.equal(b.schedule.betas, NoiseSchedule.cosine(7).betas)
     assert b.card["note"] == "x" and b.critic is not None and b.value is not None
-    assert load_policy(folder).defaults == {"guidance_scale": 4.0}
+    assert b.card["sampling"] == asdict(Sampling(guidance_scale=4.0)) == load_policy(folder).defaults
     assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "model_card.json"]
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_network, relative_error
 
-from swg_fast import NoiseSchedule, Policy, UsageError, reference
+from swg_fast import NoiseSchedule, Policy, UsageError, load_policy, reference
 from swg_fast.backends import BACKENDS
+from swg_fast.defaults import Sampling
 
 FAST = [name for name in BACKENDS if name not in ("reference", "triton")]
 
@@ -33,7 +35,7 @@ def states():
 @pytest.mark.parametrize("backend", FAST)
 def test_same_kept_candidate_as_the_reference(policy, states, backend, select, readout, sampler):
     keywords = {"n_candidates": 37, "guidance_scale": 3.0, "temperature": 1.0, "select": select,
-                "seed": 11, "weight_readout": readout, "sampler": sampler}
+                "seed": 11, "weight_readout": readout, "sampler": sampler, "dtype": "fp32"}
     expected = policy.sample(states, backend="reference", **keywords)
     got = policy.sample(states, backend=backend, **keywords)
     assert torch.equal(got.indices, expected.indices)
@@ -62,7 +64,7 @@ def test_reference_backend_is_the_reference(policy, states, schedule):
 @pytest.mark.parametrize("backend", FAST)
 def test_any_chunk_gives_the_same(policy, states, backend, chunk, select):
     keywords = {"n_candidates": 200, "guidance_scale": 5.0, "temperature": 1.0, "select": select,
-                "backend": backend}
+                "backend": backend, "dtype": "fp32"}
     whole = policy.sample(states, **keywords)
     parts = policy.sample(states, chunk=chunk, **keywords)
     tie = (whole.weights - parts.weights).abs() < 1e-6
@@ -72,9 +74,9 @@ def test_any_chunk_gives_the_same(policy, states, backend, chunk, select):
 
 
 def test_a_candidate_does_not_depend_on_n_or_batch(policy, states):
-    many = policy.sample(states, 64, return_candidates=True, select="none", temperature=1.0)
-    few = policy.sample(states[2], 10, return_candidates=True, select="none", temperature=1.0,
-                        state_indices=[2])
+    keywords = {"return_candidates": True, "select": "none", "temperature": 1.0, "dtype": "fp32"}
+    many = policy.sample(states, 64, **keywords)
+    few = policy.sample(states[2], 10, state_indices=[2], **keywords)
     assert relative_error(few.candidates[0], many.candidates[2, :10]) < 1e-6
 
 
@@ -128,6 +130,49 @@ def test_predict_follows_stable_baselines(policy, states):
     many, _ = policy.predict(states.numpy(), deterministic=True)
     assert many.shape == (4, 3)
     assert np.array_equal(many, policy.predict(states.numpy(), deterministic=True)[0])
+
+
+def test_one_rule_for_defaults(states, schedule):
+    """A call's value, else the policy's, else the package's; the same for sample and predict."""
+    policy = Policy(make_network(5, 3), schedule, defaults={"n_candidates": 4, "temperature": 0.5})
+    assert policy.settings() == asdict(Sampling(n_candidates=4, temperature=0.5))
+    assert policy.settings(n_candidates=1)["temperature"] == 0.0  # the paper's plain SWG
+    assert policy.settings(n_candidates=1, temperature=0.7)["temperature"] == 0.7
+    plain = policy.sample(states, seed=3)
+    named = policy.sample(states, 4, 1.0, 0.5, "max_weight", 3, dtype="auto")
+    assert torch.equal(plain.actions, named.actions)
+    assert np.array_equal(policy.predict(states, seed=3)[0], plain.actions.numpy())
+    assert plain.indices.max() < 4 < policy.sample(states, 64, seed=3).indices.max()
+    assert Policy(make_network(5, 3), schedule).defaults == asdict(Sampling())
+
+
+@pytest.mark.parametrize("defaults,word", [
+    ({"candidates": 4}, "unknown sampling default 'candidates'"), ({"n_candidates": 4.0}, "expected int"),
+    ({"n_candidates": True}, "expected int"), ({"temperature": "hot"}, "a number"),
+    ({"dtype": None}, "expected str"), ([16], "names and values")])
+def test_bad_defaults_are_named(defaults, word, schedule):
+    with pytest.raises(UsageError, match=word):
+        Policy(make_network(5, 3), schedule, defaults=defaults)
+
+
+def test_save_gives_the_same_policy_back(tmp_path, states, schedule, critic):
+    policy = Policy(make_network(5, 3), schedule, critic, defaults={"n_candidates": 3}, card={"note": "x"})
+    again = load_policy(policy.save(tmp_path / "p"))
+    assert again.defaults == policy.defaults and again.card["note"] == "x"
+    for select in ("max_weight", "max_q"):
+        a, b = (p.sample(states, select=select, seed=1) for p in (policy, again))
+        assert torch.equal(a.actions, b.actions) and torch.equal(a.indices, b.indices)
+
+
+def test_spaces(schedule, monkeypatch):
+    pytest.importorskip("gymnasium")
+    policy = Policy(make_network(5, 3), schedule)
+    observation = policy.observation_space.sample()
+    assert observation.shape == (5,) and policy.action_space.contains(policy.predict(observation)[0])
+    assert policy.action_space.low.tolist() == [-1, -1, -1] and policy.action_space.high.tolist() == [1, 1, 1]
+    monkeypatch.setitem(sys.modules, "gymnasium.spaces", None)
+    with pytest.raises(UsageError, match=r"swg-fast\[spaces\]"):
+        policy.action_space  # noqa: B018
 
 
 @pytest.mark.parametrize("change,word", [

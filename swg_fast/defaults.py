@@ -1,0 +1,57 @@
+"""How to sample where nobody says: one rule for Python, the command line and model cards.
+
+What a call names wins; then the policy's own default (``card["sampling"]``, or ``Policy(defaults=...)``);
+then the value below. To add a setting: its line in `Sampling`, and a keyword of that name, None by
+default, in `Policy.sample`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from swg_fast.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The settings that a policy may have defaults for."""
+
+    n_candidates: int = 16  # N, drawn for each state; one is kept
+    guidance_scale: float = 1.0  # rho of Algorithm 2; 0 is unguided
+    temperature: float = 1.0  # scale of the noise of several candidates; one alone is drawn at 0
+    select: str = "max_weight"  # which candidate is kept
+    dtype: str = "auto"  # compute type; auto is the fastest that this machine has
+
+
+def sampling_defaults(own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All of `Sampling` by name, with a policy's ``own`` values in place.
+
+    Raises `UsageError` for a name that is no default, or a value of the wrong kind.
+    """
+    own = {} if own is None else own
+    if not isinstance(own, Mapping):
+        raise UsageError(f"sampling defaults are {type(own).__name__}, expected names and values such as "
+                         '{"n_candidates": 64}')
+    known = {field.name: type(field.default) for field in fields(Sampling)}
+    for name, value in own.items():
+        if name not in known:
+            raise UsageError(f"unknown sampling default {name!r}; use one of {', '.join(known)}")
+        kind = known[name]
+        if isinstance(value, bool) is not (kind is bool) or not isinstance(
+                value, (int, float) if kind is float else kind):
+            raise UsageError(f"sampling default {name} is {value!r}, expected "
+                             f"{'a number' if kind is float else kind.__name__}")
+    return asdict(Sampling()) | dict(own)
+
+
+def sampling_settings(defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """``defaults`` with what was ``chosen`` (not None) in place.
+
+    One candidate is drawn at temperature 0, the paper's plain SWG, unless a temperature was chosen.
+    """
+    settings = dict(defaults) | {name: value for name, value in chosen.items() if value is not None}
+    if settings["n_candidates"] == 1 and chosen.get("temperature") is None:
+        settings["temperature"] = 0.0
+    return settings

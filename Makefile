@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test lint setup bench clean
+TREE := build/tree
+
+.PHONY: demo test test-fast lint docs setup bench clean tree
 
 demo: setup
 	$(BIN)/swg-fast evaluate antmaze-umaze-v2 --candidates 64 --guidance-scale 1 --episodes 10 --seed 0 \
@@ -12,10 +14,24 @@ demo: setup
 	@echo "picture: demo.png   numbers: demo.json"
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
-lint: setup
+test-fast: setup
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+lint: setup tree
 	$(BIN)/ruff check .
+	cd $(TREE) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p swg_fast
+
+docs: setup tree
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open build/site/index.html"
+
+# The package as it is installed, for tools that read files: kernels/ and reference/ lie inside it.
+tree:
+	rm -rf $(TREE)
+	mkdir -p $(TREE)/swg_fast
+	ln -s $(CURDIR)/swg_fast/* $(CURDIR)/kernels $(CURDIR)/reference $(TREE)/swg_fast
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds \

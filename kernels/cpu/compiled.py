@@ -66,7 +66,7 @@ class NativeNetwork(PackedLayers):
     def eps_and_weight_vjp(self, tile: Tile, vectors: torch.Tensor, owners: torch.Tensor, t: int,
                            guided: bool) -> None:
         """Step t's eps and, if ``guided``, d eps_w / dz of ``tile.z``, into the tile. Row r belongs to
-        vectors[owners[r]] [H]."""
+        `vectors[owners[r]]`, of size H."""
         packed, h = self.packed, tile.h
         M, H = h.shape
         D, E = packed.latent_dim, 4 * H

@@ -1,4 +1,4 @@
-"""Compiling `native.c` for this machine, once, and calling it.
+"""Compiling C for this machine, once, and calling `native.c`.
 
 No compiler comes with this package. Where the machine has one (`cc`, or $CC) the loops are compiled at
 their first use, in about a second, and kept in the cache folder; where it has none, ATen's operators
@@ -15,13 +15,15 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from swg_fast.kernels.shared.cache import cache_folder
 
+Loaded = TypeVar("Loaded")
 SOURCE = Path(__file__).with_name("native.c")
 # Sums may be reordered into vectors; NaN and infinity keep their meaning. No fast-math beyond that.
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
@@ -70,32 +72,39 @@ class Library:
 @lru_cache
 def library() -> Library | None:
     """The compiled loops; None, with a warning where a compiler exists but fails, without them."""
+    return compiled(SOURCE, (), Library)
+
+
+def compiled(source: Path, included: tuple[Path, ...], load: Callable[[Path], Loaded]) -> Loaded | None:
+    """``load`` of the shared library made from ``source``, which includes the files ``included``; None
+    where there is no compiler, and, with a warning, where it fails."""
     command = compiler()
     if command is None:
         return None
     flags = [*FLAGS, *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else [])]
-    path = cache_folder() / f"native-{_fingerprint(command, flags)}.so"
+    text = "".join(file.read_text() for file in (source, *included))
+    path = cache_folder() / f"{source.stem}-{_fingerprint(command, flags, text)}.so"
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                built = Path(folder) / "native.so"
-                subprocess.run([command, *flags, "-o", str(built), str(SOURCE), "-lm"], check=True,
-                               capture_output=True, text=True)
+                built = Path(folder) / path.name
+                subprocess.run([command, *flags, "-o", str(built), str(source), "-lm", "-lpthread"],
+                               check=True, capture_output=True, text=True)
                 os.replace(built, path)
-        return Library(path)
+        return load(path)
     except (OSError, subprocess.CalledProcessError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        warnings.warn(f"{command} could not compile {SOURCE.name} ({said[0] if said else error}); "
-                      "the cpu backend goes on without it, slower", stacklevel=2)
+        warnings.warn(f"{command} could not compile {source.name} ({said[0] if said else error}); "
+                      "going on without it, slower", stacklevel=2)
         return None
 
 
-def _fingerprint(command: str, flags: list[str]) -> str:
+def _fingerprint(command: str, flags: list[str], source: str) -> str:
     """Changes with the source, the compiler and the processor."""
     version = subprocess.run([command, "--version"], capture_output=True, text=True, check=False).stdout
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.exists() else [platform.processor()]
     features = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
-    text = "\n".join([SOURCE.read_text(), version, *flags, platform.machine(), *features])
+    text = "\n".join([source, version, *flags, platform.machine(), *features])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from swg_fast.data import Transitions
-from swg_fast.networks import TwinQ, ValueNetwork
-from swg_fast.training.flat import FlatParameters
+from swg_fast.kernels.training import critic as native
+from swg_fast.networks import LAYER_NORM_EPS, TwinQ, ValueNetwork
+from swg_fast.training.flat import FlatParameters, adam_state
 from swg_fast.training.settings import TrainSettings
 
 
@@ -19,7 +20,11 @@ def expectile_loss(u: torch.Tensor, tau: float) -> torch.Tensor:
 
 
 class CriticTrainer:
-    """One IQL step at a time over rows of a dataset; V first, then Q, then the target."""
+    """IQL over rows of a dataset; V first, then Q, then the target.
+
+    `step` is the step in plain PyTorch. On a CPU with a C compiler `steps` takes many in one call of
+    `kernels.training.critic`, which a test holds to it.
+    """
 
     phase = "critic"
     loss_names = ("value_loss", "critic_loss")
@@ -36,6 +41,8 @@ class CriticTrainer:
         self.value_flat = FlatParameters([self.value])
         self.target_flat = FlatParameters([self.target])
         adam = {"lr": settings.critic_lr, "fused": True, "capturable": device.type == "cuda"}
+        self.loops = native.loops() if device.type == "cpu" else None
+        self.stretch = 64 if self.loops else 8  # steps between two looks at the keyboard
         self.optimizers = {
             "q": torch.optim.Adam([self.q_flat.data], **adam),
             "value": torch.optim.Adam([self.value_flat.data], **adam),
@@ -79,6 +86,22 @@ class CriticTrainer:
         self.optimizers["q"].step()
         self.target_flat.average(self.q_flat, self.settings.polyak)
         return torch.stack([value_loss.detach(), q_loss.detach()])
+
+    def steps(self, data: torch.Tensor, rows: torch.Tensor, draws: dict[str, torch.Tensor],
+              step: int) -> torch.Tensor:
+        """Updates in C with each of ``rows`` [count, batch] of packed ``data``; the losses, [count, 2]."""
+        assert self.loops is not None
+        settings = self.settings
+        shape = native.CriticShape(
+            self.state_dim, self.action_dim, self.q.hidden_dim, settings.critic_lr, settings.discount,
+            settings.polyak, settings.expectile, LAYER_NORM_EPS)
+        q, value = (adam_state(self.optimizers[name]) for name in ("q", "value"))
+        losses = self.loops.steps(
+            shape, native.Moments(self.q_flat.data, q), self.target_flat.data,
+            native.Moments(self.value_flat.data, value), data, rows, int(q["step"]))
+        for state in (q, value):
+            state["step"] += len(rows)
+        return losses
 
     @torch.no_grad()
     def evaluate(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:

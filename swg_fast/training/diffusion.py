@@ -26,6 +26,7 @@ class DiffusionTrainer:
                  device: torch.device) -> None:
         self.settings = settings
         self.device = device
+        self.stretch = 8  # steps between two looks at the keyboard
         self.schedule = schedule
         self.network = network.to(device)
         if device.type == "cpu":

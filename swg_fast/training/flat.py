@@ -33,3 +33,15 @@ class FlatParameters:
     def average(self, source: FlatParameters, rate: float) -> None:
         """self <- (1 - rate) self + rate source."""
         self.data.lerp_(source.data, rate)
+
+
+def adam_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The live state of an Adam over one flat parameter, zeros before its first step."""
+    group = optimizer.param_groups[0]
+    (parameter,) = group["params"]
+    state = optimizer.state[parameter]
+    if not state:
+        device = parameter.device if group["capturable"] else torch.device("cpu")
+        state |= {"step": torch.zeros((), device=device), "exp_avg": torch.zeros_like(parameter.data),
+                  "exp_avg_sq": torch.zeros_like(parameter.data)}
+    return state

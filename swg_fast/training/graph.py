@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from swg_fast.training.flat import adam_state
 from swg_fast.training.state import gather_state
 
 WARMUP = 3  # eager steps before capture, as CUDA graphs need; undone afterwards
@@ -21,7 +22,7 @@ def captured_step(trainer: Any, batch: torch.Tensor, draws: dict[str, torch.Tens
     resumed one, take the same steps.
     """
     for optimizer in trainer.optimizers.values():
-        _materialise(optimizer)
+        adam_state(optimizer)  # to be saved and restored around the warm-up
     saved = {name: tensor.clone() for name, tensor in gather_state(trainer).items()}
     batch = batch.clone()
     draws = {name: tensor.clone() for name, tensor in draws.items()}
@@ -45,15 +46,3 @@ def captured_step(trainer: Any, batch: torch.Tensor, draws: dict[str, torch.Tens
         return losses.clone()
 
     return step
-
-
-def _materialise(optimizer: torch.optim.Optimizer) -> None:
-    """Adam's moments as zeros, before its first step, so that they can be saved and restored."""
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            if not optimizer.state[p]:
-                optimizer.state[p] = {
-                    "step": torch.zeros((), device=p.device),
-                    "exp_avg": torch.zeros_like(p),
-                    "exp_avg_sq": torch.zeros_like(p),
-                }

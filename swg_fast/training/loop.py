@@ -51,43 +51,74 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
     if first >= total:
         return 0.0
     stop = total if options.stop_after is None else min(total, options.stop_after)
-    sums, counted, take = None, 0, None
-    before_step = getattr(trainer, "before_step", lambda step: None)
-    dropout = trainer.settings.dropout > 0 and trainer.phase == "actor"
-    device = trainer.device
+    sums, counted = torch.zeros(len(trainer.loss_names), device=trainer.device), 0
+    take = None if _compiled(trainer) else _single_steps(trainer, seed, options)
     started = time.perf_counter()
     bar = tqdm(total=total, initial=first, desc=trainer.phase, unit="step", smoothing=0.05,
                disable=not options.progress, mininterval=0.5)
+    step = first
     with _interruptible() as interrupted, bar:
-        for step in range(first, stop):
+        while step < stop:
             offset = step % BLOCK
             if offset == 0 or step == first:
-                draws = _draw_block(trainer, len(rows), seed, step // BLOCK, device)
-                batches = rows[draws.pop("rows")]
-            before_step(step)
-            if dropout:
-                torch.manual_seed(stream_seed(seed, trainer.phase, "dropout", step))
-            one = {name: tensor[offset] for name, tensor in draws.items()}
-            if take is None:
-                use_graph = device.type == "cuda" and options.graph
-                take = captured_step(trainer, batches[offset], one) if use_graph else trainer.step
-                if use_graph and dropout:
-                    torch.manual_seed(stream_seed(seed, trainer.phase, "dropout", step))
-            losses = take(batches[offset], one)
-            sums = losses.clone() if sums is None else sums.add_(losses)
-            counted += 1
-            bar.update()
-            done = step + 1
-            if done % options.log_every == 0 or done == stop:
-                _log(trainer, held_out, seed, done, (sums / counted).tolist(),
-                     (done - first) / (time.perf_counter() - started), options, bar)
-                sums, counted = None, 0
-            if done % options.save_every == 0 or done == stop or interrupted():
-                save_state(options.folder, trainer, done)
-            if interrupted() or (done == stop and stop < total):
-                raise Interrupted(f"{trainer.phase} stopped at step {done} of {total}; "
+                draws = _draw_block(trainer, len(rows), seed, step // BLOCK, trainer.device)
+                chosen = draws.pop("rows")
+            count = _stretch(step, stop, trainer, options)
+            some = slice(offset, offset + count)
+            mine = {name: tensor[some] for name, tensor in draws.items()}
+            sums += (take or trainer.steps)(rows, chosen[some], mine, step).sum(0)
+            counted += count
+            step += count
+            bar.update(count)
+            if step % options.log_every == 0 or step == stop:
+                _log(trainer, held_out, seed, step, (sums / counted).tolist(),
+                     (step - first) / (time.perf_counter() - started), options, bar)
+                sums, counted = sums.zero_(), 0
+            if step % options.save_every == 0 or step == stop or interrupted():
+                save_state(options.folder, trainer, step)
+            if interrupted() or (step == stop and stop < total):
+                raise Interrupted(f"{trainer.phase} stopped at step {step} of {total}; "
                                   "its state is saved, go on with --resume")
     return (stop - first) / (time.perf_counter() - started)
+
+
+def _compiled(trainer: Any) -> bool:
+    """Whether the trainer takes many steps in one call of compiled code."""
+    return getattr(trainer, "loops", None) is not None
+
+
+def _stretch(step: int, stop: int, trainer: Any, options: LoopOptions) -> int:
+    """How many steps to take at once: up to the next draw, log or saved state, and few enough that an
+    interruption is soon heard."""
+    every = (BLOCK, options.log_every, options.save_every, trainer.stretch)
+    return min(stop - step, *(n - step % n for n in every))
+
+
+def _single_steps(trainer: Any, seed: int, options: LoopOptions) -> Any:
+    """`steps` out of the trainer's single `step`, on CUDA as a replayed graph."""
+    prepare = getattr(trainer, "before_step", lambda step: None)
+    dropout = trainer.settings.dropout > 0 and trainer.phase == "actor"
+    captured = None
+
+    def seed_dropout(step: int) -> None:
+        if dropout:
+            torch.manual_seed(stream_seed(seed, trainer.phase, "dropout", step))
+
+    def steps(data: torch.Tensor, rows: torch.Tensor, draws: dict[str, torch.Tensor],
+              first: int) -> torch.Tensor:
+        nonlocal captured
+        losses = []
+        for index, batch in enumerate(data[rows]):
+            one = {name: tensor[index] for name, tensor in draws.items()}
+            prepare(first + index)
+            if captured is None:
+                use_graph = trainer.device.type == "cuda" and options.graph
+                captured = captured_step(trainer, batch, one) if use_graph else trainer.step
+            seed_dropout(first + index)
+            losses.append(captured(batch, one))
+        return torch.stack(losses)
+
+    return steps
 
 
 def _draw_block(trainer: Any, rows: int, seed: int, block: int,

@@ -1,0 +1,2 @@
+"""Training's whole steps in C for CPUs: the small networks' products, forwards and backwards, the losses,
+Adam and the averages in one call. `swg_fast.training` says in plain PyTorch what they compute."""

@@ -1,0 +1,84 @@
+"""Steps of implicit Q-learning by `critic.c`."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from swg_fast.kernels.cpu.native import compiled
+
+FOLDER = Path(__file__).parent
+HEADERS = tuple(FOLDER / name for name in ("adam.h", "product.h", "team.h"))
+MOST_THREADS = 8  # a [256, 256] product is too small for more
+
+
+class _Job(ctypes.Structure):
+    """critic.c's `struct critic`."""
+
+    _fields_ = [
+        *((name, ctypes.c_long) for name in ("S", "A", "H", "M")),
+        *((name, ctypes.c_float) for name in
+          ("learning_rate", "discount", "polyak", "expectile", "epsilon")),
+        *((name, ctypes.c_void_p) for name in ("q", "q_m", "q_v", "target", "value", "value_m", "value_v",
+                                               "data", "rows", "losses")),
+        *((name, ctypes.c_long) for name in ("count", "steps")),
+    ]
+
+
+@dataclass(frozen=True)
+class CriticShape:
+    """What of a critic does not change while it is trained."""
+
+    state_dim: int
+    action_dim: int
+    hidden_dim: int
+    learning_rate: float
+    discount: float
+    polyak: float
+    expectile: float
+    epsilon: float  # of V's LayerNorm
+
+
+class Moments:
+    """A flat vector of parameters [P] with Adam's two moments [P], float32."""
+
+    def __init__(self, parameters: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
+        self.tensors = (parameters, state["exp_avg"], state["exp_avg_sq"])
+
+
+class CriticLoops:
+    """critic.c, compiled for this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._steps = ctypes.CDLL(str(path)).critic_steps  # releases Python's lock while it runs
+        self._steps.argtypes, self._steps.restype = [ctypes.POINTER(_Job), ctypes.c_long], ctypes.c_int
+
+    def steps(self, shape: CriticShape, q: Moments, target: torch.Tensor, value: Moments,
+              data: torch.Tensor, rows: torch.Tensor, taken: int) -> torch.Tensor:
+        """Takes a step with each of ``rows`` [count, M] (int64) of ``data`` [N, 2 S + A + 2], [s, s', a, r,
+        1 - terminal], in place; returns the losses of V and Q, [count, 2].
+
+        ``taken`` is how many steps came before. The result is the same for any number of threads.
+        Raises `MemoryError` where there is none for the activations.
+        """
+        tensors = (*q.tensors, target, *value.tensors, data)
+        assert all(t.dtype == torch.float32 and t.is_contiguous() for t in tensors)
+        assert data.shape[1] == 2 * shape.state_dim + shape.action_dim + 2
+        assert int(rows.min()) >= 0 and int(rows.max()) < len(data)
+        rows = rows.contiguous()
+        losses = torch.empty(len(rows), 2)
+        job = _Job(shape.state_dim, shape.action_dim, shape.hidden_dim, rows.shape[1], shape.learning_rate,
+                   shape.discount, shape.polyak, shape.expectile, shape.epsilon,
+                   *(t.data_ptr() for t in (*tensors, rows, losses)), len(rows), taken)
+        if self._steps(ctypes.byref(job), min(torch.get_num_threads(), MOST_THREADS)):
+            raise MemoryError("no memory left for the critic's activations")
+        return losses
+
+
+@lru_cache
+def loops() -> CriticLoops | None:
+    """The compiled steps; None where this machine has no C compiler."""
+    return compiled(FOLDER / "critic.c", HEADERS, CriticLoops)

@@ -1,0 +1,95 @@
+"""The compiled critic steps against the plain ones, which autograd differentiates."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from conftest import relative_error
+from swg_fast.kernels.cpu.native import compiler
+
+from swg_fast.networks import TwinQ, ValueNetwork
+from swg_fast.training import critic
+from swg_fast.training.settings import TrainSettings
+from swg_fast.training.state import gather_state
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler on this machine")
+CPU = torch.device("cpu")
+
+
+def make(monkeypatch, S, A, M, H):
+    """A trainer whose LayerNorm and biases are not at their trivial initial values, and random rows."""
+    monkeypatch.setattr(critic, "TwinQ", partial(TwinQ, hidden_dim=H))
+    monkeypatch.setattr(critic, "ValueNetwork", partial(ValueNetwork, hidden_dim=H))
+    torch.manual_seed(S)
+    trainer = critic.CriticTrainer(S, A, TrainSettings(critic_batch=M, expectile=0.9), CPU)
+    for flat in trainer.flats().values():
+        flat.data.data.add_(0.02 * torch.randn_like(flat.data))
+    data = torch.randn(500, 2 * S + A + 2)
+    data[:, -1] = (torch.rand(500) > 0.1).float()
+    return trainer, data
+
+
+@pytest.mark.parametrize("S,A,M,H", [(29, 8, 64, 256), (17, 6, 37, 256), (3, 1, 5, 40), (45, 24, 16, 300)])
+def test_a_hundred_steps_equal_the_plain_ones(monkeypatch, S, A, M, H):
+    """Each from the plain run's state: where a ReLU's input or an advantage is zero but for rounding, one
+    row's share of a gradient differs, and a free run of the plain step drifts as far from float64."""
+    plain, data = make(monkeypatch, S, A, M, H)
+    quick, _ = make(monkeypatch, S, A, M, H)
+    rows = torch.randint(len(data), (100, M), generator=torch.Generator().manual_seed(0))
+    for step in range(100):
+        expected = plain.step(data[rows[step]], {})
+        losses = quick.steps(data, rows[step:step + 1], {}, step)
+        assert relative_error(losses[0], expected) < 1e-5
+        theirs, mine = gather_state(plain), gather_state(quick)
+        assert theirs.keys() == mine.keys()
+        for name, tensor in theirs.items():
+            if step == 0 or name.startswith("flat."):
+                assert relative_error(mine[name], tensor) < 1e-5, (step, name)
+            mine[name].copy_(tensor)
+
+
+def test_runs_stay_together(monkeypatch):
+    """Without being put right in between."""
+    plain, data = make(monkeypatch, 29, 8, 64, 256)
+    quick, _ = make(monkeypatch, 29, 8, 64, 256)
+    rows = torch.randint(len(data), (100, 64), generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([plain.step(data[one], {}) for one in rows])
+    losses = torch.cat([quick.steps(data, rows[:3], {}, 0), quick.steps(data, rows[3:], {}, 3)])
+    assert relative_error(losses, expected) < 1e-3
+    assert float(losses[-1, 1]) < 0.8 * float(losses[0, 1])
+
+
+def test_threads_do_not_change_a_bit(monkeypatch):
+    rows = torch.randint(500, (20, 50), generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            trainer, data = make(monkeypatch, 11, 3, 50, 256)
+            results.append((trainer.steps(data, rows, {}, 0), gather_state(trainer)))
+    finally:
+        torch.set_num_threads(before)
+    for losses, state in results[1:]:
+        assert torch.equal(losses, results[0][0])
+        assert all(torch.equal(state[name], tensor) for name, tensor in results[0][1].items())
+
+
+def test_without_a_compiler_the_plain_step_trains(monkeypatch, tmp_path):
+    from swg_fast.kernels.training import critic as native
+
+    from swg_fast.training.loop import LoopOptions, run_phase
+
+    monkeypatch.setenv("SWG_FAST_NATIVE", "0")
+    native.loops.cache_clear()
+    try:
+        trainer, data = make(monkeypatch, 5, 2, 32, 64)
+        before = trainer.q_flat.data.detach().clone()
+        run_phase(trainer, data, data[:0], 20, 0, LoopOptions(tmp_path, progress=False))
+    finally:
+        native.loops.cache_clear()
+    assert trainer.loops is None
+    assert int(trainer.optimizers["q"].state[trainer.q_flat.data]["step"]) == 20
+    assert not torch.equal(trainer.q_flat.data, before)

@@ -71,7 +71,7 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
             "standard_error": result.standard_error,
             "mean_length": sum(e.length for e in result.episodes) / len(result.episodes)})
         write_json(json_path, {"task": task, "seed": seed, "backend": f"{used.name} {used.dtype}",
-                               "rows": rows, "versions": versions()})
+                               "rows": rows, "simulator": result.simulator, "versions": versions()})
         click.echo(f"N={n} rho={rho:g} {select}: {result.normalized_score:.1f} "
                    f"over {len(result.episodes)}")
     if plot_path:

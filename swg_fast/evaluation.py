@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from swg_fast.envs import simulator
 from swg_fast.envs.d4rl_env import Maze, make_env
 from swg_fast.envs.vector import VectorEnv
 from swg_fast.errors import UsageError
@@ -21,13 +22,24 @@ STATE_STRIDE = 1 << 16  # the noise's state word is episode * STATE_STRIDE + ste
 
 @dataclass
 class Episode:
-    """One episode; ``path`` [L+1, 2] and ``goal`` [2] in metres, None outside Ant Maze."""
+    """One episode of L steps: ``rewards`` [L]; ``actions`` [L, A], kept of episode 0 alone.
+
+    ``path`` [L+1, 2] and ``goal`` [2] are in metres; empty and None outside Ant Maze.
+    """
 
     index: int
-    total_reward: float = 0.0
-    length: int = 0
+    rewards: list[float] = field(default_factory=list)
+    actions: list[np.ndarray] = field(default_factory=list)
     goal: np.ndarray | None = None
     path: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def total_reward(self) -> float:
+        return float(sum(self.rewards))
+
+    @property
+    def length(self) -> int:
+        return len(self.rewards)
 
 
 @dataclass
@@ -42,6 +54,7 @@ class Evaluation:
     seconds: dict[str, float]
     maze: Maze | None
     settings: dict[str, Any]
+    simulator: dict[str, str]
 
     @property
     def env_steps(self) -> int:
@@ -84,7 +97,7 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int = 0, en
     return Evaluation(
         task, runner.done, env.normalized_score(float(returns.mean())),
         float(scores.std(ddof=1) / len(scores) ** 0.5) if len(scores) > 1 else 0.0,
-        runner.candidates, runner.seconds, env.maze(), settings)
+        runner.candidates, runner.seconds, env.maze(), settings, simulator.describe())
 
 
 class _Runner:
@@ -150,6 +163,9 @@ class _Runner:
         actions = samples.actions.cpu().numpy()
         self.candidates += len(slots) * self.sampling["n_candidates"]
         self.seconds["sampling"] += time.perf_counter() - started
+        for slot, action in zip(slots, actions, strict=True):
+            if self.running[slot].index == 0:
+                self.running[slot].actions.append(action)
         return dict(zip(slots, actions, strict=True))
 
     def _collect(self, vector: VectorEnv, sent: list[int], bar: Any) -> None:
@@ -159,8 +175,7 @@ class _Runner:
         free = []
         for slot, result in results.items():
             episode = self.running[slot]
-            episode.total_reward += result["reward"]
-            episode.length += 1
+            episode.rewards.append(result["reward"])
             self.observations[slot] = result["observation"]
             if result["position"] is not None:
                 episode.path.append(result["position"])
@@ -172,6 +187,23 @@ class _Runner:
             mean = np.mean([episode.total_reward for episode in self.finished])
             bar.set_postfix({"mean_return": f"{mean:.3g}"})
             self._begin(vector, free)
+
+
+def replay(result: Evaluation, count: int = 6) -> dict[int, np.ndarray]:
+    """Pictures [H, W, 3] of episode 0 by step, ``count`` of them from its start to its end.
+
+    Raises `UsageError` where this machine cannot draw.
+    """
+    env = make_env(result.task)
+    env.reset(stream_seed(result.settings["seed"], "episode", 0) & 0xFFFFFFFF)
+    actions = result.episodes[0].actions
+    wanted = set(np.linspace(0, len(actions), count).round().astype(int))
+    frames = {0: env.render()}
+    for step, action in enumerate(actions, 1):
+        env.step(action)
+        if step in wanted:
+            frames[step] = env.render()
+    return frames
 
 
 def free_running_rate(task: str, envs: int, workers: int, seconds: float = 2.0) -> float:

@@ -26,11 +26,10 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
                      f"{backend_class(auto).fastest_dtype(device)}"),
     ]
     if check_environments:
-        from swg_fast.envs import mujoco_adapter
         from swg_fast.envs.d4rl_import import FAMILY_MODULES, family_status
 
         rows += [(f"d4rl {family}", family_status(family)) for family in FAMILY_MODULES]
-        rows.append(("mujoco_py", mujoco_adapter.install()))
+        rows.append(("simulator", _simulator()))
         rows.append(("rendering", _rendering_status()))
     return rows
 
@@ -41,6 +40,18 @@ def _loops() -> str:
     if native.compiler() is None:
         return "ATen's (no C compiler found; with one the cpu backend is faster)"
     return f"compiled by {native.compiler()}" if native.library() else "ATen's (the compiler failed)"
+
+
+def _simulator() -> str:
+    from swg_fast.envs import simulator
+    from swg_fast.errors import UsageError
+
+    try:
+        simulator.install()
+    except UsageError as error:
+        return str(error)
+    found = simulator.describe()
+    return f"{found['name']} {found['version']}, contacts {found['contacts']}"
 
 
 def _rendering_status() -> str:

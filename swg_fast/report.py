@@ -40,6 +40,7 @@ def evaluation_json(result: Evaluation, policy_name: str, backend: str) -> dict[
             result.seconds["total"] - result.seconds["start"], 1e-9),
         "seconds": {k: round(v, 3) for k, v in result.seconds.items()},
         "settings": result.settings | {"backend": backend},
+        "simulator": result.simulator,
         "versions": versions(),
     }
 
@@ -72,19 +73,25 @@ def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("sampling", f"{summary['candidates_per_second']:,.0f} candidates/s, "
                      f"backend {settings['backend']}"),
         ("environment", f"{summary['env_steps_per_second']:,.0f} steps/s"),
+        ("simulator", f"{summary['simulator']['name']} {summary['simulator']['version']}, contacts "
+                      f"{summary['simulator']['contacts']}"),
     ]
 
 
 def plot_episodes(result: Evaluation, path: str | Path) -> None:
-    """Ant Maze from above: walls, every episode's path, start and goal. Elsewhere the returns."""
+    """Ant Maze from above: walls, every episode's path, start and goal. Elsewhere the returns.
+
+    A picture of returns has a strip of frames of episode 0 below it.
+    """
     from matplotlib.figure import Figure
 
+    from swg_fast.plot_returns import draw_returns
+
     figure = Figure(figsize=(7, 6.4), layout="constrained")
-    axes = figure.add_subplot()
     if result.maze is None:
-        axes.bar(range(len(result.episodes)), [e.total_reward for e in result.episodes], color=REACHED)
-        axes.set(xlabel="episode", ylabel="return")
+        axes = draw_returns(figure, result)
     else:
+        axes = figure.add_subplot()
         _draw_maze(axes, result)
     rho, n = result.settings["guidance_scale"], result.settings["n_candidates"]
     axes.set_title(f"{result.task}: score {result.normalized_score:.1f} over "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.envs.d4rl_import import FAMILY_MODULES, import_d4rl, quiet
+from swg_fast.envs.d4rl_import import FAMILY_MODULES, explain, import_d4rl, quiet
 from swg_fast.errors import UsageError
 from swg_fast.presets import Preset, find_preset
 
@@ -83,7 +83,12 @@ class D4RLEnv:
         """
         try:
             with quiet():
-                image = self.core.render(mode="rgb_array", width=width, height=height)
+                if self.preset.family == "kitchen":
+                    from swg_fast.envs import kitchen
+
+                    image = kitchen.draw(self.core, width, height)
+                else:
+                    image = self.core.render(mode="rgb_array", width=width, height=height)
         except Exception as error:
             raise UsageError(
                 "rendering needs OpenGL and MuJoCo found none here; install EGL or OSMesa "
@@ -105,6 +110,5 @@ def make_env(task: str) -> D4RLEnv:
         with quiet():
             return D4RLEnv(gym.make(task), preset)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{task} cannot be made here ({reason}); 'swg-fast info' says which D4RL "
+        raise UsageError(f"{task} cannot be made here ({explain(error)}); 'swg-fast info' says which D4RL "
                          "families work") from error

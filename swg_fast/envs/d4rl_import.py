@@ -1,4 +1,4 @@
-"""Importing gym and D4RL without their notices, and with ``mujoco_py`` in place."""
+"""Importing gym and D4RL without their notices, and with what they lack in its place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib import metadata
 from types import ModuleType
 
 from swg_fast.errors import UsageError
@@ -55,36 +56,88 @@ def _silent_descriptors() -> Iterator[None]:
         os.close(nowhere)
 
 
+@contextlib.contextmanager
+def _standing_in(modules: Mapping[str, ModuleType]) -> Iterator[None]:
+    """``modules`` importable by their names within the block, and the real ones again after it."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+def _check_packages() -> None:
+    """`UsageError` where gym and D4RL are not there, or gym is another package's."""
+    for name in ("gym", "d4rl"):
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            if sys.version_info >= (3, 12):
+                mend = ("it needs Python 3.11, since it depends on pybullet, which has no wheel for "
+                        "later ones; make the environment with python3.11")
+            else:
+                mend = "pip install 'd4rl==1.1' 'gym>=0.23,<0.24'"
+            raise UsageError(f"{name} is not installed: {mend}") from None
+        if name == "gym" and not found.startswith("0.23."):
+            raise UsageError(f"gym {found} is installed and D4RL works with gym 0.23 only; another package "
+                             "brought it: pip install 'gym>=0.23,<0.24', or keep that package in an "
+                             "environment of its own")
+
+
+def _import_family_module(name: str) -> ModuleType:
+    os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
+    _check_packages()
+    with quiet(), _silent_descriptors():
+        from swg_fast.envs import simulator
+
+        simulator.install()
+        import gym
+
+        gym.logger.set_level(gym.logger.ERROR)
+        from swg_fast.envs import adroit, kitchen
+
+        with _standing_in(adroit.mjrl_modules() | kitchen.dm_control_modules()):
+            importlib.import_module("d4rl")
+            module = importlib.import_module(f"d4rl.{name}")
+        if name == "kitchen":
+            kitchen.adapt()
+    return module
+
+
+def explain(error: Exception) -> str:
+    """All of an exception's words, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def import_d4rl(name: str) -> ModuleType:
     """The module ``d4rl.<name>``. Raises `UsageError` where it cannot be imported here."""
-    os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
     try:
-        with quiet(), _silent_descriptors():
-            from swg_fast.envs import mujoco_adapter
-
-            mujoco_adapter.install()
-            import gym
-
-            gym.logger.set_level(gym.logger.ERROR)
-            importlib.import_module("d4rl")
-            return importlib.import_module(f"d4rl.{name}")
+        return _import_family_module(name)
+    except UsageError as error:
+        raise UsageError(f"D4RL cannot be used here: {error}") from error
     except Exception as error:  # a third-party import may raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"d4rl.{name} cannot be imported here ({reason}); "
+        raise UsageError(f"d4rl.{name} cannot be imported here ({explain(error)}); "
                          "'swg-fast info' says which D4RL families work") from error
 
 
 def family_status(family: str) -> str:
-    """'works', or in a few words why a D4RL family does not work here."""
+    """'works', or why a D4RL family does not work here and what mends it."""
     from swg_fast.presets import presets
 
     task = next(name for name, preset in presets().items() if preset.family == family)
     try:
-        import_d4rl(FAMILY_MODULES[family])
+        _import_family_module(FAMILY_MODULES[family])
         import gym
 
         with quiet():
             gym.make(task).reset()
         return "works"
+    except UsageError as error:
+        return str(error)
     except Exception as error:
-        return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        return f"{task} cannot be made: {type(error).__name__}: {explain(error)}"

@@ -1,63 +1,67 @@
 """The small part of ``mujoco_py`` that gym 0.23 and D4RL use, over today's ``mujoco``.
 
-``mujoco_py`` no longer installs on current systems. `install` puts this module in its place, and
-only where the real one cannot be imported.
+`swg_fast.envs.simulator` puts it in the place of the real one.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
-import ctypes.util
-import importlib
-import os
-import sys
 import types
 from collections import namedtuple
+from pathlib import Path
 from typing import Any
 
-# MuJoCo draws through a window unless told otherwise, and reads this when it is imported.
-if sys.platform == "linux" and not os.environ.get("DISPLAY") and "MUJOCO_GL" not in os.environ:
-    for _library, _name in (("EGL", "egl"), ("OSMesa", "osmesa")):
-        if ctypes.util.find_library(_library):
-            os.environ["MUJOCO_GL"] = _name
-            break
-
-# Mesa's software renderer and Triton each bring an LLVM. Triton's library crashes when it is loaded
-# after Mesa's, not before; torch loads it on its own account (its optimisers do).
-if os.environ.get("MUJOCO_GL") in ("egl", "osmesa"):
-    with contextlib.suppress(ImportError):
-        import triton  # noqa: F401
-
-import mujoco
 import numpy as np
+
+from swg_fast.envs import contacts, model_files, opengl
+from swg_fast.envs.opengl import mujoco
 
 MjSimState = namedtuple("MjSimState", "time qpos qvel act udd_state")
 
 
 class _Model:
-    """A ``mujoco.MjModel`` with mujoco_py's camera look-up."""
+    """A ``mujoco.MjModel`` with mujoco_py's look-ups by name, and its contacts mended."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
+        contacts.mend(model)
         self.__dict__["real"] = model
         names = (model.camera(i).name for i in range(model.ncam))
         self.__dict__["_camera_name2id"] = {name: i for i, name in enumerate(names)}
-
-    def camera_name2id(self, name: str) -> int:
-        return self._camera_name2id[name]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["real"], name)
 
 
+def _look_up(kind: str) -> Any:
+    def name2id(self: _Model, name: str) -> int:
+        index = mujoco.mj_name2id(self.real, getattr(mujoco.mjtObj, f"mjOBJ_{kind.upper()}"), name)
+        if index < 0:
+            raise ValueError(f"the model has no {kind} {name!r}")
+        return index
+
+    return name2id
+
+
+for _kind in ("actuator", "body", "camera", "geom", "joint", "sensor", "site"):
+    setattr(_Model, f"{_kind}_name2id", _look_up(_kind))
+
+
 class _Data:
-    """A ``mujoco.MjData`` with mujoco_py's look-up of a body's position."""
+    """A ``mujoco.MjData`` with mujoco_py's names for bodies' positions and orientations."""
 
     def __init__(self, data: mujoco.MjData) -> None:
         self.__dict__["real"] = data
 
     def get_body_xpos(self, name: str) -> np.ndarray:
         return self.real.body(name).xpos
+
+    @property
+    def body_xpos(self) -> np.ndarray:
+        return self.real.xpos
+
+    @property
+    def body_xquat(self) -> np.ndarray:
+        return self.real.xquat
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["real"], name)
@@ -107,6 +111,7 @@ class MjRenderContextOffscreen:
         if renderer is None or (renderer.width, renderer.height) != (width, height):
             if renderer is not None:
                 renderer.close()
+            opengl.check()
             visual = self.sim.model.real.vis.global_
             visual.offwidth = max(visual.offwidth, width)
             visual.offheight = max(visual.offheight, height)
@@ -125,8 +130,15 @@ class MjRenderContextOffscreen:
         return image, values
 
 
+class MjViewer:
+    """Imported by Adroit and Kitchen, never opened: pictures are drawn off screen."""
+
+    def __init__(self, sim: MjSim) -> None:
+        raise NotImplementedError("swg-fast opens no window; render to an array instead")
+
+
 def load_model_from_path(path: str) -> _Model:
-    return _Model(mujoco.MjModel.from_xml_path(path))
+    return _Model(model_files.load(Path(path)))
 
 
 def load_model_from_xml(text: str) -> _Model:
@@ -137,22 +149,14 @@ def get_version() -> str:
     return mujoco.__version__
 
 
-def install() -> str:
-    """Makes ``import mujoco_py`` work and says by what: 'mujoco_py' or 'adapter'."""
-    present = sys.modules.get("mujoco_py")
-    if present is not None:
-        return "adapter" if getattr(present, "is_swg_fast_adapter", False) else "mujoco_py"
-    try:
-        importlib.import_module("mujoco_py")
-        return "mujoco_py"
-    except Exception:  # it raises bare Exceptions, compiler errors among them
-        for name in [n for n in sys.modules if n.split(".")[0] == "mujoco_py"]:
-            del sys.modules[name]
-    module = types.ModuleType("mujoco_py", __doc__)
-    module.is_swg_fast_adapter = True
-    module.builder = types.SimpleNamespace(MujocoException=mujoco.FatalError)
-    for item in (MjSim, MjSimState, MjRenderContextOffscreen, load_model_from_path,
+def modules() -> dict[str, types.ModuleType]:
+    """``mujoco_py`` and ``mujoco_py.builder``, ready for ``sys.modules``."""
+    package, builder = types.ModuleType("mujoco_py", __doc__), types.ModuleType("mujoco_py.builder")
+    package.is_swg_fast_adapter = True
+    package.builder = builder
+    builder.MujocoException = mujoco.FatalError
+    builder.cymj = types.SimpleNamespace(set_warning_callback=lambda callback: None)
+    for item in (MjSim, MjSimState, MjRenderContextOffscreen, MjViewer, load_model_from_path,
                  load_model_from_xml, get_version):
-        setattr(module, item.__name__, item)
-    sys.modules["mujoco_py"] = module
-    return "adapter"
+        setattr(package, item.__name__, item)
+    return {"mujoco_py": package, "mujoco_py.builder": builder}

@@ -36,6 +36,20 @@ def test_result_is_consistent(result, tmp_path):
     assert (tmp_path / "maze.png").stat().st_size > 20_000
 
 
+def test_a_task_without_a_maze(tmp_path):
+    """Pen: episode 0 replayed from its actions ends where it ended."""
+    policy = Policy(ScoreNetwork(45, 24, 16, 2), NoiseSchedule.vp(2))
+    result = evaluate(policy, "pen-human-v1", episodes=2, envs=2, workers=1, progress=False, **SETTINGS)
+    first = result.episodes[0]
+    assert len(first.actions) == first.length and not result.episodes[1].actions and not first.path
+    env = make_env("pen-human-v1")
+    env.reset(stream_seed(0, "episode", 0) & 0xFFFFFFFF)
+    np.testing.assert_array_equal([env.step(action)[1] for action in first.actions], first.rewards)
+    assert evaluation_json(result, "x", "cpu")["simulator"]["name"] == "mujoco"
+    plot_episodes(result, tmp_path / "pen.png")
+    assert (tmp_path / "pen.png").stat().st_size > 20_000
+
+
 def test_does_not_depend_on_how_many_run_at_once(result):
     """Two slots for three episodes: the third begins when one of the others ends."""
     other = evaluate(load_policy("antmaze-umaze-v2"), "antmaze-umaze-v2", episodes=3, seed=3, envs=2,

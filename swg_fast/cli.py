@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from swg_fast import __version__
 from swg_fast.cli_measure import bench, kernels, tune
+from swg_fast.cli_train import train
 from swg_fast.errors import UsageError
 from swg_fast.extras import check
 
@@ -41,78 +41,6 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of everything random."),
     ]
     return functools.reduce(lambda f, option: option(f), reversed(options), command)
-
-
-@cli.command()
-@click.argument("task")
-@click.option("--dataset", help="D4RL HDF5 file, or minari:NAME. Default: D4RL's own for TASK.")
-@click.option("--out", type=Path, help="Folder of the run.  [default: runs/TASK]")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-@click.option("--critic-steps", type=int, default=500_000)
-@click.option("--critic-batch", type=int, default=256)
-@click.option("--actor-steps", type=int, default=1_000_000)
-@click.option("--actor-batch", type=int, default=1024)
-@click.option("--expectile", type=float, help="tau of the critic and the weights.  [default: preset]")
-@click.option("--dropout", type=float, help="Of the score network.  [default: preset]")
-@click.option("--reward-transform", type=click.Choice(["none", "minus_one", "return_range"]),
-              help="[default: preset]")
-@click.option("--weight-function", default="expectile")
-@click.option("--weight-parameter", type=float, help="tau or alpha of the weight function.")
-@click.option("--weight-head", type=click.Choice(["early", "joint"]), default="early")
-@click.option("--hidden-dim", type=int, default=256)
-@click.option("--num-blocks", type=int, default=3)
-@click.option("--schedule", type=click.Choice(["vp", "cosine", "linear"]), default="vp")
-@click.option("--num-steps", type=int, default=15, help="Denoising steps T.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32",
-              help="Of the diffusion's passes; parameters stay fp32.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
-@click.option("--log-every", type=click.IntRange(min=1), default=1000)
-@click.option("--save-every", type=click.IntRange(min=1), default=10_000)
-@click.option("--stop-after", type=click.IntRange(min=1),
-              help="Stop (resumably) after this many steps of a phase.")
-@click.option("--seed", type=click.IntRange(min=0), default=0)
-def train(task: str, dataset: str | None, out: Path | None, resume: bool, device: str,
-          threads: int | None, log_every: int, save_every: int, stop_after: int | None,
-          **chosen: Any) -> None:
-    """Train critic, weights and diffusion for TASK (say, antmaze-umaze-v2).
-
-    The defaults are the paper's. Logs for TensorBoard go to OUT/logs, the policy to OUT/policy.
-    """
-    import torch
-
-    check("tensorboard", "'swg-fast train', for its logs,")
-    from swg_fast.data import load_dataset
-    from swg_fast.presets import find_preset
-    from swg_fast.report import versions
-    from swg_fast.training.loop import LoopOptions
-    from swg_fast.training.run import train as run
-    from swg_fast.training.settings import TrainSettings
-
-    preset = find_preset(task)
-    for name in ("expectile", "dropout", "reward_transform"):
-        if chosen[name] is None:
-            chosen[name] = getattr(preset, name)
-    settings = TrainSettings(**chosen)
-    if threads:
-        torch.set_num_threads(threads)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = load_dataset(dataset or task, max_episode_steps=preset.max_episode_steps,
-                        continues_after_terminal=preset.family == "antmaze")
-    click.echo(f"{len(data):,} transitions; {data.dropped}")
-    out = out or Path("runs") / task
-    (out / "logs").mkdir(parents=True, exist_ok=True)
-    from torch.utils.tensorboard import SummaryWriter
-
-    card = {"task": task, "dataset": Path(dataset).name if dataset else task,
-            "transitions": len(data), "versions": versions(),
-            "make_it_again": shlex.join(["swg-fast", *sys.argv[1:]])}
-    with SummaryWriter(str(out / "logs")) as writer:
-        folder = run(data, settings, out, device=device, resume=resume, card=card,
-                     options=LoopOptions(out / "states", log_every=log_every, save_every=save_every,
-                                         stop_after=stop_after, writer=writer))
-    click.echo(f"policy: {folder}\ntry it: swg-fast evaluate {task} --policy {folder}")
 
 
 @cli.command()
@@ -273,7 +201,7 @@ def info(no_environments: bool) -> None:
     click.echo("tasks: " + ", ".join(presets()))
 
 
-for command in (bench, tune, kernels):
+for command in (train, bench, tune, kernels):
     cli.add_command(command)
 
 

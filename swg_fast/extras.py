@@ -16,6 +16,7 @@ EXTRAS = {
     "imageio_ffmpeg": "video",
     "msgpack": "jax-import",
     "minari": "minari",
+    "gymnasium": "spaces",
     "jax": "bench",
     "flax": "bench",
 }

@@ -15,6 +15,7 @@ from swg_fast.backends.base import SELECTIONS, Backend, Model, Samples, Sampling
 from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from swg_fast.defaults import sampling_defaults, sampling_settings
 from swg_fast.errors import UsageError
+from swg_fast.extras import need
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.samplers import WEIGHT_CLIP, sampler_table
 from swg_fast.schedule import NoiseSchedule
@@ -184,11 +185,7 @@ class Policy:
 
 
 def _box(low: float, high: float, size: int) -> Any:
-    try:
-        from gymnasium.spaces import Box
-    except ImportError as error:
-        raise UsageError("a policy's spaces need gymnasium; pip install 'swg-fast[spaces]'") from error
-    return Box(low, high, (size,), np.float32)
+    return need("gymnasium.spaces", "a policy's space").Box(low, high, (size,), np.float32)
 
 
 def _checked_scales(n: int, rho: float, temperature: float) -> tuple[float, float]:

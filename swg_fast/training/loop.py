@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import torch
 
 from swg_fast.seeds import stream_seed
 from swg_fast.training.graph import captured_step
+from swg_fast.training.history import append_line
+from swg_fast.training.logger import Writer
 from swg_fast.training.state import load_newest_state, save_state
 
 BLOCK = 64  # steps whose random numbers and batches are drawn at once
@@ -33,9 +35,9 @@ class LoopOptions:
     progress: bool = True
     resume: bool = False
     stop_after: int | None = None  # stop (resumably) after this many steps of the phase
-    writer: Any = None  # a TensorBoard SummaryWriter
+    writer: Writer | None = None  # draws the curves
+    history: Path | None = None  # every log line goes here, one JSON object a line
     graph: bool = True  # on CUDA, capture the step
-    history: list[dict[str, float]] = field(default_factory=list)  # every log line, for the caller
 
 
 def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: int, seed: int,
@@ -129,7 +131,7 @@ def _draw_block(trainer: Any, rows: int, seed: int, block: int,
 
 def _log(trainer: Any, held_out: torch.Tensor, seed: int, done: int, means: list[float],
          rate: float, options: LoopOptions, bar: Any) -> None:
-    line: dict[str, float] = {"step": done, "steps_per_second": round(rate, 2)}
+    line: dict[str, float] = {"step": done, f"{trainer.phase}/steps_per_second": round(rate, 2)}
     line |= {f"{trainer.phase}/{n}": v for n, v in zip(trainer.loss_names, means, strict=True)}
     if len(held_out):
         # The same held-out batch and noise each time, so that the curve shows the network alone.
@@ -139,7 +141,8 @@ def _log(trainer: Any, held_out: torch.Tensor, seed: int, done: int, means: list
         values = trainer.evaluate(batch, flat).tolist()
         line |= {f"{trainer.phase}/held_out_{n}": v
                  for n, v in zip(trainer.loss_names, values, strict=True)}
-    options.history.append(line)
+    if options.history is not None:
+        append_line(options.history, trainer.phase, line)
     if options.writer is not None:
         for name, value in line.items():
             if name != "step":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from swg_fast.files import read_json, write_json
 from swg_fast.networks import ScoreNetwork
 from swg_fast.schedule import NoiseSchedule
 from swg_fast.seeds import stream_seed
+from swg_fast.training.config import CONFIG, write_config
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
+from swg_fast.training.history import HISTORY, read_history
+from swg_fast.training.logger import open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
 from swg_fast.training.rewards import transform_rewards
 from swg_fast.training.settings import TrainSettings
@@ -27,11 +31,14 @@ from swg_fast.weights import WEIGHT_FUNCTIONS, compute_weights
 
 def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
           device: str | torch.device = "cpu", resume: bool = False,
-          card: dict[str, Any] | None = None, options: LoopOptions | None = None) -> Path:
+          card: dict[str, Any] | None = None, config: Mapping[str, Any] | None = None,
+          logger: str = "none", options: LoopOptions | None = None) -> Path:
     """Trains a policy on ``data`` and returns the folder of its checkpoint, ``out/policy``.
 
-    ``out`` holds ``run.json`` (the settings), ``states/`` (resumable), ``logs/`` (TensorBoard) and
-    ``policy/``. With ``resume`` the newest states are taken up, bit for bit.
+    ``out`` holds ``run.json`` (the settings), ``config.toml`` (the same, with what ``config`` adds, for
+    ``swg-fast train --config``), ``states/`` (resumable), ``logs/`` (``history.jsonl``, and what
+    ``logger`` writes: tensorboard, wandb or none) and ``policy/``. With ``resume`` the newest states are
+    taken up, bit for bit.
 
     Raises `UsageError` where ``out`` holds another run, `Interrupted` on Ctrl-C.
     """
@@ -40,7 +47,20 @@ def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
         raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
     _claim(out, settings, len(data), resume)
     options = options or LoopOptions(out / "states")
-    options = replace(options, folder=out / "states", resume=resume)
+    history = out / "logs" / HISTORY
+    if not resume:
+        history.unlink(missing_ok=True)
+    config = dict(config or {}) | settings.to_dict()
+    write_config(out / CONFIG, config)
+    with open_writer(logger, out / "logs", config, resume) as writer:
+        options = replace(options, folder=out / "states", resume=resume, history=history,
+                          writer=writer or options.writer)
+        return _train(data, settings, out, device, card or {}, options)
+
+
+def _train(data: Transitions, settings: TrainSettings, out: Path, device: torch.device,
+           card: dict[str, Any], options: LoopOptions) -> Path:
+    """Both phases and what lies between them."""
     training, held_out = data.split(settings.held_out, settings.seed)
     S, A = data.observations.shape[1], data.actions.shape[1]
 
@@ -69,12 +89,12 @@ def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
     record = {
         "settings": settings.to_dict(),
         "steps_per_second": {k: round(v, 1) for k, v in rates.items()},
-        "held_out_losses": _last_losses(options),
+        "held_out_losses": _last_losses(options.history),
         "weights": {"mean": float(weights.mean()), "min": float(weights.min()),
                     "max": float(weights.max())},
     }
     return save_checkpoint(out / "policy", Checkpoint(
-        diffusion.ema, schedule, critic.target, critic.value, (card or {}) | {"training": record}))
+        diffusion.ema, schedule, critic.target, critic.value, card | {"training": record}))
 
 
 def _claim(out: Path, settings: TrainSettings, rows: int, resume: bool) -> None:
@@ -98,8 +118,6 @@ def _claim(out: Path, settings: TrainSettings, rows: int, resume: bool) -> None:
     write_json(path, mine)
 
 
-def _last_losses(options: LoopOptions) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for line in options.history:
-        found |= {k: round(v, 5) for k, v in line.items() if "held_out" in k}
-    return found
+def _last_losses(history: Path) -> dict[str, float]:
+    return {name: round(value, 5) for lines in read_history(history).values()
+            for name, value in lines[-1].items() if "held_out" in name}

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields
 
 from swg_fast.errors import UsageError
 from swg_fast.networks import WEIGHT_HEADS
 from swg_fast.schedule import SCHEDULES
+from swg_fast.training.fields import check_fields, setting
 from swg_fast.training.rewards import REWARD_TRANSFORMS
 from swg_fast.weights import WEIGHT_FUNCTIONS
 
 PRECISIONS = ("fp32", "bf16")
 OPEN = {"min_open": True, "max_open": True}
-
-
-def _setting(default: Any, help: str, *, choices: tuple[str, ...] | None = None, **bounds: Any) -> Any:
-    """A field, with what a person is told of it: its help, and the values that it takes, either
-    ``choices`` or the bounds of a number (min, max, min_open, max_open)."""
-    return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds})
 
 
 @dataclass(frozen=True)
@@ -29,55 +23,46 @@ class TrainSettings:
     """
 
     # critic (IQL)
-    critic_steps: int = _setting(500_000, "Gradient steps of the critic.", min=1)
-    critic_batch: int = _setting(256, "Transitions a critic step.", min=1)
-    critic_lr: float = _setting(3e-4, "Adam's learning rate for Q and V.", min=0, min_open=True)
-    discount: float = _setting(0.99, "Discount gamma of the TD target.", min=0, max=1, **OPEN)
-    polyak: float = _setting(0.005, "Rate of the target Q's moving average.", min=0, max=1, min_open=True)
-    expectile: float = _setting(0.7, "tau of the value loss and of the expectile weights.", min=0, max=1,
+    critic_steps: int = setting(500_000, "Gradient steps of the critic.", min=1)
+    critic_batch: int = setting(256, "Transitions a critic step.", min=1)
+    critic_lr: float = setting(3e-4, "Adam's learning rate for Q and V.", min=0, min_open=True)
+    discount: float = setting(0.99, "Discount gamma of the TD target.", min=0, max=1, **OPEN)
+    polyak: float = setting(0.005, "Rate of the target Q's moving average.", min=0, max=1, min_open=True)
+    expectile: float = setting(0.7, "tau of the value loss and of the expectile weights.", min=0, max=1,
                                 **OPEN)
-    reward_transform: str = _setting(
+    reward_transform: str = setting(
         "none", "What rewards become: minus_one is r - 1, return_range is 1000 r over the span of returns.",
         choices=REWARD_TRANSFORMS)
     # weights
-    weight_function: str = _setting("expectile", "Weight w(u) of the advantage u.",
+    weight_function: str = setting("expectile", "Weight w(u) of the advantage u.",
                                     choices=tuple(WEIGHT_FUNCTIONS))
-    weight_parameter: float | None = _setting(
+    weight_parameter: float | None = setting(
         None, "tau or alpha of the weight function. Left out: --expectile, or the function's own.")
-    rescale_weights: bool = _setting(False, "Move the weights linearly onto [0, 1].")
+    rescale_weights: bool = setting(False, "Move the weights linearly onto [0, 1].")
     # network
-    hidden_dim: int = _setting(256, "Width of the score network.", min=1)
-    num_blocks: int = _setting(3, "Residual blocks; the early weight head needs two.", min=1)
-    weight_head: str = _setting("early", "Where the weight's noise is read out: after the second block, or "
+    hidden_dim: int = setting(256, "Width of the score network.", min=1)
+    num_blocks: int = setting(3, "Residual blocks; the early weight head needs two.", min=1)
+    weight_head: str = setting("early", "Where the weight's noise is read out: after the second block, or "
                                          "after the last with the action's.", choices=WEIGHT_HEADS)
-    dropout: float = _setting(0.1, "Dropout of the score network.", min=0, max=1, max_open=True)
+    dropout: float = setting(0.1, "Dropout of the score network.", min=0, max=1, max_open=True)
     # diffusion
-    schedule: str = _setting("vp", "Noise schedule.", choices=SCHEDULES)
-    num_steps: int = _setting(15, "Denoising steps T.", min=1)
-    actor_steps: int = _setting(1_000_000, "Gradient steps of the diffusion.", min=1)
-    actor_batch: int = _setting(1024, "Transitions a diffusion step.", min=1)
-    actor_lr: float = _setting(3e-4, "AdamW's learning rate for the score network.", min=0, min_open=True)
-    weight_decay: float = _setting(1e-4, "AdamW's weight decay.", min=0)
-    cosine_decay: bool = _setting(True, "Let the diffusion's learning rate fall to 0 along a cosine.")
-    ema_rate: float = _setting(0.001, "Rate of the moving average that acts.", min=0, max=1, min_open=True)
+    schedule: str = setting("vp", "Noise schedule.", choices=SCHEDULES)
+    num_steps: int = setting(15, "Denoising steps T.", min=1)
+    actor_steps: int = setting(1_000_000, "Gradient steps of the diffusion.", min=1)
+    actor_batch: int = setting(1024, "Transitions a diffusion step.", min=1)
+    actor_lr: float = setting(3e-4, "AdamW's learning rate for the score network.", min=0, min_open=True)
+    weight_decay: float = setting(1e-4, "AdamW's weight decay.", min=0)
+    cosine_decay: bool = setting(True, "Let the diffusion's learning rate fall to 0 along a cosine.")
+    ema_rate: float = setting(0.001, "Rate of the moving average that acts.", min=0, max=1, min_open=True)
     # the run
-    seed: int = _setting(0, "Seed of everything random.", min=0)
-    held_out: float = _setting(0.05, "Share of the episodes kept for validation.", min=0, max=1,
+    seed: int = setting(0, "Seed of everything random.", min=0)
+    held_out: float = setting(0.05, "Share of the episodes kept for validation.", min=0, max=1,
                                max_open=True)
-    precision: str = _setting("fp32", "Of the diffusion's passes; parameters stay fp32.",
+    precision: str = setting("fp32", "Of the diffusion's passes; parameters stay fp32.",
                               choices=PRECISIONS)
 
     def __post_init__(self) -> None:
-        for name in ("critic_steps", "critic_batch", "num_steps", "actor_steps", "actor_batch"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.precision not in ("fp32", "bf16"):
-            raise UsageError(f"precision must be fp32 or bf16, got {self.precision!r}")
-        for name in ("discount", "expectile"):
-            if not 0.0 < getattr(self, name) < 1.0:
-                raise UsageError(f"{name} must lie in (0, 1), got {getattr(self, name)}")
-        if not 0.0 <= self.dropout < 1.0 or not 0.0 <= self.held_out < 1.0:
-            raise UsageError("dropout and held_out must lie in [0, 1)")
+        check_fields(self)
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)

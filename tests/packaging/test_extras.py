@@ -43,6 +43,7 @@ def test_missing_broken_and_present(tmp_path, monkeypatch):
 
 WITHOUT = {
     "train": ("tensorboard", ["train", "antmaze-umaze-v2", "--dataset", "data.hdf5"]),
+    "wandb": ("wandb", ["train", "antmaze-umaze-v2", "--dataset", "data.hdf5", "--logger", "wandb"]),
     "video": ("imageio", ["evaluate", "antmaze-umaze-v2", "--video", "v.gif"]),
     "jax-import": ("msgpack", ["import-jax", ".", "--out", "mine"]),
     "bench": ("jax", ["bench", "--backends", "jax"]),

@@ -170,7 +170,7 @@ def test_spaces(schedule, monkeypatch):
     observation = policy.observation_space.sample()
     assert observation.shape == (5,) and policy.action_space.contains(policy.predict(observation)[0])
     assert policy.action_space.low.tolist() == [-1, -1, -1] and policy.action_space.high.tolist() == [1, 1, 1]
-    monkeypatch.setitem(sys.modules, "gymnasium.spaces", None)
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(UsageError, match=r"swg-fast\[spaces\]"):
         policy.action_space  # noqa: B018
 

@@ -12,6 +12,7 @@ from swg_fast import load_policy
 from swg_fast.checkpoint import load_checkpoint
 from swg_fast.data.transitions import to_transitions
 from swg_fast.errors import UsageError
+from swg_fast.training.history import HISTORY, read_history
 from swg_fast.training.loop import Interrupted, LoopOptions
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
@@ -66,9 +67,9 @@ def test_losses_fall_and_the_policy_prefers_rewarded_actions(tmp_path, data):
     settings = TrainSettings(critic_steps=600, actor_steps=1500, dropout=0.0, discount=0.5,
                              critic_lr=1e-3, actor_lr=2e-3, ema_rate=0.01, weight_decay=0.0,
                              **SMALL | {"actor_batch": 128, "critic_batch": 128, "hidden_dim": 64})
-    logs = options(tmp_path)
-    folder = train(data, settings, tmp_path / "run", options=logs)
-    actor = [line["actor/held_out_action_loss"] for line in logs.history if "actor/action_loss" in line]
+    folder = train(data, settings, tmp_path / "run", options=options(tmp_path))
+    actor = [line["actor/held_out_action_loss"]
+             for line in read_history(tmp_path / "run" / "logs" / HISTORY)["actor"]]
     assert actor[-1] < 0.8 * actor[0]
     policy = load_policy(folder)
     states = data.observations[:200]

@@ -1,0 +1,101 @@
+"""The command ``swg-fast train``. Its options are made from the settings' fields."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import Field, asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from swg_fast.errors import UsageError
+
+
+class _WithSettings(click.Command):
+    """A command that has an option for every key of a configuration.
+
+    They are made when they are first needed, since the settings' module imports torch and another
+    command's --help should not wait for that.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from swg_fast.training.config import config_fields
+
+        known = {parameter.name for parameter in self.params}
+        self.params += [_option(entry) for name, entry in config_fields().items() if name not in known]
+        return super().get_params(ctx)
+
+
+def _option(entry: Field) -> click.Option:
+    """The option of a setting. It is None where it is not given, so that a file's value can count."""
+    from swg_fast.training.config import FROM_PRESET
+    from swg_fast.training.fields import kind_of, range_text
+
+    kind, choices = kind_of(entry), entry.metadata["choices"]
+    name = "--" + entry.name.replace("_", "-")
+    default = {True: "on", False: "off"}.get(entry.default, entry.default) if kind is bool else entry.default
+    notes = [f"default: {'preset' if entry.name in FROM_PRESET else default}"] * (default is not None)
+    notes += [text for text in (range_text(entry),) if text]
+    return click.Option(
+        [f"{name}/--no-{name[2:]}" if kind is bool else name], default=None, show_default=False,
+        type=click.Choice(choices) if choices else kind,
+        help=entry.metadata["help"] + (f"  [{'; '.join(notes)}]" if notes else ""))
+
+
+@click.command(cls=_WithSettings)
+@click.argument("task", required=False)
+@click.option("--out", type=Path, help="Folder of the run.  [default: runs/TASK]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--config", "config_path", type=Path,
+              help="TOML file with any of the settings below, as names with _ for -. A run writes its own to "
+                   "OUT/config.toml. An option here wins over the file, the file over the task's preset.")
+@click.option("--stop-after", type=click.IntRange(min=1),
+              help="Stop (resumably) after this many steps of a phase.")
+def train(task: str | None, out: Path | None, resume: bool, config_path: Path | None, stop_after: int | None,
+          **chosen: Any) -> None:
+    """Train critic, weights and diffusion for TASK (say, antmaze-umaze-v2).
+
+    The defaults are the paper's. The policy goes to OUT/policy, the curves to OUT/logs, the whole
+    configuration to OUT/config.toml.
+    """
+    import torch
+
+    from swg_fast.data import load_dataset
+    from swg_fast.presets import find_preset
+    from swg_fast.report import versions
+    from swg_fast.training.config import read_config, resolve
+    from swg_fast.training.logger import check_logger
+    from swg_fast.training.loop import LoopOptions
+    from swg_fast.training.run import train as run
+
+    file = read_config(config_path) if config_path else {}
+    task = task or file.get("task")
+    if task is None:
+        raise UsageError("no TASK; name one, such as antmaze-umaze-v2, or give a --config that does")
+    preset = find_preset(task)
+    options, settings = resolve(chosen | {"task": task}, file, preset)
+    check_logger(options.logger)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    source = options.dataset
+    data = load_dataset(source or task, max_episode_steps=preset.max_episode_steps,
+                        continues_after_terminal=preset.family == "antmaze")
+    click.echo(f"{len(data):,} transitions; {data.dropped}")
+    out = out or Path("runs") / task
+    card = {"task": task, "dataset": Path(source).name if source else task,
+            "transitions": len(data), "versions": versions(),
+            "make_it_again": shlex.join(["swg-fast", *sys.argv[1:]])}
+    # With these the file gives the same run from any folder.
+    if source and Path(source).exists():
+        source = str(Path(source).resolve())
+    options = replace(options, device=device, threads=torch.get_num_threads(), dataset=source)
+    folder = run(data, settings, out, device=device, resume=resume, card=card, config=asdict(options),
+                 logger=options.logger,
+                 options=LoopOptions(out / "states", log_every=options.log_every,
+                                     save_every=options.save_every, stop_after=stop_after))
+    click.echo(f"policy: {folder}\ntry it: swg-fast evaluate {task} --policy {folder}")

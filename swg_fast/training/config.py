@@ -1,0 +1,89 @@
+"""A training run as one TOML file: what ``--config`` reads and every run writes.
+
+Its keys are the fields of `TrainSettings` and of `RunOptions`. An option on the command line wins over
+the file, the file over the task's preset, the preset over the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from swg_fast.errors import UsageError
+from swg_fast.files import replacing
+from swg_fast.presets import Preset
+from swg_fast.training.fields import check_fields, check_value, kind_of, setting
+from swg_fast.training.logger import LOGGERS
+from swg_fast.training.settings import TrainSettings
+
+CONFIG = "config.toml"
+FROM_PRESET = ("expectile", "dropout", "reward_transform")  # what a task's preset may set
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run needs beside its `TrainSettings`; nothing here is a matter of the method."""
+
+    task: str | None = setting(None, "The D4RL task, where the command does not name it.")
+    dataset: str | None = setting(
+        None, "D4RL HDF5 file, or minari:NAME. Left out: D4RL's own for TASK.")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
+    threads: int | None = setting(None, "CPU threads. Left out: all.", min=1)
+    log_every: int = setting(1000, "Steps between two lines of the logs.", min=1)
+    save_every: int = setting(10_000, "Steps between two saved states.", min=1)
+    logger: str = setting("tensorboard", "What draws the curves; OUT/logs/history.jsonl has them always.",
+                          choices=LOGGERS)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def config_fields() -> dict[str, Field]:
+    """Every key of a configuration."""
+    return {entry.name: entry for record in (RunOptions, TrainSettings) for entry in fields(record)}
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The values of a TOML file. `UsageError`, with the file's name, where there is none or it has
+    an unknown key or a value outside its range."""
+    try:
+        values = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); --config takes a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML ({error})") from error
+    known = config_fields()
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            mend = f"did you mean {near[0]!r}?" if near else "'swg-fast train --help' lists all"
+            raise UsageError(f"{path}: unknown key {name!r}; {mend}")
+        try:
+            check_value(known[name], value)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+    return {name: float(value) if kind_of(known[name]) is float else value for name, value in values.items()}
+
+
+def write_config(path: str | Path, values: Mapping[str, Any]) -> None:
+    """``values`` as a file that `read_config` gives back; None is left out, as its default."""
+    import tomli_w
+
+    text = tomli_w.dumps({name: value for name, value in values.items() if value is not None})
+    with replacing(path) as temporary:
+        temporary.write_text(f"# swg-fast train --config {Path(path).name} trains this policy again.\n{text}")
+
+
+def resolve(chosen: Mapping[str, Any], file: Mapping[str, Any], preset: Preset
+            ) -> tuple[RunOptions, TrainSettings]:
+    """The run's options and settings from what was ``chosen`` (None: nothing), a configuration file's
+    values and a task's preset."""
+    values = {name: getattr(preset, name) for name in FROM_PRESET} | dict(file)
+    values |= {name: value for name, value in chosen.items() if value is not None}
+    names = {entry.name for entry in fields(TrainSettings)}
+    return (RunOptions(**{k: v for k, v in values.items() if k not in names}),
+            TrainSettings(**{k: v for k, v in values.items() if k in names}))

@@ -1,0 +1,75 @@
+"""Where a run's curves are drawn: TensorBoard, Weights & Biases, or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from swg_fast.errors import UsageError
+from swg_fast.extras import check, need
+from swg_fast.files import read_json, write_json
+
+LOGGERS = ("tensorboard", "wandb", "none")
+
+
+class Writer(Protocol):
+    """What the training loop writes to; TensorBoard's SummaryWriter is one."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """One point of the curve ``tag``, such as ``critic/value_loss``."""
+
+    def close(self) -> None:
+        """Writes what is left."""
+
+
+class WandbWriter:
+    """Weights & Biases. Each phase counts its own steps; a resumed run goes on in the same curves."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], resume: bool) -> None:
+        wandb = need("wandb", "--logger wandb")
+        known = folder / "wandb-run.json"
+        name = _known_run(known) if resume else None
+        self.run = wandb.init(project="swg-fast", name=folder.parent.name, dir=str(folder), id=name,
+                              config=dict(config), resume="allow" if name else None)
+        write_json(known, {"id": self.run.id})
+        for phase in ("critic", "actor"):
+            self.run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        self.run.log({tag: scalar_value, f"{tag.partition('/')[0]}/step": global_step})
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def _known_run(path: Path) -> str | None:
+    return read_json(path)["id"] if path.is_file() else None
+
+
+def check_logger(kind: str) -> None:
+    """`UsageError` where ``kind`` is no logger or its package is missing; to call before long work."""
+    if kind not in LOGGERS:
+        raise UsageError(f"unknown logger {kind!r}; use one of {', '.join(LOGGERS)}")
+    if kind != "none":
+        check(kind, f"--logger {kind}")
+
+
+@contextmanager
+def open_writer(kind: str, folder: Path, config: Mapping[str, Any], resume: bool) -> Iterator[Writer | None]:
+    """The writer of a run whose logs are in ``folder``; None for ``none``."""
+    check_logger(kind)
+    if kind == "none":
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    writer: Writer
+    if kind == "wandb":
+        writer = WandbWriter(folder, config, resume)
+    else:
+        writer = need("torch.utils.tensorboard", "--logger tensorboard").SummaryWriter(str(folder))
+    try:
+        yield writer
+    finally:
+        writer.close()

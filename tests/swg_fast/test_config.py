@@ -1,0 +1,159 @@
+"""A run's configuration: one source of options, files and checks, and the run that a file gives back."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+import types
+from dataclasses import asdict, fields
+
+import pytest
+from click.testing import CliRunner
+from conftest import make_recording, write_hdf5
+from safetensors.torch import load_file
+
+from swg_fast.cli import cli
+from swg_fast.errors import UsageError
+from swg_fast.presets import find_preset
+from swg_fast.training.config import RunOptions, config_fields, read_config, resolve, write_config
+from swg_fast.training.history import append_line, read_history
+from swg_fast.training.logger import open_writer
+from swg_fast.training.settings import TrainSettings
+
+TASK = "antmaze-umaze-v2"
+SMALL = ["--critic-steps", "4", "--critic-batch", "8", "--actor-steps", "4", "--actor-batch", "8",
+         "--hidden-dim", "16", "--num-steps", "3", "--log-every", "2"]
+
+
+def swg_fast(*arguments):
+    return CliRunner().invoke(cli, list(map(str, arguments)), standalone_mode=False)
+
+
+def test_every_setting_is_an_option_with_help():
+    text = swg_fast("train", "--help").output
+    for name, entry in config_fields().items():
+        if name != "task":
+            assert f"--{name.replace('_', '-')} " in text, name
+        assert entry.metadata["help"].endswith("."), name
+        if entry.metadata["choices"] and entry.default is not None:
+            assert entry.default in entry.metadata["choices"], name
+
+
+def test_option_over_file_over_preset_over_default():
+    preset = find_preset(TASK)  # expectile 0.9
+    file = {"dropout": 0.2, "discount": 0.95}
+    options, settings = resolve({"dropout": 0.3, "critic_lr": None}, file, preset)
+    assert (settings.dropout, settings.discount, settings.expectile) == (0.3, 0.95, 0.9)
+    assert settings.critic_lr == TrainSettings().critic_lr and options == RunOptions()
+
+
+def test_a_run_writes_the_file_that_gives_it_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_hdf5(tmp_path / "data.hdf5", make_recording())
+    (tmp_path / "mine.toml").write_text("critic_lr = 1e-3\nema_rate = 0.5\ncosine_decay = false\n")
+    first = swg_fast("train", TASK, "--dataset", "data.hdf5", "--config", "mine.toml", *SMALL,
+                     "--ema-rate", 0.25, "--held-out", 0.2, "--logger", "none", "--out", "first")
+    assert first.exception is None, first.exception
+    written = tomllib.loads((tmp_path / "first" / "config.toml").read_text())
+    assert (written["critic_lr"], written["ema_rate"], written["cosine_decay"]) == (1e-3, 0.25, False)
+    assert written["task"] == TASK and written["dataset"] == str(tmp_path / "data.hdf5")
+    assert set(written) == set(config_fields()) - {"weight_parameter"}  # which has no value
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = swg_fast("train", "--config", tmp_path / "first" / "config.toml", "--out", "again")
+    assert again.exception is None, again.exception
+    runs = tmp_path / "first", tmp_path / "elsewhere" / "again"
+    assert len({(run / name).read_text() for run in runs for name in ("run.json",)}) == 1
+    assert len({(run / "config.toml").read_text() for run in runs}) == 1
+    a, b = (load_file(run / "policy" / "model.safetensors") for run in runs)
+    assert all((a[name] == b[name]).all() for name in a)
+    lines = read_history(runs[0] / "logs" / "history.jsonl")
+    assert [line["step"] for line in lines["actor"]] == [2, 4] and "critic/value_loss" in lines["critic"][0]
+    card = json.loads((runs[0] / "policy" / "model_card.json").read_text())
+    assert card["training"]["held_out_losses"]["critic/held_out_value_loss"] == pytest.approx(
+        lines["critic"][-1]["critic/held_out_value_loss"], abs=1e-5)
+
+
+def test_round_trip_of_a_file(tmp_path):
+    values = asdict(RunOptions(task=TASK, dataset='a "quoted" \\ päth.hdf5'))
+    values |= asdict(TrainSettings(dropout=0.0))
+    write_config(tmp_path / "c.toml", values)
+    assert read_config(tmp_path / "c.toml") == {k: v for k, v in values.items() if v is not None}
+
+
+@pytest.mark.parametrize("text,word", [
+    ("dropuot = 0.1", "unknown key 'dropuot'; did you mean 'dropout'"), ("x", "not valid TOML"),
+    ("dropout = 1.0", "0<=x<1, got 1.0"), ("critic_steps = 1.5", "a whole number, got 1.5"),
+    ("critic_steps = true", "a whole number"), ("discount = nan", "finite"), ("polyak = '1'", "a number"),
+    ("rescale_weights = 1", "true or false"), ("schedule = 'x'", "one of vp, cosine"),
+    ("threads = 0", "x>=1"), ("[critic]\nlr = 1", "unknown key 'critic'"), ("seed = [1]", "a whole number")])
+def test_a_bad_file_is_named(tmp_path, text, word):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="bad.toml") as error:
+        read_config(path)
+    assert word in str(error.value) and "\n" not in str(error.value)
+
+
+def test_no_file_and_no_task(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_config(tmp_path / "none.toml")
+    assert "no TASK" in str(swg_fast("train").exception)
+
+
+@pytest.mark.parametrize("entry", [e for e in fields(TrainSettings) if e.metadata["bounds"]],
+                         ids=lambda entry: entry.name)
+def test_bounds_hold(entry):
+    """Just outside each end, and on the end itself where it is open."""
+    bounds, step = entry.metadata["bounds"], 1 if entry.type == "int" else 1e-9
+    for end, away in (("min", -step), ("max", step)):
+        if end in bounds:
+            for value in [bounds[end] + away] + [bounds[end]] * bounds.get(f"{end}_open", False):
+                with pytest.raises(UsageError, match=entry.name):
+                    TrainSettings(**{entry.name: value})
+
+
+def test_history_survives_a_crash(tmp_path):
+    path = tmp_path / "logs" / "h.jsonl"
+    for step, loss in ((10, 3.0), (20, 2.0)):
+        append_line(path, "critic", {"step": step, "loss": loss})
+    path.write_bytes(path.read_bytes() + b'{"phase": "critic", "st')
+    append_line(path, "critic", {"step": 20, "loss": 1.0})  # resumed from step 10
+    append_line(path, "actor", {"step": 10, "loss": 5.0})
+    assert read_history(path) == {"critic": [{"step": 10, "loss": 3.0}, {"step": 20, "loss": 1.0}],
+                                  "actor": [{"step": 10, "loss": 5.0}]}
+    assert read_history(tmp_path / "none") == {}
+
+
+def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
+    """Against a stand-in with wandb's names: what is logged, and under which run after a resume."""
+    calls = []
+
+    class Run:
+        def __init__(self, **arguments):
+            calls.append(("init", arguments))
+            self.id = arguments["id"] or "r1"
+
+        def __getattr__(self, name):
+            return lambda *arguments, **more: calls.append((name, *arguments, more))
+
+    stand_in = types.ModuleType("wandb")
+    stand_in.__spec__ = types.SimpleNamespace(name="wandb")
+    stand_in.init = lambda **arguments: Run(**arguments)
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    for resume in (False, True):
+        with open_writer("wandb", tmp_path / "run" / "logs", {"seed": 1}, resume) as writer:
+            writer.add_scalar("critic/value_loss", 0.5, 100)
+    starts = [call[1] for call in calls if call[0] == "init"]
+    assert [(s["id"], s["resume"]) for s in starts] == [(None, None), ("r1", "allow")]
+    assert starts[0]["name"] == "run" and starts[0]["config"] == {"seed": 1}
+    assert ("log", {"critic/value_loss": 0.5, "critic/step": 100}, {}) in calls
+    assert [call[0] for call in calls].count("finish") == 2
+
+
+def test_loggers_by_name(tmp_path):
+    with open_writer("none", tmp_path / "logs", {}, False) as writer:
+        assert writer is None and not (tmp_path / "logs").exists()
+    with pytest.raises(UsageError, match="unknown logger"), open_writer("mlflow", tmp_path, {}, False):
+        pass

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from swg_fast.arguments import check_sampling
 from swg_fast.errors import UsageError
 
 
@@ -34,16 +35,12 @@ def sampling_defaults(own: Mapping[str, Any] | None = None) -> dict[str, Any]:
     if not isinstance(own, Mapping):
         raise UsageError(f"sampling defaults are {type(own).__name__}, expected names and values such as "
                          '{"n_candidates": 64}')
-    known = {field.name: type(field.default) for field in fields(Sampling)}
-    for name, value in own.items():
-        if name not in known:
-            raise UsageError(f"unknown sampling default {name!r}; use one of {', '.join(known)}")
-        kind = known[name]
-        if isinstance(value, bool) is not (kind is bool) or not isinstance(
-                value, (int, float) if kind is float else kind):
-            raise UsageError(f"sampling default {name} is {value!r}, expected "
-                             f"{'a number' if kind is float else kind.__name__}")
-    return asdict(Sampling()) | dict(own)
+    known = [field.name for field in fields(Sampling)]
+    unknown = [str(name) for name in own if name not in known]
+    if unknown:
+        raise UsageError(f"unknown sampling default {unknown[0]!r}; use one of {', '.join(known)}")
+    given = {name: value for name, value in own.items() if value is not None}
+    return asdict(Sampling()) | check_sampling(given, "sampling defaults")
 
 
 def sampling_settings(defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from swg_fast.arguments import check_sampling, whole
+from swg_fast.arrays import index_row, real_tensor, state_rows
 from swg_fast.backends import make_backend, resolve
-from swg_fast.backends.base import SELECTIONS, Backend, Model, Samples, SamplingJob
+from swg_fast.backends.base import Backend, Model, Samples, SamplingJob
 from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from swg_fast.defaults import sampling_defaults, sampling_settings
 from swg_fast.errors import UsageError
 from swg_fast.extras import need
+from swg_fast.finite import check_job, check_model, check_samples
+from swg_fast.limits import resolve_device
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.samplers import WEIGHT_CLIP, sampler_table
 from swg_fast.schedule import NoiseSchedule
@@ -36,12 +40,13 @@ class Policy:
     def __init__(self, network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None = None,
                  *, device: str | torch.device = "cpu", defaults: Mapping[str, Any] | None = None,
                  value: ValueNetwork | None = None, card: Mapping[str, Any] | None = None) -> None:
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
+        self.card = dict(card or {})
+        self.defaults = sampling_defaults(self.card.get("sampling") if defaults is None else defaults)
+        check_model(network, schedule, critic)
         critic = critic.to(self.device) if critic is not None else None
         self.model = Model(network.to(self.device).eval(), schedule, critic)
         self.value = value.to(self.device) if value is not None else None
-        self.card = dict(card or {})
-        self.defaults = sampling_defaults(self.card.get("sampling") if defaults is None else defaults)
         self._backends: dict[tuple[str, str], Backend] = {}
         self._calls = 0
         self._seed = 0
@@ -106,43 +111,40 @@ class Policy:
         dtype: the backend's compute type, such as ``fp32`` or ``bf16``; ``auto`` is the fastest that
         this machine has.
 
-        Raises `UsageError` for states of another shape or with NaN, n_candidates < 1, unknown
-        names, and ``max_q`` without a critic.
+        Raises `UsageError` for arguments of another shape, type or range, for states with NaN, unknown
+        names, ``max_q`` without a critic, more memory than there is, and actions that would not be
+        finite, naming the first step at which they are not.
         """
-        chosen = self.settings(n_candidates=n_candidates, guidance_scale=guidance_scale,
-                               temperature=temperature, select=select, dtype=dtype)
-        n_candidates, select = chosen["n_candidates"], chosen["select"]
-        if n_candidates < 1:
-            raise UsageError(f"n_candidates must be at least 1, got {n_candidates}")
-        if chunk is not None and chunk < 1:
-            raise UsageError(f"chunk must be at least 1, got {chunk}")
-        if select not in SELECTIONS:
-            raise UsageError(f"unknown selection {select!r}; use one of {', '.join(SELECTIONS)}")
+        given = check_sampling({
+            "n_candidates": n_candidates, "guidance_scale": guidance_scale, "temperature": temperature,
+            "select": select, "seed": seed, "backend": backend, "chunk": chunk, "dtype": dtype,
+            "sampler": sampler, "weight_clip": weight_clip, "weight_readout": weight_readout,
+            "clip_denoised": clip_denoised, "selection_temperature": selection_temperature,
+            "return_candidates": return_candidates})
+        chosen = self.settings(**{name: given[name] for name in self.defaults})
+        n_candidates, chunk, select = chosen["n_candidates"], given["chunk"], chosen["select"]
         if select == "max_q" and self.model.critic is None:
             raise UsageError("select='max_q' needs a critic and this policy has none; "
                              "use select='max_weight'")
-        if selection_temperature <= 0:
-            raise UsageError(f"selection_temperature must be above 0, got {selection_temperature}")
-        if not 0 <= seed < 2**64:
-            raise UsageError(f"seed must be in 0..2**64-1, got {seed}")
-        rho, temperature = _checked_scales(n_candidates, chosen["guidance_scale"], chosen["temperature"])
+        rho, temperature = chosen["guidance_scale"], chosen["temperature"]
+        if temperature == 0 and n_candidates > 1:
+            warnings.warn(f"temperature 0 makes all {n_candidates} candidates the same; use a temperature "
+                          "above 0 to resample", stacklevel=2)
         settings: dict[str, Any] = {
-            "guidance_scale": rho, "temperature": temperature, "weight_clip": tuple(weight_clip),
-            "weight_readout": weight_readout, "clip_denoised": clip_denoised,
+            "guidance_scale": rho, "temperature": temperature, "weight_clip": given["weight_clip"],
+            "weight_readout": weight_readout, "clip_denoised": given["clip_denoised"],
         }
         table = sampler_table(sampler, self.model.schedule, **settings)
-        states = self._states(states)
-        indices = (torch.arange(len(states)) if state_indices is None
-                   else torch.as_tensor(state_indices)).to(self.device, torch.int64)
-        if indices.shape != (len(states),):
-            raise UsageError(f"state_indices has shape {list(indices.shape)}, expected "
-                             f"[{len(states)}]: one index a state")
+        states = state_rows(states, self.state_dim, self.device)
+        indices = index_row(state_indices, len(states), self.device)
         job = SamplingJob(
             states=states, state_indices=indices, n_candidates=n_candidates, table=table,
-            sampler=sampler, settings=settings | {"latent_dim": self.action_dim + 1}, seed=seed,
-            select=select, selection_temperature=selection_temperature, chunk=chunk,
-            return_candidates=return_candidates)
-        return self.backend(backend, chosen["dtype"]).run(job)
+            sampler=sampler, settings=settings | {"latent_dim": self.action_dim + 1}, seed=given["seed"],
+            select=select, selection_temperature=given["selection_temperature"], chunk=chunk,
+            return_candidates=given["return_candidates"])
+        check_job(job, self.model.network)
+        used = self.backend(backend, chosen["dtype"])
+        return check_samples(used.run(job), job, self.model, f"{used.name} {used.dtype}")
 
     def settings(self, **chosen: Any) -> dict[str, Any]:
         """What `sample` uses where it is given ``chosen``: that, and the rest of `defaults.Sampling`."""
@@ -157,7 +159,8 @@ class Policy:
         call draws new noise, a function of the policy's seed (`reseed`) and the number of calls;
         ``seed`` fixes it. Other keywords go to `sample`.
         """
-        one = np.ndim(observation) == 1
+        observation = real_tensor("states", observation)
+        one = observation.ndim == 1
         if seed is None:
             seed = self._seed + (self._calls << 32)
             self._calls += 1
@@ -168,34 +171,11 @@ class Policy:
 
     def reseed(self, seed: int) -> None:
         """Starts `predict`'s noise anew; ``seed`` in 0..2**32-1."""
-        if not 0 <= seed < 2**32:
-            raise UsageError(f"seed must be in 0..2**32-1, got {seed}")
-        self._seed, self._calls = seed, 0
-
-    def _states(self, states: Array) -> torch.Tensor:
-        tensor = torch.as_tensor(np.asarray(states) if not torch.is_tensor(states) else states)
-        tensor = tensor.detach().to(self.device, torch.float32)
-        tensor = tensor[None] if tensor.ndim == 1 else tensor
-        if tensor.ndim != 2 or tensor.shape[1] != self.state_dim or len(tensor) < 1:
-            raise UsageError(f"states have shape {list(tensor.shape)}, this policy takes "
-                             f"[B, {self.state_dim}] or [{self.state_dim}]")
-        if not bool(torch.isfinite(tensor).all()):
-            raise UsageError("states have NaN or infinity; check the environment's observations")
-        return tensor
+        self._seed, self._calls = whole("seed", seed, 0, 2**32 - 1), 0
 
 
 def _box(low: float, high: float, size: int) -> Any:
     return need("gymnasium.spaces", "a policy's space").Box(low, high, (size,), np.float32)
-
-
-def _checked_scales(n: int, rho: float, temperature: float) -> tuple[float, float]:
-    if not (np.isfinite(rho) and np.isfinite(temperature) and temperature >= 0):
-        raise UsageError("guidance_scale must be finite and temperature finite and >= 0; got "
-                         f"{rho} and {temperature}")
-    if temperature == 0 and n > 1:
-        warnings.warn(f"temperature 0 makes all {n} candidates the same; use a temperature "
-                      "above 0 to resample", stacklevel=3)
-    return float(rho), float(temperature)
 
 
 def load_policy(name_or_path: str | Path, device: str | torch.device = "cpu") -> Policy:

@@ -1,0 +1,95 @@
+"""Numbers stay numbers: what is checked before a search and after it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from swg_fast import reference
+from swg_fast.backends.base import Model, Samples, SamplingJob, draw_noise
+from swg_fast.errors import UsageError
+from swg_fast.kernels.shared.table import COLUMNS
+from swg_fast.limits import check_memory
+from swg_fast.networks import ScoreNetwork, TwinQ
+from swg_fast.schedule import NoiseSchedule
+
+
+def check_finite(module: nn.Module, what: str) -> None:
+    """`UsageError` where a parameter of ``module`` has NaN or infinity, naming the first."""
+    named = list(module.named_parameters())
+    if not named or bool(torch.stack([p.detach().isfinite().all() for _, p in named]).all()):
+        return
+    name = next(name for name, p in named if not bool(p.detach().isfinite().all()))
+    raise UsageError(f"{what}.{name} has NaN or infinity; train it again, or load a sound checkpoint")
+
+
+def check_model(network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None) -> None:
+    """`UsageError` where the parts of a policy are of wrong types, do not fit or are not finite."""
+    for value, kind, what in ((network, ScoreNetwork, "network"), (schedule, NoiseSchedule, "schedule"),
+                              (critic, TwinQ | None, "critic")):
+        if not isinstance(value, kind):
+            raise UsageError(f"{what}: a {type(value).__name__} was given, expected "
+                             f"{getattr(kind, '__name__', 'TwinQ or None')}")
+    check_finite(network, "network")
+    if critic is not None:
+        sizes, theirs = (network.state_dim, network.action_dim), (critic.state_dim, critic.action_dim)
+        if sizes != theirs:
+            raise UsageError(f"the critic is for states of {theirs[0]} and actions of {theirs[1]}, the "
+                             f"network for {sizes[0]} and {sizes[1]}; they are from different tasks")
+        check_finite(critic, "critic")
+
+
+def check_job(job: SamplingJob, network: ScoreNetwork) -> None:
+    """`UsageError` for a table that float32 cannot hold and for more memory than there is."""
+    held = job.table.coefficients.float().isfinite()
+    if not bool(held.all()):
+        t, column = (int(i) for i in (~held).nonzero()[-1])  # step T-1 comes first
+        raise UsageError(f"the sampler's coefficient {COLUMNS[column]!r} of denoising step {t} is beyond "
+                         "float32's range; use a schedule whose betas are further from 0 and 1")
+    rows = len(job.states) * job.n_candidates
+    D, T = job.settings["latent_dim"], job.table.num_steps
+    if job.return_candidates:
+        check_memory(rows * D * 8, f"return_candidates for {len(job.states)} x {job.n_candidates} candidates",
+                     "ask for fewer candidates, or leave it out", job.states.device)
+    if job.chunk is not None:
+        floats = (T + 2) * D + network.hidden_dim * (6 * network.num_blocks + 16)
+        check_memory(min(rows, job.chunk) * floats * 4, f"chunk={job.chunk}", "use a smaller chunk",
+                     job.states.device)
+
+
+def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str) -> Samples:
+    """``samples``, if all is finite; else `UsageError` naming the step at which it first was not."""
+    sound = samples.actions.isfinite().all() & samples.weights.isfinite().all()
+    if samples.candidates is not None:
+        sound = sound & samples.candidates.isfinite().all()
+    if bool(sound):
+        return samples
+    bad = ~(samples.actions.isfinite().all(dim=1) & samples.weights.isfinite())
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0])
+        candidate = int(samples.indices[row])
+    else:
+        row, candidate = (int(i) for i in (~samples.candidates.isfinite().all(dim=2)).nonzero()[0])
+    step = _first_bad_step(job, model, row, candidate)
+    where = f"candidate {candidate} of state {row} is not finite"
+    if step is None:
+        raise UsageError(f"{where} with backend {backend}, where the float32 reference is; "
+                         "use dtype='fp32' or backend='reference'")
+    raise UsageError(f"{where} from denoising step {step} on (steps count down from "
+                     f"{job.table.num_steps - 1}); look for huge states, weights or betas, or lower "
+                     "guidance_scale")
+
+
+def _first_bad_step(job: SamplingJob, model: Model, row: int, candidate: int) -> int | None:
+    """Walks one candidate by the reference; the first step with a value that is not finite."""
+    words = torch.tensor([candidate], device=job.states.device), job.state_indices[row:row + 1]
+    initial, steps = draw_noise(job, *words)
+    settings = {k: v for k, v in job.settings.items() if k != "latent_dim"}
+    path = reference.sample(model.network, model.schedule, job.states[row:row + 1],
+                            reference.Noise(initial, steps.flip(0)), sampler=job.sampler,
+                            return_trajectory=True, **settings)
+    for i in range(job.table.num_steps):
+        if not all(bool(part[i].isfinite().all()) for part in (path.eps, path.grad_log_weight)) \
+                or not bool(path.z[i + 1].isfinite().all()):
+            return job.table.num_steps - 1 - i
+    return None if bool(path.weight.isfinite().all()) else 0

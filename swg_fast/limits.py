@@ -1,0 +1,94 @@
+"""What this machine can bear: memory, threads, devices. Asked before work begins."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swg_fast.arguments import whole
+from swg_fast.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+LITTLE = 2**28  # bytes, less than importing torch takes
+
+
+def resolve_device(name: Any = "auto") -> torch.device:
+    """The torch device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` stands for.
+
+    ``auto`` is CUDA where there is one. Raises `UsageError` for other names and for a device that this
+    machine does not have.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        if not isinstance(name, str | torch.device):
+            raise TypeError
+        device = torch.device(name)
+    except (RuntimeError, TypeError, ValueError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device {str(name)!r}; use auto, cpu, cuda or cuda:N")
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UsageError(f"device {str(name)!r}: torch sees no CUDA device here; use cpu or auto")
+    count = torch.cuda.device_count()
+    if device.index is not None and device.index >= count:
+        raise UsageError(f"device {str(name)!r}: this machine has {count} CUDA device(s), counted from 0")
+    return device
+
+
+def max_threads() -> int:
+    """More threads than this slow a machine down, and far more bring its processes down."""
+    return max(64, 4 * (os.cpu_count() or 1))
+
+
+def set_threads(count: Any) -> None:
+    """Sets torch's threads on the CPU; `UsageError` for a number that this machine cannot bear."""
+    import torch
+
+    torch.set_num_threads(whole("threads", count, 1, max_threads()))
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still take: the machine's and its control group's; None if unknown."""
+    found = []
+    info = Path("/proc/meminfo")
+    if info.exists():
+        lines = dict(line.split(":") for line in info.read_text().splitlines() if ":" in line)
+        if "MemAvailable" in lines:
+            found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    group = Path("/sys/fs/cgroup")
+    try:
+        most, now = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        found.append(max(0, most - now + int(stat["file"])))  # cached files make room
+    except (OSError, ValueError, KeyError):
+        pass  # no group, or one without a limit
+    return min(found, default=None)
+
+
+def check_memory(needed: int, what: str, mend: str, device: torch.device | None = None) -> None:
+    """`UsageError` where ``what`` needs more bytes than there are. Little is taken unasked."""
+    if needed < LITTLE:
+        return
+    if device is not None and device.type == "cuda":
+        import torch
+
+        there: int | None = torch.cuda.mem_get_info(device)[0]
+    else:
+        there = available_memory()
+    if there is not None and needed > there:
+        raise UsageError(f"{what} would take {_gigabytes(needed)} of memory and {_gigabytes(there)} "
+                         f"are free; {mend}")
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count < 1e15 else f"over {10**6:,} GB"

@@ -22,14 +22,17 @@ static void adam(struct team *team, long index, struct adam a) {
     const float *restrict g = a.g;
     long first, last;
     share(team, index, (a.count + 15) / 16, &first, &last); /* whole cache lines */
-    for (long i = 16 * first; i < (16 * last < a.count ? 16 * last : a.count); i++) {
-        m[i] += 0.1f * (g[i] - m[i]);
-        v[i] = 0.999f * v[i] + 0.001f * g[i] * g[i];
-        p[i] = p[i] * keep - size * m[i] / (sqrtf(v[i]) * root + 1e-8f);
+    const long end = 16 * last < a.count ? 16 * last : a.count;
+    for (long start = 16 * first; start < end; start += 1024) { /* the average meets p in the first cache */
+        const long stop = start + 1024 < end ? start + 1024 : end;
+        for (long i = start; i < stop; i++) {
+            m[i] += 0.1f * (g[i] - m[i]);
+            v[i] = 0.999f * v[i] + 0.001f * g[i] * g[i];
+            p[i] = p[i] * keep - size * m[i] / (sqrtf(v[i]) * root + 1e-8f);
+        }
+        if (average)
+            for (long i = start; i < stop; i++) average[i] += rate * (p[i] - average[i]);
     }
-    if (average)
-        for (long i = 16 * first; i < (16 * last < a.count ? 16 * last : a.count); i++)
-            average[i] += rate * (p[i] - average[i]);
 }
 
 #endif

@@ -122,7 +122,12 @@ static void head_weigh(struct team *team, long index, const struct critic *c, st
 
 /* Row r of a matrix in panels, [M, n]. */
 static inline float *entry(float *matrix, long M, long r, long j) {
-    return matrix + (j / P * rows(M) + r) * P + j % P;
+    return matrix + ((unsigned long)j / P * rows(M) + r) * P + (unsigned long)j % P;
+}
+
+/* n entries of row r from column j on. */
+static inline void put_row(float *matrix, long M, long r, long j, long n, const float *from) {
+    for (long i = 0; i < n; i++) *entry(matrix, M, r, j + i) = from[i];
 }
 
 static void normalise(const struct critic *c, const float *s, float *out, long r) {
@@ -131,13 +136,19 @@ static void normalise(const struct critic *c, const float *s, float *out, long r
     mean /= (float)c->S;
     for (long j = 0; j < c->S; j++) variance += (s[j] - mean) * (s[j] - mean);
     const float scale = 1.0f / sqrtf(variance / (float)c->S + c->epsilon);
-    for (long j = 0; j < c->S; j++) *entry(out, c->M, r, j) = (s[j] - mean) * scale;
+    for (long j = 0; j < c->S; j += P) {
+        float *to = entry(out, c->M, r, j);
+        for (long i = 0; i < at_most(P, c->S - j); i++) to[i] = (s[j + i] - mean) * scale;
+    }
 }
 
 /* V's first layer's input: LayerNorm's scale and shift. */
 static void scale_and_shift(const struct critic *c, float *normal, float *out, long r) {
-    for (long j = 0; j < c->S; j++)
-        *entry(out, c->M, r, j) = *entry(normal, c->M, r, j) * c->value[j] + c->value[c->S + j];
+    for (long j = 0; j < c->S; j += P) {
+        const float *from = entry(normal, c->M, r, j), *scale = c->value + j, *shift = scale + c->S;
+        float *to = entry(out, c->M, r, j);
+        for (long i = 0; i < at_most(P, c->S - j); i++) to[i] = from[i] * scale[i] + shift[i];
+    }
 }
 
 static void gather(const struct work *w, long step, long r) {
@@ -147,8 +158,8 @@ static void gather(const struct work *w, long step, long r) {
     normalise(c, row, w->s, r);
     normalise(c, row + S, w->s_next, r);
     scale_and_shift(c, w->s, w->affine, r);
-    for (long j = 0; j < S; j++) *entry(w->sa, c->M, r, j) = row[j];
-    for (long j = 0; j < A; j++) *entry(w->sa, c->M, r, S + j) = row[2 * S + j];
+    put_row(w->sa, c->M, r, 0, S, row);
+    put_row(w->sa, c->M, r, S, A, row + 2 * S);
     w->reward[r] = row[2 * S + A];
     w->discount[r] = c->discount * row[2 * S + A + 1];
 }

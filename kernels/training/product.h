@@ -38,6 +38,42 @@ static inline void copy(float *to, const float *from, long width) { /* up to a p
     else memcpy(to, from, sizeof(float) * width);
 }
 
+/* The two halves of a and b's entries in turn: a0 b0 a1 b1 ... */
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
+#if defined(__AVX512F__)
+#define FIRST_HALVES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define SECOND_HALVES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined(__AVX__)
+#define FIRST_HALVES 0, 8, 1, 9, 2, 10, 3, 11
+#define SECOND_HALVES 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define FIRST_HALVES 0, 4, 1, 5
+#define SECOND_HALVES 2, 6, 3, 7
+#endif
+
+/* The VL x VL entries from `from`, rows ld apart, transposed to rows P apart. */
+static inline void transpose(const float *from, long ld, float *to) {
+    vec a[VL], b[VL];
+#pragma GCC unroll 16
+    for (int i = 0; i < VL; i++) a[i] = load(from + i * ld);
+#pragma GCC unroll 4
+    for (int done = 1; done < VL; done *= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < VL / 2; i++) {
+            b[2 * i] = SHUFFLE(a[i], a[i + VL / 2], FIRST_HALVES);
+            b[2 * i + 1] = SHUFFLE(a[i], a[i + VL / 2], SECOND_HALVES);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < VL; i++) a[i] = b[i];
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < VL; i++) store(to + i * P, a[i]);
+}
+
 /* The `width` <= P columns from `n` and `count` rows from `k` of B, zero-padded; B is a weight [K, N] of row
  * length ld, or the transpose of one [N, K]. */
 static void pack(const float *weight, long ld, int transposed, long k, long count, long n, long width,
@@ -47,10 +83,14 @@ static void pack(const float *weight, long ld, int transposed, long k, long coun
         for (long i = 0; i < count; i++) copy(panel + i * P, weight + (k + i) * ld + n, width);
         return;
     }
-    for (long i = 0; i < count; i += VL) /* a square of the cache's lines at a time */
-        for (long j = 0; j < width; j++) {
-            const float *row = weight + (n + j) * ld + k;
-            for (long l = i; l < at_most(i + VL, count); l++) panel[l * P + j] = row[l];
+    for (long j = 0; j < width; j += VL)
+        for (long i = 0; i < count; i += VL) {
+            const float *from = weight + (n + j) * ld + k + i;
+            if (j + VL <= width && i + VL <= count) transpose(from, ld, panel + i * P + j);
+            else
+                for (long x = 0; x < at_most(VL, width - j); x++)
+                    for (long y = 0; y < at_most(VL, count - i); y++)
+                        panel[(i + y) * P + j + x] = from[x * ld + y];
         }
 }
 

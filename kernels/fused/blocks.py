@@ -30,6 +30,22 @@ def dot(a, b, acc, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def operand(a, dtype: tl.constexpr, PRECISION: tl.constexpr):
+    """``a`` as a product takes it: in ``dtype``, for tf32 rounded to its 10 bits of mantissa, since
+    the tensor cores would drop the other 13."""
+    if PRECISION == "tf32":
+        bits = a.to(tl.uint32, bitcast=True)
+        return ((bits + 0x1000) & 0xFFFFE000).to(tl.float32, bitcast=True)
+    return a.to(dtype)
+
+
+@triton.jit
+def tanh(u):
+    """tanh(u) to 2^-11, in one instruction."""
+    return tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=r,r", [u], tl.float32, is_pure=True, pack=1)
+
+
+@triton.jit
 def sigmoid(a):
     """1 / (1 + exp(-a)), to 4 units of rounding: a square root's reciprocal squared takes fewer
     instructions and registers than a division."""
@@ -38,9 +54,23 @@ def sigmoid(a):
 
 
 @triton.jit
-def silu_slope(a, s):
-    """The derivative of SiLU at a, where s = sigmoid(a)."""
-    return s + a * s * (1.0 - s)
+def silu(u, dtype: tl.constexpr):
+    """SiLU(2 u) = 2 u sigmoid(2 u) = u (1 + tanh(u)), which is rounded to ``dtype`` next: to bf16's 8
+    bits, for which the approximate tanh will do."""
+    if dtype == tl.bfloat16 and not WIDEN:
+        return u + u * tanh(u)
+    return 2.0 * u * sigmoid(2.0 * u)
+
+
+@triton.jit
+def times_slope(inner, u, dtype: tl.constexpr):
+    """``inner`` times 2 SiLU'(2 u) = 1 + tanh(u) + u (1 - tanh(u)^2). The 2 is for the weights that
+    follow: those before a SiLU are kept halved, which loses nothing, and its slope meets them again."""
+    if dtype == tl.bfloat16 and not WIDEN:
+        t = tanh(u)
+        return inner + inner * (t + u * (1.0 - t * t))
+    s = sigmoid(2.0 * u)
+    return inner * (2.0 * s * (1.0 + 2.0 * u * (1.0 - s)))
 
 
 @triton.jit
@@ -50,14 +80,15 @@ def at_rows(first, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def add_rows(h, sums, bias, first, pending, BR: tl.constexpr, H: tl.constexpr):
-    """Rows of the residual stream at ``h`` with the last stage's ``sums`` and ``bias`` added, stored
-    and returned [BR, H]; ``pending`` 0 says that there are none."""
+def add_rows(h, sums, bias, first, pending, BR: tl.constexpr, H: tl.constexpr, KEEP: tl.constexpr):
+    """Rows of the residual stream at ``h`` with the last stage's ``sums`` and ``bias`` added, returned
+    [BR, H] and, where KEEP, stored; ``pending`` 0 says that there are none."""
     at = at_rows(first, BR, H)
     rows = tl.load(h + at)
     rows += tl.load(sums + at, mask=pending != 0, other=0.0).to(tl.float32)
     rows += tl.load(bias + tl.arange(0, H), mask=pending != 0, other=0.0)[None, :]
-    tl.store(h + at, rows)
+    if KEEP:
+        tl.store(h + at, rows, mask=pending != 0)
     return rows
 
 
@@ -89,20 +120,22 @@ def block_forward(h, sums, bias, pending, x, rstd, up, up_bias, down, LN_EPS: tl
     of the wide layer at a time. The normalised input stays at ``x`` [BM, H], 1 / std at ``rstd`` [BM]."""
     dtype: tl.constexpr = x.dtype.element_ty
     for first in tl.range(0, BM, BR, disable_licm=True):
-        rows = add_rows(h, sums, bias, first, pending, BR, H)
+        rows = add_rows(h, sums, bias, first, pending, BR, H, True)
         rows -= (tl.sum(rows, axis=1) / H)[:, None]
         inverse = 1.0 / tl.sqrt(tl.sum(rows * rows, axis=1) / H + LN_EPS)
         tl.store(rstd + first + tl.arange(0, BR), inverse)
-        tl.store(x + at_rows(first, BR, H), (rows * inverse[:, None]).to(dtype))
+        tl.store(x + at_rows(first, BR, H), operand(rows * inverse[:, None], dtype, PRECISION))
     tl.debug_barrier()  # what one thread wrote, another may fetch
     xd = tl.load(x + at_rows(0, BM, H))
     chunk = tl.arange(0, BC)
     total = tl.zeros([BM, H], tl.float32)
+    bias_c = tl.load(up_bias + chunk)
     for c in tl.range(0, 4 * H, BC, disable_licm=True):
         weights = at_rows(c, BC, H)
-        a = dot(xd, tl.trans(tl.load(up + weights)), None, PRECISION)
-        a += tl.load(up_bias + c + chunk)[None, :]
-        total = dot((a * sigmoid(a)).to(dtype), tl.load(down + weights), total, PRECISION)
+        u = dot(xd, tl.trans(tl.load(up + weights)), None, PRECISION)
+        u += bias_c[None, :]
+        total = dot(operand(silu(u, dtype), dtype, PRECISION), tl.load(down + weights), total, PRECISION)
+        bias_c = tl.load(up_bias + (c + BC) % (4 * H) + chunk)
     tl.debug_barrier()
     tl.store(sums + at_rows(0, BM, H), total.to(dtype))
     tl.debug_barrier()
@@ -118,13 +151,16 @@ def block_backward(g, sums, x, rstd, up, up_bias, down, BM: tl.constexpr, H: tl.
     xd = tl.load(x + at_rows(0, BM, H))
     chunk = tl.arange(0, BC)
     total = tl.zeros([BM, H], tl.float32)
+    bias_c = tl.load(up_bias + chunk)
     for c in tl.range(0, 4 * H, BC, disable_licm=True):
         weights = at_rows(c, BC, H)
         up_c = tl.load(up + weights)
-        a = dot(xd, tl.trans(up_c), None, PRECISION)
-        a += tl.load(up_bias + c + chunk)[None, :]
-        inner = dot(gd, tl.trans(tl.load(down + weights)), None, PRECISION) * silu_slope(a, sigmoid(a))
-        total = dot(inner.to(dtype), up_c, total, PRECISION)
+        u = dot(xd, tl.trans(up_c), None, PRECISION)
+        u += bias_c[None, :]
+        inner = dot(gd, tl.trans(tl.load(down + weights)), None, PRECISION)
+        inner = operand(times_slope(inner, u, dtype), dtype, PRECISION)
+        total = dot(inner, up_c, total, PRECISION)
+        bias_c = tl.load(up_bias + (c + BC) % (4 * H) + chunk)
     tl.debug_barrier()
     tl.store(sums + at_rows(0, BM, H), total.to(dtype))
     tl.debug_barrier()
@@ -136,24 +172,26 @@ def block_backward(g, sums, x, rstd, up, up_bias, down, BM: tl.constexpr, H: tl.
         along = tl.sum(inner_rows * x_rows, axis=1) / H
         change = inner_rows - mean[:, None] - x_rows * along[:, None]
         g_rows = tl.load(g + at).to(tl.float32) + tl.load(rstd + first + tl.arange(0, BR))[:, None] * change
-        tl.store(g + at, g_rows.to(dtype))
+        tl.store(g + at, operand(g_rows, dtype, PRECISION))
     tl.debug_barrier()
 
 
 @triton.jit
 def read_out_rows(h, sums, bias, pending, weight_row, g, BM: tl.constexpr, H: tl.constexpr,
-                  BR: tl.constexpr, COTANGENT: tl.constexpr):
+                  BR: tl.constexpr, COTANGENT: tl.constexpr, PRECISION: tl.constexpr):
     """SiLU of the finished stream to ``sums``; where COTANGENT, the cotangent of ``weight_row`` SiLU(h)
     to ``g``."""
+    dtype: tl.constexpr = sums.dtype.element_ty
     for first in tl.range(0, BM, BR, disable_licm=True):
         at = at_rows(first, BR, H)
-        rows = add_rows(h, sums, bias, first, pending, BR, H)
-        s = sigmoid(rows)
+        rows = add_rows(h, sums, bias, first, pending, BR, H, False)
+        u = 0.5 * rows
         tl.debug_barrier()  # all of these rows' sums are read
-        tl.store(sums + at, (rows * s).to(sums.dtype.element_ty))
+        tl.store(sums + at, operand(silu(u, dtype), dtype, PRECISION))
         if COTANGENT:
-            row = tl.load(weight_row + tl.arange(0, H)).to(tl.float32)
-            tl.store(g + at, (silu_slope(rows, s) * row[None, :]).to(g.dtype.element_ty))
+            row = 0.5 * tl.load(weight_row + tl.arange(0, H)).to(tl.float32)
+            row = tl.broadcast_to(row[None, :], [BR, H])
+            tl.store(g + at, operand(times_slope(row, u, dtype), dtype, PRECISION))
     tl.debug_barrier()
 
 
@@ -164,9 +202,9 @@ def early_head(h, sums, bias, g, eps_w, head, head_bias, head_output, head_outpu
     """The weight's own head on the stream after the second block: eps_w [BM], and its cotangent."""
     dtype: tl.constexpr = sums.dtype.element_ty
     for first in tl.range(0, BM, BR, disable_licm=True):
-        rows = add_rows(h, sums, bias, first, 1, BR, H)
+        rows = add_rows(h, sums, bias, first, 1, BR, H, True)
         tl.debug_barrier()  # all of these rows' sums are read
-        tl.store(sums + at_rows(first, BR, H), rows.to(dtype))
+        tl.store(sums + at_rows(first, BR, H), operand(rows, dtype, PRECISION))
     tl.debug_barrier()
     hd = tl.load(sums + at_rows(0, BM, H))
     chunk = tl.arange(0, BC)
@@ -174,17 +212,17 @@ def early_head(h, sums, bias, g, eps_w, head, head_bias, head_output, head_outpu
     total = tl.zeros([BM, H], tl.float32)
     for c in tl.range(0, E, BC, disable_licm=True):
         head_c = tl.load(head + at_rows(c, BC, H))
-        a = dot(hd, tl.trans(head_c), None, PRECISION)
-        a += tl.load(head_bias + c + chunk)[None, :]
-        s = sigmoid(a)
-        out = tl.load(head_output + c + chunk)[None, :]
-        value += tl.sum(a * s * out, axis=1)
+        u = dot(hd, tl.trans(head_c), None, PRECISION)
+        u += tl.load(head_bias + c + chunk)[None, :]
+        out = tl.broadcast_to(tl.load(head_output + c + chunk)[None, :], [BM, BC])
+        value += tl.sum(silu(u, dtype) * out, axis=1)
         if GUIDED:
-            total = dot((silu_slope(a, s) * out).to(dtype), head_c, total, PRECISION)
+            slope = operand(times_slope(out, u, dtype), dtype, PRECISION)
+            total = dot(slope, head_c, total, PRECISION)
     tl.debug_barrier()
     tl.store(eps_w + tl.arange(0, BM), value + tl.load(head_output_bias))
     if GUIDED:
-        tl.store(g + at_rows(0, BM, H), total.to(dtype))
+        tl.store(g + at_rows(0, BM, H), operand(total, dtype, PRECISION))
     tl.debug_barrier()
 
 
@@ -197,7 +235,8 @@ def thin_product(a, weight, out, DP: tl.constexpr, BM: tl.constexpr, H: tl.const
     columns = tl.arange(0, 64)[None, :]
     total = tl.zeros([BM, DP], tl.float32)
     for k in tl.range(0, H, 64, num_stages=1, disable_licm=True):
-        w = tl.load(weight + tl.arange(0, DP)[:, None] * H + k + columns).to(dtype)
+        w = tl.load(weight + tl.arange(0, DP)[:, None] * H + k + columns)
+        w = operand(w, dtype, PRECISION)
         total = dot(tl.load(a + tl.arange(0, BM)[:, None] * H + k + columns), tl.trans(w), total, PRECISION)
     tl.debug_barrier()
     tl.store(out + at_rows(0, BM, DP), total)

@@ -28,23 +28,26 @@ class Choices:
     few: tuple[Config, ...]
 
 
-WIDE = Choices(many=(Config(128, 32, 8, 2), Config(128, 32, 8, 3), Config(64, 32, 8, 2),
-                     Config(64, 64, 8, 2)),
-               few=(Config(16, 64, 8, 2), Config(16, 32, 8, 2), Config(32, 32, 8, 2), Config(64, 32, 8, 2)))
-NARROW = Choices(many=(Config(128, 32, 8, 2), Config(128, 64, 8, 2), Config(64, 32, 8, 2)),
-                 few=(Config(16, 32, 8, 2), Config(32, 32, 8, 2), Config(64, 32, 8, 2)))
-OLDER = Choices(many=(Config(64, 32, 8, 1), Config(64, 32, 8, 2)),
-                few=(Config(16, 64, 8, 2), Config(16, 32, 8, 2), Config(32, 32, 8, 2)))
-TF32 = Choices(many=(Config(32, 32, 8, 1), Config(32, 16, 8, 1), Config(64, 16, 8, 1)),
-               few=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)))
+# Below a warpgroup's 64 rows, and before sm_90, a warp takes 8 columns of every row: a chunk of fewer
+# than 8 columns a warp is computed more than once. The warpgroups of a tile of 64 share its rows and
+# both compute the whole chunk, so that it is for few candidates alone.
+HOPPER = Choices(many=(Config(128, 32, 8, 3), Config(128, 32, 8, 2)),
+                 few=(Config(16, 64, 8, 3), Config(16, 64, 8, 2), Config(32, 64, 8, 2), Config(64, 32, 8, 2)))
+HOPPER_NARROW = Choices(many=(Config(128, 64, 8, 3), Config(128, 32, 8, 3)),
+                        few=(Config(16, 64, 8, 3), Config(32, 64, 8, 2), Config(64, 32, 8, 2)))
+BLACKWELL = Choices(many=(Config(128, 32, 8, 2), Config(64, 32, 8, 2)),
+                    few=(Config(16, 64, 8, 2), Config(32, 64, 8, 2)))
+AMPERE = Choices(many=(Config(64, 64, 8, 1), Config(32, 64, 8, 2)),
+                 few=(Config(16, 64, 8, 2), Config(32, 64, 8, 2)))
+TF32 = Choices(many=(Config(32, 32, 8, 1), Config(16, 64, 8, 1)), few=(Config(16, 64, 8, 1),))
 FP32 = Choices(many=(Config(16, 16, 8, 1), Config(32, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
 FP32_NARROW = Choices(many=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
 
 # (capability, hidden, compute type) -> choices. `nearest` fills in what is not listed.
 CONFIGS: dict[tuple[int, int, str], Choices] = {
-    (100, 256, "bf16"): OLDER, (100, 128, "bf16"): OLDER, (100, 64, "bf16"): OLDER,
-    (90, 256, "bf16"): WIDE, (90, 128, "bf16"): NARROW, (90, 64, "bf16"): NARROW,
-    (80, 256, "bf16"): OLDER, (80, 128, "bf16"): OLDER, (80, 64, "bf16"): OLDER,
+    (100, 256, "bf16"): BLACKWELL, (100, 128, "bf16"): BLACKWELL, (100, 64, "bf16"): BLACKWELL,
+    (90, 256, "bf16"): HOPPER, (90, 128, "bf16"): HOPPER_NARROW, (90, 64, "bf16"): HOPPER_NARROW,
+    (80, 256, "bf16"): AMPERE, (80, 128, "bf16"): AMPERE, (80, 64, "bf16"): AMPERE,
     (80, 256, "tf32"): TF32, (80, 128, "tf32"): TF32, (80, 64, "tf32"): TF32,
     (80, 256, "fp32"): FP32, (80, 128, "fp32"): FP32, (80, 64, "fp32"): FP32_NARROW,
 }

@@ -48,7 +48,8 @@ def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str,
 @dataclass(frozen=True)
 class KernelNetwork:
     """A packed network laid out for the kernels: z's side padded to DP, `down` transposed, so that
-    every chunk of the wide layer is contiguous rows of H."""
+    every chunk of the wide layer is contiguous rows of H, and what a SiLU is taken of halved: the
+    kernels compute SiLU(2 u)."""
 
     packed: PackedNetwork
     dtype: str
@@ -70,14 +71,18 @@ class KernelNetwork:
             out[: len(rows)] = rows
             return out
 
+        def weight(tensor: torch.Tensor, half: bool = False) -> torch.Tensor:
+            tensor = (0.5 * tensor if half else tensor).to(kind)
+            return round_tf32(tensor) if dtype == "tf32" else tensor
+
         empty = torch.zeros(1, dtype=kind, device=device)
         wide = torch.zeros(1, device=device)
         tensors = (
-            pad(packed.input_z.T, torch.float32), packed.up.to(kind).contiguous(), packed.up_bias,
-            packed.down.transpose(1, 2).to(kind).contiguous(), packed.down_bias,
-            pad(packed.output, kind), pad(packed.output_bias, torch.float32),
-            *((packed.head_hidden.to(kind), packed.head_hidden_bias, packed.head_output.float(),
-               packed.head_output_bias) if early else (empty, wide, wide, wide)))
+            pad(packed.input_z.T, torch.float32), weight(packed.up, half=True).contiguous(),
+            0.5 * packed.up_bias, weight(packed.down.transpose(1, 2)).contiguous(), packed.down_bias,
+            weight(pad(packed.output, kind)), pad(packed.output_bias, torch.float32),
+            *((weight(packed.head_hidden, half=True), 0.5 * packed.head_hidden_bias,
+               packed.head_output.float(), packed.head_output_bias) if early else (empty, wide, wide, wide)))
         return cls(packed, dtype, tensors, {
             "D": D, "DP": DP, "H": H, "L": L, "E": packed.head_hidden.shape[0] if early else 0,
             "EARLY": early, "LN_EPS": packed.layer_norm_eps, "PRECISION": PRECISIONS[dtype]})
@@ -104,6 +109,11 @@ class KernelNetwork:
         """The tuned configuration for this many candidates on this device, or the table's default."""
         name = tune.key(self.packed.device, self.constants, self.dtype, guided, candidates)
         return tune.remembered(name) or self.configs(candidates)[0]
+
+
+def round_tf32(tensor: torch.Tensor) -> torch.Tensor:
+    """float32 rounded to tf32's 10 bits of mantissa, as the kernels round what they multiply."""
+    return ((tensor.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
 def _unwritten(device: torch.device, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -70,7 +70,7 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
         early_head(h, sums, last_bias, g, eps_w, head, head_bias, head_output, head_output_bias, BM, H, BC,
                    E, BR, GUIDED, PRECISION)
     else:
-        read_out_rows(h, sums, last_bias, 1, output + (D - 1) * H, g, BM, H, BR, GUIDED)
+        read_out_rows(h, sums, last_bias, 1, output + (D - 1) * H, g, BM, H, BR, GUIDED, PRECISION)
         thin_product(sums, output, z + BM * DP, DP, BM, H, PRECISION)
     if GUIDED:
         for j in tl.range(0, DEPTH, disable_licm=True):
@@ -83,7 +83,8 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
             block_forward(h, sums, down_bias + (i - 1) * H, i - DEPTH, low + i * SLOT, rstd + i * BM,
                           up + i * 4 * H * H, up_bias + i * 4 * H, down + i * 4 * H * H, LN_EPS, BM, H, BC,
                           BR, PRECISION)
-        read_out_rows(h, sums, down_bias + (L - 1) * H, L - DEPTH, output, g, BM, H, BR, False)
+        read_out_rows(h, sums, down_bias + (L - 1) * H, L - DEPTH, output, g, BM, H, BR, False,
+                      PRECISION)
         thin_product(sums, output, z + BM * DP, DP, BM, H, PRECISION)
     entries = tl.arange(0, DP)
     eps = tl.load(z + BM * DP + at_rows(0, BM, DP)) + tl.load(output_bias + entries)[None, :]

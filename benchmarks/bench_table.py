@@ -41,10 +41,12 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def replaced(text: str, table: str) -> str:
-    """``text`` with what stands between the markers replaced."""
-    before, rest = text.split(BEGIN, 1)
-    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}"
+def replaced(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:
+    """``text`` with what stands between the markers replaced; as it is where it has none."""
+    if begin not in text:
+        return text
+    before, rest = text.split(begin, 1)
+    return f"{before}{begin}\n{table}\n{end}{rest.split(end, 1)[1]}"
 
 
 @click.command()

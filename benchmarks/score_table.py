@@ -1,22 +1,31 @@
-"""D4RL scores of a policy over N and guidance scale: a JSON, a plot, and the model card's table.
+"""D4RL scores of a policy over N and guidance scale: a JSON, a plot, the model card's and the pages' table.
 
-    python benchmarks/score_table.py antmaze-umaze-v2 --json benchmarks/results/scores/umaze.json
+    python benchmarks/score_table.py antmaze-umaze-v2 --json benchmarks/results/scores/antmaze-umaze-v2.json
 
-Each cell is written when it is done; run again to go on after an interrupt.
+Each cell is written when it is done; run again to go on after an interrupt. Intervals are of 95 %
+(`swg_fast.intervals`). With --pages the tables between a task's markers in README.md and docs/results.md
+are replaced by that of the JSON.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
+from bench_table import replaced
 
 from swg_fast.checkpoint import CARD, find_checkpoint
 from swg_fast.evaluation import evaluate
 from swg_fast.files import read_json, replacing, write_json
+from swg_fast.intervals import interval_text
 from swg_fast.policy import load_policy
 from swg_fast.report import versions
 
+ROOT = Path(__file__).parent.parent
+SCORES = ROOT / "benchmarks" / "results" / "scores"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000")  # Okabe-Ito
 MARKERS = "os^Dv"
 
@@ -40,19 +49,27 @@ def cells(counts: list[int], scales: list[float], selections: list[str]) -> list
 @click.option("--workers", type=int)
 @click.option("--threads", type=int)
 @click.option("--seed", default=0)
+@click.option("--seeds", help="Several evaluation seeds, such as 0,1,2; --episodes are for each.")
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--plot", "plot_path", type=Path)
+@click.option("--pages", is_flag=True, help="Write the table into README.md and docs/results.md.")
 @click.option("--card", is_flag=True, help="Write the table into the policy's model card.")
 def main(task: str, policy_name: str | None, candidates: str, guidance_scales: str, selections: str,
          temperature: float, episodes: int, large_episodes: int, dtype: str, workers: int | None,
-         threads: int | None, seed: int, json_path: Path, plot_path: Path | None, card: bool) -> None:
+         threads: int | None, seed: int, seeds: str | None, json_path: Path, plot_path: Path | None,
+         pages: bool, card: bool) -> None:
     import torch
 
     if threads:
         torch.set_num_threads(threads)
     name = policy_name or task
     policy = load_policy(name)
-    rows = read_json(json_path)["rows"] if json_path.exists() else []
+    used_seeds = [int(part) for part in seeds.split(",")] if seeds else [seed]
+    kept = read_json(json_path) if json_path.exists() else {"rows": [], "seeds": used_seeds}
+    if kept["seeds"] != used_seeds:
+        raise click.UsageError(f"{json_path} has scores of the seeds {kept['seeds']}; give those, or "
+                               "another file")
+    rows = kept["rows"]
     known = {(row["n_candidates"], row["guidance_scale"], row["select"], row["temperature"])
              for row in rows}
     counts, scales = ([kind(part) for part in text.split(",")]
@@ -62,27 +79,57 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
         heat = 0.0 if n == 1 else temperature
         if (n, rho, select, heat) in known:
             continue
-        result = evaluate(policy, task, episodes=large_episodes if n >= 64 else episodes, seed=seed,
+        result = evaluate(policy, task, episodes=large_episodes if n >= 64 else episodes,
+                          seed=used_seeds,
                           workers=workers, n_candidates=n, guidance_scale=rho, temperature=heat,
                           select=select, dtype=dtype)
         rows.append({
             "n_candidates": n, "guidance_scale": rho, "select": select, "temperature": heat,
             "episodes": len(result.episodes), "normalized_score": result.normalized_score,
-            "standard_error": result.standard_error,
+            "interval": None if result.score.interval is None else asdict(result.score.interval),
+            "per_seed": [round(score.mean, 3) for score in result.per_seed],
             "mean_length": sum(e.length for e in result.episodes) / len(result.episodes)})
-        write_json(json_path, {"task": task, "seed": seed, "backend": f"{used.name} {used.dtype}",
+        write_json(json_path, {"task": task, "seeds": used_seeds, "backend": f"{used.name} {used.dtype}",
                                "rows": rows, "simulator": result.simulator, "versions": versions()})
-        click.echo(f"N={n} rho={rho:g} {select}: {result.normalized_score:.1f} "
-                   f"over {len(result.episodes)}")
+        click.echo(f"N={n} rho={rho:g} {select}: " + interval_text(
+            result.score.mean, result.score.interval, len(result.episodes)))
     if plot_path:
         draw(task, rows, plot_path)
+    for page in PAGES if pages else ():
+        with replacing(page) as temporary:
+            temporary.write_text(replaced(page.read_text(), markdown(rows), *markers(task)))
     if card:
         path = find_checkpoint(name) / CARD
         write_json(path, read_json(path) | {"scores": rows, "scores_backend": f"{used.name} {used.dtype}"})
 
 
+def markers(task: str) -> tuple[str, str]:
+    """What stands before and after a task's table in the pages."""
+    return f"<!-- scores {task} -->", "<!-- end -->"
+
+
+def cell(row: dict[str, Any]) -> str:
+    """``98 [93, 99]``, with the episodes in round brackets where they are not 100."""
+    interval = row["interval"]
+    text = f"{row['normalized_score']:.0f}"
+    text += f" [{interval['low']:.0f}, {interval['high']:.0f}]" if interval else " [no interval]"
+    return text + (f" ({row['episodes']})" if row["episodes"] != 100 else "")
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The scores with their intervals: a line for each N and selection, a column a guidance scale."""
+    scales = sorted({row["guidance_scale"] for row in rows})
+    found = {(row["n_candidates"], row["select"], row["guidance_scale"]): row for row in rows}
+    lines = ["| N | select | " + " | ".join(f"guidance {rho:g}" for rho in scales) + " |",
+             "|---" * (len(scales) + 2) + "|"]
+    for n, select in sorted({key[:2] for key in found}):
+        texts = (cell(found[n, select, rho]) if (n, select, rho) in found else "-" for rho in scales)
+        lines.append(f"| {n:,} | {select} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
 def draw(task: str, rows: list[dict], path: Path) -> None:
-    """Score against N, one line a guidance scale and selection, with standard errors."""
+    """Score against N, one line a guidance scale and selection, with 95 % intervals."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.4), layout="constrained")
@@ -96,8 +143,9 @@ def draw(task: str, rows: list[dict], path: Path) -> None:
     for (rho, select), line in sorted(lines.items()):
         line.sort(key=lambda row: row["n_candidates"])
         i = scales.index(rho) % len(COLORS)
-        axes.errorbar([r["n_candidates"] for r in line], [r["normalized_score"] for r in line],
-                      yerr=[r["standard_error"] for r in line], color=COLORS[i], marker=MARKERS[i],
+        beside = 2.0 ** (0.12 * (i - (len(scales) - 1) / 2))  # so that the bars of one N can be told apart
+        axes.errorbar([beside * r["n_candidates"] for r in line], [r["normalized_score"] for r in line],
+                      yerr=list(zip(*map(_arms, line), strict=True)), color=COLORS[i], marker=MARKERS[i],
                       linestyle="-" if select == selections[0] else "--", capsize=3, alpha=0.9,
                       label=f"guidance {rho:g}" + (f", {select}" if len(selections) > 1 else ""))
     axes.set_xscale("log", base=2)
@@ -108,6 +156,12 @@ def draw(task: str, rows: list[dict], path: Path) -> None:
     axes.legend(fontsize=8, ncols=2)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130)
+
+
+def _arms(row: dict[str, Any]) -> tuple[float, float]:
+    """How far the interval reaches below and above the score."""
+    score, interval = row["normalized_score"], row["interval"]
+    return (score - interval["low"], interval["high"] - score) if interval else (0.0, 0.0)
 
 
 if __name__ == "__main__":

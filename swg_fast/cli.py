@@ -16,6 +16,7 @@ from swg_fast.cli_train import train
 from swg_fast.errors import UsageError
 from swg_fast.extras import check
 
+MAX_SEEDS = 1000  # of one evaluation
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
@@ -47,7 +48,9 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("task")
 @click.option("--policy", "policy_name", help="Checkpoint folder or bundled name.  [default: TASK]")
 @sampling_options
-@click.option("--episodes", type=int, default=10)
+@click.option("--episodes", type=int, default=10, help="Episodes a seed.")
+@click.option("--seeds", help="Several evaluation seeds: 0,1,2, or how many from --seed on. Scores are given "
+                              "for each and for all.")
 @click.option("--envs", type=int, help="Environments at once.  [default: up to 64]")
 @click.option("--workers", type=int, help="Worker processes.  [default: one a core]")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
@@ -57,7 +60,7 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--profile", is_flag=True, help="Say where the time went.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def evaluate(task: str, policy_name: str | None, candidates: int | None, episodes: int,
-             envs: int | None, workers: int | None, device: str, json_path: Path | None,
+             seeds: str | None, envs: int | None, workers: int | None, device: str, json_path: Path | None,
              plot_path: Path | None, video_path: Path | None, profile: bool, quiet: bool,
              **options: Any) -> None:
     """Evaluate a policy on TASK in its D4RL environment and print the normalized score."""
@@ -70,7 +73,7 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     if video_path is not None:
         evaluation.check_video(video_path)
     policy, name = _load_or_untrained(task, policy_name, device)
-    seed = options.pop("seed")
+    seed = _seeds(options.pop("seed"), seeds)
     sampling = policy.settings(n_candidates=candidates, **options)
     if sampling["n_candidates"] < 1:
         raise UsageError(f"--candidates must be at least 1, got {sampling['n_candidates']}")
@@ -89,8 +92,24 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     if plot_path is not None:
         report.plot_episodes(result, plot_path)
     if video_path is not None:
-        frames = evaluation.record_video(policy, task, str(video_path), seed=seed, **sampling)
+        frames = evaluation.record_video(policy, task, str(video_path), seed=seed[0], **sampling)
         click.echo(f"{video_path}: {frames} frames")
+
+
+def _seeds(first: int, text: str | None) -> list[int]:
+    """"0,1,2" as it stands; "3" as three seeds from ``first`` on."""
+    if text is None:
+        return [first]
+    try:
+        found = [int(part) for part in text.split(",") if part]
+    except ValueError:
+        found = []
+    if "," not in text and found:
+        found = [first + i for i in range(min(found[0], MAX_SEEDS + 1))]
+    if not 1 <= len(found) <= MAX_SEEDS or min(found) < 0 or len(set(found)) < len(found):
+        raise UsageError(f"--seeds {text!r}: give different seeds such as 0,1,2, or how many, "
+                         f"1 to {MAX_SEEDS:,}")
+    return found
 
 
 def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple[Any, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from swg_fast.envs import simulator
-from swg_fast.envs.d4rl_env import Maze, make_env
+from swg_fast.envs.d4rl_env import D4RLEnv, Maze, make_env
 from swg_fast.envs.vector import VectorEnv
 from swg_fast.errors import UsageError
 from swg_fast.extras import check, need
+from swg_fast.intervals import Interval, score_interval
 from swg_fast.policy import Policy
 from swg_fast.seeds import stream_seed
 
@@ -42,14 +44,24 @@ class Episode:
         return len(self.rewards)
 
 
+@dataclass(frozen=True)
+class Score:
+    """The D4RL normalized score of some episodes and its 95 % interval (None: see `intervals`)."""
+
+    seed: int | None  # None: of several seeds
+    scores: list[float]  # an episode's
+    mean: float
+    interval: Interval | None
+
+
 @dataclass
 class Evaluation:
-    """What an evaluation found. Times are wall seconds."""
+    """What an evaluation found, ``per_seed`` and over all ``episodes``. Times are wall seconds."""
 
     task: str
     episodes: list[Episode]
-    normalized_score: float
-    standard_error: float
+    score: Score
+    per_seed: list[Score]
     candidates: int
     seconds: dict[str, float]
     maze: Maze | None
@@ -57,24 +69,31 @@ class Evaluation:
     simulator: dict[str, str]
 
     @property
+    def normalized_score(self) -> float:
+        return self.score.mean
+
+    @property
     def env_steps(self) -> int:
         return sum(episode.length for episode in self.episodes)
 
 
-def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int = 0, envs: int | None = None,
-             workers: int | None = None, progress: bool = True, **sampling: Any) -> Evaluation:
-    """Runs ``episodes`` episodes of ``task`` with ``policy`` and scores them as D4RL does.
+def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Sequence[int] = 0,
+             envs: int | None = None, workers: int | None = None, progress: bool = True,
+             **sampling: Any) -> Evaluation:
+    """Runs ``episodes`` episodes of ``task`` for each ``seed`` and scores them as D4RL does.
 
     Keywords of `Policy.sample` (n_candidates, guidance_scale, ...) go through; the policy's defaults
-    stand in for those left out. The seed sets every
-    episode's start, goal and noise by its index, so that ``envs`` (how many run at once) and
-    ``workers`` (processes) do not change them. While one half of the environments steps, the
-    candidates of the other half are sampled.
+    stand in for those left out. A seed sets every episode's start, goal and noise by its index, so
+    that ``envs`` (how many run at once) and ``workers`` (processes) do not change them. While one
+    half of the environments steps, the candidates of the other half are sampled.
 
     Raises `UsageError` for an unknown task, a policy of other sizes, or a worker that died.
     """
     import os
 
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"seeds must be one or more different ones, got {seeds}")
     if episodes < 1 or episodes >= STATE_STRIDE:
         raise UsageError(f"episodes must be in 1..{STATE_STRIDE - 1}, got {episodes}")
     env = make_env(task)
@@ -85,19 +104,27 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int = 0, en
     envs = min(episodes, envs or 64)
     workers = workers or min(os.cpu_count() or 1, envs, 16)
     sampling = policy.settings(**sampling)
-    runner = _Runner(policy, sampling, episodes, seed, progress)
+    runners = [_Runner(policy, sampling, episodes, one, progress) for one in seeds]
     started = time.perf_counter()
+    seconds = {"start": 0.0, "sampling": 0.0, "waiting": 0.0}
     with VectorEnv(task, envs, workers) as vector:
-        runner.seconds["start"] = time.perf_counter() - started
-        runner.run(vector)
-    runner.seconds["total"] = time.perf_counter() - started
-    returns = np.array([e.total_reward for e in runner.done])
-    scores = np.array([env.normalized_score(r) for r in returns])
-    settings = {"episodes": episodes, "seed": seed, "envs": envs, "workers": workers, **sampling}
+        seconds["start"] = time.perf_counter() - started
+        for runner in runners:
+            runner.run(vector)
+            seconds |= {name: seconds[name] + spent for name, spent in runner.seconds.items()}
+    seconds["total"] = time.perf_counter() - started
+    done = [episode for runner in runners for episode in runner.done]
+    settings = {"episodes": episodes, "seed": seeds[0], "seeds": seeds, "envs": envs, "workers": workers,
+                **sampling}
     return Evaluation(
-        task, runner.done, env.normalized_score(float(returns.mean())),
-        float(scores.std(ddof=1) / len(scores) ** 0.5) if len(scores) > 1 else 0.0,
-        runner.candidates, runner.seconds, env.maze(), settings, simulator.describe())
+        task, done, _score(env, done, seeds[0] if len(seeds) == 1 else None),
+        [_score(env, runner.done, runner.seed) for runner in runners],
+        sum(runner.candidates for runner in runners), seconds, env.maze(), settings, simulator.describe())
+
+
+def _score(env: D4RLEnv, episodes: list[Episode], seed: int | None) -> Score:
+    scores = [env.normalized_score(episode.total_reward) for episode in episodes]
+    return Score(seed, scores, float(np.mean(scores)), score_interval(env.preset.family, scores))
 
 
 class _Runner:
@@ -112,7 +139,7 @@ class _Runner:
         self.observations: dict[int, np.ndarray] = {}
         self.finished: list[Episode] = []
         self.candidates = 0
-        self.seconds = {"start": 0.0, "sampling": 0.0, "waiting": 0.0}
+        self.seconds = {"sampling": 0.0, "waiting": 0.0}
 
     @property
     def done(self) -> list[Episode]:
@@ -125,7 +152,7 @@ class _Runner:
         groups = [range(half), range(half, vector.count)]
         self._begin(vector, list(range(vector.count)))
         pending: tuple[int, list[int]] | None = None
-        with tqdm(total=self.total, desc="episodes", unit="ep", disable=not self.progress,
+        with tqdm(total=self.total, desc=f"episodes, seed {self.seed}", unit="ep", disable=not self.progress,
                   mininterval=0.5) as bar:
             while self.running:
                 for number, group in enumerate(groups):

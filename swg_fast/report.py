@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from swg_fast.evaluation import Evaluation
+from swg_fast.evaluation import Evaluation, Score
 from swg_fast.files import replacing
+from swg_fast.intervals import Interval, interval_text
 
 REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, told apart by everyone
 
@@ -32,7 +34,9 @@ def evaluation_json(result: Evaluation, policy_name: str, backend: str) -> dict[
         "task": result.task,
         "policy": policy_name,
         "normalized_score": result.normalized_score,
-        "standard_error": result.standard_error,
+        "interval": _interval_json(result.score),
+        "per_seed": [{"seed": score.seed, "episodes": len(score.scores), "normalized_score": score.mean,
+                      "interval": _interval_json(score)} for score in result.per_seed],
         "returns": [episode.total_reward for episode in result.episodes],
         "episode_lengths": [episode.length for episode in result.episodes],
         "candidates_per_second": result.candidates / max(result.seconds["sampling"], 1e-9),
@@ -43,6 +47,10 @@ def evaluation_json(result: Evaluation, policy_name: str, backend: str) -> dict[
         "simulator": result.simulator,
         "versions": versions(),
     }
+
+
+def _interval_json(score: Score) -> dict[str, Any] | None:
+    return None if score.interval is None else asdict(score.interval)
 
 
 def print_table(title: str, rows: list[tuple[str, str]]) -> None:
@@ -59,6 +67,7 @@ def print_table(title: str, rows: list[tuple[str, str]]) -> None:
 def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """The rows of an evaluation's table, from its JSON."""
     returns, lengths, settings = summary["returns"], summary["episode_lengths"], summary["settings"]
+    several = len(summary["per_seed"]) if len(summary["per_seed"]) > 1 else 0
     return [
         ("policy", summary["policy"]),
         ("candidates per step", str(settings["n_candidates"])),
@@ -68,14 +77,19 @@ def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("episodes", str(len(returns))),
         ("mean return", f"{np.mean(returns):.3f}"),
         ("mean episode length", f"{np.mean(lengths):.0f} steps"),
-        ("D4RL normalized score", f"{summary['normalized_score']:.1f} "
-                                  f"(standard error {summary['standard_error']:.1f})"),
+        *((f"seed {one['seed']}", _score_text(one)) for one in summary["per_seed"][:several]),
+        ("D4RL normalized score", _score_text(summary | {"episodes": len(returns)})),
         ("sampling", f"{summary['candidates_per_second']:,.0f} candidates/s, "
                      f"backend {settings['backend']}"),
         ("environment", f"{summary['env_steps_per_second']:,.0f} steps/s"),
         ("simulator", f"{summary['simulator']['name']} {summary['simulator']['version']}, contacts "
                       f"{summary['simulator']['contacts']}"),
     ]
+
+
+def _score_text(part: dict[str, Any]) -> str:
+    interval = None if part["interval"] is None else Interval(**part["interval"])
+    return interval_text(part["normalized_score"], interval, part["episodes"])
 
 
 def plot_episodes(result: Evaluation, path: str | Path) -> None:
@@ -94,8 +108,9 @@ def plot_episodes(result: Evaluation, path: str | Path) -> None:
         axes = figure.add_subplot()
         _draw_maze(axes, result)
     rho, n = result.settings["guidance_scale"], result.settings["n_candidates"]
-    axes.set_title(f"{result.task}: score {result.normalized_score:.1f} over "
-                   f"{len(result.episodes)} episodes\n{n} candidates per step, guidance scale {rho:g}")
+    score = interval_text(result.score.mean, result.score.interval, len(result.episodes))
+    axes.set_title(f"{result.task}: {n} candidates per step, guidance scale {rho:g}\nscore {score}",
+                   fontsize=11)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130)
 

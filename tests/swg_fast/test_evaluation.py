@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from swg_fast import NoiseSchedule, Policy, ScoreNetwork, UsageError, load_policy
+from swg_fast.cli import _seeds
 from swg_fast.envs import make_env
 from swg_fast.evaluation import evaluate
-from swg_fast.report import evaluation_json, plot_episodes
+from swg_fast.intervals import score_interval
+from swg_fast.report import evaluation_json, evaluation_rows, plot_episodes
 from swg_fast.seeds import stream_seed
 
 SETTINGS = {"n_candidates": 2, "guidance_scale": 1.0, "temperature": 1.0, "select": "max_weight"}
@@ -28,7 +30,11 @@ def test_result_is_consistent(result, tmp_path):
         assert reached == (episode.total_reward == 1.0)
     returns = [episode.total_reward for episode in result.episodes]
     assert result.normalized_score == pytest.approx(100 * np.mean(returns))
+    assert result.score.interval == score_interval("antmaze", result.score.scores)
+    assert [score.mean for score in result.per_seed] == [result.score.mean]
     summary = evaluation_json(result, "x", "cpu fp32")
+    assert summary["interval"]["method"] == "wilson" and summary["interval"]["level"] == 0.95
+    assert "95 % interval" in dict(evaluation_rows(summary))["D4RL normalized score"]
     assert {"normalized_score", "returns", "episode_lengths", "candidates_per_second", "settings",
             "versions"} <= summary.keys()
     assert result.candidates == 2 * sum(summary["episode_lengths"])
@@ -39,13 +45,20 @@ def test_result_is_consistent(result, tmp_path):
 def test_a_task_without_a_maze(tmp_path):
     """Pen: episode 0 replayed from its actions ends where it ended."""
     policy = Policy(ScoreNetwork(45, 24, 16, 2), NoiseSchedule.vp(2))
-    result = evaluate(policy, "pen-human-v1", episodes=2, envs=2, workers=1, progress=False, **SETTINGS)
+    result = evaluate(policy, "pen-human-v1", episodes=2, seed=[0, 7], envs=2, workers=1, progress=False,
+                      **SETTINGS)
     first = result.episodes[0]
     assert len(first.actions) == first.length and not result.episodes[1].actions and not first.path
     env = make_env("pen-human-v1")
     env.reset(stream_seed(0, "episode", 0) & 0xFFFFFFFF)
     np.testing.assert_array_equal([env.step(action)[1] for action in first.actions], first.rewards)
-    assert evaluation_json(result, "x", "cpu")["simulator"]["name"] == "mujoco"
+    summary = evaluation_json(result, "x", "cpu")
+    assert summary["simulator"]["name"] == "mujoco" and len(summary["returns"]) == 4
+    assert [(one["seed"], one["episodes"]) for one in summary["per_seed"]] == [(0, 2), (7, 2)]
+    assert summary["interval"]["method"] == "bootstrap"
+    assert summary["normalized_score"] == pytest.approx(
+        np.mean([one["normalized_score"] for one in summary["per_seed"]]))
+    assert {"seed 0", "seed 7", "D4RL normalized score"} <= dict(evaluation_rows(summary)).keys()
     plot_episodes(result, tmp_path / "pen.png")
     assert (tmp_path / "pen.png").stat().st_size > 20_000
 
@@ -75,3 +88,16 @@ def test_wrong_policy_is_named():
         evaluate(policy, "antmaze-umaze-v2", episodes=1)
     with pytest.raises(UsageError, match="episodes"):
         evaluate(policy, "antmaze-umaze-v2", episodes=0)
+    with pytest.raises(UsageError, match="different"):
+        evaluate(policy, "antmaze-umaze-v2", seed=[1, 1])
+
+
+@pytest.mark.parametrize("text,seeds", [("0,1,5", [0, 1, 5]), ("3", [7, 8, 9]), ("4,", [4]), (None, [7])])
+def test_seeds_of_the_command(text, seeds):
+    assert _seeds(7, text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1,1", "a", "1,-2", "1.5", "1" * 30, ","])
+def test_bad_seeds_of_the_command(text):
+    with pytest.raises(UsageError, match="--seeds"):
+        _seeds(0, text)

@@ -19,6 +19,22 @@ def test_speed_tables_come_from_the_bench_json():
         assert table in page.read_text(), f"run python benchmarks/bench_table.py --write ({page.name})"
 
 
+def test_score_tables_come_from_their_json(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from score_table import PAGES, SCORES, markdown, markers
+
+    seen = 0
+    for path in SCORES.glob("*.json"):
+        begin, end = markers(path.stem)
+        for page in PAGES:
+            text = page.read_text()
+            if begin in text:
+                table = text.split(begin)[1].split(end)[0].strip()
+                assert table == markdown(json.loads(path.read_text())["rows"]), (page.name, path.stem)
+                seen += 1
+    assert seen >= 3  # umaze on both pages, large-play on one
+
+
 def test_training_table_comes_from_its_json():
     rows = json.loads((ROOT / "benchmarks" / "results" / "training.json").read_text())["results"]
     text = (ROOT / "docs" / "cpu-notes.md").read_text()

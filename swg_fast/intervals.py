@@ -1,0 +1,66 @@
+"""95 % confidence intervals of scores: what the episodes that were run say of those that were not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.95
+RESAMPLES = 9999
+SUCCESS_FAMILIES = ("antmaze",)  # an episode's score is 0 or 100
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval of a mean, in its units. ``method`` is ``wilson`` or ``bootstrap``."""
+
+    low: float
+    high: float
+    method: str
+    level: float = LEVEL
+
+
+def success_interval(successes: int, episodes: int) -> Interval:
+    """Wilson's score interval of a success rate, in 0..1. It has a width even where all or none
+    succeeded: 25 of 25 is [0.87, 1]."""
+    from scipy.stats import binomtest
+
+    found = binomtest(successes, episodes).proportion_ci(LEVEL, method="wilson")
+    return Interval(float(found.low), float(found.high), "wilson")
+
+
+def mean_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
+    """Bootstrap interval (BCa, 9,999 resamples) of the mean of ``values`` [N].
+
+    None for one value, or where all are equal: resampling them says nothing of others.
+    """
+    from scipy.stats import bootstrap
+
+    array = np.asarray(values, np.float64)
+    if len(array) < 2 or np.ptp(array) == 0:
+        return None
+    found = bootstrap((array,), np.mean, confidence_level=LEVEL, n_resamples=RESAMPLES, method="BCa",
+                      batch=max(1, 10**7 // len(array)), rng=np.random.default_rng(seed)).confidence_interval
+    return Interval(float(found.low), float(found.high), "bootstrap")
+
+
+def score_interval(family: str, scores: Sequence[float]) -> Interval | None:
+    """Interval of the mean of episodes' normalized scores [N], in per cent: Wilson's where a task
+    either succeeds or fails (Ant Maze), else `mean_interval`."""
+    if family not in SUCCESS_FAMILIES:
+        return mean_interval(scores)
+    share = success_interval(sum(score > 50 for score in scores), len(scores))
+    return Interval(100 * share.low, 100 * share.high, share.method)
+
+
+def interval_text(score: float, interval: Interval | None, episodes: int) -> str:
+    """``98.0, 95 % interval 93.0 to 99.4 (Wilson, 100 episodes)``, or why there is none."""
+    if interval is None:
+        why = "one episode" if episodes == 1 else f"all {episodes} episodes scored the same"
+        return f"{score:.1f} ({why}: no interval)"
+    name = {"wilson": "Wilson", "bootstrap": "bootstrap"}[interval.method]
+    count = f"{episodes} episode{'s' if episodes > 1 else ''}"
+    return (f"{score:.1f}, {100 * interval.level:.0f} % interval {interval.low:.1f} to {interval.high:.1f} "
+            f"({name}, {count})")

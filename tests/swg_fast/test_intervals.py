@@ -1,0 +1,43 @@
+"""Intervals: against the formulas, and by how often they hold the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from swg_fast.intervals import LEVEL, interval_text, mean_interval, score_interval, success_interval
+
+
+@pytest.mark.parametrize("k,n", [(0, 10), (25, 25), (98, 100), (1, 1), (43, 100)])
+def test_wilson(k, n):
+    """Wilson (1927), with z of 97.5 %."""
+    z, p = 1.959963984540054, k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    found = success_interval(k, n)
+    assert (found.low, found.high) == pytest.approx((centre - half, centre + half), abs=1e-9)
+    assert found.high - found.low > 0.03 and LEVEL == 0.95  # never a width of 0
+
+
+def test_bootstrap_holds_the_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(60):
+        found = mean_interval(rng.exponential(100.0, 20))
+        held.append(found.low <= 100.0 <= found.high)
+    assert 0.8 <= np.mean(held) <= 1.0  # 95 % of large samples, less of 20 skewed ones; 60 trials
+    assert mean_interval([1.0, 2.0, 4.0]) == mean_interval([1.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize("values", [[3.0], [2.0, 2.0, 2.0]])
+def test_no_interval_where_there_is_no_spread(values):
+    assert mean_interval(values) is None
+    text = interval_text(values[0], None, len(values))
+    assert "no interval" in text and "0.0" not in text.split("(")[1]
+
+
+def test_scores_are_in_per_cent():
+    found = score_interval("antmaze", [100.0] * 25)
+    assert (found.low, found.high, found.method) == (pytest.approx(86.68, abs=0.01), 100.0, "wilson")
+    assert score_interval("locomotion", [10.0, 20.0, 30.0]).method == "bootstrap"
+    assert interval_text(100.0, found, 25) == "100.0, 95 % interval 86.7 to 100.0 (Wilson, 25 episodes)"

@@ -34,7 +34,7 @@ class Choices:
 HOPPER = Choices(many=(Config(128, 32, 8, 3), Config(128, 32, 8, 2)),
                  few=(Config(16, 64, 8, 3), Config(16, 64, 8, 2), Config(32, 64, 8, 2), Config(64, 32, 8, 2)))
 HOPPER_NARROW = Choices(many=(Config(128, 64, 8, 3), Config(128, 32, 8, 3)),
-                        few=(Config(16, 64, 8, 3), Config(32, 64, 8, 2), Config(64, 32, 8, 2)))
+                        few=(Config(16, 64, 8, 2), Config(32, 64, 8, 2), Config(64, 32, 8, 2)))
 BLACKWELL = Choices(many=(Config(128, 32, 8, 2), Config(64, 32, 8, 2)),
                     few=(Config(16, 64, 8, 2), Config(32, 64, 8, 2)))
 AMPERE = Choices(many=(Config(64, 64, 8, 1), Config(32, 64, 8, 2)),

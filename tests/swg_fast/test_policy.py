@@ -147,9 +147,9 @@ def test_one_rule_for_defaults(states, schedule):
 
 
 @pytest.mark.parametrize("defaults,word", [
-    ({"candidates": 4}, "unknown sampling default 'candidates'"), ({"n_candidates": 4.0}, "expected int"),
-    ({"n_candidates": True}, "expected int"), ({"temperature": "hot"}, "a number"),
-    ({"dtype": None}, "expected str"), ([16], "names and values")])
+    ({"candidates": 4}, "unknown sampling default 'candidates'"), ({"n_candidates": 4.0}, "whole number"),
+    ({"n_candidates": True}, "whole number"), ({"temperature": "hot"}, "a number"),
+    ({"dtype": None}, "no value"), ([16], "names and values")])
 def test_bad_defaults_are_named(defaults, word, schedule):
     with pytest.raises(UsageError, match=word):
         Policy(make_network(5, 3), schedule, defaults=defaults)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from swg_fast.reference.guidance import log_weight_gradient
+from swg_fast.reference.solvers import SOLVERS, solver_step, spaced_steps
 
 
 class Noise(NamedTuple):
     """Standard normal draws for M rows, before temperature: ``initial`` [M, D], and ``steps``
-    [T, M, D] in the order of sampling (``steps[0]`` belongs to step T-1)."""
+    [n, M, D] in the order of sampling (``steps[0]`` belongs to step T-1)."""
 
     initial: torch.Tensor
     steps: torch.Tensor
@@ -19,16 +21,18 @@ class Noise(NamedTuple):
 
 class Step(NamedTuple):
     """One step's results: the next state, the unguided noise and the log-weight's gradient, all
-    [M, D], and ``weight`` [M], the next state's last entry before any clip."""
+    [M, D], ``weight`` [M], the next state's last entry before any clip, and the predicted clean
+    sample [M, D], clipped where the sampler clips it."""
 
     z: torch.Tensor
     eps: torch.Tensor
     grad_log_weight: torch.Tensor
     weight: torch.Tensor
+    clean: torch.Tensor
 
 
 class Trajectory(NamedTuple):
-    """All steps in the order of sampling: z [T+1, M, D], eps and grad_log_weight [T, M, D],
+    """All steps in the order of sampling: z [n+1, M, D], eps and grad_log_weight [n, M, D],
     final [M, D], and ``weight`` [M], the last step's unclipped weight, which ranks candidates."""
 
     z: torch.Tensor
@@ -48,16 +52,20 @@ def guided_step(
     network: Any, schedule: Any, states: torch.Tensor, z: torch.Tensor, t: int,
     noise: torch.Tensor, *, guidance_scale: float, temperature: float,
     weight_clip: tuple[float, float] = (1e-4, 1.0), weight_readout: str = "exact",
-    clip_denoised: bool = True, sampler: str = "ddpm", gradient: bool = True,
+    clip_denoised: bool = True, sampler: str = "ddpm", gradient: bool = True, to: int | None = None,
+    last: tuple[int, torch.Tensor] | None = None,
 ) -> Step:
     """z_t -> z_{t-1} for z, noise [M, D], states [M, S] and the integer step t.
 
     ``ddpm`` is Algorithm 2. ``ddpm_x0`` clips the predicted clean sample instead of the state and
-    takes the DDPM posterior's mean and variance, as the authors' PyTorch code does. The
-    gradient is computed even at guidance scale 0, where it moves nothing, unless ``gradient`` is false.
+    takes the DDPM posterior's mean and variance, as the authors' PyTorch code does. The solvers of
+    `reference.solvers` go to the step ``to`` (-1: the clean sample); ``last`` is the step walked
+    before and its clean sample. The gradient is computed even at guidance scale 0, where it moves
+    nothing, unless ``gradient`` is false.
     """
     alpha, beta = float(schedule.alphas[t]), float(schedule.betas[t])
-    sigma = float(schedule.sigmas[t])
+    bar, sigma = float(schedule.alphas_cumprod[t]), float(schedule.sigmas[t])
+    to = t - 1 if to is None else to
     if gradient or guidance_scale != 0:
         eps, grad_log_weight = log_weight_gradient(
             network, schedule, states, z, t, weight_clip=weight_clip, weight_readout=weight_readout)
@@ -65,50 +73,54 @@ def guided_step(
         eps = network(z, states, torch.full((z.shape[0],), t, device=z.device))
         grad_log_weight = torch.zeros_like(eps)
     guided = eps - guidance_scale * sigma * grad_log_weight
-    if sampler == "ddpm":
-        z = (z - (1.0 - alpha) / sigma * guided) / alpha**0.5
-        variance = beta
-    elif sampler == "ddpm_x0":
-        bar = float(schedule.alphas_cumprod[t])
-        previous = float(schedule.alphas_cumprod[t - 1]) if t > 0 else 1.0
-        clean = (z - sigma * guided) / bar**0.5
-        if clip_denoised:
-            clean = clip(clean, weight_clip)
-        z = (previous**0.5 * beta * clean + alpha**0.5 * (1.0 - previous) * z) / (1.0 - bar)
-        variance = beta * (1.0 - previous) / (1.0 - bar)
-    else:
-        raise ValueError(f"sampler must be 'ddpm' or 'ddpm_x0', got {sampler!r}")
-    if t > 0:
-        z = z + variance**0.5 * temperature * noise
-    weight = z[:, -1].clone()
+    raw = (z - sigma * guided) / bar**0.5
+    clean = clip(raw, weight_clip) if clip_denoised and sampler != "ddpm" else raw
+
+    def move(clean: torch.Tensor) -> torch.Tensor:
+        if sampler in SOLVERS:
+            return solver_step(sampler, schedule, z, clean, t, to, noise, temperature, last)
+        if sampler == "ddpm":
+            mean, variance = (z - (1.0 - alpha) / sigma * guided) / alpha**0.5, beta
+        elif sampler == "ddpm_x0":
+            previous = float(schedule.alphas_cumprod[t - 1]) if t > 0 else 1.0
+            mean = (previous**0.5 * beta * clean + alpha**0.5 * (1.0 - previous) * z) / (1.0 - bar)
+            variance = beta * (1.0 - previous) / (1.0 - bar)
+        else:
+            raise ValueError(f"sampler must be 'ddpm', 'ddpm_x0' or one of {', '.join(SOLVERS)}, "
+                             f"got {sampler!r}")
+        return mean + variance**0.5 * temperature * noise if t > 0 else mean
+
+    weight = move(raw)[:, -1].clone()  # as if nothing were clipped: clipped weights tie
+    z = move(clean)
     if clip_denoised and sampler == "ddpm":
         z = clip(z, weight_clip)
-    return Step(z, eps, grad_log_weight, weight)
+    return Step(z, eps, grad_log_weight, weight, clean)
 
 
 def sample(
     network: Any, schedule: Any, states: torch.Tensor, noise: Noise | Mapping[str, torch.Tensor], *,
     guidance_scale: float, temperature: float, weight_clip: tuple[float, float] = (1e-4, 1.0),
     weight_readout: str = "exact", clip_denoised: bool = True, sampler: str = "ddpm",
-    return_trajectory: bool = False,
+    sampler_steps: int | None = None, return_trajectory: bool = False,
 ) -> torch.Tensor | Trajectory:
     """Draws z_0 = [action, weight], [M, D], for each row of states [M, S].
 
-    ``noise`` is a `Noise`, or a mapping with its two fields. With ``return_trajectory`` every step
-    is returned too.
+    ``noise`` is a `Noise`, or a mapping with its two fields. Solvers may walk only ``sampler_steps``
+    of the trained steps. With ``return_trajectory`` every step is returned too.
     """
     if isinstance(noise, Mapping):
         noise = Noise(noise["initial"], noise["steps"])
-    z = temperature * noise.initial
+    z, last = temperature * noise.initial, None
     trajectory = [z]
     steps = []
-    for i in range(schedule.num_steps):
+    walked = [*spaced_steps(schedule.num_steps, sampler_steps or schedule.num_steps), -1]
+    for i, (t, to) in enumerate(pairwise(walked)):
         step = guided_step(
-            network, schedule, states, z, schedule.num_steps - 1 - i, noise.steps[i],
+            network, schedule, states, z, t, noise.steps[i],
             guidance_scale=guidance_scale, temperature=temperature, weight_clip=weight_clip,
             weight_readout=weight_readout, clip_denoised=clip_denoised, sampler=sampler,
-            gradient=return_trajectory)
-        z = step.z
+            gradient=return_trajectory, to=to, last=last)
+        z, last = step.z, (t, step.clean)
         if return_trajectory:
             trajectory.append(z)
             steps.append(step)

@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Policy": "swg_fast.policy",
     "load_policy": "swg_fast.policy",
-    "Samples": "swg_fast.backends.base",
+    "Samples": "swg_fast.backends.job",
     "ScoreNetwork": "swg_fast.networks",
     "TwinQ": "swg_fast.networks",
     "ValueNetwork": "swg_fast.networks",
@@ -22,7 +22,7 @@ __all__ = ["NoiseSchedule", "Policy", "Samples", "ScoreNetwork", "TwinQ", "Usage
            "__version__", "load_dataset", "load_policy"]
 
 if TYPE_CHECKING:
-    from swg_fast.backends.base import Samples
+    from swg_fast.backends.job import Samples
     from swg_fast.data import load_dataset
     from swg_fast.errors import UsageError
     from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork

@@ -94,7 +94,7 @@ def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
 
 
 def _select(_: str, value: Any) -> str:
-    from swg_fast.backends.base import SELECTIONS
+    from swg_fast.backends.job import SELECTIONS
 
     return choice("selection", value, SELECTIONS)
 
@@ -128,6 +128,7 @@ SAMPLING: dict[str, Callable[[str, Any], Any]] = {
     "chunk": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
     "dtype": optional(text),
     "sampler": _sampler,
+    "sampler_steps": optional(lambda name, value: whole(name, value, 1, WORD - 1)),
     "weight_clip": pair,
     "weight_readout": _readout,
     "clip_denoised": flag,

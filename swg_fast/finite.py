@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from swg_fast import reference
-from swg_fast.backends.base import Model, Samples, SamplingJob, draw_noise
+from swg_fast.backends.job import Model, Samples, SamplingJob
 from swg_fast.errors import UsageError
 from swg_fast.kernels.shared.table import COLUMNS
 from swg_fast.limits import check_memory
@@ -43,8 +43,9 @@ def check_job(job: SamplingJob, network: ScoreNetwork) -> None:
     """`UsageError` for a table that float32 cannot hold and for more memory than there is."""
     held = job.table.coefficients.float().isfinite()
     if not bool(held.all()):
-        t, column = (int(i) for i in (~held).nonzero()[-1])  # step T-1 comes first
-        raise UsageError(f"the sampler's coefficient {COLUMNS[column]!r} of denoising step {t} is beyond "
+        row, column = (int(i) for i in (~held).nonzero()[-1])  # rows are walked from the last
+        raise UsageError(f"the sampler's coefficient {COLUMNS[column]!r} of denoising step "
+                         f"{job.table.steps[row]} is beyond "
                          "float32's range; use a schedule whose betas are further from 0 and 1")
     rows = len(job.states) * job.n_candidates
     D, T = job.settings["latent_dim"], job.table.num_steps
@@ -76,20 +77,21 @@ def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str
         raise UsageError(f"{where} with backend {backend}, where the float32 reference is; "
                          "use dtype='fp32' or backend='reference'")
     raise UsageError(f"{where} from denoising step {step} on (steps count down from "
-                     f"{job.table.num_steps - 1}); look for huge states, weights or betas, or lower "
+                     f"{job.table.trained_steps - 1}); look for huge states, weights or betas, or lower "
                      "guidance_scale")
 
 
 def _first_bad_step(job: SamplingJob, model: Model, row: int, candidate: int) -> int | None:
     """Walks one candidate by the reference; the first step with a value that is not finite."""
-    words = torch.tensor([candidate], device=job.states.device), job.state_indices[row:row + 1]
-    initial, steps = draw_noise(job, *words)
+    words = job.words(slice(row, row + 1), torch.tensor([candidate], device=job.states.device))
+    T, walked = job.table.trained_steps, job.table.steps[::-1]
+    initial, *steps = job.noise(words, [T, *walked])
     settings = {k: v for k, v in job.settings.items() if k != "latent_dim"}
     path = reference.sample(model.network, model.schedule, job.states[row:row + 1],
-                            reference.Noise(initial, steps.flip(0)), sampler=job.sampler,
-                            return_trajectory=True, **settings)
-    for i in range(job.table.num_steps):
+                            reference.Noise(initial, torch.stack(steps)), sampler=job.sampler,
+                            sampler_steps=len(walked), return_trajectory=True, **settings)
+    for i, t in enumerate(walked):
         if not all(bool(part[i].isfinite().all()) for part in (path.eps, path.grad_log_weight)) \
                 or not bool(path.z[i + 1].isfinite().all()):
-            return job.table.num_steps - 1 - i
+            return t
     return None if bool(path.weight.isfinite().all()) else 0

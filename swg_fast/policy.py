@@ -13,7 +13,8 @@ import torch
 from swg_fast.arguments import check_sampling, whole
 from swg_fast.arrays import index_row, real_tensor, state_rows
 from swg_fast.backends import make_backend, resolve
-from swg_fast.backends.base import Backend, Model, Samples, SamplingJob
+from swg_fast.backends.base import Backend
+from swg_fast.backends.job import Model, Samples, SamplingJob
 from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from swg_fast.defaults import sampling_defaults, sampling_settings
 from swg_fast.errors import UsageError
@@ -89,8 +90,9 @@ class Policy:
         self, states: Array, n_candidates: int | None = None, guidance_scale: float | None = None,
         temperature: float | None = None, select: str | None = None, seed: int = 0,
         backend: str = "auto", chunk: int | None = None, *, dtype: str | None = None,
-        sampler: str = "ddpm", weight_clip: tuple[float, float] = WEIGHT_CLIP,
-        weight_readout: str = "exact", clip_denoised: bool = True,
+        sampler: str = "ddpm", sampler_steps: int | None = None,
+        weight_clip: tuple[float, float] = WEIGHT_CLIP, weight_readout: str = "exact",
+        clip_denoised: bool = True,
         selection_temperature: float = 1.0, return_candidates: bool = False,
         state_indices: Array | None = None,
     ) -> Samples:
@@ -107,6 +109,9 @@ class Policy:
         index.
         seed: 64 bits. A candidate's noise depends on (seed, candidate index, state index) alone;
         ``state_indices`` [B] replaces the state indices 0..B-1.
+        sampler: ``ddpm`` (Algorithm 2), ``ddpm_x0`` (clips the predicted clean sample), or a solver that
+        can walk ``sampler_steps`` of the trained steps instead of all: ``ddim``, ``dpmpp_2m``,
+        ``dpmpp_2m_sde``.
         chunk: candidates in memory at once; it changes no result beyond rounding.
         dtype: the backend's compute type, such as ``fp32`` or ``bf16``; ``auto`` is the fastest that
         this machine has.
@@ -118,9 +123,9 @@ class Policy:
         given = check_sampling({
             "n_candidates": n_candidates, "guidance_scale": guidance_scale, "temperature": temperature,
             "select": select, "seed": seed, "backend": backend, "chunk": chunk, "dtype": dtype,
-            "sampler": sampler, "weight_clip": weight_clip, "weight_readout": weight_readout,
-            "clip_denoised": clip_denoised, "selection_temperature": selection_temperature,
-            "return_candidates": return_candidates})
+            "sampler": sampler, "sampler_steps": sampler_steps, "weight_clip": weight_clip,
+            "weight_readout": weight_readout, "clip_denoised": clip_denoised,
+            "selection_temperature": selection_temperature, "return_candidates": return_candidates})
         chosen = self.settings(**{name: given[name] for name in self.defaults})
         n_candidates, chunk, select = chosen["n_candidates"], given["chunk"], chosen["select"]
         if select == "max_q" and self.model.critic is None:
@@ -134,7 +139,7 @@ class Policy:
             "guidance_scale": rho, "temperature": temperature, "weight_clip": given["weight_clip"],
             "weight_readout": weight_readout, "clip_denoised": given["clip_denoised"],
         }
-        table = sampler_table(sampler, self.model.schedule, **settings)
+        table = sampler_table(sampler, self.model.schedule, given["sampler_steps"], **settings)
         states = state_rows(states, self.state_dim, self.device)
         indices = index_row(state_indices, len(states), self.device)
         job = SamplingJob(

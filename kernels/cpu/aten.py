@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from swg_fast.kernels.shared.analytic import update
+from swg_fast.kernels.shared.analytic import walk
 from swg_fast.kernels.shared.pack import ROW_MULTIPLE, PackedNetwork
-from swg_fast.kernels.shared.table import SamplerTable
+from swg_fast.kernels.shared.table import Latent, SamplerTable
 from torch.nn import functional as F
 
 TILE = 512  # rows; smaller tiles read the weights more often, larger ones spill the cache
@@ -170,14 +171,14 @@ class CpuNetwork(PackedLayers):
             grad = grad + _LAYER_NORM.vjp(outer, h, mean, rstd)
         return eps, grad @ packed.input_z
 
-    def walk(self, table: SamplerTable, states: torch.Tensor, initial: torch.Tensor,
-             steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """All T steps of one tile: (z [M, D], its weight before the last clip [M]).
+    def walk(self, table: SamplerTable, states: torch.Tensor, rows: Sequence[int], start: Latent,
+             noise: dict[int, torch.Tensor]) -> Latent:
+        """The table's ``rows`` for one tile of M candidates: `kernels.shared.analytic.walk`.
 
-        states [M, H] is hoisted; initial [M, D] and steps [T, M, D] are the noise.
+        states [M, H] is hoisted; noise [M, D] by row.
         """
-        z = table.initial * initial
-        for t in reversed(range(table.num_steps)):
+        def network(z: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor | None]:
             eps, *vjp = self.eps_and_weight_vjp(z, states + self.packed.time_table[t], table.guided)
-            z, weight, _ = update(table, t, z, eps, vjp[0] if vjp else None, steps[t])
-        return z, weight
+            return eps, vjp[0] if vjp else None
+
+        return walk(table, network, rows, start, noise)

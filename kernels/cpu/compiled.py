@@ -3,19 +3,23 @@ pass of `native.c` each. A tile of candidates walks through all T steps in the c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from swg_fast.kernels.cpu.aten import PackedLayers
 from swg_fast.kernels.cpu.native import MAX_HIDDEN, MAX_LATENT, SUFFIX, Library
 from swg_fast.kernels.shared.pack import ROW_MULTIPLE, PackedNetwork
-from swg_fast.kernels.shared.table import SamplerTable
+from swg_fast.kernels.shared.table import COLUMNS, Latent, SamplerTable, Words
+
+NOISE = COLUMNS.index("noise")
 
 
 @dataclass
 class Tile:
     """The buffers of M candidates, made once a walk: h and its cotangent g in float32, g and every
-    block's normalised input in the compute type T, 1 / std, SiLU's slopes, and the sampler's rows."""
+    block's normalised input in the compute type T, 1 / std, SiLU's slopes, and the sampler's rows, the
+    last x0 among them."""
 
     h: torch.Tensor
     g: torch.Tensor
@@ -29,6 +33,7 @@ class Tile:
     noise: torch.Tensor
     gradient: torch.Tensor
     weight: torch.Tensor
+    clean: torch.Tensor
 
 
 class NativeNetwork(PackedLayers):
@@ -61,7 +66,7 @@ class NativeNetwork(PackedLayers):
                     x=torch.empty(L, rows, H, dtype=low), rstd=torch.empty(L, rows),
                     slopes=torch.empty(back, rows, 4 * H, dtype=low), z=torch.empty(rows, D),
                     eps=torch.empty(rows, D), vjp=torch.empty(rows, D), noise=torch.zeros(rows, D),
-                    gradient=torch.empty(rows, D), weight=torch.empty(rows))
+                    gradient=torch.empty(rows, D), weight=torch.empty(rows), clean=torch.empty(rows, D))
 
     def eps_and_weight_vjp(self, tile: Tile, vectors: torch.Tensor, owners: torch.Tensor, t: int,
                            guided: bool) -> None:
@@ -99,35 +104,37 @@ class NativeNetwork(PackedLayers):
 
     def update(self, tile: Tile, table: SamplerTable, row: torch.Tensor) -> None:
         """A row of the sampler's table (float32) applied to ``tile.z`` with ``tile.noise``; leaves the
-        new weight before its clip and the gradient."""
+        new weight before any clip, the gradient and, where the table is multistep, x0."""
         self.library.update(*tile.z.shape, row, *map(float, table.weight_clip), int(table.clip_state),
                             int(table.clip_clean), tile.eps, tile.vjp if table.guided else None, tile.noise,
-                            tile.z, tile.weight, tile.gradient)
+                            tile.z, tile.weight, tile.gradient, tile.clean if table.multistep else None)
 
-    def walk(self, table: SamplerTable, vectors: torch.Tensor, owners: torch.Tensor,
-             candidates: torch.Tensor, states: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """All T steps of M candidates: (z [M, D], its weight before the last clip [M]).
+    def walk(self, table: SamplerTable, vectors: torch.Tensor, words: Words, seed: int,
+             rows: Sequence[int], start: Latent | None = None) -> Latent:
+        """The table's ``rows`` for M candidates, from ``start`` or else the initial draw.
 
-        vectors [B, H] is hoisted, owners [M] says whose each row is; candidates and states [M] are the
-        noise's words. Rows are padded to a multiple of `ROW_MULTIPLE`.
+        vectors [B, H] is hoisted. Rows are padded to a multiple of `ROW_MULTIPLE`.
         """
-        M = len(owners)
-        owners, candidates, states = (torch.nn.functional.pad(part, (0, -M % ROW_MULTIPLE))
-                                      for part in (owners, candidates, states))
-        vectors, tile = vectors.contiguous(), self.tile(len(owners), table.guided)
+        M = len(words.owners)
+        words = words.padded(ROW_MULTIPLE)
+        vectors, tile = vectors.contiguous(), self.tile(len(words.owners), table.guided)
         coefficients = table.coefficients.float().contiguous()
         key = (seed & 0xFFFFFFFF, seed >> 32)
 
         def draw(step: int, out: torch.Tensor) -> None:
-            self.library.normals(*out.shape, candidates, states, step, *key, out)
+            self.library.normals(*out.shape, words.candidates, words.states, step, *key, out)
 
         tile.z.zero_()
-        if table.initial:
-            draw(table.num_steps, tile.z)
+        if start is not None:
+            tile.z[:M] = start.z
+            if start.clean is not None:
+                tile.clean.zero_()[:M] = start.clean
+        elif table.initial:
+            draw(table.trained_steps, tile.z)
             tile.z.mul_(table.initial)
-        for t in reversed(range(table.num_steps)):
-            self.eps_and_weight_vjp(tile, vectors, owners, t, table.guided)
-            if table.initial and float(coefficients[t, -1]):
-                draw(t, tile.noise)
-            self.update(tile, table, coefficients[t])
-        return tile.z[:M], tile.weight[:M]
+        for j in rows:
+            self.eps_and_weight_vjp(tile, vectors, words.owners, table.steps[j], table.guided)
+            if float(coefficients[j, NOISE]):
+                draw(table.steps[j], tile.noise)
+            self.update(tile, table, coefficients[j])
+        return Latent(tile.z[:M], tile.clean[:M] if table.multistep else None, tile.weight[:M])

@@ -124,13 +124,15 @@ static void clip_latent(long D, float *z, float w_min, float w_max) {
 }
 
 /* One row of the sampler's table (kernels.shared.table.COLUMNS) applied to z [M, D] in place; `weight` [M] is
- * the new weight before its clip, `gradient` [M, D] that of the log-weight where `vjp` is given. */
+ * the new weight before any clip, `gradient` [M, D] that of the log-weight where `vjp` is given. Where `last`
+ * [M, D] is given it holds the x0 of the row before, if `row` reads it, and then this row's. */
 void update(long M, long D, const float *row, float w_min, float w_max, int clip_state, int clip_clean,
-            const float *eps, const float *vjp, const float *noise, float *z, float *weight, float *gradient) {
+            const float *eps, const float *vjp, const float *noise, float *z, float *weight, float *gradient,
+            float *last) {
     const float sigma = row[0], readout = row[1], guidance = row[2], clean_scale = row[3];
     for (long r = 0; r < M; r++) {
         const float *e = eps + r * D;
-        float *x = z + r * D, *g = gradient + r * D, clean[64];
+        float *x = z + r * D, *g = gradient + r * D, clean[64], clipped = 0;
         for (long d = 0; d < D; d++) g[d] = 0;
         if (vjp) {
             const float w = x[D - 1] - sigma * e[D - 1];
@@ -141,10 +143,17 @@ void update(long M, long D, const float *row, float w_min, float w_max, int clip
             }
         }
         for (long d = 0; d < D; d++) clean[d] = clean_scale * (x[d] - sigma * (e[d] - guidance * g[d]));
-        if (clip_clean) clip_latent(D, clean, w_min, w_max);
+        if (clip_clean) {
+            const float raw = clean[D - 1];
+            clip_latent(D, clean, w_min, w_max);
+            clipped = row[6] * (raw - clean[D - 1]);
+        }
         for (long d = 0; d < D; d++)
             x[d] = row[4] * x[d] + row[5] * (e[d] - guidance * g[d]) + row[6] * clean[d] + row[7] * noise[r * D + d];
-        weight[r] = x[D - 1];
+        if (row[8] != 0)
+            for (long d = 0; d < D; d++) x[d] += row[8] * last[r * D + d];
+        if (last) memcpy(last + r * D, clean, D * sizeof(float));
+        weight[r] = x[D - 1] + clipped;
         if (clip_state) clip_latent(D, x, w_min, w_max);
     }
 }

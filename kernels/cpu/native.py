@@ -42,7 +42,7 @@ def compiler() -> str | None:
 
 # Arguments of native.c's functions: pointers, whole numbers, floats. `_T` stands for either type.
 SIGNATURES = {
-    "normals": "nnppnnnp", "input_layer": "nnnpppppp", "input_vjp": "nnnppp", "update": "nnpffnnpppppp",
+    "normals": "nnppnnnp", "input_layer": "nnnpppppp", "input_vjp": "nnnppp", "update": "nnpffnnppppppp",
     "silu_T": "npp", "multiply_T": "npp", "add_normalise_T": "nnfpppp", "normalise_vjp_T": "nnppppp",
     "read_out_T": "nnnnppppppp", "add_T": "nnppp", "early_head_T": "nnnppfp", "widen_T": "npp",
 }

@@ -24,20 +24,22 @@ KERNELS = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_ker
 MATRIX_INSTRUCTIONS = ("HGMMA", "HMMA", "UTCHMMA", "UTCQMMA", "QGMMA")
 # Arguments by type, WHOLE_NUMBERS aside, which are int32; what is not named points to float32.
 WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
-INDEX_POINTERS = {"best_index": "*i32", "state_words": "*i64", "candidates": "*i64", "owners": "*i64",
-                  "indices": "*i64"}
+INDEX_POINTERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "candidates": "*i64",
+                  "owners": "*i64", "indices": "*i64"}
 FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale")
 
 
 def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_kernel", head: str = "joint",
-           blocks: int = 3, latent: int = 9, guided: bool = True, softmax: bool = False) -> ASTSource:
+           blocks: int = 3, latent: int = 9, guided: bool = True, softmax: bool = False,
+           multistep: bool = False) -> ASTSource:
     """A kernel's source with every constant set, as a launch would set them."""
     early, padded = head == "early", 16 if latent <= 16 else 32
     every: dict[str, Any] = {
         "D": latent, "DP": padded, "BM": config.tile, "H": hidden, "BC": config.chunk, "L": blocks,
-        "E": 256 if early else 0, "EARLY": early, "GUIDED": guided, "CLIP_STATE": True,
-        "CLIP_CLEAN": False, "SOFTMAX": softmax, "WRITE_ALL": False, "DRAW": True, "LN_EPS": 1e-6,
-        "PRECISION": PRECISIONS[dtype], "BT": REDUCE, **scratch_sizes(hidden, blocks, padded, config.tile)}
+        "E": 256 if early else 0, "EARLY": early, "GUIDED": guided, "CLIP_STATE": not multistep,
+        "CLIP_CLEAN": multistep, "MULTISTEP": multistep, "SOFTMAX": softmax, "WRITE_ALL": False,
+        "DRAW": True, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
+        **scratch_sizes(hidden, blocks, padded, config.tile)}
     function = KERNELS[kernel]
     signature, constants, attributes = {}, {}, {}
     for index, name in enumerate(function.arg_names):

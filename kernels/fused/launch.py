@@ -42,7 +42,7 @@ def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -
 
 def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str, int]:
     """Elements a running program needs of the two scratch buffers (laid out in `kernels.fused.sample`)."""
-    return {"LOW": (blocks + 2) * hidden * tile, "WIDE": (hidden + blocks + 3 * padded + 2) * tile}
+    return {"LOW": (blocks + 2) * hidden * tile, "WIDE": (hidden + blocks + 4 * padded + 2) * tile}
 
 
 @dataclass(frozen=True)
@@ -140,36 +140,38 @@ def _on_its_device(launcher: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_on_its_device
-def guided_step(network: KernelNetwork, table: SamplerTable, t: int, z: torch.Tensor,
+def guided_step(network: KernelNetwork, table: SamplerTable, j: int, z: torch.Tensor,
                 state_vectors: torch.Tensor, states: torch.Tensor, noise: torch.Tensor | None = None,
                 *, seed: int = 0, candidates: torch.Tensor | None = None,
-                state_words: torch.Tensor | None = None, config: Config | None = None
-                ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Step t of M rows in one launch: (next z [M, D], weight before the clip [M], eps [M, D],
-    gradient [M, D]).
+                state_words: torch.Tensor | None = None, last: torch.Tensor | None = None,
+                config: Config | None = None) -> tuple[torch.Tensor, ...]:
+    """Row j of the table for M rows in one launch: (next z [M, D], weight before any clip [M], eps
+    [M, D], gradient [M, D], x0 [M, D] where the table is multistep).
 
     ``states`` [M] says which row of state_vectors [B, H] a row belongs to. The noise [M, D] is
-    given, or drawn from (seed, candidates [M], state_words [M]).
+    given, or drawn from (seed, candidates [M], state_words [M]). ``last`` [M, D] is the x0 of the row
+    before, where the table is multistep.
     """
     M, D = z.shape
     config = config or network.config(M, table.guided)
     grid = -(-M // config.tile)
-    out = [_unwritten(z.device, M, D) for _ in range(3)]
+    out = [_unwritten(z.device, M, D) for _ in range(4)]
     weight = _unwritten(z.device, M)
     integers = torch.zeros(1, dtype=torch.int64, device=z.device)
     owners = torch.nn.functional.pad(states, (0, grid * config.tile - M))
-    row = table.coefficients[t].float().to(z.device)
+    row = table.coefficients[j].float().to(z.device)
+    step = table.steps[j]
     k0, k1 = _key(seed)
     guided_step_kernel[(grid,)](
-        z.contiguous(), z if noise is None else noise.contiguous(), state_vectors,
-        network.packed.time_table[t], row, *map(float, table.weight_clip),
-        *network.scratch(grid, config), out[0], weight, out[1], out[2], M, k0, k1,
+        z.contiguous(), z if last is None else last.contiguous(), z if noise is None else noise.contiguous(),
+        state_vectors, network.packed.time_table[step], row, *map(float, table.weight_clip),
+        *network.scratch(grid, config), out[0], weight, *out[1:], M, k0, k1,
         integers if candidates is None else candidates,
-        integers if state_words is None else state_words, owners, t, *network.tensors,
+        integers if state_words is None else state_words, owners, step, *network.tensors,
         BM=config.tile, BC=config.chunk, GUIDED=table.guided, CLIP_STATE=table.clip_state,
-        CLIP_CLEAN=table.clip_clean, DRAW=noise is None, **network.constants, **network.sizes(config),
-        num_warps=config.warps, num_stages=config.stages)
-    return out[0], weight, out[1], out[2]
+        CLIP_CLEAN=table.clip_clean, MULTISTEP=table.multistep, DRAW=noise is None, **network.constants,
+        **network.sizes(config), num_warps=config.warps, num_stages=config.stages)
+    return out[0], weight, *out[1:4 if table.multistep else 3]
 
 
 @_on_its_device
@@ -194,15 +196,16 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     all_z = new(B, n_candidates, D) if return_candidates else new(1)
     all_weight = new(B, n_candidates) if return_candidates else new(1)
     coefficients = table.coefficients.float().to(device)
+    steps = torch.tensor(table.steps, dtype=torch.int32, device=device)
     sample_kernel[(programs,)](
-        state_vectors, state_words, network.packed.time_table, coefficients, *map(float, table.weight_clip),
-        float(table.initial), 1.0 / selection_temperature,
+        state_vectors, state_words, network.packed.time_table, coefficients, steps,
+        *map(float, table.weight_clip), float(table.initial), 1.0 / selection_temperature,
         *network.scratch(programs, config), best_score, best_index, best_weight, best_z, all_z, all_weight,
         B, n_candidates, first, tiles, programs,
-        table.num_steps, *_key(seed), *network.tensors, BM=config.tile, BC=config.chunk,
-        GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean, SOFTMAX=softmax,
-        WRITE_ALL=return_candidates, **network.constants, **network.sizes(config),
-        num_warps=config.warps, num_stages=config.stages)
+        table.num_steps, table.trained_steps, *_key(seed), *network.tensors, BM=config.tile, BC=config.chunk,
+        GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
+        MULTISTEP=table.multistep, SOFTMAX=softmax, WRITE_ALL=return_candidates, **network.constants,
+        **network.sizes(config), num_warps=config.warps, num_stages=config.stages)
     actions, weights = new(B, D - 1), new(B)
     indices = new(B, dtype=torch.int64)
     keep_best_kernel[(B,)](best_score, best_index, best_weight, best_z, actions, weights, indices, tiles,

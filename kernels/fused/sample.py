@@ -5,8 +5,8 @@ D = A + 1 entries of z, padded to DP with zeros; L blocks; E the early head's wi
 
 - ``low``, the weights' type: L + 2 slots [BM, H], each block's normalised input, the cotangent g of
   the residual stream, and what one stage's products leave for the next.
-- ``wide``, float32: the residual stream h [BM, H]; L rows [BM] of 1 / std; z, eps and d eps_w / dz
-  [BM, DP]; eps_w and the weight [BM].
+- ``wide``, float32: the residual stream h [BM, H]; L rows [BM] of 1 / std; z, eps, d eps_w / dz and
+  the last x0 [BM, DP]; eps_w and the weight [BM].
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ STATE = tl.constexpr(4)
 EPSILON = tl.constexpr(5)
 CLEAN = tl.constexpr(6)
 NOISE = tl.constexpr(7)
+PREVIOUS = tl.constexpr(8)
+COLUMNS = tl.constexpr(9)
 
 
 @triton.jit
 def z_slot(wide, BM: tl.constexpr, H: tl.constexpr, L: tl.constexpr):
-    """z's place in ``wide``; eps, d eps_w / dz, eps_w and the weight follow."""
+    """z's place in ``wide``; eps, d eps_w / dz, the last x0, eps_w and the weight follow."""
     return wide + (H + L) * BM
 
 
@@ -58,7 +60,7 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
     h = wide
     rstd = wide + SLOT
     z = z_slot(wide, BM, H, L)
-    eps_w = z + 3 * BM * DP
+    eps_w = z + 4 * BM * DP
     g = low + L * SLOT
     sums = low + (L + 1) * SLOT
     input_product(z, h, input_z, state_vectors, owners, time_row, D, DP, BM, H, BR, OWNERS)
@@ -106,9 +108,11 @@ def clip_latent(z, w_min, w_max, D: tl.constexpr, DP: tl.constexpr):
 
 
 @triton.jit
-def update(z, eps, vjp, xi, row, w_min, w_max, D: tl.constexpr, DP: tl.constexpr,
-           GUIDED: tl.constexpr, CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr):
-    """One row of the sampler's table: (next z, its weight before the clip [BM], gradient)."""
+def update(z, eps, vjp, xi, last_clean, row, w_min, w_max, D: tl.constexpr, DP: tl.constexpr,
+           GUIDED: tl.constexpr, CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr,
+           MULTISTEP: tl.constexpr):
+    """One row of the sampler's table: (next z, its weight before any clip [BM], gradient, x0). Of
+    ``last_clean``, the x0 before, nothing is read where MULTISTEP is false."""
     entries = tl.arange(0, DP)[None, :]
     last = entries == D - 1
     sigma = tl.load(row + SIGMA)
@@ -122,31 +126,36 @@ def update(z, eps, vjp, xi, row, w_min, w_max, D: tl.constexpr, DP: tl.constexpr
         gradient = tl.where(inside[:, None] & (gradient == gradient), gradient, 0.0)
         guided = eps - tl.load(row + GUIDANCE) * gradient
     clean = tl.load(row + CLEAN_SCALE) * (z - sigma * guided)
+    clipped = tl.zeros_like(z)
     if CLIP_CLEAN:
-        clean = clip_latent(clean, w_min, w_max, D, DP)
+        inner = clip_latent(clean, w_min, w_max, D, DP)
+        clipped = tl.load(row + CLEAN) * (clean - inner)  # what it takes off the new z
+        clean = inner
     z = tl.load(row + STATE) * z + tl.load(row + EPSILON) * guided + tl.load(row + CLEAN) * clean
     z += tl.load(row + NOISE) * xi
+    if MULTISTEP:
+        z += tl.load(row + PREVIOUS) * last_clean
     z = tl.where(entries < D, z, 0.0)
-    raw = tl.sum(tl.where(last, z, 0.0), axis=1)
+    raw = tl.sum(tl.where(last, z + clipped, 0.0), axis=1)
     if CLIP_STATE:
         z = clip_latent(z, w_min, w_max, D, DP)
-    return z, raw, gradient
+    return z, raw, gradient, clean
 
 
 # Launchers make a kernel of its own for an argument that is 1 or a multiple of 16. A seed, a step or a
 # number of candidates must not: one kernel serves all.
-WHOLE_NUMBERS = ("B", "N", "M", "first", "tiles", "programs", "T", "k0", "k1", "step")
+WHOLE_NUMBERS = ("B", "N", "M", "first", "tiles", "programs", "rows", "T", "k0", "k1", "step")
 
 
 @triton.jit(do_not_specialize=["M", "k0", "k1", "step"])
 def guided_step_kernel(
-    z_in, noise_in, state_vectors, time_row, row, w_min, w_max, low, wide, z_out, weight_out,
-    eps_out, gradient_out, M, k0, k1, candidates, state_words, owners, step,
+    z_in, clean_in, noise_in, state_vectors, time_row, row, w_min, w_max, low, wide, z_out, weight_out,
+    eps_out, gradient_out, clean_out, M, k0, k1, candidates, state_words, owners, step,
     input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
     head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
     BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr, EARLY: tl.constexpr, GUIDED: tl.constexpr,
-    CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, DRAW: tl.constexpr, LN_EPS: tl.constexpr,
-    PRECISION: tl.constexpr, LOW: tl.constexpr, WIDE: tl.constexpr,
+    CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, DRAW: tl.constexpr,
+    LN_EPS: tl.constexpr, PRECISION: tl.constexpr, LOW: tl.constexpr, WIDE: tl.constexpr,
 ):
     """One step of M rows [M, D]; row r belongs to row ``owners[r]`` of state_vectors [B, H] (owners
     is padded to whole tiles), and its noise to the counters candidates[r] and state_words[r], or is
@@ -171,25 +180,33 @@ def guided_step_kernel(
                      k1.to(tl.uint32), DP)
     else:
         xi = tl.load(noise_in + at, mask=live, other=0.0)
-    z, raw, gradient = update(z, eps, vjp, xi, row, w_min, w_max, D, DP, GUIDED, CLIP_STATE, CLIP_CLEAN)
+    clean = z
+    if MULTISTEP:
+        clean = tl.load(clean_in + at, mask=live, other=0.0)
+    z, raw, gradient, clean = update(z, eps, vjp, xi, clean, row, w_min, w_max, D, DP, GUIDED, CLIP_STATE,
+                                     CLIP_CLEAN, MULTISTEP)
+    if MULTISTEP:
+        tl.store(clean_out + at, clean, mask=live)
     tl.store(z_out + at, z, mask=live)
     tl.store(weight_out + rows, raw, mask=rows < M)
     tl.store(eps_out + at, eps, mask=live)
     tl.store(gradient_out + at, gradient, mask=live)
 
 
-@triton.jit(do_not_specialize=["B", "N", "first", "tiles", "programs", "T", "k0", "k1"])
+@triton.jit(do_not_specialize=["B", "N", "first", "tiles", "programs", "rows", "T", "k0", "k1"])
 def sample_kernel(
-    state_vectors, state_words, time_table, table, w_min, w_max, initial_scale, gumbel_scale,
+    state_vectors, state_words, time_table, table, steps, w_min, w_max, initial_scale, gumbel_scale,
     low, wide, best_score, best_index, best_weight, best_z, all_z, all_weight, B, N, first,
-    tiles, programs, T, k0, k1,
+    tiles, programs, rows, T, k0, k1,
     input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
     head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
     BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr, EARLY: tl.constexpr, GUIDED: tl.constexpr,
-    CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr,
-    LN_EPS: tl.constexpr, PRECISION: tl.constexpr, LOW: tl.constexpr, WIDE: tl.constexpr,
+    CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, SOFTMAX: tl.constexpr,
+    WRITE_ALL: tl.constexpr, LN_EPS: tl.constexpr, PRECISION: tl.constexpr, LOW: tl.constexpr,
+    WIDE: tl.constexpr,
 ):
-    """All T steps and the selection for B states of N candidates; ``tiles`` tiles a state.
+    """All rows of the sampler's table and the selection for B states of N candidates; ``tiles`` tiles a
+    state. Row j belongs to the trained step ``steps[j]`` of T.
 
     Candidates are first .. first + N - 1. A fixed set of programs takes (state, tile) pairs in turn.
     Each pair leaves its best candidate: best_score, best_index, best_weight
@@ -200,7 +217,8 @@ def sample_kernel(
     low += program.to(tl.int64) * LOW
     wide += program.to(tl.int64) * WIDE
     z_at = z_slot(wide, BM, H, L)
-    weight_at = z_at + (3 * DP + 1) * BM
+    clean_at = z_at + 3 * DP * BM
+    weight_at = z_at + (4 * DP + 1) * BM
     key0 = k0.to(tl.uint32)
     key1 = k1.to(tl.uint32)
     for pair in tl.range(program, B * tiles, programs, disable_licm=True):
@@ -210,9 +228,12 @@ def sample_kernel(
         candidate = (first + start + tl.arange(0, BM)).to(tl.uint32)
         z = initial_scale * normals(candidate, state, T.to(tl.uint32), key0, key1, DP)
         tl.store(z_at + at_rows(0, BM, DP), tl.where(entries[None, :] < D, z, 0.0))
+        if MULTISTEP:
+            tl.store(clean_at + at_rows(0, BM, DP), tl.zeros([BM, DP], tl.float32))
         tl.debug_barrier()
-        for i in tl.range(0, T, disable_licm=True):
-            t = T - 1 - i
+        for i in tl.range(0, rows, disable_licm=True):
+            j = rows - 1 - i
+            t = tl.load(steps + j)
             eps, vjp = network(low, wide, state_vectors + b * H, state_words, time_table + t * H, input_z, up,
                                up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
                                head_output_bias, D, DP, BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION,
@@ -220,8 +241,13 @@ def sample_kernel(
             candidate = (first + start + tl.arange(0, BM)).to(tl.uint32)
             xi = normals(candidate, state, t.to(tl.uint32), key0, key1, DP)
             z = tl.load(z_at + at_rows(0, BM, DP))
-            z, raw, _ = update(z, eps, vjp, xi, table + t * 8, w_min, w_max, D, DP, GUIDED,
-                               CLIP_STATE, CLIP_CLEAN)
+            clean = z
+            if MULTISTEP:
+                clean = tl.load(clean_at + at_rows(0, BM, DP))
+            z, raw, _, clean = update(z, eps, vjp, xi, clean, table + j * COLUMNS, w_min, w_max, D, DP,
+                                      GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+            if MULTISTEP:
+                tl.store(clean_at + at_rows(0, BM, DP), clean)
             tl.store(z_at + at_rows(0, BM, DP), z)
             tl.store(weight_at + tl.arange(0, BM), raw)
             tl.debug_barrier()

@@ -3,10 +3,15 @@ needs, one hand-written vector-Jacobian product of eps_w, no autograd graph."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import torch
 from swg_fast.kernels.shared.pack import PackedNetwork
-from swg_fast.kernels.shared.table import SamplerTable
+from swg_fast.kernels.shared.table import Latent, SamplerTable
 from torch.nn import functional as F
+
+Network = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor | None]]
 
 
 def silu_and_slope(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,36 +99,63 @@ def clip_latent(z: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
     return z
 
 
-def update(table: SamplerTable, t: int, z: torch.Tensor, eps: torch.Tensor, vjp: torch.Tensor | None,
-           noise: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Row t of the sampler's table applied to z [M, D]: (next z, its weight before the clip [M],
-    gradient [M, D] or None). ``vjp`` is d eps_w / dz where the table is guided."""
-    row = table.row(t)
-    guided, gradient = eps, None
+class Step(NamedTuple):
+    """One row's results: the next z [M, D], its weight before any clip [M], x0 [M, D] (None for a
+    row that has no use for it), eps [M, D] and the gradient [M, D] (None where unguided)."""
+
+    z: torch.Tensor
+    weight: torch.Tensor
+    clean: torch.Tensor | None
+    eps: torch.Tensor
+    gradient: torch.Tensor | None
+
+
+def update(table: SamplerTable, j: int, z: torch.Tensor, eps: torch.Tensor, vjp: torch.Tensor | None,
+           noise: torch.Tensor | None, last: torch.Tensor | None = None) -> Step:
+    """Row j of the sampler's table. ``vjp`` is d eps_w / dz where the table is guided, ``last`` the
+    x0 of the row before where row j reads it."""
+    row = table.row(j)
+    guided, gradient, clean = eps, None, None
     if table.guided:
         gradient = log_weight_gradient(z, eps, vjp, row, table.weight_clip)
         guided = eps - row["guidance"] * gradient
     new = row["state"] * z + row["epsilon"] * guided
+    clipped = 0.0  # what the clip of x0 takes off the new weight
     if row["clean"] != 0.0:
         clean = row["clean_scale"] * (z - row["sigma"] * guided)
-        new += row["clean"] * (clip_latent(clean, table.weight_clip) if table.clip_clean else clean)
+        if table.clip_clean:
+            raw = clean[:, -1].clone()
+            clip_latent(clean, table.weight_clip)
+            clipped = row["clean"] * (raw - clean[:, -1])
+        new += row["clean"] * clean
+    if row["previous"] != 0.0:
+        new += row["previous"] * last
     if row["noise"] != 0.0:
         new += row["noise"] * noise
-    weight = new[:, -1].clone()
+    weight = new[:, -1] + clipped
     if table.clip_state:
         clip_latent(new, table.weight_clip)
-    return new, weight, gradient
+    return Step(new, weight, clean, eps, gradient)
 
 
 def guided_step(
-    packed: PackedNetwork, table: SamplerTable, t: int, z: torch.Tensor, state_vectors: torch.Tensor,
-    noise: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Step t: (next z [M, D], its weight before the clip [M], eps [M, D], gradient [M, D]).
+    packed: PackedNetwork, table: SamplerTable, j: int, z: torch.Tensor, state_vectors: torch.Tensor,
+    noise: torch.Tensor | None, last: torch.Tensor | None = None,
+) -> Step:
+    """Row j of the table for z [M, D].
 
     ``state_vectors`` [M, H] is `PackedNetwork.hoist_states` by row; ``noise`` [M, D] may be None
-    where the table adds none.
+    where the row adds none, ``last`` [M, D] where it reads no x0.
     """
-    eps, vjp = eps_and_weight_vjp(packed, z, state_vectors + packed.time_table[t], table.guided)
-    new, weight, gradient = update(table, t, z, eps, vjp, noise)
-    return new, weight, eps, gradient
+    base = state_vectors + packed.time_table[table.steps[j]]
+    return update(table, j, z, *eps_and_weight_vjp(packed, z, base, table.guided), noise, last)
+
+
+def walk(table: SamplerTable, network: Network, rows: Sequence[int], start: Latent,
+         noise: dict[int, torch.Tensor]) -> Latent:
+    """The table's ``rows`` in order, from ``start``. ``network(z, t)`` is (eps, d eps_w / dz or None) at
+    the trained step t; ``noise[j]`` [M, D] is row j's, where it adds any."""
+    z, clean, weight = start
+    for j in rows:
+        z, weight, clean, _, _ = update(table, j, z, *network(z, table.steps[j]), noise.get(j), clean)
+    return Latent(z, clean if table.multistep else None, weight)

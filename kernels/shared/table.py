@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
 
-COLUMNS = ("sigma", "readout", "guidance", "clean_scale", "state", "epsilon", "clean", "noise")
+COLUMNS = ("sigma", "readout", "guidance", "clean_scale", "state", "epsilon", "clean", "noise", "previous")
 
 
 @dataclass(frozen=True)
 class SamplerTable:
-    """What a sampler does at each step t, and where it clips.
+    """What a sampler does at each of its n steps, and where it clips.
 
     With eps the network's output, g the gradient of the log of the clipped weight, xi the noise:
 
@@ -19,14 +21,22 @@ class SamplerTable:
         g   = grad_z log clip(w0, weight_clip)            (zero outside the clip)
         e   = eps - guidance g
         x0  = clean_scale (z - sigma e)                   (clipped if clip_clean)
-        z  <- state z + epsilon e + clean x0 + noise xi   (clipped if clip_state)
+        z  <- state z + epsilon e + clean x0 + previous x0' + noise xi     (clipped if clip_state)
 
-    Clipping moves actions to [-1, 1] and the weight to ``weight_clip``. ``coefficients`` is [T, 8]
-    float64 in the order of `COLUMNS`, row t for step t; ``initial`` scales the first draw. With
-    ``guided`` false every guidance coefficient is 0 and no gradient is needed.
+    x0' is x0 of the row walked before. Clipping moves actions to [-1, 1] and the weight to
+    ``weight_clip``; a step's weight, which ranks after the last one, is the last entry of its new z
+    with neither clip.
+
+    ``coefficients`` is [n, 9] float64 in the order of `COLUMNS`. Rows are walked from the last to the
+    first; row j belongs to step ``steps[j]`` of the T that the network was trained on, whose time
+    embedding it is given and whose number is the noise's step word (T is the initial draw).
+    ``initial`` scales the first draw. With ``guided`` false every guidance coefficient is 0 and no
+    gradient is needed.
     """
 
     coefficients: torch.Tensor
+    steps: tuple[int, ...]
+    trained_steps: int
     initial: float
     weight_clip: tuple[float, float]
     clip_state: bool
@@ -35,8 +45,52 @@ class SamplerTable:
 
     @property
     def num_steps(self) -> int:
+        """n, the rows."""
         return self.coefficients.shape[0]
 
-    def row(self, t: int) -> dict[str, float]:
-        """The coefficients of step t by name."""
-        return dict(zip(COLUMNS, self.coefficients[t].tolist(), strict=True))
+    @property
+    def multistep(self) -> bool:
+        """Whether a row reads the previous x0, which is then state of a candidate."""
+        return bool((self.coefficients[:, COLUMNS.index("previous")] != 0).any())
+
+    def row(self, j: int) -> dict[str, float]:
+        """The coefficients of row j by name."""
+        return dict(zip(COLUMNS, self.coefficients[j].tolist(), strict=True))
+
+
+class Latent(NamedTuple):
+    """Where M candidates stand between two rows: z [M, D]; the last row's x0 [M, D], None where the
+    table is not multistep; and the last row's weight before any clip [M]."""
+
+    z: torch.Tensor
+    clean: torch.Tensor | None
+    weight: torch.Tensor
+
+    def take(self, rows: slice | torch.Tensor) -> Latent:
+        """Some of the rows, by slice or by index."""
+        return Latent(*(None if part is None else part[rows] for part in self))
+
+    def padded(self, multiple: int) -> Latent:
+        """With rows of zeros up to a multiple."""
+        def pad(part: torch.Tensor | None) -> torch.Tensor | None:
+            missing = 0 if part is None else -len(part) % multiple
+            return F.pad(part, (0, 0) * (part.ndim - 1) + (0, missing)) if missing else part
+
+        return Latent(*map(pad, self))
+
+
+class Words(NamedTuple):
+    """Of M candidates: whose each is, as a row of the hoisted states, and the noise's candidate and
+    state words; all [M] int64."""
+
+    owners: torch.Tensor
+    candidates: torch.Tensor
+    states: torch.Tensor
+
+    def padded(self, multiple: int) -> Words:
+        """With rows of zeros up to a multiple."""
+        return Words(*(F.pad(part, (0, -len(part) % multiple)) for part in self))
+
+    def part(self, rows: slice) -> Words:
+        """Some of the rows."""
+        return Words(*(part[rows] for part in self))

@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from torch import cuda
 from torch import device as Device
 
-from swg_fast.backends.base import Backend, Model
+from swg_fast.backends.base import Backend
+from swg_fast.backends.job import Model
 from swg_fast.errors import UsageError
 from swg_fast.networks import ScoreNetwork
 

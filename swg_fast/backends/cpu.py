@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
-from swg_fast.backends.base import Backend, Model, SamplingJob, counters, draw_noise
+from swg_fast.backends.base import Backend, row_noise
+from swg_fast.backends.job import Model, SamplingJob
 from swg_fast.errors import UsageError
 from swg_fast.kernels.cpu import native
 from swg_fast.kernels.cpu.aten import TILE, CpuNetwork, has_native_bf16, has_packed_linear
 from swg_fast.kernels.cpu.compiled import NativeNetwork
 from swg_fast.kernels.shared.pack import ROW_MULTIPLE, pack
+from swg_fast.kernels.shared.table import Latent, Words
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FEW = 128  # rows in all that are better shared product by product than cut into tiles
@@ -46,41 +48,35 @@ class CpuBackend(Backend):
     def default_chunk(self) -> int:
         return 16 * TILE
 
-    @torch.no_grad()
-    def candidates(self, job: SamplingJob, rows: slice, first: int, count: int
-                   ) -> tuple[torch.Tensor, torch.Tensor]:
-        vectors = self.network.packed.hoist_states(job.states[rows])
-        candidates, states = (part.reshape(-1) for part in counters(job, rows, first, count))
-        owner = torch.arange(len(vectors)).repeat_interleave(count)
-        threads = torch.get_num_threads()
+    def hoist(self, states: torch.Tensor) -> torch.Tensor:
+        return self.network.packed.hoist_states(states)
+
+    def walk(self, job: SamplingJob, vectors: torch.Tensor, words: Words, rows: Sequence[int],
+             start: Latent | None) -> Latent:
+        M, threads = len(words.owners), torch.get_num_threads()
         # Small calls are cut so that every core has a share; rows stay a multiple of ROW_MULTIPLE.
-        share = -(-len(owner) // threads)
-        tile = min(TILE, -(-share // ROW_MULTIPLE) * ROW_MULTIPLE)
+        share = -(-M // threads)
+        tile = M if M <= FEW else min(TILE, -(-share // ROW_MULTIPLE) * ROW_MULTIPLE)
 
-        def walk(start: int) -> tuple[torch.Tensor, torch.Tensor]:
-            part = slice(start, start + tile)
-            return self._tile(job, vectors, owner[part], candidates[part], states[part])
+        def walk_tile(first: int) -> Latent:
+            part = slice(first, first + tile)
+            return self._tile(job, vectors, words.part(part), rows, start and start.take(part))
 
-        starts = range(0, len(owner), tile)
-        if len(owner) <= FEW:
-            parts = [self._tile(job, vectors, owner, candidates, states)]
-        elif threads == 1 or len(starts) == 1:
-            parts = [walk(start) for start in starts]
-        else:
-            parts = list(worker_pool(threads).map(walk, starts))
-        z, weight = (torch.cat(column) for column in zip(*parts, strict=True))
-        return z.unflatten(0, (-1, count)), weight.unflatten(0, (-1, count))
+        starts = range(0, M, tile)
+        parts = ([walk_tile(first) for first in starts] if threads == 1 or len(starts) == 1
+                 else list(worker_pool(threads).map(walk_tile, starts)))
+        return Latent(*(None if column[0] is None else torch.cat(column)
+                        for column in zip(*parts, strict=True)))
 
     @torch.no_grad()
-    def _tile(self, job: SamplingJob, vectors: torch.Tensor, owner: torch.Tensor,
-              candidates: torch.Tensor, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _tile(self, job: SamplingJob, vectors: torch.Tensor, words: Words, rows: Sequence[int],
+              start: Latent | None) -> Latent:
         if isinstance(self.network, NativeNetwork):
-            return self.network.walk(job.table, vectors, owner, candidates, states, job.seed)
-        M = len(owner)
-        parts = (vectors[owner], *draw_noise(job, candidates, states))
-        padded = (F.pad(part, (0, 0, 0, -M % ROW_MULTIPLE)) for part in parts)
-        z, weight = self.network.walk(job.table, *padded)
-        return z[:M], weight[:M]
+            return self.network.walk(job.table, vectors, words, job.seed, rows, start)
+        M, words = len(words.owners), words.padded(ROW_MULTIPLE)
+        start = None if start is None else start.padded(ROW_MULTIPLE)
+        start, noise = row_noise(job, words, rows, start, torch.float32)
+        return self.network.walk(job.table, vectors[words.owners], rows, start, noise).take(slice(M))
 
 
 def worker_pool(threads: int) -> ThreadPoolExecutor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from swg_fast import reference
-from swg_fast.backends.base import Backend, Model, SamplingJob, counters, draw_noise
+from swg_fast.backends.base import Backend
+from swg_fast.backends.job import Model, SamplingJob
 
 
 class ReferenceBackend(Backend):
@@ -15,20 +18,18 @@ class ReferenceBackend(Backend):
     def __init__(self, model: Model, dtype: str, device: torch.device) -> None:
         super().__init__(model, dtype, device)
         self.type = torch.float64 if dtype == "fp64" else torch.float32
-        self.network = model.network
-        if dtype == "fp64":
-            import copy
+        self.network = copy.deepcopy(model.network).double() if dtype == "fp64" else model.network
 
-            self.network = copy.deepcopy(model.network).double()
-
-    def candidates(self, job: SamplingJob, rows: slice, first: int, count: int
+    def candidates(self, job: SamplingJob, states: slice, first: int, count: int
                    ) -> tuple[torch.Tensor, torch.Tensor]:
-        words = (part.reshape(-1) for part in counters(job, rows, first, count))
-        initial, steps = draw_noise(job, *words)
-        states = job.states[rows].repeat_interleave(count, dim=0)
-        noise = reference.Noise(initial.to(self.type), steps.flip(0).to(self.type))
+        words = job.words(states, torch.arange(first, first + count, device=self.device))
+        T = self.model.schedule.num_steps
+        walked = reference.spaced_steps(T, job.table.num_steps)
+        initial, *steps = job.noise(words, [T, *walked]).to(self.type)
         settings = {k: v for k, v in job.settings.items() if k != "latent_dim"}
-        path = reference.sample(self.network, self.model.schedule, states.to(self.type), noise,
-                                sampler=job.sampler, return_trajectory=True, **settings)
+        path = reference.sample(
+            self.network, self.model.schedule, job.states[states][words.owners].to(self.type),
+            reference.Noise(initial, torch.stack(steps)), sampler=job.sampler,
+            sampler_steps=len(walked), return_trajectory=True, **settings)
         shape = (-1, count)
         return path.final.float().unflatten(0, shape), path.weight.float().unflatten(0, shape)

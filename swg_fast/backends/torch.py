@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch.nn import functional as F
+from collections.abc import Sequence
 
-from swg_fast.backends.base import Backend, Model, SamplingJob, counters, draw_noise
-from swg_fast.kernels.shared.analytic import guided_step
+import torch
+
+from swg_fast.backends.base import Backend, row_noise
+from swg_fast.backends.job import Model, SamplingJob
+from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.pack import ROW_MULTIPLE, pack
+from swg_fast.kernels.shared.table import Latent, Words
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
@@ -20,17 +23,18 @@ class TorchBackend(Backend):
         super().__init__(model, dtype, device)
         self.packed = pack(model.network, model.schedule.num_steps, DTYPES[dtype], device)
 
-    @torch.no_grad()
-    def candidates(self, job: SamplingJob, rows: slice, first: int, count: int
-                   ) -> tuple[torch.Tensor, torch.Tensor]:
-        words = (part.reshape(-1) for part in counters(job, rows, first, count))
-        initial, steps = draw_noise(job, *words)
-        wide = self.packed.input_z.dtype
-        vectors = self.packed.hoist_states(job.states[rows]).repeat_interleave(count, dim=0)
-        M = len(vectors)
-        pad = -M % ROW_MULTIPLE
-        vectors, initial, steps = (F.pad(part, (0, 0, 0, pad)) for part in (vectors, initial, steps))
-        z = job.table.initial * initial.to(wide)
-        for t in reversed(range(job.table.num_steps)):
-            z, weight, _, _ = guided_step(self.packed, job.table, t, z, vectors, steps[t].to(wide))
-        return z[:M].float().unflatten(0, (-1, count)), weight[:M].float().unflatten(0, (-1, count))
+    def hoist(self, states: torch.Tensor) -> torch.Tensor:
+        return self.packed.hoist_states(states)
+
+    def walk(self, job: SamplingJob, vectors: torch.Tensor, words: Words, rows: Sequence[int],
+             start: Latent | None) -> Latent:
+        M, packed = len(words.owners), self.packed
+        words = words.padded(ROW_MULTIPLE)
+        start = None if start is None else start.padded(ROW_MULTIPLE)
+        start, noise = row_noise(job, words, rows, start, packed.input_z.dtype)
+        base = vectors[words.owners]
+
+        def network(z: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+            return analytic.eps_and_weight_vjp(packed, z, base + packed.time_table[t], job.table.guided)
+
+        return analytic.walk(job.table, network, rows, start, noise).take(slice(M))

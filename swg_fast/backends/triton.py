@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from swg_fast.backends.base import Backend, Model, Samples, SamplingJob
+from swg_fast.backends.base import Backend
+from swg_fast.backends.job import Model, Samples, SamplingJob
 from swg_fast.errors import UsageError
 from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import SamplerTable
@@ -84,10 +85,10 @@ class TritonBackend(Backend):
         return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw)
 
     @torch.no_grad()
-    def candidates(self, job: SamplingJob, rows: slice, first: int, count: int
+    def candidates(self, job: SamplingJob, states: slice, first: int, count: int
                    ) -> tuple[torch.Tensor, torch.Tensor]:
-        vectors = self.network.packed.hoist_states(job.states[rows])
+        vectors = self.network.packed.hoist_states(job.states[states])
         *_, z, raw = self.launch.sample(
-            self.network, job.table, vectors, job.state_indices[rows], count, job.seed,
+            self.network, job.table, vectors, job.state_indices[states], count, job.seed,
             return_candidates=True, first=first)
         return z, raw

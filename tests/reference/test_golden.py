@@ -86,8 +86,8 @@ def test_every_step_of_the_analytic_path(case):
     vectors = packed.hoist_states(tensor(g, "states"))
     for i in range(T):
         t = T - 1 - i
-        z, _, eps, gradient = analytic.guided_step(packed, table, t, tensor(g, "z")[i], vectors,
-                                                   tensor(g, "step_noise")[i])
+        z, _, _, eps, gradient = analytic.guided_step(packed, table, t, tensor(g, "z")[i], vectors,
+                                                      tensor(g, "step_noise")[i])
         assert relative_error(eps, tensor(g, "eps")[i]) < TOLERANCE
         assert relative_error(z, tensor(g, "z")[i + 1]) < TOLERANCE
         if gradient is not None and np.abs(g["grad_log_weight"][i]).max() > 0:

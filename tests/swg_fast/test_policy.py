@@ -43,6 +43,36 @@ def test_same_kept_candidate_as_the_reference(policy, states, backend, select, r
     assert relative_error(got.weights, expected.weights) < 1e-4
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("rho", [0.0, 3.0])
+@pytest.mark.parametrize("sampler,steps", [
+    ("ddim", 6), ("dpmpp_2m", 6), ("dpmpp_2m_sde", 6), ("dpmpp_2m_sde", 15), ("ddim", 1), ("dpmpp_2m", 1),
+    ("dpmpp_2m_sde", 1), ("dpmpp_2m", 2), ("dpmpp_2m_sde", 2), ("dpmpp_2m_sde", 3)])
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.filterwarnings("ignore:temperature 0")
+def test_solvers_are_the_references(policy, states, backend, sampler, steps, rho, temperature):
+    keywords = {"n_candidates": 19, "guidance_scale": rho, "temperature": temperature, "seed": 11,
+                "sampler": sampler, "sampler_steps": steps, "return_candidates": True}
+    expected = policy.sample(states, backend="reference", dtype="fp64", **keywords)
+    got = policy.sample(states, backend=backend, dtype="fp32", **keywords)
+    assert relative_error(got.candidates, expected.candidates) < 2e-5
+    assert relative_error(got.candidate_weights, expected.candidate_weights) < 2e-4
+    if temperature:
+        assert torch.equal(got.indices, expected.indices)
+        assert len(expected.candidate_weights[0].unique()) == 19  # unclipped, so that none tie
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddpm_x0", "ddim", "dpmpp_2m", "dpmpp_2m_sde"])
+@pytest.mark.parametrize("backend", FAST)
+def test_one_trained_step(states, backend, sampler):
+    policy = Policy(make_network(5, 3, 64, 3), NoiseSchedule.vp(1))
+    keywords = {"n_candidates": 5, "guidance_scale": 2.0, "temperature": 1.0, "sampler": sampler}
+    expected = policy.sample(states, backend="reference", **keywords)
+    got = policy.sample(states, backend=backend, dtype="fp32", **keywords)
+    assert torch.equal(got.indices, expected.indices)
+    assert relative_error(got.actions, expected.actions) < 1e-5
+
+
 def test_reference_backend_is_the_reference(policy, states, schedule):
     """From philox to the kept index by hand, without the policy's machinery."""
     N, D, T, seed = 9, 4, schedule.num_steps, 2**40 + 5
@@ -179,7 +209,8 @@ def test_spaces(schedule, monkeypatch):
     ({"n_candidates": 0}, "n_candidates"), ({"select": "best"}, "unknown selection"),
     ({"backend": "jax"}, "unknown backend"), ({"dtype": "int8"}, "compute type"),
     ({"chunk": 0}, "chunk"), ({"seed": -1}, "seed"), ({"temperature": -1.0}, "temperature"),
-    ({"sampler": "euler"}, "unknown sampler"), ({"weight_readout": "x"}, "read-out"),
+    ({"sampler": "euler"}, "unknown sampler"), ({"sampler_steps": 6}, "walks all 15"),
+    ({"weight_readout": "x"}, "read-out"),
     ({"weight_clip": (1.0, 0.5)}, "weight_clip"), ({"states": torch.zeros(2, 6)}, "shape"),
     ({"states": torch.full((1, 5), torch.nan)}, "NaN"), ({"selection_temperature": 0.0}, "above 0"),
     ({"state_indices": [1, 2]}, "state_indices")],

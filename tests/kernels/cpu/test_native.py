@@ -15,7 +15,7 @@ from swg_fast.kernels.shared.pack import pack
 from swg_fast.reference import philox
 
 from swg_fast import NoiseSchedule, Policy
-from swg_fast.samplers import ddpm, ddpm_x0
+from swg_fast.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m_sde
 
 needs_compiler = pytest.mark.skipif(native.compiler() is None or not has_packed_linear(),
                                     reason="no C compiler, or no oneDNN, on this machine")
@@ -70,19 +70,24 @@ def test_noise_is_the_references(D):
 
 
 @needs_compiler
-@pytest.mark.parametrize("make", [ddpm, ddpm_x0])
+@pytest.mark.parametrize("make", [ddpm, ddpm_x0, ddim, dpmpp_2m_sde])
 @pytest.mark.parametrize("rho", [0.0, 5.0])
 def test_update_is_the_tables(make, rho):
     table = make(NoiseSchedule.vp(15), rho, 0.7)
     network = NativeNetwork(pack(make_network(2, 8, 64, 2, "joint"), 15), native.library())
-    z, eps, vjp, noise = torch.randn(4, 50, 9, generator=torch.Generator().manual_seed(0)) * 0.8
+    z, eps, vjp, noise, last = torch.randn(5, 50, 9, generator=torch.Generator().manual_seed(0)) * 0.8
     vjp[3] = torch.nan  # a gradient that is not a number counts as none
     for t in (0, 7, 14):
         tile = poisoned(network, 50, True)
         for buffer, value in ((tile.z, z), (tile.eps, eps), (tile.vjp, vjp), (tile.noise, noise)):
             buffer.copy_(value)
+        if table.row(t)["previous"]:
+            tile.clean.copy_(last)
         network.update(tile, table, table.coefficients[t].float())
-        new, weight, gradient = analytic.update(table, t, *(part.double() for part in (z, eps, vjp, noise)))
+        new, weight, clean, _, gradient = analytic.update(
+            table, t, *(part.double() for part in (z, eps, vjp, noise, last)))
+        if table.multistep:
+            assert relative_error(tile.clean, clean) < 1e-5
         # A step's bound: dividing by a clean weight near 0 magnifies the rounding of the weight.
         assert relative_error(tile.z, new) < 1e-5
         assert relative_error(tile.weight, weight) < 1e-5

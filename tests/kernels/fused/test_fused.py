@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from swg_fast.kernels.shared.pack import pack
 from swg_fast.reference import philox
 
 from swg_fast import NoiseSchedule, Policy, UsageError, flax_import, reference
-from swg_fast.samplers import ddpm, ddpm_x0
+from swg_fast.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m, dpmpp_2m_sde
 
 # One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
 BOUNDS = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
@@ -109,6 +110,48 @@ def test_tiles_of_several_passes(config, head):
     assert relative_error(got[0].cpu(), expected.z.cpu()) < 1e-5
 
 
+@pytest.mark.parametrize("row", [0, 2, 5])
+@pytest.mark.parametrize("make", [ddim, dpmpp_2m, dpmpp_2m_sde])
+@pytest.mark.parametrize("head", ["early", "joint"])
+def test_solvers_step(head, make, row):
+    schedule = NoiseSchedule.vp(15)
+    network = make_network(5, 3, 64, 3, head).to(DEVICE)
+    table = make(schedule, 2.0, 0.7, sampler_steps=6)
+    z, states, noise, last = (random(17, k, seed=i) * 0.3 for i, k in enumerate((4, 5, 4, 4)))
+    owner = torch.arange(17, device=DEVICE)
+    fused = kernel_network(network, 15, "fp32")
+    given = {} if row == 5 else {"last": last}
+    got = launch.guided_step(fused, table, row, z, fused.packed.hoist_states(states), owner, noise,
+                             config=SMALL, **({"last": torch.zeros_like(last)} | given))
+    steps = (*table.steps[::-1], -1)
+    at = len(table.steps) - 1 - row
+    expected = reference.guided_step(
+        network, schedule, states, z, steps[at], noise, guidance_scale=2.0, temperature=0.7,
+        sampler=make.__name__, to=steps[at + 1], last=(steps[at - 1], last) if given else None)
+    assert relative_error(got[0].cpu(), expected.z.cpu()) < 1e-5
+    assert relative_error(got[1].cpu(), expected.weight.cpu()) < 5e-5
+    if table.multistep:
+        assert relative_error(got[4].cpu(), expected.clean.cpu()) < 1e-5
+
+
+@pytest.mark.parametrize("rho", [0.0, 3.0])
+@pytest.mark.parametrize("sampler,steps,temperature", [
+    ("ddim", 3, 1.0), ("dpmpp_2m", 3, 1.0), ("dpmpp_2m_sde", 4, 1.0), ("dpmpp_2m_sde", 2, 0.0),
+    ("dpmpp_2m_sde", 1, 1.0)])
+@pytest.mark.filterwarnings("ignore:temperature 0")
+def test_solvers_are_the_references(sampler, steps, temperature, rho):
+    head = "early" if rho else "joint"
+    policy = Policy(make_network(5, 3, 64, 3, head), NoiseSchedule.vp(15), device=DEVICE)
+    keywords = {"n_candidates": 19, "guidance_scale": rho, "temperature": temperature, "seed": 9,
+                "sampler": sampler, "sampler_steps": steps, "return_candidates": True}
+    expected = policy.sample(random(2, 5), backend="reference", **keywords)
+    got = policy.sample(random(2, 5), backend="triton", dtype="fp32", **keywords)
+    assert relative_error(got.candidates.cpu(), expected.candidates.cpu()) < 1e-4
+    assert relative_error(got.candidate_weights.cpu(), expected.candidate_weights.cpu()) < 1e-4
+    if temperature:
+        assert torch.equal(got.indices.cpu(), expected.indices.cpu())
+
+
 @pytest.mark.parametrize("case", ["early_a8_s29", "joint_a8_s29", "early_a3_s11_unguided"])
 def test_golden_steps(case):
     g = {k: np.asarray(v) for k, v in np.load(DATA / "golden" / f"{case}.npz").items()}
@@ -131,7 +174,7 @@ def test_noise_is_the_references():
     table = ddpm(schedule, 0.0, 1.0, clip_denoised=False)
     coefficients = torch.zeros_like(table.coefficients)
     coefficients[:, 7] = 1.0
-    table = type(table)(coefficients, 1.0, table.weight_clip, False, False, False)
+    table = replace(table, coefficients=coefficients)
     fused = kernel_network(make_network(2, 8, 64, 2), 4, "fp32")
     candidates = torch.randint(2**31, (M,), generator=torch.Generator().manual_seed(1)).to(DEVICE)
     words = torch.randint(2**31, (M,), generator=torch.Generator().manual_seed(2)).to(DEVICE)

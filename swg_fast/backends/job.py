@@ -1,0 +1,77 @@
+"""One call of `Policy.sample`: what a backend is given, what it gives back, and its noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from swg_fast.kernels.shared.table import SamplerTable, Words
+from swg_fast.networks import ScoreNetwork, TwinQ
+from swg_fast.reference import philox
+from swg_fast.schedule import NoiseSchedule
+
+SELECTIONS = ("max_weight", "max_q", "softmax", "none")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a policy is made of."""
+
+    network: ScoreNetwork
+    schedule: NoiseSchedule
+    critic: TwinQ | None = None
+
+
+@dataclass(frozen=True)
+class SamplingJob:
+    """One call of `Policy.sample`, checked and on the policy's device.
+
+    states [B, S] float32; state_indices [B] int64, the noise's state word; ``settings`` are the
+    sampler's own (guidance_scale, temperature, weight_clip, weight_readout, clip_denoised).
+    """
+
+    states: torch.Tensor
+    state_indices: torch.Tensor
+    n_candidates: int
+    table: SamplerTable
+    sampler: str
+    settings: dict[str, Any]
+    seed: int
+    select: str
+    selection_temperature: float
+    chunk: int | None
+    return_candidates: bool
+
+    def words(self, vectors: slice, candidates: torch.Tensor) -> Words:
+        """Owners and noise words of these candidates [n] of every state in the slice, b states' worth:
+        [b n]. The owners count from the slice's start."""
+        states = self.state_indices[vectors]
+        owners = torch.arange(len(states), device=states.device)
+        grid = torch.broadcast_tensors(owners[:, None], candidates[None, :], states[:, None])
+        return Words(*(part.reshape(-1) for part in grid))
+
+    def noise(self, words: Words, steps: Sequence[int]) -> torch.Tensor:
+        """Noise [k, M, D] of these candidates at k step words: a trained step's number, or T for the
+        initial draw."""
+        D = self.settings["latent_dim"]
+        column = torch.tensor(steps, dtype=torch.int64, device=words.states.device)[:, None]
+        return philox.normals(self.seed, words.candidates, words.states, column, D)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What `Policy.sample` returns, for B states of N candidates.
+
+    actions [B, A]; weights [B], the kept candidates' predicted weights before the last clip (so
+    that candidates which a clip would tie can still be told apart); indices [B] int64, which
+    candidate was kept. With ``return_candidates``: candidates [B, N, A], candidate_weights [B, N].
+    """
+
+    actions: torch.Tensor
+    weights: torch.Tensor
+    indices: torch.Tensor
+    candidates: torch.Tensor | None = field(default=None)
+    candidate_weights: torch.Tensor | None = field(default=None)

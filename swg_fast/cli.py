@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from swg_fast import __version__
+from swg_fast import __version__, cli_sweep
 from swg_fast.cli_measure import bench, kernels, tune
 from swg_fast.cli_train import train
 from swg_fast.errors import UsageError
@@ -220,7 +220,7 @@ def info(no_environments: bool) -> None:
     click.echo("tasks: " + ", ".join(presets()))
 
 
-for command in (train, bench, tune, kernels):
+for command in (train, bench, tune, kernels, *cli_sweep.COMMANDS):
     cli.add_command(command)
 
 

@@ -19,6 +19,9 @@ EXTRAS = {
     "gymnasium": "spaces",
     "jax": "bench",
     "flax": "bench",
+    "ray": "cluster",
+    "jinja2": "cluster",
+    "scipy": "cluster",
 }
 
 

@@ -1,0 +1,115 @@
+"""The commands of sweeps: sweep and report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("file", type=Path)
+@click.option("--out", type=Path, help="Folder of the results.  [default: runs/sweeps/FILE's name]")
+@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE",
+              help="Another value for a setting of FILE, such as train.critic_steps=1000, "
+                   "dataset.hopper-medium-v2=FILE or run.threads=2; may be repeated.")
+@click.option("--address", help="A Ray cluster's; OUT must be a folder that all its machines share.  "
+                                "[default: this machine's cores]")
+@click.option("--cpus", type=click.IntRange(min=1), help="CPUs of this machine to use.  [default: all]")
+@click.option("--dry-run", is_flag=True, help="Say what would run and, from one timed cell, how long.")
+@click.option("--quiet", is_flag=True, help="No live table.")
+def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str | None, cpus: int | None,
+          dry_run: bool, quiet: bool) -> None:
+    """Run a grid of trainings and evaluations, written down in FILE (TOML), on Ray.
+
+    What is finished in OUT stays; started again, only what is missing runs. 'swg-fast report OUT' makes the
+    tables and pictures.
+    """
+    from swg_fast.outputs import check_folder
+    from swg_fast.sweep import cells as resolved
+    from swg_fast.sweep import store as stores
+    from swg_fast.sweep.grid import read_plan
+    from swg_fast.sweep.work import run_settings
+
+    out = out or Path("runs/sweeps") / file.stem
+    check_folder(out)
+    plan = read_plan(file, overrides)
+    run = run_settings(plan.run)
+    cells = resolved.resolve(plan, stores.hash_data, stores.hash_policy)
+    store = stores.Store(out)
+    trainings, missing = store.pending(cells)
+    trained = len({cell.training.key for cell in cells if cell.training})
+    click.echo(f"{plan.title}: {len(cells)} cells ({len(cells) - len(missing)} done), "
+               f"{trained} trainings ({len(trainings)} to do); {store.folder}")
+    if dry_run:
+        _dry_run(trainings, missing, run, cpus)
+        return
+    if not missing:
+        click.echo(f"nothing to do; swg-fast report {store.folder}")
+        return
+    with stores.locked(store.folder / "lock"):
+        store.begin(plan, cells)
+        _run(plan.title, store, trainings, missing, len(cells), run, address, cpus, quiet)
+
+
+def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total: int, run: dict[str, Any],
+         address: str | None, cpus: int | None, quiet: bool) -> None:
+    from swg_fast.sweep import cluster
+    from swg_fast.sweep.live import Live
+
+    with cluster.connected(address, cpus) as ray:
+        slots = cluster.slots(ray, run)
+        with Live(title, store, trainings, missing, total, slots, quiet) as live:
+            try:
+                outcomes = cluster.run_all(ray, store, trainings, missing, run, live.tell)
+            except KeyboardInterrupt:
+                click.echo("stopped; the same command goes on with what is missing", err=True)
+                sys.exit(130)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    for outcome in failed:
+        name = getattr(outcome.item, "label", f"training {outcome.item.key}")
+        click.echo(f"failed: {name}: {outcome.error}", err=True)
+    click.echo(f"{total - sum(hasattr(o.item, 'label') for o in failed)} of {total} cells done; "
+               f"swg-fast report {store.folder}")
+    if failed:
+        sys.exit(1)
+
+
+def _dry_run(trainings: list[Any], missing: list[Any], run: dict[str, Any], cpus: int | None) -> None:
+    import os
+
+    from swg_fast.report import print_table
+    from swg_fast.sweep.estimate import TimeLeft, time_one
+    from swg_fast.sweep.live import duration
+
+    if not missing:
+        click.echo("nothing to do")
+        return
+    if trainings:
+        print_table("would train", [
+            (t.key, f"{t.task}, seed {t.settings['seed']}: {t.settings['critic_steps']:,} + "
+                    f"{t.settings['actor_steps']:,} steps") for t in trainings])
+    print_table("would find", [(cell.key, cell.label) for cell in missing])
+    slots = max(1, int((cpus or len(os.sched_getaffinity(0))) // run["cpus"])) if run["cpus"] else 1
+    rates, label = time_one(missing, run)
+    clock = TimeLeft(trainings, missing, slots)
+    for kind, rate in rates.items():
+        clock.done[kind], clock.spent[kind] = 1.0, rate
+    click.echo(f"about {duration(clock.seconds())} with {slots} at once, "
+               f"from one cell timed for a moment ({label})")
+
+
+@click.command()
+@click.argument("folder", type=Path)
+@click.option("--out", type=Path, help="Folder of the report.  [default: FOLDER/report]")
+def report(folder: Path, out: Path | None) -> None:
+    """Tables, pictures and one HTML page of the sweep in FOLDER, finished or not."""
+    from swg_fast.sweep.page import write_report
+
+    for path in write_report(folder, out):
+        click.echo(str(path))
+
+
+COMMANDS = (sweep, report)

@@ -1,0 +1,192 @@
+"""A plan's cells, resolved and checked: which training each one shares, and the names of their files.
+
+A name is a hash of everything that decides a result (settings with their defaults filled in, the data,
+the policy's files), so that a sweep started again knows what is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from swg_fast.errors import UsageError
+from swg_fast.presets import find_preset
+from swg_fast.sweep.grid import Plan
+from swg_fast.training.config import FROM_PRESET
+from swg_fast.training.settings import TrainSettings
+
+IDLE = {"envs", "workers"}  # how an evaluation runs, not what it finds
+RANK = {"states": 64, "candidates": 128, "seed": 0}  # the defaults of a [rank] section
+
+
+def key_of(value: Any) -> str:
+    """16 hexadecimal digits that stand for a JSON ``value``."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training: ``settings`` are all of `TrainSettings`; ``source`` is where its data come from."""
+
+    task: str
+    source: str
+    data_hash: str
+    settings: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        return key_of({"task": self.task, "data": self.data_hash, "settings": self.settings})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One result to find. ``kind`` is ``evaluate`` (of a training's policy, or of ``policy``) or ``toy``;
+    ``settings`` are the keywords of `evaluation.evaluate` or of `toy.run_toy`; ``axes`` is where the
+    cell stands in the grid; ``rank``, where not empty, asks for the rank correlation too."""
+
+    kind: str
+    axes: dict[str, Any]
+    settings: dict[str, Any]
+    task: str | None = None
+    policy: str | None = None
+    policy_hash: str | None = None
+    training: Training | None = None
+    rank: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        settings = {k: v for k, v in self.settings.items() if k not in IDLE}
+        return key_of({"kind": self.kind, "task": self.task, "policy": self.policy_hash,
+                       "training": self.training and self.training.key, "settings": settings,
+                       "rank": self.rank})
+
+    @property
+    def label(self) -> str:
+        """Where the cell stands, in words."""
+        return ", ".join(f"{name.split('.')[-1]} {value}" for name, value in self.axes.items()) or self.kind
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its dotted name, and the axes by theirs."""
+        found: dict[str, Any] = {"task": self.task, "policy": self.policy}
+        if self.training:
+            found |= {f"train.{k}": v for k, v in self.training.settings.items()}
+        return found | {f"{self.kind}.{k}": v for k, v in self.settings.items()} | self.axes
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"key": self.key, "training": self.training and
+                               asdict(self.training) | {"key": self.training.key}}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Cell:
+        """The inverse of `to_json`."""
+        value = {k: v for k, v in value.items() if k != "key"}
+        training = value.pop("training")
+        if training:
+            training = Training(**{k: v for k, v in training.items() if k != "key"})
+        return cls(**value, training=training)
+
+
+def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Callable[[str], str]
+            ) -> list[Cell]:
+    """Every cell of ``plan`` once, checked. ``hash_data`` (task, source) and ``hash_policy`` (name) stand
+    for what the cells read.
+
+    Raises `UsageError`, naming the cell, for a setting that does not exist or a value out of range.
+    """
+    cells: dict[str, Cell] = {}
+    data, policy = cache(hash_data), cache(hash_policy)
+    for settings, axes in plan.cells():
+        try:
+            cell = _cell(settings, axes, data, policy)
+        except UsageError as error:
+            where = ", ".join(f"{name} = {value}" for name, value in axes.items())
+            raise UsageError(f"cell {where}: {error}" if where else str(error)) from error
+        cells.setdefault(cell.key, cell)
+    return list(cells.values())
+
+
+def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str, str], str],
+          hash_policy: Callable[[str], str]) -> Cell:
+    sections = {name: _section(values, name) for name in ("train", "evaluate", "rank", "toy")}
+    task, name = values.get("task"), values.get("policy")
+    if any(key == "toy" or key.startswith("toy.") for key in values):
+        known = _parameters("toy")
+        _check(sections["toy"], known, "toy")
+        _check_toy(sections["toy"].get("name"))
+        return Cell("toy", axes, {k: v.default for k, v in known.items() if v.default is not v.empty}
+                    | sections["toy"])
+    if not isinstance(task, str):
+        raise UsageError("no task; set task = \"antmaze-umaze-v2\" or another, or a [toy]")
+    find_preset(task)
+    _check(sections["evaluate"], _parameters("evaluate"), "evaluate")
+    if unknown := sorted(set(sections["rank"]) - set(RANK)):
+        raise UsageError(f"unknown setting rank.{unknown[0]}; use one of {', '.join(RANK)}")
+    asked = any(key == "rank" or key.startswith("rank.") for key in values)
+    rank = RANK | sections["rank"] if asked else {}
+    if name is not None:
+        if sections["train"]:
+            raise UsageError("a cell has either a policy or training settings; take out one of them")
+        if rank:
+            raise UsageError("[rank] draws states from a training's data and the cell has a finished policy; "
+                             "leave out [rank], or train")
+        name = _whole(str(name))
+        return Cell("evaluate", axes, sections["evaluate"], task, name, hash_policy(name))
+    chosen = training_settings(task, sections["train"])
+    source = values.get("dataset", task)
+    source = _whole(str(source.get(task, task) if isinstance(source, dict) else source))
+    training = Training(task, source, hash_data(task, source), chosen.to_dict())
+    return Cell("evaluate", axes, sections["evaluate"], task, training=training, rank=rank)
+
+
+def training_settings(task: str, chosen: dict[str, Any]) -> TrainSettings:
+    """``chosen`` over the task's preset over the paper's defaults, as ``swg-fast train`` has it."""
+    preset = find_preset(task)
+    return TrainSettings.from_dict({name: getattr(preset, name) for name in FROM_PRESET} | chosen)
+
+
+def _whole(name: str) -> str:
+    """A path that exists in full, since workers run elsewhere; another name as it is."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"{name}.")}
+
+
+def _check(chosen: dict[str, Any], known: Iterable[str], section: str) -> None:
+    import difflib
+
+    for name in chosen:
+        if name not in known:
+            near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4) or sorted(known)
+            raise UsageError(f"unknown setting {section}.{name}; did you mean {', '.join(near)}?")
+
+
+def _check_toy(name: Any) -> None:
+    from swg_fast.toy import DATASETS
+
+    if name not in DATASETS:
+        raise UsageError(f"toy.name is {name!r}; use one of {', '.join(DATASETS)}")
+
+
+@cache
+def _parameters(kind: str) -> dict[str, inspect.Parameter]:
+    """The keywords that a cell of ``kind`` may set, as the functions that it calls have them."""
+    from swg_fast.evaluation import evaluate
+    from swg_fast.policy import Policy
+    from swg_fast.toy import run_toy
+
+    functions = [run_toy] if kind == "toy" else [Policy.sample, evaluate]
+    hidden = {"self", "states", "policy", "task", "progress", "return_candidates", "state_indices",
+              "first_candidate"}
+    return {name: parameter for function in functions
+            for name, parameter in inspect.signature(function).parameters.items()
+            if name not in hidden and parameter.kind is not parameter.VAR_KEYWORD}

@@ -1,0 +1,127 @@
+"""A sweep on Ray: which cells run where and when is Ray's to decide, and it tries again after a kill."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from swg_fast.errors import UsageError
+from swg_fast.extras import need
+from swg_fast.files import write_json
+from swg_fast.sweep import work
+from swg_fast.sweep.cells import Cell, Training
+from swg_fast.sweep.store import Store
+
+OBJECTS = 80 * 2**20  # bytes of Ray's object store on this machine: only results pass through it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a training or of a cell: its result, or the one line of its error."""
+
+    item: Training | Cell
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+
+@contextmanager
+def connected(address: str | None = None, cpus: int | None = None) -> Iterator[Any]:
+    """Ray, started on this machine's cores, or connected to the cluster at ``address``.
+
+    Raises `UsageError` where Ray is not installed or nothing answers at ``address``.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray = need("ray", "a sweep")
+    common = {"include_dashboard": False} if address is None else {"address": address}
+    if address is None:
+        common |= {"num_cpus": cpus or len(os.sched_getaffinity(0)), "object_store_memory": OBJECTS}
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR", **common)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"Ray cannot be reached at {address} ({line}); start it with 'ray start --head'"
+                         if address else f"Ray did not start on this machine ({line})") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def slots(ray: Any, run: dict[str, Any]) -> int:
+    """How many cells run at once. Raises `UsageError` where not even one fits, for which Ray would wait
+    for ever."""
+    have = ray.cluster_resources()
+    found = []
+    for name, label in (("cpus", "CPU"), ("gpus", "GPU")):
+        if run[name] > 0:
+            per_node = max((n["Resources"].get(label, 0) for n in ray.nodes() if n["Alive"]), default=0)
+            if per_node < run[name]:
+                raise UsageError(f"a cell asks for {run[name]} {label}(s) and no machine has more than "
+                                 f"{per_node:g}; set run.{name}")
+            found.append(int(have.get(label, 0) // run[name]))
+    return max(1, min(found))
+
+
+def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell], run: dict[str, Any],
+            tell: Callable[[Outcome | None], None]) -> list[Outcome]:
+    """Runs what is missing and returns the outcomes. A cell waits for its training by taking it as an
+    argument. ``tell`` hears of every outcome, and of None about once a second."""
+    options = {"num_cpus": run["cpus"], "num_gpus": run["gpus"], "max_retries": run["retries"]}
+    train = ray.remote(**options)(_train)
+    find = ray.remote(**options)(_find)
+    folder = str(store.folder)
+    needed = {training.key: train.remote(training, folder, run) for training in trainings}
+    waiting: dict[Any, Training | Cell] = {needed[training.key]: training for training in trainings}
+    for cell in cells:
+        training = needed.get(cell.training.key) if cell.training else None
+        waiting[find.remote(cell, folder, run, training)] = cell
+    outcomes = []
+    while waiting:
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
+        for reference in ready:
+            item = waiting.pop(reference)
+            outcome = _outcome(ray, reference, item, run)
+            if outcome.error:
+                kind = "training" if isinstance(item, Training) else "cell"
+                write_json(store.failure(item.key), {"kind": kind, "error": outcome.error})
+            outcomes.append(outcome)
+            tell(outcome)
+        tell(None)
+    return outcomes
+
+
+def _outcome(ray: Any, reference: Any, item: Training | Cell, run: dict[str, Any]) -> Outcome:
+    try:
+        answer = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        lines = [line for line in str(error).strip().splitlines() if line.strip()]
+        return Outcome(item, error=f"its worker died and so did {run['retries']} after it "
+                                   f"({lines[0] if lines else type(error).__name__})")
+    return Outcome(item, **answer)
+
+
+def _train(training: Training, folder: str, run: dict[str, Any]) -> dict[str, Any]:
+    """A task of Ray's: a training. Errors come back as a line, so that only kills are tried again."""
+    return _guarded(lambda: work.run_training(training, Store(folder), run))
+
+
+def _find(cell: Cell, folder: str, run: dict[str, Any], training: dict[str, Any] | None) -> dict[str, Any]:
+    """A task of Ray's: a cell, after its training."""
+    if training and training.get("error"):
+        return {"error": f"its training failed: {training['error']}"}
+    return _guarded(lambda: work.run_cell(cell, Store(folder), run))
+
+
+def _guarded(job: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+    try:
+        return {"result": job()}
+    except UsageError as error:
+        return {"error": str(error)}
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        line = (str(error).strip().splitlines() or [""])[0]
+        return {"error": f"{type(error).__name__}: {line} ({os.path.basename(at.filename)}:{at.lineno})"}

@@ -1,0 +1,155 @@
+"""A sweep's folder: what is in it, what is done, and who works on it.
+
+    sweep.json            the plan's cells and how to report them
+    cells/KEY.json        a finished cell
+    failed/KEY.json       the error of a cell or training that failed in the last run
+    running/KEY.json      written while a worker has the cell or training
+    trainings/KEY/        a training's folder, as 'swg-fast train' leaves it
+    report/               what 'swg-fast report' makes
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from swg_fast.errors import UsageError
+from swg_fast.files import read_json, write_json
+from swg_fast.sweep.cells import Cell, Training
+from swg_fast.sweep.grid import Plan
+
+FORMAT = 1
+
+
+class Store:
+    """The files below ``folder``, which every worker must reach by this path."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).absolute()
+
+    def cell(self, key: str) -> Path:
+        return self.folder / "cells" / f"{key}.json"
+
+    def failure(self, key: str) -> Path:
+        return self.folder / "failed" / f"{key}.json"
+
+    def training(self, key: str) -> Path:
+        return self.folder / "trainings" / key
+
+    def trained(self, key: str) -> bool:
+        """Whether the training has left its policy; its card is the last file that it writes."""
+        from swg_fast.checkpoint import CARD
+
+        return (self.training(key) / "policy" / CARD).is_file()
+
+    def done(self, cell: Cell) -> bool:
+        return self.cell(cell.key).is_file()
+
+    def pending(self, cells: list[Cell]) -> tuple[list[Training], list[Cell]]:
+        """(trainings, cells) that are missing; of the trainings, those that a missing cell needs."""
+        missing = [cell for cell in cells if not self.done(cell)]
+        trainings = {cell.training.key: cell.training for cell in missing
+                     if cell.training and not self.trained(cell.training.key)}
+        return list(trainings.values()), missing
+
+    def begin(self, plan: Plan, cells: list[Cell]) -> None:
+        """Writes ``sweep.json`` and forgets the failures and the markers of an earlier run."""
+        from swg_fast.report import versions
+
+        write_json(self.folder / "sweep.json", {
+            "format": FORMAT, "title": plan.title, "question": plan.question, "run": plan.run,
+            "report": plan.report, "versions": versions(), "cells": [cell.to_json() for cell in cells]})
+        for name in ("failed", "running"):
+            for path in (self.folder / name).glob("*.json"):
+                path.unlink(missing_ok=True)
+
+    def read(self) -> dict[str, Any]:
+        """What `begin` wrote. Raises `UsageError` where the folder is no sweep's."""
+        value = read_json(self.folder / "sweep.json")
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            raise UsageError(f"{self.folder / 'sweep.json'}: not a sweep of format {FORMAT}; "
+                             "give the folder that 'swg-fast sweep --out' wrote")
+        return value
+
+    @contextmanager
+    def running(self, key: str, what: str) -> Iterator[None]:
+        """Marks a cell or training as being worked on; a killed worker leaves the mark behind."""
+        path = self.folder / "running" / f"{key}.json"
+        write_json(path, {"what": what, "pid": os.getpid(), "host": socket.gethostname(),
+                          "since": time.time()})
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+    def marks(self) -> dict[str, dict[str, Any]]:
+        """What is being worked on, by key."""
+        found = {}
+        for path in (self.folder / "running").glob("*.json"):
+            try:
+                found[path.stem] = read_json(path)
+            except UsageError:  # gone since it was listed
+                continue
+        return found
+
+
+@contextmanager
+def locked(path: Path, wait: bool = False) -> Iterator[None]:
+    """Holds the file ``path`` for this process alone; the system lets go of it even after a kill.
+
+    Raises `UsageError` where another process holds it, or waits for it with ``wait``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file: IO[str]
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise UsageError(f"{path.parent}: another sweep runs there; wait for it, or choose another "
+                             "--out") from error
+        yield
+
+
+def hash_data(task: str, source: str) -> str:
+    """A hash of the transitions that ``source`` gives for ``task``, whatever the file around them."""
+    return transitions_hash(load(task, source))
+
+
+def load(task: str, source: str) -> Any:
+    """The `Transitions` that a training of ``task`` learns from."""
+    from swg_fast.data import load_dataset
+    from swg_fast.presets import find_preset
+
+    preset = find_preset(task)
+    return load_dataset(source, max_episode_steps=preset.max_episode_steps,
+                        continues_after_terminal=preset.family == "antmaze")
+
+
+def transitions_hash(data: Any) -> str:
+    """16 hexadecimal digits that stand for every array of ``data``."""
+    import numpy as np
+
+    digest = hashlib.blake2b(digest_size=8)
+    for name in ("observations", "actions", "next_observations", "rewards", "terminals", "episodes"):
+        array = np.ascontiguousarray(getattr(data, name))
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.data.cast("B"))
+    return digest.hexdigest()
+
+
+def hash_policy(name: str) -> str:
+    """A hash of what a checkpoint acts by: its weights, and its own defaults of sampling."""
+    from swg_fast.checkpoint import CARD, WEIGHTS, find_checkpoint
+
+    folder = find_checkpoint(name)
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes())
+    digest.update(json.dumps(read_json(folder / CARD).get("sampling"), sort_keys=True).encode())
+    return digest.hexdigest()[:16]

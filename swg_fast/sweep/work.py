@@ -1,0 +1,147 @@
+"""What a worker does: one training, or one cell. Nothing here knows of Ray."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swg_fast.checkpoint import CARD
+from swg_fast.errors import UsageError
+from swg_fast.files import read_json, write_json
+from swg_fast.sweep.cells import Cell, Training
+from swg_fast.sweep.store import Store, load, locked, transitions_hash
+
+RUN = {"cpus": 1, "gpus": 0, "threads": None, "retries": 3, "save_every": 2000, "log_every": 500}
+OWN = {"episodes", "seed", "envs", "workers"}  # of `evaluate` itself; the rest goes on to `Policy.sample`
+
+
+def run_settings(chosen: dict[str, Any]) -> dict[str, Any]:
+    """The [run] table over its defaults: resources of a cell (cpus, gpus, threads), how often Ray tries
+    again after a worker was killed (retries), and a training's save_every and log_every.
+
+    Raises `UsageError` for a name or value that it does not have.
+    """
+    run = RUN | chosen
+    for name, value in run.items():
+        if name not in RUN:
+            raise UsageError(f"unknown setting run.{name}; use one of {', '.join(RUN)}")
+        least = 0 if name in ("gpus", "retries") else 1
+        fraction = name in ("cpus", "gpus") and isinstance(value, float) and value > 0
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if not (fraction or whole or (name == "threads" and value is None)):
+            raise UsageError(f"run.{name} is {value!r}, expected a whole number of at least {least}")
+    return run | {"threads": run["threads"] or max(1, int(run["cpus"]))}
+
+
+def device_of(run: dict[str, Any]) -> str:
+    """Where a cell computes: on the GPU that it was given, else on the CPU."""
+    return "cuda" if run["gpus"] > 0 else "cpu"
+
+
+def run_training(training: Training, store: Store, run: dict[str, Any]) -> None:
+    """Trains, from the newest saved state if there is one, unless the policy is there already.
+
+    Raises `UsageError` where the data are not those that the sweep was planned with.
+    """
+    import torch
+
+    from swg_fast.report import versions
+    from swg_fast.training.loop import LoopOptions
+    from swg_fast.training.run import train
+    from swg_fast.training.settings import TrainSettings
+
+    folder = store.training(training.key)
+    # A worker that lost its driver may still hold the folder for a moment.
+    with locked(folder / "lock", wait=True), store.running(training.key, "training"):
+        if store.trained(training.key):
+            return
+        torch.set_num_threads(run["threads"])
+        data = load(training.task, training.source)
+        if transitions_hash(data) != training.data_hash:
+            raise UsageError(f"{training.source}: the data changed since the sweep was planned; "
+                             "start it again")
+        card = {"task": training.task, "dataset": Path(training.source).name, "data_hash": training.data_hash,
+                "transitions": len(data), "versions": versions()}
+        options = LoopOptions(folder / "states", log_every=run["log_every"], save_every=run["save_every"],
+                              progress=False)
+        train(data, TrainSettings.from_dict(training.settings), folder, device=device_of(run),
+              resume=(folder / "run.json").is_file(), card=card, options=options)
+
+
+def run_cell(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
+    """Finds a cell's result, writes its file and returns what is in it."""
+    import torch
+
+    from swg_fast.report import versions
+
+    torch.set_num_threads(run["threads"])
+    started = time.perf_counter()
+    with store.running(cell.key, cell.label):
+        result = _toy(cell) if cell.kind == "toy" else _evaluate(cell, store, run)
+        value = cell.to_json() | {"result": result, "run": run, "versions": versions(),
+                                  "seconds": round(time.perf_counter() - started, 3)}
+        write_json(store.cell(cell.key), value)
+    return value
+
+
+def _toy(cell: Cell) -> dict[str, Any]:
+    from swg_fast.toy import run_toy
+
+    return {"distances": run_toy(**cell.settings, progress=False).distances}
+
+
+def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
+    from swg_fast.envs import make_env
+    from swg_fast.evaluation import evaluate
+    from swg_fast.policy import load_policy
+    from swg_fast.presets import find_preset
+    from swg_fast.report import evaluation_json
+
+    folder = cell.policy or str(store.training(cell.training.key) / "policy")
+    policy = load_policy(folder, device_of(run))
+    settings = {"workers": run["threads"]} | cell.settings
+    found = evaluate(policy, cell.task, progress=False, **settings)
+    backend = policy.backend(settings.get("backend", "auto"), settings.get("dtype"))
+    result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}",
+                             f"{backend.name} {backend.dtype} on {policy.device}")
+    env = make_env(cell.task)
+    result["scores"] = [env.normalized_score(value) for value in result["returns"]]
+    if find_preset(cell.task).family == "antmaze":
+        result["successes"] = sum(value > 0 for value in result["returns"])
+    if cell.training:
+        result["training"] = read_json(Path(folder) / CARD)["training"]
+    if cell.rank:
+        result["rank_correlations"] = _rank(policy, cell)
+    return result
+
+
+def _rank(policy: Any, cell: Cell) -> list[float | None]:
+    """Of some held-out states each: Spearman's correlation, over candidates, of the weight that ranks them
+    with the critic's value. None where all candidates are equal. A diagnostic: a critic may be wrong
+    about candidates off the data."""
+    import torch
+    from scipy.stats import spearmanr
+
+    if policy.model.critic is None:
+        raise UsageError("the rank correlation needs a critic and this policy has none; leave out [rank]")
+    train = cell.training
+    kept, held_out = load(train.task, train.source).split(train.settings["held_out"], train.settings["seed"])
+    states = (held_out if len(held_out) else kept).observations
+    rows = np.random.default_rng(cell.rank["seed"]).choice(len(states), min(cell.rank["states"], len(states)),
+                                                           replace=False)
+    states = torch.from_numpy(states[np.sort(rows)])
+    sampling = {k: v for k, v in cell.settings.items() if k not in OWN}
+    sampling |= {"n_candidates": cell.rank["candidates"], "seed": cell.rank["seed"]}
+    drawn = policy.sample(states, return_candidates=True, **sampling)
+    b, n, _ = drawn.candidates.shape
+    with torch.no_grad():
+        values = policy.model.critic.minimum(
+            states.to(policy.device).repeat_interleave(n, dim=0), drawn.candidates.flatten(0, 1)).view(b, n)
+    found = []
+    for weights, q in zip(drawn.candidate_weights.cpu().numpy(), values.cpu().numpy(), strict=True):
+        constant = np.ptp(weights) == 0 or np.ptp(q) == 0
+        found.append(None if constant else round(float(spearmanr(weights, q).statistic), 6))
+    return found

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -22,6 +27,8 @@ import pytest
 from swg_fast.networks import ScoreNetwork, TwinQ
 from swg_fast.schedule import NoiseSchedule
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 DATA = Path(__file__).parent / "data"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -85,6 +92,23 @@ def schedule() -> NoiseSchedule:
 def critic() -> TwinQ:
     torch.manual_seed(5)
     return TwinQ(5, 3, 32).eval()
+
+
+def run_cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """`swg-fast ARGUMENTS` in ``cwd``, in this process: a new one spends seconds on importing torch."""
+    from swg_fast.cli import main
+
+    out, err, code, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
+    command = ["swg-fast", *map(str, arguments)]
+    with (contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
+          mock.patch.object(sys, "argv", command)):
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            torch.set_num_threads(threads)
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
 def poison_kernel_memory(monkeypatch) -> None:

@@ -9,10 +9,13 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import make_recording, write_hdf5
+from conftest import make_recording, run_cli, write_hdf5
 
 
-def swg_fast(*arguments, cwd, **environment):
+def swg_fast(*arguments, cwd, process=False, **environment):
+    """In this process, which is quick; in one of its own where asked for, or with an environment."""
+    if not process and not environment:
+        return run_cli(*arguments, cwd=cwd)
     return subprocess.run([sys.executable, "-m", "swg_fast.cli", *map(str, arguments)], cwd=cwd,
                           capture_output=True, text=True, timeout=300, env=os.environ | environment)
 
@@ -21,6 +24,13 @@ def swg_fast(*arguments, cwd, **environment):
 def test_help(command, tmp_path):
     out = swg_fast(*command.split(), "--help", cwd=tmp_path)
     assert out.returncode == 0 and "Usage" in out.stdout
+
+
+def test_help_does_not_wait_for_torch(tmp_path):
+    program = ("import sys; from swg_fast.cli import cli; cli(['evaluate', '--help'], standalone_mode=False); "
+               "print('torch' in sys.modules, 'numpy' in sys.modules)")
+    out = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert out.stdout.splitlines()[-1] == "False False", out.stderr
 
 
 def nan_file(folder):
@@ -68,7 +78,7 @@ def test_train_then_evaluate(tmp_path):
     train = ["train", "antmaze-umaze-v2", "--dataset", "data.hdf5", "--out", "run", *small]
     stopped = swg_fast(*train, "--stop-after", 10, cwd=tmp_path)
     assert stopped.returncode == 130 and "--resume" in stopped.stderr
-    done = swg_fast(*train, "--resume", cwd=tmp_path)
+    done = swg_fast(*train, "--resume", cwd=tmp_path, process=True)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "run" / "logs").glob("events*"))
     out = swg_fast("evaluate", "antmaze-umaze-v2", "--policy", "run/policy", "-n", 2, "--episodes", 1,

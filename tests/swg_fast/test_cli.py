@@ -27,7 +27,7 @@ def test_help(command, tmp_path):
 
 
 def test_help_does_not_wait_for_torch(tmp_path):
-    program = ("import sys; from swg_fast.cli import cli; cli(['evaluate', '--help'], standalone_mode=False); "
+    program = ("import sys; from swg_fast.cli import cli; cli(['evaluate', '--help'], standalone_mode=0); "
                "print('torch' in sys.modules, 'numpy' in sys.modules)")
     out = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert out.stdout.splitlines()[-1] == "False False", out.stderr

@@ -86,13 +86,13 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
         rows.append({
             "n_candidates": n, "guidance_scale": rho, "select": select, "temperature": heat,
             "episodes": len(result.episodes), "normalized_score": result.normalized_score,
-            "interval": None if result.score.interval is None else asdict(result.score.interval),
+            "interval": None if result.pooled.interval is None else asdict(result.pooled.interval),
             "per_seed": [round(score.mean, 3) for score in result.per_seed],
             "mean_length": sum(e.length for e in result.episodes) / len(result.episodes)})
         write_json(json_path, {"task": task, "seeds": used_seeds, "backend": f"{used.name} {used.dtype}",
                                "rows": rows, "simulator": result.simulator, "versions": versions()})
         click.echo(f"N={n} rho={rho:g} {select}: " + interval_text(
-            result.score.mean, result.score.interval, len(result.episodes)))
+            result.pooled.mean, result.pooled.interval, len(result.episodes)))
     if plot_path:
         draw(task, rows, plot_path)
     for page in PAGES if pages else ():

@@ -60,7 +60,7 @@ class Evaluation:
 
     task: str
     episodes: list[Episode]
-    score: Score
+    pooled: Score
     per_seed: list[Score]
     candidates: int
     seconds: dict[str, float]
@@ -70,7 +70,7 @@ class Evaluation:
 
     @property
     def normalized_score(self) -> float:
-        return self.score.mean
+        return self.pooled.mean
 
     @property
     def env_steps(self) -> int:
@@ -124,7 +124,7 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Seque
 
 def _score(env: D4RLEnv, episodes: list[Episode], seed: int | None) -> Score:
     scores = [env.normalized_score(episode.total_reward) for episode in episodes]
-    return Score(seed, scores, float(np.mean(scores)), score_interval(env.preset.family, scores))
+    return Score(seed, scores, float(np.mean(scores)), score_interval(scores, env.succeeds_or_fails))
 
 
 class _Runner:

@@ -9,7 +9,6 @@ import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 9999
-SUCCESS_FAMILIES = ("antmaze",)  # an episode's score is 0 or 100
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,10 @@ def mean_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
     return Interval(float(found.low), float(found.high), "bootstrap")
 
 
-def score_interval(family: str, scores: Sequence[float]) -> Interval | None:
-    """Interval of the mean of episodes' normalized scores [N], in per cent: Wilson's where a task
-    either succeeds or fails (Ant Maze), else `mean_interval`."""
-    if family not in SUCCESS_FAMILIES:
+def score_interval(scores: Sequence[float], succeeds_or_fails: bool) -> Interval | None:
+    """Interval of the mean of episodes' scores [N]: Wilson's where each is 0 or 100 (Ant Maze), else
+    `mean_interval`."""
+    if not succeeds_or_fails:
         return mean_interval(scores)
     share = success_interval(sum(score > 50 for score in scores), len(scores))
     return Interval(100 * share.low, 100 * share.high, share.method)

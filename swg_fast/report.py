@@ -34,7 +34,7 @@ def evaluation_json(result: Evaluation, policy_name: str, backend: str) -> dict[
         "task": result.task,
         "policy": policy_name,
         "normalized_score": result.normalized_score,
-        "interval": _interval_json(result.score),
+        "interval": _interval_json(result.pooled),
         "per_seed": [{"seed": score.seed, "episodes": len(score.scores), "normalized_score": score.mean,
                       "interval": _interval_json(score)} for score in result.per_seed],
         "returns": [episode.total_reward for episode in result.episodes],
@@ -108,7 +108,7 @@ def plot_episodes(result: Evaluation, path: str | Path) -> None:
         axes = figure.add_subplot()
         _draw_maze(axes, result)
     rho, n = result.settings["guidance_scale"], result.settings["n_candidates"]
-    score = interval_text(result.score.mean, result.score.interval, len(result.episodes))
+    score = interval_text(result.pooled.mean, result.pooled.interval, len(result.episodes))
     axes.set_title(f"{result.task}: {n} candidates per step, guidance scale {rho:g}\nscore {score}",
                    fontsize=11)
     with replacing(path) as temporary:

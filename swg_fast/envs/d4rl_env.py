@@ -72,6 +72,11 @@ class D4RLEnv:
                  for column, cell in enumerate(cells) if cell == 1]
         return Maze(np.array(walls), float(scale))
 
+    @property
+    def succeeds_or_fails(self) -> bool:
+        """Whether an episode's score is 0 or 100, nothing between."""
+        return self.preset.family == "antmaze"
+
     def normalized_score(self, mean_return: float) -> float:
         """D4RL's score in per cent: 0 is a random policy, 100 an expert."""
         return float(self.core.get_normalized_score(mean_return)) * 100.0

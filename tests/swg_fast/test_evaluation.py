@@ -30,8 +30,8 @@ def test_result_is_consistent(result, tmp_path):
         assert reached == (episode.total_reward == 1.0)
     returns = [episode.total_reward for episode in result.episodes]
     assert result.normalized_score == pytest.approx(100 * np.mean(returns))
-    assert result.score.interval == score_interval("antmaze", result.score.scores)
-    assert [score.mean for score in result.per_seed] == [result.score.mean]
+    assert result.pooled.interval == score_interval(result.pooled.scores, True)
+    assert [score.mean for score in result.per_seed] == [result.pooled.mean]
     summary = evaluation_json(result, "x", "cpu fp32")
     assert summary["interval"]["method"] == "wilson" and summary["interval"]["level"] == 0.95
     assert "95 % interval" in dict(evaluation_rows(summary))["D4RL normalized score"]

@@ -37,7 +37,7 @@ def test_no_interval_where_there_is_no_spread(values):
 
 
 def test_scores_are_in_per_cent():
-    found = score_interval("antmaze", [100.0] * 25)
+    found = score_interval([100.0] * 25, True)
     assert (found.low, found.high, found.method) == (pytest.approx(86.68, abs=0.01), 100.0, "wilson")
-    assert score_interval("locomotion", [10.0, 20.0, 30.0]).method == "bootstrap"
+    assert score_interval([10.0, 20.0, 30.0], False).method == "bootstrap"
     assert interval_text(100.0, found, 25) == "100.0, 95 % interval 86.7 to 100.0 (Wilson, 25 episodes)"

@@ -66,12 +66,13 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     """Evaluate a policy on TASK in its D4RL environment and print the normalized score."""
     from swg_fast import evaluation, report
     from swg_fast.files import write_json
+    from swg_fast.video import check_video, record_video
 
     for path in (json_path, plot_path, video_path):
         if path is not None and not path.resolve().parent.is_dir():
             raise UsageError(f"{path}: its folder does not exist; create it first")
     if video_path is not None:
-        evaluation.check_video(video_path)
+        check_video(video_path)
     policy, name = _load_or_untrained(task, policy_name, device)
     seed = _seeds(options.pop("seed"), seeds)
     sampling = policy.settings(n_candidates=candidates, **options)
@@ -92,7 +93,7 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     if plot_path is not None:
         report.plot_episodes(result, plot_path)
     if video_path is not None:
-        frames = evaluation.record_video(policy, task, str(video_path), seed=seed[0], **sampling)
+        frames = record_video(result, video_path, progress=not quiet)
         click.echo(f"{video_path}: {frames} frames")
 
 

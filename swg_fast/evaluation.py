@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from swg_fast.envs import simulator
 from swg_fast.envs.d4rl_env import D4RLEnv, Maze, make_env
 from swg_fast.envs.vector import VectorEnv
 from swg_fast.errors import UsageError
-from swg_fast.extras import check, need
 from swg_fast.intervals import Interval, score_interval
 from swg_fast.policy import Policy
 from swg_fast.seeds import stream_seed
@@ -216,23 +214,6 @@ class _Runner:
             self._begin(vector, free)
 
 
-def replay(result: Evaluation, count: int = 6) -> dict[int, np.ndarray]:
-    """Pictures [H, W, 3] of episode 0 by step, ``count`` of them from its start to its end.
-
-    Raises `UsageError` where this machine cannot draw.
-    """
-    env = make_env(result.task)
-    env.reset(stream_seed(result.settings["seed"], "episode", 0) & 0xFFFFFFFF)
-    actions = result.episodes[0].actions
-    wanted = set(np.linspace(0, len(actions), count).round().astype(int))
-    frames = {0: env.render()}
-    for step, action in enumerate(actions, 1):
-        env.step(action)
-        if step in wanted:
-            frames[step] = env.render()
-    return frames
-
-
 def free_running_rate(task: str, envs: int, workers: int, seconds: float = 2.0) -> float:
     """Environment steps/s that this machine reaches with random actions and no policy."""
     action_dim = make_env(task).action_dim
@@ -247,32 +228,3 @@ def free_running_rate(task: str, envs: int, workers: int, seconds: float = 2.0) 
             if finished:
                 vector.reset(finished)
         return steps / (time.perf_counter() - started)
-
-
-def check_video(path: str | Path) -> None:
-    """Raises `UsageError` where what writes ``path``, an .mp4 or .gif, is not installed."""
-    check("imageio", f"writing {path}")
-    if not str(path).endswith(".gif"):
-        check("imageio_ffmpeg", f"writing {path}")
-
-
-def record_video(policy: Policy, task: str, path: str, *, seed: int = 0, every: int = 4,
-                 **sampling: Any) -> int:
-    """Writes episode 0 of `evaluate` as a video (.mp4 or .gif); returns its number of frames."""
-    from swg_fast.files import replacing
-
-    check_video(path)
-    imageio = need("imageio.v2", "a video")
-    env = make_env(task)
-    observation = env.reset(stream_seed(seed, "episode", 0) & 0xFFFFFFFF)
-    frames, done, step = [env.render()], False, 0
-    while not done:
-        samples = policy.sample(observation, seed=seed, state_indices=[step], **sampling)
-        observation, _, done = env.step(samples.actions[0].cpu().numpy())
-        step += 1
-        if step % every == 0 or done:
-            frames.append(env.render())
-    with replacing(path) as temporary:
-        options = {"duration": 40, "loop": 0} if temporary.suffix == ".gif" else {"fps": 25}
-        imageio.mimsave(temporary, frames, **options)
-    return len(frames)

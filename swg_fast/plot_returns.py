@@ -16,7 +16,7 @@ EPISODE, MEAN = "#0072b2", "#000000"
 
 def draw_returns(figure: Any, result: Evaluation) -> Any:
     """Draws into ``figure``; returns the axes that its title belongs over."""
-    from swg_fast.evaluation import replay
+    from swg_fast.video import replay
 
     top, strip = figure.subfigures(2, 1, height_ratios=[3.2, 1.4])
     axes = top.add_subplot()

@@ -92,6 +92,10 @@ class D4RLEnv:
                     from swg_fast.envs import kitchen
 
                     image = kitchen.draw(self.core, width, height)
+                elif self.preset.family == "antmaze":
+                    from swg_fast.envs import antmaze
+
+                    image = antmaze.draw(self.core, width, height)
                 else:
                     image = self.core.render(mode="rgb_array", width=width, height=height)
         except Exception as error:

@@ -103,6 +103,7 @@ class MjRenderContextOffscreen:
         self.sim = sim
         self.cam = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(sim.model.real, self.cam)
+        self._markers: list[dict[str, Any]] = []
         self._renderer: mujoco.Renderer | None = None
         self._image: np.ndarray | None = None
 
@@ -118,7 +119,13 @@ class MjRenderContextOffscreen:
             self._renderer = renderer = mujoco.Renderer(self.sim.model.real, height, width)
             atexit.register(renderer.close)  # while the modules that closing needs are still there
         renderer.update_scene(self.sim.data.real, self.cam if camera_id is None else camera_id)
+        for marker in self._markers:
+            _put(renderer.scene, **marker)
         self._image = renderer.render()
+
+    def add_marker(self, **marker: Any) -> None:
+        """A shape in every picture from now on: pos and size (3), rgba (4), type (``cylinder``, ...)."""
+        self._markers.append(marker)
 
     def read_pixels(self, width: int, height: int, depth: bool = False) -> Any:
         image = self._image[::-1]
@@ -128,6 +135,15 @@ class MjRenderContextOffscreen:
         values = self._renderer.render()[::-1]
         self._renderer.disable_depth_rendering()
         return image, values
+
+
+def _put(scene: Any, pos: Any, size: Any, rgba: Any, type: str) -> None:
+    if scene.ngeom >= scene.maxgeom:
+        raise RuntimeError(f"the scene is full: it has {scene.maxgeom} shapes")
+    kind = getattr(mujoco.mjtGeom, f"mjGEOM_{type.upper()}")
+    mujoco.mjv_initGeom(scene.geoms[scene.ngeom], kind, np.asarray(size, float), np.asarray(pos, float),
+                        np.eye(3).ravel(), np.asarray(rgba, np.float32))
+    scene.ngeom += 1
 
 
 class MjViewer:

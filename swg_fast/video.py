@@ -1,0 +1,68 @@
+"""Episode 0 of an evaluation again, as pictures or as a film."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swg_fast.envs.d4rl_env import make_env
+from swg_fast.evaluation import Evaluation
+from swg_fast.extras import check, need
+from swg_fast.files import replacing
+from swg_fast.seeds import stream_seed
+
+FRAMES_PER_SECOND = 25
+
+
+def _pictures(result: Evaluation, wanted: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """(step, picture [H, W, 3]) of episode 0 for the steps that ``wanted`` says yes to."""
+    env = make_env(result.task)
+    env.reset(stream_seed(result.settings["seed"], "episode", 0) & 0xFFFFFFFF)
+    actions = result.episodes[0].actions
+    for step in range(len(actions) + 1):
+        if step:
+            env.step(actions[step - 1])
+        if wanted(step):
+            yield step, env.render()
+
+
+def replay(result: Evaluation, count: int = 6) -> dict[int, np.ndarray]:
+    """Pictures [H, W, 3] of episode 0 by step, ``count`` of them from its start to its end.
+
+    Raises `UsageError` where this machine cannot draw.
+    """
+    steps = set(np.linspace(0, len(result.episodes[0].actions), count).round().astype(int).tolist())
+    return dict(_pictures(result, steps.__contains__))
+
+
+def check_video(path: str | Path) -> None:
+    """Raises `UsageError` where what writes ``path``, an .mp4 or .gif, is not installed."""
+    check("imageio", f"writing {path}")
+    if not str(path).endswith(".gif"):
+        check("imageio_ffmpeg", f"writing {path}")
+
+
+def record_video(result: Evaluation, path: str | Path, every: int = 4, progress: bool = True) -> int:
+    """Writes episode 0 as a video (.mp4 or .gif) of every ``every``-th step and the last; returns the
+    number of frames that the file then has.
+
+    Raises `UsageError` where this machine cannot draw or encode.
+    """
+    from tqdm import tqdm
+
+    check_video(path)
+    imageio = need("imageio.v2", "a video")
+    last = len(result.episodes[0].actions)
+    pictures = _pictures(result, lambda step: step % every == 0 or step == last)
+    with replacing(path) as temporary:
+        gif = temporary.suffix == ".gif"
+        options = {"duration": 1000 / FRAMES_PER_SECOND, "loop": 0} if gif else {"fps": FRAMES_PER_SECOND}
+        with imageio.get_writer(temporary, **options) as writer:
+            count = -(-last // every) + 1
+            for _, picture in tqdm(pictures, "video", count, unit="frame", disable=not progress):
+                writer.append_data(picture)
+        with imageio.get_reader(temporary) as reader:
+            return int(reader.get_length() if gif else reader.count_frames())

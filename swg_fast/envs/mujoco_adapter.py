@@ -143,6 +143,7 @@ def _put(scene: Any, pos: Any, size: Any, rgba: Any, type: str) -> None:
     kind = getattr(mujoco.mjtGeom, f"mjGEOM_{type.upper()}")
     mujoco.mjv_initGeom(scene.geoms[scene.ngeom], kind, np.asarray(size, float), np.asarray(pos, float),
                         np.eye(3).ravel(), np.asarray(rgba, np.float32))
+    scene.geoms[scene.ngeom].size[:] = size  # as they are: of a cylinder it takes another two
     scene.ngeom += 1
 
 

@@ -143,6 +143,10 @@ def check_sampling(settings: Mapping[str, Any], source: str = "") -> dict[str, A
     None stands for "not given" where `Policy.sample` has it so. ``source`` (a file, say) opens the
     message. Raises `UsageError` for the first of a wrong type or out of range.
     """
+    unknown = [str(name) for name in settings if name not in SAMPLING]
+    if unknown:
+        raise UsageError(f"{source and source + ': '}unknown sampling setting {unknown[0]!r}; "
+                         f"use {', '.join(SAMPLING)}")
     try:
         return {name: SAMPLING[name](name, value) for name, value in settings.items()}
     except UsageError as error:

@@ -15,6 +15,7 @@ from swg_fast.cli_measure import bench, kernels, tune
 from swg_fast.cli_train import train
 from swg_fast.errors import UsageError
 from swg_fast.extras import check
+from swg_fast.signals import install
 
 MAX_SEEDS = 1000  # of one evaluation
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
@@ -66,18 +67,16 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     """Evaluate a policy on TASK in its D4RL environment and print the normalized score."""
     from swg_fast import evaluation, report
     from swg_fast.files import write_json
+    from swg_fast.outputs import check_outputs
     from swg_fast.video import check_video, record_video
 
-    for path in (json_path, plot_path, video_path):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise UsageError(f"{path}: its folder does not exist; create it first")
+    check_outputs(json=json_path, plot=plot_path, video=video_path)
     if video_path is not None:
         check_video(video_path)
     policy, name = _load_or_untrained(task, policy_name, device)
     seed = _seeds(options.pop("seed"), seeds)
     sampling = policy.settings(n_candidates=candidates, **options)
-    if sampling["n_candidates"] < 1:
-        raise UsageError(f"--candidates must be at least 1, got {sampling['n_candidates']}")
+    evaluation.check_counts(episodes, seed, envs, workers)
     used = policy.backend(sampling["backend"], sampling["dtype"])
     result = evaluation.evaluate(policy, task, episodes=episodes, seed=seed, envs=envs,
                                  workers=workers, progress=not quiet, **sampling)
@@ -117,19 +116,22 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple
     """The policy and its name. A task without a bundled policy gets an untrained one, and is told."""
     import torch
 
+    from swg_fast.checkpoint import find_checkpoint
+    from swg_fast.limits import resolve_device
     from swg_fast.networks import ScoreNetwork
     from swg_fast.policy import Policy, load_policy
     from swg_fast.presets import find_preset
     from swg_fast.schedule import NoiseSchedule
 
     find_preset(task)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    resolve_device(device)
     if policy_name is not None:
         return load_policy(policy_name, device), policy_name
     try:
-        return load_policy(task, device), task
+        folder = find_checkpoint(task)
     except UsageError:
+        folder = None
+    if folder is None:
         from swg_fast.envs import make_env
 
         click.echo(f"no policy is bundled for {task}: using an UNTRAINED network, whose score says "
@@ -138,6 +140,7 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple
         torch.manual_seed(0)
         network = ScoreNetwork(env.state_dim, env.action_dim)
         return Policy(network, NoiseSchedule.vp(15), device=device), "untrained"
+    return load_policy(folder, device), task
 
 
 def _profile(result: Any, best: float) -> dict[str, Any]:
@@ -171,9 +174,11 @@ def _profile(result: Any, best: float) -> dict[str, Any]:
 def toy(name: str, json_path: Path | None, plot_path: Path | None, quiet: bool, **settings: Any) -> None:
     """Check the guidance on 2D data of known weights: do samples follow p(x) w(x)?"""
     from swg_fast.files import write_json
+    from swg_fast.outputs import check_outputs
     from swg_fast.report import print_table, versions
     from swg_fast.toy import plot_toy, run_toy
 
+    check_outputs(json=json_path, plot=plot_path)
     result = run_toy(name, progress=not quiet, **settings)
     d = result.distances
     print_table(f"{name}: sliced Wasserstein distances", [
@@ -199,12 +204,14 @@ def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: 
     check("msgpack", "'swg-fast import-jax'")
     from swg_fast.checkpoint import Checkpoint, save_checkpoint
     from swg_fast.flax_import import import_directory
+    from swg_fast.outputs import check_folder
     from swg_fast.schedule import NoiseSchedule
 
+    check_folder(out)
+    betas = NoiseSchedule.by_name(schedule, num_steps)
     network, critic, value, files = import_directory(directory)
     card = {"task": task, "imported_from": files}
-    save_checkpoint(out, Checkpoint(network, NoiseSchedule.by_name(schedule, num_steps), critic,
-                                    value, card))
+    save_checkpoint(out, Checkpoint(network, betas, critic, value, card))
     shape = ", ".join(f"{k} {v}" for k, v in network.config().items())
     click.echo(f"{out}: {' and '.join(files)} imported ({shape})")
 
@@ -227,6 +234,7 @@ for command in (train, bench, tune, kernels, *cli_sweep.COMMANDS):
 
 def main() -> None:
     """Runs the command line; bad input ends in one line and exit code 2."""
+    install()
     try:
         cli(standalone_mode=False)
     except UsageError as error:
@@ -235,16 +243,17 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        stopped = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        sys.exit(getattr(stopped, "code", 130))
     except Exception as error:
         from swg_fast.training.loop import Interrupted
 
         if not isinstance(error, Interrupted):
             raise
         click.echo(str(error), err=True)
-        sys.exit(130)
+        sys.exit(error.code)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from swg_fast.arguments import MAX_CANDIDATES, check_sampling, whole
 from swg_fast.errors import UsageError
 
 if TYPE_CHECKING:
     from swg_fast.policy import Policy
+
+MAX_STATES = 2**20
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,12 +34,12 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
                     device: str, **rest: Any) -> Any:
         import torch
 
+        from swg_fast.limits import resolve_device
         from swg_fast.networks import ScoreNetwork
         from swg_fast.policy import Policy, load_policy
         from swg_fast.schedule import NoiseSchedule
 
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        resolve_device(device)
         if task:
             return command(load_policy(task, device), **rest)
         torch.manual_seed(0)
@@ -55,15 +58,13 @@ def _print(table: Any) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def _numbers(text: str, option: str) -> list[int]:
-    """"64,1024" as [64, 1024]."""
+def _numbers(text: str, option: str, high: int) -> list[int]:
+    """"64,1024" as [64, 1024], each in 1..high."""
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise UsageError(f"{option} takes whole numbers such as 64,1024") from error
-    if min(found) < 1:
-        raise UsageError(f"{option} must be at least 1")
-    return found
+    return [whole(option, number, 1, high) for number in found]
 
 
 @click.command()
@@ -87,10 +88,13 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
 
     from swg_fast.bench import plot_bench, run_bench
     from swg_fast.files import write_json
+    from swg_fast.outputs import check_outputs
     from swg_fast.report import versions
 
-    result = run_bench(policy, candidates=_numbers(candidates, "--candidates"),
-                       n_states=_numbers(states, "--states"), backends=backends.split(","),
+    check_outputs(json=json_path, plot=plot_path)
+    check_sampling({"guidance_scale": guidance_scale})
+    result = run_bench(policy, candidates=_numbers(candidates, "--candidates", MAX_CANDIDATES),
+                       n_states=_numbers(states, "--states", MAX_STATES), backends=backends.split(","),
                        dtypes=None if dtypes == "all" else dtypes.split(","),
                        guidance_scale=guidance_scale, repeats=repeats, swg_jax=swg_jax,
                        progress=not quiet)
@@ -140,8 +144,8 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     backend = policy.backend("triton", dtype)
     sampler = sampler_table("ddpm", policy.model.schedule, guidance_scale=guidance_scale, temperature=1.0)
     table = Table("states", "N", "tile x chunk", "warps", "stages", "milliseconds")
-    for b in _numbers(states, "--states"):
-        for n in _numbers(candidates, "--candidates"):
+    for b in _numbers(states, "--states", MAX_STATES):
+        for n in _numbers(candidates, "--candidates", MAX_CANDIDATES):
             for trial in backend.tune(sampler, b, n, repeats):
                 config = trial.config
                 table.add_row(str(b), str(n), f"{config.tile} x {config.chunk}", str(config.warps),
@@ -163,7 +167,12 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
     from multiprocessing import get_context
 
     from swg_fast.files import write_json
+    from swg_fast.limits import max_threads
+    from swg_fast.outputs import check_outputs
+    from swg_fast.signals import shielded
 
+    check_outputs(json=json_path)
+    jobs = whole("--jobs", jobs or os.cpu_count() or 1, 1, max_threads())
     if not re.fullmatch(r"sm_\d+(,sm_\d+)*", targets):
         raise UsageError(f"--targets {targets!r}: give names such as sm_80,sm_90")
     if os.environ.get("TRITON_INTERPRET") == "1":
@@ -174,8 +183,14 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
     from swg_fast.kernels.fused.aot import report_row, shipped
 
     work = shipped([int(target.removeprefix("sm_")) for target in targets.split(",")])
-    with ProcessPoolExecutor(jobs or os.cpu_count(), get_context("spawn")) as pool:
-        rows = list(tqdm(pool.map(report_row, work), "compiling", len(work), unit="kernel"))
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        with shielded():
+            compiled = pool.map(report_row, work)
+        try:
+            rows = list(tqdm(compiled, "compiling", len(work), unit="kernel"))
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
     table = Table("kernel", "target", "dtype", "hidden", "head", "tile x chunk", "registers", "stack bytes",
                   "shared bytes", "matrix instructions")
     for row in rows:

@@ -63,6 +63,9 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     import torch
 
     from swg_fast.data import load_dataset
+    from swg_fast.files import user_path
+    from swg_fast.limits import resolve_device, set_threads
+    from swg_fast.outputs import check_folder
     from swg_fast.presets import find_preset
     from swg_fast.report import versions
     from swg_fast.training.config import read_config, resolve
@@ -78,15 +81,14 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     options, settings = resolve(chosen | {"task": task}, file, preset)
     check_logger(options.logger)
     if options.threads:
-        torch.set_num_threads(options.threads)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        set_threads(options.threads)
+    device = str(resolve_device(options.device))
+    out = user_path(out or Path("runs") / task)
+    check_folder(out)
     source = options.dataset
     data = load_dataset(source or task, max_episode_steps=preset.max_episode_steps,
                         continues_after_terminal=preset.family == "antmaze")
     click.echo(f"{len(data):,} transitions; {data.dropped}")
-    out = out or Path("runs") / task
     card = {"task": task, "dataset": Path(source).name if source else task,
             "transitions": len(data), "versions": versions(),
             "make_it_again": shlex.join(["swg-fast", *sys.argv[1:]])}

@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from swg_fast.arguments import MAX_SEED, whole
 from swg_fast.envs import simulator
 from swg_fast.envs.d4rl_env import D4RLEnv, Maze, make_env
 from swg_fast.envs.vector import VectorEnv
 from swg_fast.errors import UsageError
 from swg_fast.intervals import Interval, score_interval
+from swg_fast.limits import max_threads
 from swg_fast.policy import Policy
 from swg_fast.seeds import stream_seed
 
+MAX_ENVS = 4096  # each is a simulation in memory
 STATE_STRIDE = 1 << 16  # the noise's state word is episode * STATE_STRIDE + step
 
 
@@ -85,15 +88,13 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Seque
     that ``envs`` (how many run at once) and ``workers`` (processes) do not change them. While one
     half of the environments steps, the candidates of the other half are sampled.
 
-    Raises `UsageError` for an unknown task, a policy of other sizes, or a worker that died.
+    Raises `UsageError` for an unknown task, a policy of other sizes, arguments out of range, or a worker
+    that died.
     """
     import os
 
-    seeds = [seed] if isinstance(seed, int) else list(seed)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UsageError(f"seeds must be one or more different ones, got {seeds}")
-    if episodes < 1 or episodes >= STATE_STRIDE:
-        raise UsageError(f"episodes must be in 1..{STATE_STRIDE - 1}, got {episodes}")
+    seeds = check_counts(episodes, seed, envs, workers)
+    sampling = policy.settings(**sampling)
     env = make_env(task)
     if (env.state_dim, env.action_dim) != (policy.state_dim, policy.action_dim):
         raise UsageError(
@@ -101,7 +102,6 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Seque
             f"{task} has {env.state_dim} and {env.action_dim}; give a policy trained on it")
     envs = min(episodes, envs or 64)
     workers = workers or min(os.cpu_count() or 1, envs, 16)
-    sampling = policy.settings(**sampling)
     runners = [_Runner(policy, sampling, episodes, one, progress) for one in seeds]
     started = time.perf_counter()
     seconds = {"start": 0.0, "sampling": 0.0, "waiting": 0.0}
@@ -123,6 +123,20 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Seque
 def _score(env: D4RLEnv, episodes: list[Episode], seed: int | None) -> Score:
     scores = [env.normalized_score(episode.total_reward) for episode in episodes]
     return Score(seed, scores, float(np.mean(scores)), score_interval(scores, env.succeeds_or_fails))
+
+
+def check_counts(episodes: int, seed: int | Sequence[int], envs: int | None, workers: int | None
+                 ) -> list[int]:
+    """The seeds as a list; `UsageError` for numbers that no evaluation can have, or that this machine
+    cannot bear."""
+    whole("episodes", episodes, 1, STATE_STRIDE - 1)
+    seeds = [whole("seed", one, 0, MAX_SEED) for one in (seed if isinstance(seed, Sequence) else [seed])]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"seeds must be one or more different ones, got {seeds}")
+    for name, value, most in (("envs", envs, MAX_ENVS), ("workers", workers, max_threads())):
+        if value is not None:
+            whole(name, value, 1, most)
+    return seeds
 
 
 class _Runner:

@@ -13,6 +13,9 @@ from swg_fast.errors import UsageError
 LAYER_NORM_EPS = 1e-6  # flax's default, which the published checkpoints were trained with
 EARLY_HEAD_WIDTH = 256  # width of the early weight head, whatever the trunk's
 WEIGHT_HEADS = ("early", "joint")
+# Sizes far beyond any use, whose parameters a large machine still holds.
+MOST = {"state_dim": 2**16, "action_dim": 2**12, "num_blocks": 256, "hidden_dim": 2**14,
+        "time_embed_dim": 2**12}
 
 
 def _xavier(layer: nn.Linear) -> nn.Linear:
@@ -84,6 +87,10 @@ class ScoreNetwork(nn.Module):
                 "ScoreNetwork needs state_dim >= 0, action_dim >= 1, hidden_dim >= 1 and an even "
                 f"time_embed_dim; got {state_dim}, {action_dim}, {hidden_dim}, {time_embed_dim}"
             )
+        for name, value in (("state_dim", state_dim), ("action_dim", action_dim), ("num_blocks", num_blocks),
+                            ("hidden_dim", hidden_dim), ("time_embed_dim", time_embed_dim)):
+            if value > MOST[name]:
+                raise UsageError(f"{name} must be at most {MOST[name]}, got {value}")
         if num_blocks < (2 if weight_head == "early" else 1):
             raise UsageError(
                 f"weight_head={weight_head!r} with num_blocks={num_blocks}: the early head reads "

@@ -128,9 +128,6 @@ class Policy:
             "selection_temperature": selection_temperature, "return_candidates": return_candidates})
         chosen = self.settings(**{name: given[name] for name in self.defaults})
         n_candidates, chunk, select = chosen["n_candidates"], given["chunk"], chosen["select"]
-        if select == "max_q" and self.model.critic is None:
-            raise UsageError("select='max_q' needs a critic and this policy has none; "
-                             "use select='max_weight'")
         rho, temperature = chosen["guidance_scale"], chosen["temperature"]
         if temperature == 0 and n_candidates > 1:
             warnings.warn(f"temperature 0 makes all {n_candidates} candidates the same; use a temperature "
@@ -152,8 +149,15 @@ class Policy:
         return check_samples(used.run(job), job, self.model, f"{used.name} {used.dtype}")
 
     def settings(self, **chosen: Any) -> dict[str, Any]:
-        """What `sample` uses where it is given ``chosen``: that, and the rest of `defaults.Sampling`."""
-        return sampling_settings(self.defaults, chosen)
+        """What `sample` uses where it is given ``chosen``: that, and the rest of `defaults.Sampling`.
+
+        Raises `UsageError` for what `sample` would refuse in any case.
+        """
+        found = sampling_settings(self.defaults, check_sampling(chosen))
+        if found["select"] == "max_q" and self.model.critic is None:
+            raise UsageError("select='max_q' needs a critic and this policy has none; "
+                             "use select='max_weight'")
+        return found
 
     def predict(self, observation: Array, state: Any = None, episode_start: Any = None,
                 deterministic: bool = False, *, seed: int | None = None, **settings: Any

@@ -111,7 +111,7 @@ def plot_episodes(result: Evaluation, path: str | Path) -> None:
     score = interval_text(result.pooled.mean, result.pooled.interval, len(result.episodes))
     axes.set_title(f"{result.task}: {n} candidates per step, guidance scale {rho:g}\nscore {score}",
                    fontsize=11)
-    with replacing(path) as temporary:
+    with replacing(path, ".png") as temporary:
         figure.savefig(temporary, dpi=130)
 
 

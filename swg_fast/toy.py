@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from swg_fast.errors import UsageError
+from swg_fast.arguments import check_sampling, choice
 from swg_fast.networks import ScoreNetwork
 from swg_fast.policy import Policy
 from swg_fast.schedule import NoiseSchedule
@@ -105,15 +105,18 @@ def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0,
     """Trains on ``name``'s data and compares guided and unguided samples with the target."""
     from tqdm import trange
 
-    if name not in DATASETS:
-        raise UsageError(f"unknown toy data {name!r}; use one of {', '.join(DATASETS)}")
+    choice("toy data", name, DATASETS)
+    check_sampling({"guidance_scale": guidance_scale, "temperature": temperature, "n_candidates": samples,
+                    "seed": seed, "backend": backend, "weight_readout": weight_readout,
+                    "clip_denoised": clip_denoised})
+    settings = TrainSettings(actor_steps=steps, actor_batch=batch, actor_lr=1e-3, ema_rate=0.005,
+                             hidden_dim=hidden_dim, weight_head=weight_head, dropout=0.0, schedule=schedule,
+                             num_steps=num_steps)
     rng = np.random.default_rng(stream_seed(seed, "toy", name))
     data = DATASETS[name](rng, 100_000).astype(np.float32)
     weights = np.exp(-energy(data)).astype(np.float32)
 
     torch.manual_seed(stream_seed(seed, "toy", "initialise"))
-    settings = TrainSettings(actor_steps=steps, actor_batch=batch, actor_lr=1e-3, ema_rate=0.005,
-                             dropout=0.0, schedule=schedule, num_steps=num_steps)
     trainer = DiffusionTrainer(
         ScoreNetwork(0, 2, hidden_dim, 3, weight_head, dropout=0.0),
         NoiseSchedule.by_name(schedule, num_steps), settings, torch.device("cpu"))
@@ -169,5 +172,5 @@ def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
             ax.plot(*points[:shown].T, ".", markersize=1.5, color="#0072b2", alpha=0.6)
         ax.set_title(title, fontsize=10)
         ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
-    with replacing(path) as temporary:
+    with replacing(path, ".png") as temporary:
         figure.savefig(temporary, dpi=110)

@@ -41,7 +41,7 @@ def replay(result: Evaluation, count: int = 6) -> dict[int, np.ndarray]:
 def check_video(path: str | Path) -> None:
     """Raises `UsageError` where what writes ``path``, an .mp4 or .gif, is not installed."""
     check("imageio", f"writing {path}")
-    if not str(path).endswith(".gif"):
+    if Path(path).suffix.lower() != ".gif":
         check("imageio_ffmpeg", f"writing {path}")
 
 
@@ -57,8 +57,8 @@ def record_video(result: Evaluation, path: str | Path, every: int = 4, progress:
     imageio = need("imageio.v2", "a video")
     last = len(result.episodes[0].actions)
     pictures = _pictures(result, lambda step: step % every == 0 or step == last)
-    with replacing(path) as temporary:
-        gif = temporary.suffix == ".gif"
+    with replacing(path, ".mp4") as temporary:
+        gif = temporary.suffix.lower() == ".gif"
         options = {"duration": 1000 / FRAMES_PER_SECOND, "loop": 0} if gif else {"fps": FRAMES_PER_SECOND}
         with imageio.get_writer(temporary, **options) as writer:
             count = -(-last // every) + 1

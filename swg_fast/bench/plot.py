@@ -39,5 +39,5 @@ def plot_bench(result: dict[str, Any], path: Path) -> None:
              ylabel="guided candidates/s", title=f"{result['device_name']}, {result['threads']} threads")
     axes.grid(which="both", alpha=0.25)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    with replacing(path) as temporary:
+    with replacing(path, ".png") as temporary:
         figure.savefig(temporary, dpi=130)

@@ -18,6 +18,7 @@ from swg_fast.bench.contenders import PEERS, Contender, find, products_flops
 from swg_fast.bench.worker import model_parts, serve
 from swg_fast.errors import UsageError
 from swg_fast.policy import Policy
+from swg_fast.signals import shielded
 
 TURN_SECONDS = 0.4  # a turn repeats a short decision for this long
 SETTLE_SECONDS = 0.02  # between turns: threads of the last contender stop spinning
@@ -31,7 +32,8 @@ class Worker:
         self.contender = contender
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, contender, parts, rho), daemon=True)
-        self.process.start()
+        with shielded():
+            self.process.start()
         theirs.close()
 
     def ask(self, *message: Any) -> Any:

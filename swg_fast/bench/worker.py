@@ -52,7 +52,7 @@ def serve(connection: Connection, contender: Contender, parts: dict[str, Any], r
                 connection.send(_peak(device) - idle)
             else:
                 return
-    except (EOFError, KeyboardInterrupt):
+    except (EOFError, ConnectionError, KeyboardInterrupt):
         return
     except Exception:
         connection.send(RuntimeError(f"{contender.name} {contender.dtype}: {traceback.format_exc()}"))

@@ -6,12 +6,14 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import numpy as np
 
 from swg_fast.errors import UsageError
+from swg_fast.signals import shielded
 
 
 class WorkerDied(UsageError):
@@ -36,7 +38,8 @@ class VectorEnv:
             for _ in range(workers):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_work, args=(theirs, task), daemon=True)
-                process.start()
+                with shielded():
+                    process.start()
                 theirs.close()
                 self._processes.append(process)
                 self._pipes.append(ours)
@@ -149,9 +152,11 @@ def _work(pipe: Connection, task: str) -> None:
                     answer[slot] = {"observation": observation, "reward": reward, "done": done,
                                     "position": envs[slot].position()}
             pipe.send(("ok", answer))
-    except (EOFError, BrokenPipeError):
-        return
+    except (EOFError, ConnectionError):
+        return  # the parent is gone
     except UsageError as error:
-        pipe.send(("error", str(error)))
+        account = ("error", str(error))
     except Exception:
-        pipe.send(("crash", traceback.format_exc().strip().splitlines()[-1]))
+        account = ("crash", traceback.format_exc().strip().splitlines()[-1])
+    with suppress(OSError):
+        pipe.send(account)

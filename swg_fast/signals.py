@@ -1,0 +1,52 @@
+"""Ctrl-C, SIGTERM and SIGHUP end work in order: files stay whole, workers stop, nothing is printed
+but one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked this process to stop. ``code`` is what a shell expects it to exit with."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(number)
+        self.code = 128 + number
+
+
+def install() -> None:
+    """Has the signals raise `Stopped`, those aside that the process was started to ignore (nohup)."""
+    for number in STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            # An exception raised in the midst of an import comes out as some other error, with its
+            # traceback. Nothing has been begun yet: go at once.
+            os.write(2, b"interrupted\n")
+            os._exit(128 + number)
+        frame = frame.f_back
+    raise Stopped(number)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Holds Ctrl-C back while worker processes are started. They inherit that, and leave it to the
+    parent to end them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -10,14 +12,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from swg_fast.arguments import choice
+from swg_fast.card import PARTS, empty_modules
 from swg_fast.defaults import sampling_defaults
 from swg_fast.errors import UsageError
-from swg_fast.files import read_json, replacing, write_json
+from swg_fast.files import read_json, replacing, sha256, sweep, user_path, write_json
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.schedule import NoiseSchedule
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model_card.json"
+PENDING = "model_card.pending.json"  # the card of weights that are about to be put in place
+STORED = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 @dataclass
@@ -35,67 +41,86 @@ class Checkpoint:
     card: dict[str, Any] = field(default_factory=dict)
 
 
-def save_checkpoint(directory: str | Path, checkpoint: Checkpoint) -> Path:
-    """Writes the two files into ``directory`` and returns it."""
+def save_checkpoint(directory: str | Path, checkpoint: Checkpoint, *, dtype: str = "fp32") -> Path:
+    """Writes the two files into ``directory`` and returns it.
+
+    ``dtype="fp16"`` halves the file; `load_checkpoint` gives float32 again. A process that is killed on
+    the way leaves the old checkpoint or the new one, never a mixture: the new card is put beside the
+    old, then the weights are replaced, then the card; it is the weights' hash that says which card is
+    theirs.
+
+    Raises `UsageError` where the folder cannot be written to, or a weight is beyond float16.
+    """
     from safetensors.torch import save_file
 
-    directory = Path(directory)
-    parts = {"network": checkpoint.network, "critic": checkpoint.critic, "value": checkpoint.value}
-    tensors = {
-        f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
-        for part, module in parts.items() if module is not None
-        for name, tensor in module.state_dict().items()
-    }
-    tensors["betas"] = checkpoint.schedule.betas
-    card = {
+    directory = user_path(directory)
+    tensors = _stored(checkpoint, choice("storage type", dtype, STORED))
+    card = checkpoint.card | {
+        "sampling": sampling_defaults(checkpoint.card.get("sampling")),
         "format": FORMAT,
         "network": checkpoint.network.config(),
         "schedule": checkpoint.schedule.name,
         "critic": checkpoint.critic.config() if checkpoint.critic is not None else None,
         "value": checkpoint.value.config() if checkpoint.value is not None else None,
+        "stored": dtype,
     }
+    sweep(directory)
     with replacing(directory / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-    sampling = sampling_defaults(checkpoint.card.get("sampling"))
-    write_json(directory / CARD, checkpoint.card | {"sampling": sampling} | card)
+        write_json(directory / PENDING, card | {"weights_sha256": sha256(temporary)})
+    os.replace(directory / PENDING, directory / CARD)
     return directory
+
+
+def _stored(checkpoint: Checkpoint, dtype: str) -> dict[str, torch.Tensor]:
+    tensors = {}
+    parts = {"network": checkpoint.network, "critic": checkpoint.critic, "value": checkpoint.value}
+    for part, module in parts.items():
+        for name, tensor in (module.state_dict() if module is not None else {}).items():
+            stored = tensor.detach().to("cpu", STORED[dtype]).contiguous().clone()
+            if not bool(stored.isfinite().all()):
+                raise UsageError(f"{part}.{name} has NaN, infinity or values beyond {dtype}; "
+                                 "nothing is saved")
+            tensors[f"{part}.{name}"] = stored
+    return tensors | {"betas": checkpoint.schedule.betas}
 
 
 def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     """A checkpoint from its folder, or a bundled one by its name.
 
+    The sizes that the card names are compared with the tensors' before anything of that size is made.
     Raises `UsageError` where there is none, it is damaged, or its shapes are not those of its card.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     directory = find_checkpoint(name_or_path)
-    card = read_json(directory / CARD)
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise UsageError(f"{directory / CARD}: not a checkpoint of format {FORMAT}; make it again "
-                         "with 'swg-fast train' or 'swg-fast import-jax'")
+    weights = directory / WEIGHTS
+    if not weights.is_file():
+        raise UsageError(f"{weights}: not readable (no such file); copy it again")
     try:
-        tensors = load_file(directory / WEIGHTS)
+        card = _card(directory)
+        with safe_open(weights, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            modules = empty_modules(card, shapes, directory)
+            tensors = {name: file.get_tensor(name) for name in shapes}
     except (OSError, SafetensorError) as error:
-        raise UsageError(f"{directory / WEIGHTS}: not readable ({error}); copy it again") from error
-    try:
-        network = ScoreNetwork(**card["network"])
-        critic = TwinQ(**card["critic"]) if card.get("critic") else None
-        value = ValueNetwork(**card["value"]) if card.get("value") else None
-        schedule = NoiseSchedule(card["schedule"], tensors["betas"])
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{directory / CARD}: incomplete ({error}); copy the checkpoint again") from error
-    for part, module in (("network", network), ("critic", critic), ("value", value)):
-        if module is not None:
-            _fill(module, tensors, part, directory)
-    return Checkpoint(network.eval(), schedule, critic, value, card)
+        raise UsageError(f"{weights}: not readable ({error}); copy it again") from error
+    integers = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    if integers:
+        raise UsageError(f"{weights}: {integers[0]} is of {tensors[integers[0]].dtype}, expected floating "
+                         "point; copy it again")
+    for part, module in modules.items():
+        _fill(module, tensors, part, directory)
+    network, critic, value = (modules.get(part) for part in PARTS)
+    return Checkpoint(network.eval(), NoiseSchedule(card["schedule"], tensors["betas"]), critic, value, card)
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
     """The folder of a checkpoint given by path or by a bundled name."""
-    path = Path(name_or_path).expanduser()
-    if (path / CARD).is_file():
-        return path
+    path = user_path(name_or_path)
+    with suppress(OSError):  # a name too long, a folder that may not be looked into
+        if (path / CARD).is_file() or (path / PENDING).is_file():
+            return path
     assets = Path(str(resources.files("swg_fast") / "assets"))
     bundled = sorted(folder.parent.name for folder in assets.glob(f"*/{CARD}"))
     if str(name_or_path) in bundled:
@@ -106,19 +131,27 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     )
 
 
+def _card(directory: Path) -> dict[str, Any]:
+    """The card that the weights were written with: the one in place or, where a save was cut short
+    between its two files, the one that was to follow."""
+    digest = sha256(directory / WEIGHTS)
+    for name in (CARD, PENDING):
+        if not (directory / name).is_file():
+            continue
+        card = read_json(directory / name)
+        if not isinstance(card, dict) or card.get("format") != FORMAT:
+            raise UsageError(f"{directory / name}: not a checkpoint of format {FORMAT}; make it again "
+                             "with 'swg-fast train' or 'swg-fast import-jax'")
+        if card.get("weights_sha256", digest if name == CARD else None) == digest:
+            return card
+    raise UsageError(f"{directory / WEIGHTS}: not the weights that its card was written with (damaged, or "
+                     "from another checkpoint); copy both files again")
+
+
 def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], part: str, where: Path) -> None:
-    prefix = part + "."
-    given = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    expected = module.state_dict()
-    if given.keys() != expected.keys():
-        name = sorted(given.keys() ^ expected.keys())[0]
-        raise UsageError(f"{where}: {part} has other layers than its card says (first: {name}); "
-                         "card and weights are from different checkpoints")
+    given = {name: tensors[f"{part}.{name}"].float() for name in module.state_dict()}
     for name, tensor in given.items():
-        if tensor.shape != expected[name].shape:
-            raise UsageError(
-                f"{where}: {part}.{name} has shape {list(tensor.shape)}, its card says "
-                f"{list(expected[name].shape)}; card and weights are from different checkpoints")
         if not bool(torch.isfinite(tensor).all()):
             raise UsageError(f"{where}: {part}.{name} has NaN or infinity; train or copy it again")
-    module.load_state_dict(given)
+    module.load_state_dict(given, assign=True)
+    module.requires_grad_(True)

@@ -238,7 +238,10 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except UsageError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    except MemoryError:
+        click.echo("error: memory ran out; use smaller sizes, or close other programs", err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()

@@ -130,7 +130,11 @@ def sweep(folder: Path) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """``value`` as indented JSON."""
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be written as JSON ({error}); keep to plain numbers, texts, lists "
+                         "and dictionaries") from error
     with replacing(path) as temporary:
         temporary.write_text(text)
 
@@ -150,6 +154,12 @@ def read_json(path: str | Path) -> Any:
         raise UsageError(f"{path}: not valid JSON ({error})") from error
     except OSError as error:
         raise UsageError(f"{path}: not readable ({error.strerror}); check its permissions") from error
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _no_number(name: str) -> Any:

@@ -9,6 +9,8 @@ import torch
 
 from swg_fast.errors import UsageError
 
+MAX_STEPS = 10_000  # T; a step's noise is held for every candidate
+
 
 @dataclass(frozen=True)
 class NoiseSchedule:
@@ -24,8 +26,9 @@ class NoiseSchedule:
 
     def __post_init__(self) -> None:
         betas = torch.as_tensor(self.betas).detach().to("cpu", torch.float64)
-        if betas.ndim != 1 or betas.numel() < 1:
-            raise UsageError(f"a noise schedule needs betas of shape [T], got {list(betas.shape)}")
+        if betas.ndim != 1 or not 1 <= betas.numel() <= MAX_STEPS:
+            raise UsageError(f"a noise schedule needs betas of shape [T], T in 1..{MAX_STEPS}, got "
+                             f"{list(betas.shape)}")
         if not bool(((betas > 0) & (betas < 1)).all()):
             raise UsageError("every beta of a noise schedule must lie strictly between 0 and 1")
         object.__setattr__(self, "betas", betas)
@@ -80,6 +83,6 @@ SCHEDULES = ("vp", "cosine", "linear")
 
 
 def _steps(num_steps: int) -> torch.Tensor:
-    if num_steps < 1:
-        raise UsageError(f"a noise schedule needs at least one step, got {num_steps}")
+    if not 1 <= num_steps <= MAX_STEPS:
+        raise UsageError(f"a noise schedule needs 1..{MAX_STEPS} steps, got {num_steps}")
     return torch.arange(1, num_steps + 1, dtype=torch.float64)

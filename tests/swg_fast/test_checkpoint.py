@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from swg_fast import NoiseSchedule, TwinQ, UsageError, ValueNetwork, load_policy
 from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from swg_fast.defaults import Sampling
+from swg_fast.files import sha256
 from swg_fast.flax_import import import_directory, score_network
 
 
@@ -46,6 +47,7 @@ def damage(folder, kind):
     elif kind == "nan":
         tensors["network.input.bias"][0] = float("nan")
         save_file(tensors, weights)
+        card["weights_sha256"] = sha256(weights)
     elif kind == "truncated":
         weights.write_bytes(weights.read_bytes()[:1000])
     elif kind == "gone":
@@ -58,7 +60,7 @@ def damage(folder, kind):
 
 
 @pytest.mark.parametrize("kind,word", [
-    ("shape", "has shape"), ("layers", "other layers"), ("nan", "NaN"), ("truncated", "not readable"),
+    ("shape", "has shape"), ("layers", "other layers"), ("nan", "NaN"), ("truncated", "not the weights"),
     ("gone", "not readable"), ("incomplete", "incomplete"), ("json", "not valid JSON"),
     ("format", "format 1")])
 def test_damage_is_named(folder, kind, word):

@@ -1,0 +1,39 @@
+"""Puts a trained policy among the bundled ones: half precision, without the value network.
+
+    python benchmarks/bundle.py RUN/policy antmaze-umaze-v2
+
+The value network is needed to train, not to act. `swg_fast/assets/NAME` is replaced whole; a bundled
+policy must stay below 4,000,000 bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from swg_fast.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
+from swg_fast.presets import find_preset
+
+ASSETS = Path(__file__).parents[1] / "swg_fast" / "assets"
+MOST_BYTES = 4_000_000
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("name")
+@click.option("--assets", type=click.Path(path_type=Path), default=ASSETS, show_default=True)
+def main(checkpoint: Path, name: str, assets: Path) -> None:
+    """Bundles CHECKPOINT, a folder that 'swg-fast train' wrote, as NAME, a D4RL task."""
+    find_preset(name)
+    policy = load_checkpoint(checkpoint)
+    policy.value = None
+    folder = save_checkpoint(assets / name, policy, dtype="fp16")
+    size = (folder / WEIGHTS).stat().st_size
+    click.echo(f"{folder}: {size:,} bytes")
+    if size > MOST_BYTES:
+        raise click.ClickException(f"more than {MOST_BYTES:,} bytes; bundle a smaller network")
+
+
+if __name__ == "__main__":
+    main()

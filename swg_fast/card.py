@@ -1,0 +1,77 @@
+"""A model card's sizes, held against the tensors' shapes before anything of such a size is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from swg_fast.arguments import choice, number, text, whole
+from swg_fast.defaults import sampling_defaults
+from swg_fast.errors import UsageError
+from swg_fast.networks import MOST, WEIGHT_HEADS, ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.schedule import MAX_STEPS
+
+PARTS: dict[str, type[nn.Module]] = {"network": ScoreNetwork, "critic": TwinQ, "value": ValueNetwork}
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def empty_modules(card: Mapping[str, Any], shapes: Shapes, where: Path) -> dict[str, nn.Module]:
+    """The networks that ``card`` describes, without memory for their parameters (on torch's meta device).
+
+    Raises `UsageError` where the card is incomplete, has values of a wrong type, or where ``shapes``, of
+    the checkpoint's tensors by name, are not what it says.
+    """
+    name = where / "model_card.json"
+    try:
+        sampling_defaults(card.get("sampling"))
+        text("schedule", card["schedule"])
+        modules = {part: _empty(kind, part, card.get(part) if part != "network" else card[part])
+                   for part, kind in PARTS.items() if part == "network" or card.get(part) is not None}
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{name}: incomplete ({error}); copy the checkpoint again") from error
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+    _check_fit(modules, name)
+    expected = {f"{part}.{key}": tuple(tensor.shape)
+                for part, module in modules.items() for key, tensor in module.state_dict().items()}
+    betas = shapes.get("betas", ())
+    if len(betas) != 1 or not 1 <= betas[0] <= MAX_STEPS:
+        raise UsageError(f"{where}: betas have shape {list(betas)}, expected [T] with T in 1..{MAX_STEPS}; "
+                         "copy the checkpoint again")
+    odd = sorted((shapes.keys() - {"betas"}) ^ expected.keys())
+    if odd:
+        raise UsageError(f"{where}: {odd[0].partition('.')[0]} has other layers than its card says (first: "
+                         f"{odd[0]}); card and weights are from different checkpoints")
+    for key, shape in expected.items():
+        if shapes[key] != shape:
+            raise UsageError(f"{where}: {key} has shape {list(shapes[key])}, its card says {list(shape)}; "
+                             "card and weights are from different checkpoints")
+    return modules
+
+
+def _empty(kind: type[nn.Module], part: str, values: Any) -> nn.Module:
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{part} must be a set of sizes, got {type(values).__name__}")
+    for key, value in values.items():
+        if key in MOST:
+            whole(f"{part}.{key}", value, 0, MOST[key])
+        elif key == "weight_head":
+            choice("weight head", value, WEIGHT_HEADS)
+        elif key == "dropout":
+            number(f"{part}.{key}", value, 0.0, below=1.0)
+    with torch.device("meta"):
+        return kind(**values)
+
+
+def _check_fit(modules: Mapping[str, Any], name: Path) -> None:
+    network = modules["network"]
+    for part, sizes in (("critic", ("state_dim", "action_dim")), ("value", ("state_dim",))):
+        for size in sizes if part in modules else ():
+            theirs, ours = getattr(modules[part], size), getattr(network, size)
+            if theirs != ours:
+                raise UsageError(f"{name}: {part}.{size} is {theirs} and network.{size} {ours}; the parts "
+                                 "are from different tasks")

@@ -127,8 +127,8 @@ SAMPLING: dict[str, Callable[[str, Any], Any]] = {
     "backend": _backend,
     "chunk": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
     "dtype": optional(text),
-    "sampler": _sampler,
-    "sampler_steps": optional(lambda name, value: whole(name, value, 1, WORD - 1)),
+    "sampler": optional(_sampler),
+    "sampler_steps": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
     "weight_clip": pair,
     "weight_readout": _readout,
     "clip_denoised": flag,
@@ -143,10 +143,6 @@ def check_sampling(settings: Mapping[str, Any], source: str = "") -> dict[str, A
     None stands for "not given" where `Policy.sample` has it so. ``source`` (a file, say) opens the
     message. Raises `UsageError` for the first of a wrong type or out of range.
     """
-    unknown = [str(name) for name in settings if name not in SAMPLING]
-    if unknown:
-        raise UsageError(f"{source and source + ': '}unknown sampling setting {unknown[0]!r}; "
-                         f"use {', '.join(SAMPLING)}")
     try:
         return {name: SAMPLING[name](name, value) for name, value in settings.items()}
     except UsageError as error:

@@ -23,6 +23,8 @@ class Sampling:
     guidance_scale: float = 1.0  # rho of Algorithm 2; 0 is unguided
     temperature: float = 1.0  # scale of the noise of several candidates; one alone is drawn at 0
     select: str = "max_weight"  # which candidate is kept
+    sampler: str = "ddpm"  # Algorithm 2, or a solver
+    sampler_steps: int | None = None  # of the trained ones; None walks all
     dtype: str = "auto"  # compute type; auto is the fastest that this machine has
 
 
@@ -49,7 +51,10 @@ def sampling_settings(defaults: Mapping[str, Any], chosen: Mapping[str, Any]) ->
     """``defaults`` with what was ``chosen`` (not None) in place.
 
     One candidate is drawn at temperature 0, the paper's plain SWG, unless a temperature was chosen.
+    A sampler that was chosen walks all steps unless their number was chosen too.
     """
+    if chosen.get("sampler") is not None:
+        defaults = dict(defaults) | {"sampler_steps": None}
     settings = dict(defaults) | {name: value for name, value in chosen.items() if value is not None}
     if settings["n_candidates"] == 1 and chosen.get("temperature") is None:
         settings["temperature"] = 0.0

@@ -43,17 +43,17 @@ def check_job(job: SamplingJob, network: ScoreNetwork) -> None:
     """`UsageError` for a table that float32 cannot hold and for more memory than there is."""
     held = job.table.coefficients.float().isfinite()
     if not bool(held.all()):
-        row, column = (int(i) for i in (~held).nonzero()[-1])  # rows are walked from the last
+        row, column = (int(i) for i in (~held).nonzero()[-1])  # the last row comes first
         raise UsageError(f"the sampler's coefficient {COLUMNS[column]!r} of denoising step "
-                         f"{job.table.steps[row]} is beyond "
-                         "float32's range; use a schedule whose betas are further from 0 and 1")
+                         f"{job.table.steps[row]} is beyond float32's range; use a schedule whose betas are "
+                         "further from 0 and 1")
     rows = len(job.states) * job.n_candidates
-    D, T = job.settings["latent_dim"], job.table.num_steps
+    D, n = job.settings["latent_dim"], job.table.num_steps
     if job.return_candidates:
         check_memory(rows * D * 8, f"return_candidates for {len(job.states)} x {job.n_candidates} candidates",
                      "ask for fewer candidates, or leave it out", job.states.device)
     if job.chunk is not None:
-        floats = (T + 2) * D + network.hidden_dim * (6 * network.num_blocks + 16)
+        floats = (n + 2) * D + network.hidden_dim * (6 * network.num_blocks + 16)
         check_memory(min(rows, job.chunk) * floats * 4, f"chunk={job.chunk}", "use a smaller chunk",
                      job.states.device)
 
@@ -77,21 +77,18 @@ def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str
         raise UsageError(f"{where} with backend {backend}, where the float32 reference is; "
                          "use dtype='fp32' or backend='reference'")
     raise UsageError(f"{where} from denoising step {step} on (steps count down from "
-                     f"{job.table.trained_steps - 1}); look for huge states, weights or betas, or lower "
+                     f"{job.table.steps[-1]}); look for huge states, weights or betas, or lower "
                      "guidance_scale")
 
 
 def _first_bad_step(job: SamplingJob, model: Model, row: int, candidate: int) -> int | None:
     """Walks one candidate by the reference; the first step with a value that is not finite."""
-    words = job.words(slice(row, row + 1), torch.tensor([candidate], device=job.states.device))
-    T, walked = job.table.trained_steps, job.table.steps[::-1]
-    initial, *steps = job.noise(words, [T, *walked])
-    settings = {k: v for k, v in job.settings.items() if k != "latent_dim"}
-    path = reference.sample(model.network, model.schedule, job.states[row:row + 1],
-                            reference.Noise(initial, torch.stack(steps)), sampler=job.sampler,
-                            sampler_steps=len(walked), return_trajectory=True, **settings)
-    for i, t in enumerate(walked):
+    states = slice(row, row + 1)
+    words = job.words(states, torch.tensor([candidate], device=job.states.device))
+    path = reference.sample(model.network, model.schedule, job.states[states], job.reference_noise(words),
+                            return_trajectory=True, **job.reference_settings())
+    for i, step in enumerate(reversed(job.table.steps)):
         if not all(bool(part[i].isfinite().all()) for part in (path.eps, path.grad_log_weight)) \
                 or not bool(path.z[i + 1].isfinite().all()):
-            return t
+            return step
     return None if bool(path.weight.isfinite().all()) else 0

@@ -90,16 +90,15 @@ class Policy:
         self, states: Array, n_candidates: int | None = None, guidance_scale: float | None = None,
         temperature: float | None = None, select: str | None = None, seed: int = 0,
         backend: str = "auto", chunk: int | None = None, *, dtype: str | None = None,
-        sampler: str = "ddpm", sampler_steps: int | None = None,
+        sampler: str | None = None, sampler_steps: int | None = None,
         weight_clip: tuple[float, float] = WEIGHT_CLIP, weight_readout: str = "exact",
-        clip_denoised: bool = True,
-        selection_temperature: float = 1.0, return_candidates: bool = False,
-        state_indices: Array | None = None,
+        clip_denoised: bool = True, selection_temperature: float = 1.0,
+        return_candidates: bool = False, state_indices: Array | None = None,
     ) -> Samples:
         """N candidates for every state [B, S] (or one state [S]); the best of each is kept.
 
-        n_candidates, guidance_scale, temperature, select and dtype: None takes the policy's default
-        (``policy.defaults``; `settings` shows what would be used).
+        n_candidates, guidance_scale, temperature, select, sampler, sampler_steps and dtype: None takes
+        the policy's default (``policy.defaults``; `settings` shows what would be used).
         guidance_scale: rho of Algorithm 2; 0 is unguided.
         temperature: scale of the noise; one candidate alone is drawn at 0 unless this is given (the
         paper's plain SWG).
@@ -110,8 +109,8 @@ class Policy:
         seed: 64 bits. A candidate's noise depends on (seed, candidate index, state index) alone;
         ``state_indices`` [B] replaces the state indices 0..B-1.
         sampler: ``ddpm`` (Algorithm 2), ``ddpm_x0`` (clips the predicted clean sample), or a solver that
-        can walk ``sampler_steps`` of the trained steps instead of all: ``ddim``, ``dpmpp_2m``,
-        ``dpmpp_2m_sde``.
+        can walk ``sampler_steps`` of the trained steps, evenly spaced, instead of all: ``ddim``,
+        ``dpmpp_2m``, ``dpmpp_2m_sde``.
         chunk: candidates in memory at once; it changes no result beyond rounding.
         dtype: the backend's compute type, such as ``fp32`` or ``bf16``; ``auto`` is the fastest that
         this machine has.
@@ -128,6 +127,9 @@ class Policy:
             "selection_temperature": selection_temperature, "return_candidates": return_candidates})
         chosen = self.settings(**{name: given[name] for name in self.defaults})
         n_candidates, chunk, select = chosen["n_candidates"], given["chunk"], chosen["select"]
+        if select == "max_q" and self.model.critic is None:
+            raise UsageError("select='max_q' needs a critic and this policy has none; "
+                             "use select='max_weight'")
         rho, temperature = chosen["guidance_scale"], chosen["temperature"]
         if temperature == 0 and n_candidates > 1:
             warnings.warn(f"temperature 0 makes all {n_candidates} candidates the same; use a temperature "
@@ -136,28 +138,22 @@ class Policy:
             "guidance_scale": rho, "temperature": temperature, "weight_clip": given["weight_clip"],
             "weight_readout": weight_readout, "clip_denoised": given["clip_denoised"],
         }
-        table = sampler_table(sampler, self.model.schedule, given["sampler_steps"], **settings)
+        table = sampler_table(chosen["sampler"], self.model.schedule, chosen["sampler_steps"], **settings)
         states = state_rows(states, self.state_dim, self.device)
         indices = index_row(state_indices, len(states), self.device)
         job = SamplingJob(
             states=states, state_indices=indices, n_candidates=n_candidates, table=table,
-            sampler=sampler, settings=settings | {"latent_dim": self.action_dim + 1}, seed=given["seed"],
-            select=select, selection_temperature=given["selection_temperature"], chunk=chunk,
+            sampler=chosen["sampler"], settings=settings | {"latent_dim": self.action_dim + 1},
+            seed=given["seed"], select=select, chunk=chunk,
+            selection_temperature=given["selection_temperature"],
             return_candidates=given["return_candidates"])
         check_job(job, self.model.network)
         used = self.backend(backend, chosen["dtype"])
         return check_samples(used.run(job), job, self.model, f"{used.name} {used.dtype}")
 
     def settings(self, **chosen: Any) -> dict[str, Any]:
-        """What `sample` uses where it is given ``chosen``: that, and the rest of `defaults.Sampling`.
-
-        Raises `UsageError` for what `sample` would refuse in any case.
-        """
-        found = sampling_settings(self.defaults, check_sampling(chosen))
-        if found["select"] == "max_q" and self.model.critic is None:
-            raise UsageError("select='max_q' needs a critic and this policy has none; "
-                             "use select='max_weight'")
-        return found
+        """What `sample` uses where it is given ``chosen``: that, and the rest of `defaults.Sampling`."""
+        return sampling_settings(self.defaults, chosen)
 
     def predict(self, observation: Array, state: Any = None, episode_start: Any = None,
                 deterministic: bool = False, *, seed: int | None = None, **settings: Any

@@ -10,7 +10,7 @@ import torch
 
 from swg_fast.kernels.shared.table import SamplerTable, Words
 from swg_fast.networks import ScoreNetwork, TwinQ
-from swg_fast.reference import philox
+from swg_fast.reference import Noise, philox
 from swg_fast.schedule import NoiseSchedule
 
 SELECTIONS = ("max_weight", "max_q", "softmax", "none")
@@ -59,6 +59,16 @@ class SamplingJob:
         D = self.settings["latent_dim"]
         column = torch.tensor(steps, dtype=torch.int64, device=words.states.device)[:, None]
         return philox.normals(self.seed, words.candidates, words.states, column, D)
+
+    def reference_noise(self, words: Words) -> Noise:
+        """All noise of these candidates, as `reference.sample` takes it."""
+        initial, *steps = self.noise(words, [self.table.trained_steps, *reversed(self.table.steps)])
+        return Noise(initial, torch.stack(steps))
+
+    def reference_settings(self) -> dict[str, Any]:
+        """The sampler and its settings, as `reference.sample` takes them."""
+        own = {name: value for name, value in self.settings.items() if name != "latent_dim"}
+        return own | {"sampler": self.sampler, "sampler_steps": self.table.num_steps}
 
 
 @dataclass(frozen=True)

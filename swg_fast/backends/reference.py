@@ -23,13 +23,9 @@ class ReferenceBackend(Backend):
     def candidates(self, job: SamplingJob, states: slice, first: int, count: int
                    ) -> tuple[torch.Tensor, torch.Tensor]:
         words = job.words(states, torch.arange(first, first + count, device=self.device))
-        T = self.model.schedule.num_steps
-        walked = reference.spaced_steps(T, job.table.num_steps)
-        initial, *steps = job.noise(words, [T, *walked]).to(self.type)
-        settings = {k: v for k, v in job.settings.items() if k != "latent_dim"}
+        noise = reference.Noise(*(part.to(self.type) for part in job.reference_noise(words)))
         path = reference.sample(
-            self.network, self.model.schedule, job.states[states][words.owners].to(self.type),
-            reference.Noise(initial, torch.stack(steps)), sampler=job.sampler,
-            sampler_steps=len(walked), return_trajectory=True, **settings)
+            self.network, self.model.schedule, job.states[states][words.owners].to(self.type), noise,
+            return_trajectory=True, **job.reference_settings())
         shape = (-1, count)
         return path.final.float().unflatten(0, shape), path.weight.float().unflatten(0, shape)

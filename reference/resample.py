@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
+from swg_fast.reference.guidance import predicted_weight
 
 
 def keep(scores: torch.Tensor) -> torch.Tensor:
@@ -12,3 +16,29 @@ def keep(scores: torch.Tensor) -> torch.Tensor:
     best = scores.amax(dim=1, keepdim=True)
     order = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
     return torch.where(scores == best, order, scores.shape[1]).amin(dim=1)
+
+
+@torch.no_grad()
+def expected_weight(network: Any, schedule: Any, states: torch.Tensor, actions: torch.Tensor,
+                    noise: torch.Tensor, t: int, mean_weight: float) -> torch.Tensor:
+    """An estimate of E[w | a, s], [M], of finished actions [M, A]: they are noised again to the small
+    step t by each of noise [K, M, D], with their unknown weights at the weights' mean, and the clean
+    weights that the network predicts are averaged."""
+    weights = torch.full_like(actions[:, :1], mean_weight)
+    z = torch.cat([actions, weights], dim=1)
+    bar = float(schedule.alphas_cumprod[t])
+    found = []
+    for xi in noise:
+        noisy = bar**0.5 * z + (1 - bar) ** 0.5 * xi
+        found.append(predicted_weight(noisy, network(noisy, states, torch.tensor(t)), schedule, t))
+    return torch.stack(found).mean(dim=0)
+
+
+def keep_among(scores: torch.Tensor, expected: torch.Tensor, share: float) -> torch.Tensor:
+    """`keep`, after all but the best ``share`` of each row by expected weight [B, N] are dropped."""
+    kept = []
+    for row, weights in zip(scores, expected, strict=True):
+        ranked = sorted(range(len(row)), key=lambda i: (-float(weights[i]), i))
+        among = sorted(ranked[: max(1, math.ceil(share * len(row)))])
+        kept.append(among[int(keep(row[among][None])[0])])
+    return torch.tensor(kept, device=scores.device)

@@ -13,6 +13,7 @@ from typing import Any
 
 from swg_fast.arguments import check_sampling
 from swg_fast.errors import UsageError
+from swg_fast.samplers import DETERMINISTIC
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class Sampling:
     select: str = "max_weight"  # which candidate is kept
     sampler: str = "ddpm"  # Algorithm 2, or a solver
     sampler_steps: int | None = None  # of the trained ones; None walks all
+    leaves: int = 1  # candidates that share a root's first steps
+    branch_after: int | None = None  # how many steps they share; None is four fifths
+    keep_share: float = 1.0  # of the candidates, by expected weight, that one is selected from
+    ranking_draws: int = 8  # forward passes that estimate an expected weight
+    ranking_step: int | None = None  # the trained step to which they noise an action; None is T // 5
+    ranking_mean: float | None = None  # of the training weights; None is what the card records
     dtype: str = "auto"  # compute type; auto is the fastest that this machine has
 
 
@@ -51,11 +58,21 @@ def sampling_settings(defaults: Mapping[str, Any], chosen: Mapping[str, Any]) ->
     """``defaults`` with what was ``chosen`` (not None) in place.
 
     One candidate is drawn at temperature 0, the paper's plain SWG, unless a temperature was chosen.
-    A sampler that was chosen walks all steps unless their number was chosen too.
+    A sampler that was chosen walks all steps unless their number was chosen too. A tree that is only a
+    default gives way to a choice that it does not fit.
     """
     if chosen.get("sampler") is not None:
         defaults = dict(defaults) | {"sampler_steps": None}
+    if chosen.get("leaves") is not None:
+        defaults = dict(defaults) | {"branch_after": None}
     settings = dict(defaults) | {name: value for name, value in chosen.items() if value is not None}
     if settings["n_candidates"] == 1 and chosen.get("temperature") is None:
         settings["temperature"] = 0.0
+    if chosen.get("leaves") is None and not _tree_fits(settings):
+        settings |= {"leaves": 1, "branch_after": chosen.get("branch_after")}
     return settings
+
+
+def _tree_fits(settings: Mapping[str, Any]) -> bool:
+    whole_roots = settings["n_candidates"] % settings["leaves"] == 0
+    return whole_roots and settings["temperature"] != 0 and settings["sampler"] not in DETERMINISTIC

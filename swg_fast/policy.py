@@ -22,6 +22,7 @@ from swg_fast.extras import need
 from swg_fast.finite import check_job, check_model, check_samples
 from swg_fast.limits import resolve_device
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.plan import plan_ranking, plan_tree
 from swg_fast.samplers import WEIGHT_CLIP, sampler_table
 from swg_fast.schedule import NoiseSchedule
 
@@ -90,27 +91,37 @@ class Policy:
         self, states: Array, n_candidates: int | None = None, guidance_scale: float | None = None,
         temperature: float | None = None, select: str | None = None, seed: int = 0,
         backend: str = "auto", chunk: int | None = None, *, dtype: str | None = None,
-        sampler: str | None = None, sampler_steps: int | None = None,
+        sampler: str | None = None, sampler_steps: int | None = None, leaves: int | None = None,
+        branch_after: int | None = None, keep_share: float | None = None,
+        ranking_draws: int | None = None, ranking_step: int | None = None,
+        ranking_mean: float | None = None,
         weight_clip: tuple[float, float] = WEIGHT_CLIP, weight_readout: str = "exact",
         clip_denoised: bool = True, selection_temperature: float = 1.0,
         return_candidates: bool = False, state_indices: Array | None = None,
     ) -> Samples:
         """N candidates for every state [B, S] (or one state [S]); the best of each is kept.
 
-        n_candidates, guidance_scale, temperature, select, sampler, sampler_steps and dtype: None takes
-        the policy's default (``policy.defaults``; `settings` shows what would be used).
+        Where None is given for what ``policy.defaults`` has, that is taken; `settings` shows what would
+        be used.
         guidance_scale: rho of Algorithm 2; 0 is unguided.
         temperature: scale of the noise; one candidate alone is drawn at 0 unless this is given (the
         paper's plain SWG).
         select: ``max_weight`` (highest predicted weight of the last step before its clip),
+        ``expected_weight`` (highest estimate of E[w | a, s]: the clean weight predicted of the action
+        noised again to ``ranking_step``, averaged over ``ranking_draws`` forward passes),
         ``max_q`` (highest min(Q1, Q2); needs a critic), ``softmax`` (with probability proportional
-        to weight ** (1 / selection_temperature)), ``none`` (candidate 0). Ties go to the lowest
+        to weight ** (1 / selection_temperature)), ``none`` (the lowest index). Ties go to the lowest
         index.
+        keep_share: below 1, only this share of a state's candidates, the best by expected weight, is
+        selected from; they stay in memory, D + 3 numbers each.
         seed: 64 bits. A candidate's noise depends on (seed, candidate index, state index) alone;
         ``state_indices`` [B] replaces the state indices 0..B-1.
         sampler: ``ddpm`` (Algorithm 2), ``ddpm_x0`` (clips the predicted clean sample), or a solver that
         can walk ``sampler_steps`` of the trained steps, evenly spaced, instead of all: ``ddim``,
         ``dpmpp_2m``, ``dpmpp_2m_sde``.
+        leaves: above 1, so many candidates share the first ``branch_after`` steps of their root and go
+        on from there with noise of their own; a root's first leaf is the candidate of that index
+        without a tree.
         chunk: candidates in memory at once; it changes no result beyond rounding.
         dtype: the backend's compute type, such as ``fp32`` or ``bf16``; ``auto`` is the fastest that
         this machine has.
@@ -122,7 +133,9 @@ class Policy:
         given = check_sampling({
             "n_candidates": n_candidates, "guidance_scale": guidance_scale, "temperature": temperature,
             "select": select, "seed": seed, "backend": backend, "chunk": chunk, "dtype": dtype,
-            "sampler": sampler, "sampler_steps": sampler_steps, "weight_clip": weight_clip,
+            "sampler": sampler, "sampler_steps": sampler_steps, "leaves": leaves,
+            "branch_after": branch_after, "keep_share": keep_share, "ranking_draws": ranking_draws,
+            "ranking_step": ranking_step, "ranking_mean": ranking_mean, "weight_clip": weight_clip,
             "weight_readout": weight_readout, "clip_denoised": clip_denoised,
             "selection_temperature": selection_temperature, "return_candidates": return_candidates})
         chosen = self.settings(**{name: given[name] for name in self.defaults})
@@ -139,6 +152,11 @@ class Policy:
             "weight_readout": weight_readout, "clip_denoised": given["clip_denoised"],
         }
         table = sampler_table(chosen["sampler"], self.model.schedule, chosen["sampler_steps"], **settings)
+        tree = plan_tree(table, n_candidates, chosen["leaves"], chosen["branch_after"])
+        ranking = None
+        if select == "expected_weight" or chosen["keep_share"] < 1:
+            ranking = plan_ranking(self.model.schedule, self.card, *(
+                chosen[f"ranking_{name}"] for name in ("draws", "step", "mean")))
         states = state_rows(states, self.state_dim, self.device)
         indices = index_row(state_indices, len(states), self.device)
         job = SamplingJob(
@@ -146,7 +164,8 @@ class Policy:
             sampler=chosen["sampler"], settings=settings | {"latent_dim": self.action_dim + 1},
             seed=given["seed"], select=select, chunk=chunk,
             selection_temperature=given["selection_temperature"],
-            return_candidates=given["return_candidates"])
+            return_candidates=given["return_candidates"], tree=tree, ranking=ranking,
+            keep_share=chosen["keep_share"])
         check_job(job, self.model.network)
         used = self.backend(backend, chosen["dtype"])
         return check_samples(used.run(job), job, self.model, f"{used.name} {used.dtype}")

@@ -133,6 +133,7 @@ def _second_order(schedule: NoiseSchedule, sampler_steps: int | None, guidance_s
 SAMPLERS = {"ddpm": ddpm, "ddpm_x0": ddpm_x0, "ddim": ddim, "dpmpp_2m": dpmpp_2m,
             "dpmpp_2m_sde": dpmpp_2m_sde}
 SOLVERS = ("ddim", "dpmpp_2m", "dpmpp_2m_sde")  # those that can do with fewer steps
+DETERMINISTIC = ("ddim", "dpmpp_2m")  # but for the initial draw
 
 
 def sampler_table(name: str, schedule: NoiseSchedule, sampler_steps: int | None = None,

@@ -10,7 +10,7 @@ import torch
 from swg_fast.kernels.cpu.aten import PackedLayers
 from swg_fast.kernels.cpu.native import MAX_HIDDEN, MAX_LATENT, SUFFIX, Library
 from swg_fast.kernels.shared.pack import ROW_MULTIPLE, PackedNetwork
-from swg_fast.kernels.shared.table import COLUMNS, Latent, SamplerTable, Words
+from swg_fast.kernels.shared.table import COLUMNS, Latent, Ranking, SamplerTable, Words
 
 NOISE = COLUMNS.index("noise")
 
@@ -69,9 +69,9 @@ class NativeNetwork(PackedLayers):
                     gradient=torch.empty(rows, D), weight=torch.empty(rows), clean=torch.empty(rows, D))
 
     def eps_and_weight_vjp(self, tile: Tile, vectors: torch.Tensor, owners: torch.Tensor, t: int,
-                           guided: bool) -> None:
+                           guided: bool, weight_alone: bool = False) -> None:
         """Step t's eps and, if ``guided``, d eps_w / dz of ``tile.z``, into the tile. Row r belongs to
-        `vectors[owners[r]]`, of size H."""
+        `vectors[owners[r]]`, of size H. With ``weight_alone`` an early head's eps_w is all there is."""
         packed, h = self.packed, tile.h
         M, H = h.shape
         D, E = packed.latent_dim, 4 * H
@@ -86,6 +86,8 @@ class NativeNetwork(PackedLayers):
                 self.add(M, H, h, sums, tile.g_low)
                 head, sums = self.head(tile.g_low), None
                 self.early_head(M, head.shape[1], D, head, packed.head_output, self.head_bias, tile.eps)
+                if weight_alone:
+                    return
         own = guided and not self.early  # the weight is the read-out's last row
         self.read_out(M, H, D, packed.output.shape[0], h, sums, packed.output, packed.output_bias, tile.eps,
                       tile.g if own else None, tile.g_low if own else None)
@@ -138,3 +140,20 @@ class NativeNetwork(PackedLayers):
                 draw(table.steps[j], tile.noise)
             self.update(tile, table, coefficients[j])
         return Latent(tile.z[:M], tile.clean[:M] if table.multistep else None, tile.weight[:M])
+
+    def expect(self, ranking: Ranking, vectors: torch.Tensor, words: Words, seed: int, z: torch.Tensor
+               ) -> torch.Tensor:
+        """The ranking's estimate of E[w | a, s] of M finished candidates z [M, D]: [M]."""
+        M, words, vectors = len(z), words.padded(ROW_MULTIPLE), vectors.contiguous()
+        tile = self.tile(len(words.owners), False)
+        centred = tile.clean.zero_()
+        centred[:M] = ranking.signal * z
+        centred[:, -1] = ranking.signal * ranking.mean
+        total = tile.weight.zero_()
+        for word in ranking.words:
+            self.library.normals(*tile.noise.shape, words.candidates, words.states, word, seed & 0xFFFFFFFF,
+                                 seed >> 32, tile.noise)
+            torch.add(centred, tile.noise, alpha=ranking.sigma, out=tile.z)
+            self.eps_and_weight_vjp(tile, vectors, words.owners, ranking.step, False, weight_alone=True)
+            total += tile.z[:, -1] - ranking.sigma * tile.eps[:, -1]
+        return total[:M] / (ranking.signal * ranking.draws)

@@ -12,8 +12,9 @@ from typing import Any
 
 import triton
 from swg_fast.kernels.fused.configs import CONFIGS, Config, nearest
+from swg_fast.kernels.fused.keep import keep_best_kernel
 from swg_fast.kernels.fused.launch import PRECISIONS, REDUCE, scratch_sizes
-from swg_fast.kernels.fused.sample import WHOLE_NUMBERS, guided_step_kernel, keep_best_kernel, sample_kernel
+from swg_fast.kernels.fused.sample import WHOLE_NUMBERS, guided_step_kernel, sample_kernel
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -26,19 +27,19 @@ MATRIX_INSTRUCTIONS = ("HGMMA", "HMMA", "UTCHMMA", "UTCQMMA", "QGMMA")
 WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
 INDEX_POINTERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "candidates": "*i64",
                   "owners": "*i64", "indices": "*i64"}
-FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale")
+FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale", "ranking_mean")
 
 
 def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_kernel", head: str = "joint",
            blocks: int = 3, latent: int = 9, guided: bool = True, softmax: bool = False,
-           multistep: bool = False) -> ASTSource:
+           multistep: bool = False, tree: bool = False, rank: bool = False) -> ASTSource:
     """A kernel's source with every constant set, as a launch would set them."""
     early, padded = head == "early", 16 if latent <= 16 else 32
     every: dict[str, Any] = {
         "D": latent, "DP": padded, "BM": config.tile, "H": hidden, "BC": config.chunk, "L": blocks,
         "E": 256 if early else 0, "EARLY": early, "GUIDED": guided, "CLIP_STATE": not multistep,
-        "CLIP_CLEAN": multistep, "MULTISTEP": multistep, "SOFTMAX": softmax, "WRITE_ALL": False,
-        "DRAW": True, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
+        "CLIP_CLEAN": multistep, "MULTISTEP": multistep, "TREE": tree, "RANK": rank, "SOFTMAX": softmax,
+        "WRITE_ALL": False, "DRAW": True, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
         **scratch_sizes(hidden, blocks, padded, config.tile)}
     function = KERNELS[kernel]
     signature, constants, attributes = {}, {}, {}

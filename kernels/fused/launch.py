@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from swg_fast.kernels.fused import tune
 from swg_fast.kernels.fused.configs import Config, suitable
-from swg_fast.kernels.fused.sample import guided_step_kernel, keep_best_kernel, sample_kernel
+from swg_fast.kernels.fused.keep import keep_best_kernel
+from swg_fast.kernels.fused.sample import guided_step_kernel, sample_kernel
 from swg_fast.kernels.shared.pack import PackedNetwork
-from swg_fast.kernels.shared.table import SamplerTable
+from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree
 
 HIDDEN_SIZES = (64, 128, 256)
 DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
@@ -42,7 +43,7 @@ def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -
 
 def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str, int]:
     """Elements a running program needs of the two scratch buffers (laid out in `kernels.fused.sample`)."""
-    return {"LOW": (blocks + 2) * hidden * tile, "WIDE": (hidden + blocks + 4 * padded + 2) * tile}
+    return {"LOW": (blocks + 2) * hidden * tile, "WIDE": (hidden + blocks + 4 * padded + 3) * tile}
 
 
 @dataclass(frozen=True)
@@ -177,40 +178,66 @@ def guided_step(network: KernelNetwork, table: SamplerTable, j: int, z: torch.Te
 @_on_its_device
 def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
            state_words: torch.Tensor, n_candidates: int, seed: int, *, softmax: bool = False,
-           selection_temperature: float = 1.0, return_candidates: bool = False,
-           first: int = 0, config: Config | None = None) -> tuple[torch.Tensor | None, ...]:
-    """Algorithm 2 and the selection for B states of candidates first .. first + N - 1, in two launches.
+           selection_temperature: float = 1.0, return_candidates: bool = False, first: int = 0,
+           tree: Tree | None = None, ranking: Ranking | None = None, config: Config | None = None
+           ) -> tuple[torch.Tensor | None, ...]:
+    """The table's walk and the selection for B states of candidates first .. first + N - 1, in two
+    launches. With a ``tree`` both are whole roots' worth; with a ``ranking`` it selects.
 
-    Returns actions [B, A], weights [B], indices [B] and, if asked for, all candidates [B, N, D] and
-    their weights [B, N]. Beyond those, memory is the running programs' scratch and a few numbers
-    a tile.
+    Returns actions [B, A], weights [B], indices [B] and, if asked for, all candidates [B, N, D], their
+    weights [B, N] and what a ranking expects of them [B, N]. Beyond those, memory is the running
+    programs' scratch, of a tree their roots, and a few numbers a tile.
     """
     B, D, DP = len(state_vectors), network.constants["D"], network.constants["DP"]
     device = state_vectors.device
     config = config or network.config(B * n_candidates, table.guided)
-    tiles = -(-n_candidates // config.tile)
-    programs = min(B * tiles, _resident_programs(device))
+    resident = _resident_programs(device)
+    group, items, phases = 0, -(-n_candidates // config.tile), 1
+    if tree is not None:
+        group, items, phases = grouping(B, n_candidates, tree, table.num_steps, config.tile, resident)
+    tiles = items * max(1, phases - 1)
+    programs = min(B * items, resident)
     new = functools.partial(_unwritten, device)
     best_score, best_weight, best_z = new(B, tiles), new(B, tiles), new(B, tiles, DP)
     best_index = new(B, tiles, dtype=torch.int32)
-    all_z = new(B, n_candidates, D) if return_candidates else new(1)
-    all_weight = new(B, n_candidates) if return_candidates else new(1)
-    coefficients = table.coefficients.float().to(device)
-    steps = torch.tensor(table.steps, dtype=torch.int32, device=device)
+    every = (B, n_candidates) if return_candidates else (1,)
+    all_z, all_weight, all_expected = new(*every, D), new(*every), new(*every if ranking else (1,))
+    rows, steps = table.coefficients, table.steps
+    if ranking is not None:
+        rows, steps = torch.cat([rows, ranking.row()[None]]), (*steps, ranking.step)
     sample_kernel[(programs,)](
-        state_vectors, state_words, network.packed.time_table, coefficients, steps,
-        *map(float, table.weight_clip), float(table.initial), 1.0 / selection_temperature,
-        *network.scratch(programs, config), best_score, best_index, best_weight, best_z, all_z, all_weight,
-        B, n_candidates, first, tiles, programs,
-        table.num_steps, table.trained_steps, *_key(seed), *network.tensors, BM=config.tile, BC=config.chunk,
-        GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
-        MULTISTEP=table.multistep, SOFTMAX=softmax, WRITE_ALL=return_candidates, **network.constants,
+        state_vectors, state_words, network.packed.time_table, rows.float().to(device),
+        torch.tensor(steps, dtype=torch.int32, device=device), *map(float, table.weight_clip),
+        float(table.initial), 1.0 / selection_temperature, ranking.mean if ranking else 0.0,
+        *network.scratch(programs, config), new(programs if tree else 1, 2, config.tile, DP), best_score,
+        best_index, best_weight, best_z, all_z, all_weight, all_expected, B, n_candidates, first, items,
+        programs, table.num_steps, table.trained_steps, *_key(seed), tree.leaves if tree else 1,
+        tree.shared if tree else 0, group, phases, ranking.draws if ranking else 0, *network.tensors,
+        BM=config.tile, BC=config.chunk, GUIDED=table.guided, CLIP_STATE=table.clip_state,
+        CLIP_CLEAN=table.clip_clean, MULTISTEP=table.multistep, TREE=tree is not None,
+        RANK=ranking is not None, SOFTMAX=softmax, WRITE_ALL=return_candidates, **network.constants,
         **network.sizes(config), num_warps=config.warps, num_stages=config.stages)
     actions, weights = new(B, D - 1), new(B)
     indices = new(B, dtype=torch.int64)
     keep_best_kernel[(B,)](best_score, best_index, best_weight, best_z, actions, weights, indices, tiles,
                            D=D, DP=DP, BT=REDUCE)
-    return (actions, weights, indices, *((all_z, all_weight) if return_candidates else (None, None)))
+    everything = (all_z, all_weight, all_expected if ranking else None)
+    return (actions, weights, indices, *(everything if return_candidates else (None, None, None)))
+
+
+def grouping(states: int, n_candidates: int, tree: Tree, rows: int, tile: int, resident: int
+             ) -> tuple[int, int, int]:
+    """Roots a work item, items a state and phases an item, such that the longest program walks the
+    fewest rows: large groups share the roots' tile among more leaves, small ones keep more programs busy.
+    """
+    roots = n_candidates // tree.leaves
+    found = []
+    for group in sorted({min(roots, 1 << k) for k in range(tile.bit_length())}):
+        items, tiles = -(-roots // group), -(-group * tree.leaves // tile)
+        walked = tree.shared + (rows - tree.shared) * tiles
+        found.append((-(-states * items // resident) * walked, states * items * walked,
+                      (group, items, 1 + tiles)))
+    return min(found)[2]
 
 
 def _processors(device: torch.device) -> int:

@@ -6,7 +6,8 @@ D = A + 1 entries of z, padded to DP with zeros; L blocks; E the early head's wi
 - ``low``, the weights' type: L + 2 slots [BM, H], each block's normalised input, the cotangent g of
   the residual stream, and what one stage's products leave for the next.
 - ``wide``, float32: the residual stream h [BM, H]; L rows [BM] of 1 / std; z, eps, d eps_w / dz and
-  the last x0 [BM, DP]; eps_w and the weight [BM].
+  the last x0 [BM, DP], in whose place the finished z waits while candidates are ranked; eps_w, the
+  weight and the ranking's score [BM].
 """
 
 from __future__ import annotations
@@ -22,24 +23,15 @@ from swg_fast.kernels.fused.blocks import (
     read_out_rows,
     thin_product,
 )
-from swg_fast.kernels.shared.noise import gumbel, normals
-
-# Columns of the sampler's table (kernels.shared.table.COLUMNS) by position.
-SIGMA = tl.constexpr(0)
-READOUT = tl.constexpr(1)
-GUIDANCE = tl.constexpr(2)
-CLEAN_SCALE = tl.constexpr(3)
-STATE = tl.constexpr(4)
-EPSILON = tl.constexpr(5)
-CLEAN = tl.constexpr(6)
-NOISE = tl.constexpr(7)
-PREVIOUS = tl.constexpr(8)
-COLUMNS = tl.constexpr(9)
+from swg_fast.kernels.fused.keep import keep_of_tile
+from swg_fast.kernels.fused.phases import begin, indices, leave_roots, noise_again
+from swg_fast.kernels.fused.update import COLUMNS, update
+from swg_fast.kernels.shared.noise import normals
 
 
 @triton.jit
 def z_slot(wide, BM: tl.constexpr, H: tl.constexpr, L: tl.constexpr):
-    """z's place in ``wide``; eps, d eps_w / dz, the last x0, eps_w and the weight follow."""
+    """z's place in ``wide``; eps, d eps_w / dz, the last x0, eps_w, the weight and the score follow."""
     return wide + (H + L) * BM
 
 
@@ -48,8 +40,9 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
             output_bias, head, head_bias, head_output, head_output_bias, D: tl.constexpr, DP: tl.constexpr,
             BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr,
             EARLY: tl.constexpr, GUIDED: tl.constexpr, LN_EPS: tl.constexpr, PRECISION: tl.constexpr,
-            OWNERS: tl.constexpr):
-    """(eps, d eps_w / dz), both [BM, DP], of the z in scratch.
+            OWNERS: tl.constexpr, ahead, back):
+    """(eps, d eps_w / dz), both [BM, DP], of the z in scratch. ``ahead`` is L, or the blocks that eps_w
+    alone needs; ``back`` those that the gradient passes, or 0.
 
     With the early head the way back starts as soon as the second block is done; the stream waits in
     its slot and goes on from there.
@@ -75,13 +68,13 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
         read_out_rows(h, sums, last_bias, 1, output + (D - 1) * H, g, BM, H, BR, GUIDED, PRECISION)
         thin_product(sums, output, z + BM * DP, DP, BM, H, PRECISION)
     if GUIDED:
-        for j in tl.range(0, DEPTH, disable_licm=True):
+        for j in tl.range(0, back, disable_licm=True):
             i = DEPTH - 1 - j
             block_backward(g, sums, low + i * SLOT, rstd + i * BM, up + i * 4 * H * H, up_bias + i * 4 * H,
                            down + i * 4 * H * H, BM, H, BC, BR, PRECISION)
         thin_product(g, input_z, z + 2 * BM * DP, DP, BM, H, PRECISION)
     if EARLY:
-        for i in tl.range(DEPTH, L, disable_licm=True):
+        for i in tl.range(DEPTH, ahead, disable_licm=True):
             block_forward(h, sums, down_bias + (i - 1) * H, i - DEPTH, low + i * SLOT, rstd + i * BM,
                           up + i * 4 * H * H, up_bias + i * 4 * H, down + i * 4 * H * H, LN_EPS, BM, H, BC,
                           BR, PRECISION)
@@ -98,53 +91,10 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
     return eps, vjp
 
 
-@triton.jit
-def clip_latent(z, w_min, w_max, D: tl.constexpr, DP: tl.constexpr):
-    """Actions to [-1, 1], the weight to [w_min, w_max], padding to 0."""
-    entries = tl.arange(0, DP)[None, :]
-    low = tl.where(entries == D - 1, w_min, -1.0)
-    high = tl.where(entries == D - 1, w_max, 1.0)
-    return tl.where(entries < D, tl.minimum(tl.maximum(z, low), high), 0.0)
-
-
-@triton.jit
-def update(z, eps, vjp, xi, last_clean, row, w_min, w_max, D: tl.constexpr, DP: tl.constexpr,
-           GUIDED: tl.constexpr, CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr,
-           MULTISTEP: tl.constexpr):
-    """One row of the sampler's table: (next z, its weight before any clip [BM], gradient, x0). Of
-    ``last_clean``, the x0 before, nothing is read where MULTISTEP is false."""
-    entries = tl.arange(0, DP)[None, :]
-    last = entries == D - 1
-    sigma = tl.load(row + SIGMA)
-    gradient = tl.zeros_like(z)
-    guided = eps
-    if GUIDED:
-        clean_w = tl.sum(tl.where(last, z - sigma * eps, 0.0), axis=1)
-        weight = tl.load(row + READOUT) * clean_w
-        inside = (weight >= w_min) & (weight <= w_max)
-        gradient = (tl.where(last, 1.0, 0.0) - sigma * vjp) / tl.where(inside, clean_w, 1.0)[:, None]
-        gradient = tl.where(inside[:, None] & (gradient == gradient), gradient, 0.0)
-        guided = eps - tl.load(row + GUIDANCE) * gradient
-    clean = tl.load(row + CLEAN_SCALE) * (z - sigma * guided)
-    clipped = tl.zeros_like(z)
-    if CLIP_CLEAN:
-        inner = clip_latent(clean, w_min, w_max, D, DP)
-        clipped = tl.load(row + CLEAN) * (clean - inner)  # what it takes off the new z
-        clean = inner
-    z = tl.load(row + STATE) * z + tl.load(row + EPSILON) * guided + tl.load(row + CLEAN) * clean
-    z += tl.load(row + NOISE) * xi
-    if MULTISTEP:
-        z += tl.load(row + PREVIOUS) * last_clean
-    z = tl.where(entries < D, z, 0.0)
-    raw = tl.sum(tl.where(last, z + clipped, 0.0), axis=1)
-    if CLIP_STATE:
-        z = clip_latent(z, w_min, w_max, D, DP)
-    return z, raw, gradient, clean
-
-
 # Launchers make a kernel of its own for an argument that is 1 or a multiple of 16. A seed, a step or a
 # number of candidates must not: one kernel serves all.
-WHOLE_NUMBERS = ("B", "N", "M", "first", "tiles", "programs", "rows", "T", "k0", "k1", "step")
+WHOLE_NUMBERS = ("B", "N", "M", "first", "items", "tiles", "programs", "rows", "T", "k0", "k1", "step",
+                 "leaves", "shared", "group", "phases", "draws")
 
 
 @triton.jit(do_not_specialize=["M", "k0", "k1", "step"])
@@ -172,7 +122,7 @@ def guided_step_kernel(
     tl.debug_barrier()
     eps, vjp = network(low, wide, state_vectors, owners + tile * BM, time_row, input_z, up, up_bias, down,
                        down_bias, output, output_bias, head, head_bias, head_output, head_output_bias, D, DP,
-                       BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION, True)
+                       BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION, True, L, 2 if EARLY else L)
     if DRAW:
         candidate = tl.load(candidates + rows, mask=rows < M, other=0).to(tl.uint32)
         word = tl.load(state_words + rows, mask=rows < M, other=0).to(tl.uint32)
@@ -193,107 +143,108 @@ def guided_step_kernel(
     tl.store(gradient_out + at, gradient, mask=live)
 
 
-@triton.jit(do_not_specialize=["B", "N", "first", "tiles", "programs", "rows", "T", "k0", "k1"])
+@triton.jit(do_not_specialize=["B", "N", "first", "items", "programs", "rows", "T", "k0", "k1", "leaves",
+                               "shared", "group", "phases", "draws"])
 def sample_kernel(
     state_vectors, state_words, time_table, table, steps, w_min, w_max, initial_scale, gumbel_scale,
-    low, wide, best_score, best_index, best_weight, best_z, all_z, all_weight, B, N, first,
-    tiles, programs, rows, T, k0, k1,
+    ranking_mean, low, wide, roots, best_score, best_index, best_weight, best_z, all_z, all_weight,
+    all_expected, B, N, first, items, programs, rows, T, k0, k1, leaves, shared, group, phases, draws,
     input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
     head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
     BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr, EARLY: tl.constexpr, GUIDED: tl.constexpr,
-    CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, SOFTMAX: tl.constexpr,
-    WRITE_ALL: tl.constexpr, LN_EPS: tl.constexpr, PRECISION: tl.constexpr, LOW: tl.constexpr,
-    WIDE: tl.constexpr,
+    CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, TREE: tl.constexpr,
+    RANK: tl.constexpr, SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr, LN_EPS: tl.constexpr,
+    PRECISION: tl.constexpr, LOW: tl.constexpr, WIDE: tl.constexpr,
 ):
-    """All rows of the sampler's table and the selection for B states of N candidates; ``tiles`` tiles a
-    state. Row j belongs to the trained step ``steps[j]`` of T.
+    """All rows of the sampler's table and the selection for B states of N candidates, ``items`` work
+    items a state. Row j belongs to the trained step ``steps[j]`` of T; where RANK, row ``rows`` is the
+    ranking's.
 
-    Candidates are first .. first + N - 1. A fixed set of programs takes (state, tile) pairs in turn.
-    Each pair leaves its best candidate: best_score, best_index, best_weight
+    Candidates are first .. first + N - 1. A fixed set of programs takes (state, item) pairs in turn. An
+    item is a tile; where TREE, ``group`` roots of ``leaves`` leaves, in 1 + tiles phases
+    (`kernels.fused.phases`). Each tile leaves its best candidate: best_score, best_index, best_weight
     [B, tiles] and best_z [B, tiles, DP].
     """
     program = tl.program_id(0)
-    entries = tl.arange(0, DP)
     low += program.to(tl.int64) * LOW
     wide += program.to(tl.int64) * WIDE
+    roots += program.to(tl.int64) * 2 * BM * DP
     z_at = z_slot(wide, BM, H, L)
     clean_at = z_at + 3 * DP * BM
     weight_at = z_at + (4 * DP + 1) * BM
+    score_at = weight_at + BM
     key0 = k0.to(tl.uint32)
     key1 = k1.to(tl.uint32)
-    for pair in tl.range(program, B * tiles, programs, disable_licm=True):
-        b = pair // tiles
-        start = (pair % tiles) * BM
+    DEPTH: tl.constexpr = 2 if EARLY else L
+    for turn in tl.range(0, tl.cdiv(B * items - program, programs) * phases, disable_licm=True):
+        pair = program + turn // phases * programs
+        phase = turn % phases
+        b = pair // items
+        item = pair % items
         state = tl.load(state_words + b).to(tl.uint32)
-        candidate = (first + start + tl.arange(0, BM)).to(tl.uint32)
-        z = initial_scale * normals(candidate, state, T.to(tl.uint32), key0, key1, DP)
-        tl.store(z_at + at_rows(0, BM, DP), tl.where(entries[None, :] < D, z, 0.0))
-        if MULTISTEP:
-            tl.store(clean_at + at_rows(0, BM, DP), tl.zeros([BM, DP], tl.float32))
-        tl.debug_barrier()
-        for i in tl.range(0, rows, disable_licm=True):
-            j = rows - 1 - i
+        top = rows - 1
+        length = rows
+        if TREE:
+            top = tl.where(phase == 0, top, top - shared)
+            length = tl.where(phase == 0, shared, rows - shared)
+        walked = length
+        if RANK:
+            walked += draws
+            if TREE:
+                walked = tl.where(phase == 0, length, walked)
+        candidate = (first + indices(item, phase, group, leaves, BM, TREE)).to(tl.uint32)
+        begin(z_at, clean_at, roots, candidate, state, T.to(tl.uint32), key0, key1, initial_scale, phase,
+              leaves, D, DP, BM, MULTISTEP, TREE)
+        for i in tl.range(0, walked, disable_licm=True):
+            j = top - i
+            ahead = L
+            back = DEPTH
+            if RANK:
+                draw = i - length
+                if draw >= 0:
+                    again = (first + indices(item, phase, group, leaves, BM, TREE)).to(tl.uint32)
+                    noise_again(z_at, clean_at, score_at, table + rows * COLUMNS, draw, again, state,
+                                (T + 2 + draw).to(tl.uint32), key0, key1, ranking_mean, D, DP, BM)
+                j = tl.where(draw >= 0, rows, j)
+                ahead = tl.where(draw >= 0, DEPTH, L)
+                back = tl.where(draw >= 0, 0, DEPTH)
             t = tl.load(steps + j)
             eps, vjp = network(low, wide, state_vectors + b * H, state_words, time_table + t * H, input_z, up,
                                up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
                                head_output_bias, D, DP, BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION,
-                               False)
-            candidate = (first + start + tl.arange(0, BM)).to(tl.uint32)
+                               False, ahead, back)
+            candidate = (first + indices(item, phase, group, leaves, BM, TREE)).to(tl.uint32)
             xi = normals(candidate, state, t.to(tl.uint32), key0, key1, DP)
             z = tl.load(z_at + at_rows(0, BM, DP))
-            clean = z
+            last = z
             if MULTISTEP:
-                clean = tl.load(clean_at + at_rows(0, BM, DP))
-            z, raw, _, clean = update(z, eps, vjp, xi, clean, table + j * COLUMNS, w_min, w_max, D, DP,
-                                      GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+                last = tl.load(clean_at + at_rows(0, BM, DP))
+            z, raw, _, clean = update(z, eps, vjp, xi, last, table + j * COLUMNS, w_min, w_max, D, DP, GUIDED,
+                                      CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+            lanes = tl.arange(0, BM)
+            if RANK:
+                score = tl.load(score_at + lanes, mask=(lanes < BM) & (draw >= 0), other=0.0)
+                tl.store(score_at + lanes, score + raw / draws, mask=(lanes < BM) & (draw >= 0))
+                raw = tl.where(draw >= 0, tl.load(weight_at + lanes, mask=(lanes < BM) & (draw >= 0)), raw)
+                clean = tl.where(draw >= 0, last, clean)
             if MULTISTEP:
                 tl.store(clean_at + at_rows(0, BM, DP), clean)
             tl.store(z_at + at_rows(0, BM, DP), z)
-            tl.store(weight_at + tl.arange(0, BM), raw)
+            tl.store(weight_at + lanes, raw)
             tl.debug_barrier()
-        index = start + tl.arange(0, BM)
-        z = tl.load(z_at + at_rows(0, BM, DP))
-        raw = tl.load(weight_at + tl.arange(0, BM))
-        if WRITE_ALL:
-            row = b.to(tl.int64) * N + index
-            keep = (index < N)[:, None] & (entries < D)[None, :]
-            tl.store(all_z + row[:, None] * D + entries[None, :], z, mask=keep)
-            tl.store(all_weight + row, raw, mask=index < N)
-        score = raw
-        if SOFTMAX:
-            score = tl.log(tl.maximum(raw, w_min)) * gumbel_scale
-            score += gumbel((first + index).to(tl.uint32), state, (T + 1).to(tl.uint32), key0, key1)
-        score = tl.where((index < N) & (score == score), score, float("-inf"))
-        top = tl.max(score, axis=0)
-        at = tl.min(tl.where(score == top, index, 0x7FFFFFFF), axis=0)
-        chosen = (index == at)
-        tl.store(best_score + pair, top)
-        tl.store(best_index + pair, at)
-        tl.store(best_weight + pair, tl.sum(tl.where(chosen, raw, 0.0), axis=0))
-        tl.store(best_z + pair * DP + entries, tl.sum(tl.where(chosen[:, None], z, 0.0), axis=0))
-        tl.debug_barrier()  # the next pair writes where this one read
-
-
-@triton.jit(do_not_specialize=["tiles"])
-def keep_best_kernel(best_score, best_index, best_weight, best_z, actions, weights, indices, tiles,
-                     D: tl.constexpr, DP: tl.constexpr, BT: tl.constexpr):
-    """Of each state's tiles, the best: actions [B, D-1], weights [B], indices [B]. The lowest
-    index wins a tie, since tiles are in order."""
-    b = tl.program_id(0)
-    lanes = tl.arange(0, BT)
-    top = float("-inf")
-    winner = 0
-    for first in range(0, tiles, BT):
-        tile = first + lanes
-        score = tl.load(best_score + b * tiles + tile, mask=tile < tiles, other=float("-inf"))
-        here = tl.max(score, axis=0)
-        where = tl.min(tl.where(score == here, tile, 0x7FFFFFFF), axis=0)
-        better = here > top
-        winner = tl.where(better, where, winner)
-        top = tl.where(better, here, top)
-    entries = tl.arange(0, DP)
-    pair = b * tiles + winner
-    z = tl.load(best_z + pair * DP + entries)
-    tl.store(actions + b * (D - 1) + entries, z, mask=entries < D - 1)
-    tl.store(weights + b, tl.load(best_weight + pair))
-    tl.store(indices + b, tl.load(best_index + pair).to(tl.int64))
+        index = indices(item, phase, group, leaves, BM, TREE)
+        finished = clean_at if RANK else z_at
+        if TREE:
+            if phase == 0:
+                leave_roots(z_at, clean_at, roots, BM, DP, MULTISTEP)
+            else:
+                end = tl.minimum(N, (item + 1) * group * leaves)
+                keep_of_tile(finished, weight_at, score_at, b, index, end, pair * (phases - 1) + phase - 1, N,
+                             first, state, T, key0, key1, w_min, gumbel_scale, best_score, best_index,
+                             best_weight, best_z, all_z, all_weight, all_expected, D, DP, BM, RANK, SOFTMAX,
+                             WRITE_ALL)
+        else:
+            keep_of_tile(finished, weight_at, score_at, b, index, N, pair, N, first, state, T, key0, key1,
+                         w_min, gumbel_scale, best_score, best_index, best_weight, best_z, all_z, all_weight,
+                         all_expected, D, DP, BM, RANK, SOFTMAX, WRITE_ALL)
+        tl.debug_barrier()  # the next turn writes where this one read

@@ -58,6 +58,44 @@ class SamplerTable:
         return dict(zip(COLUMNS, self.coefficients[j].tolist(), strict=True))
 
 
+@dataclass(frozen=True)
+class Tree:
+    """Candidates that share their first steps: ``leaves`` of each root go on, with noise of their own,
+    from where it stands after ``shared`` rows. Candidate c's root has the noise of its first leaf."""
+
+    leaves: int
+    shared: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """An estimate of E[w | a, s]: the clean weight that the network predicts of the finished action,
+    noised again to a trained ``step`` with its weight's entry at the weights' ``mean``, averaged over
+    ``draws`` whose noise's step words are T + 2, T + 3, ...; ``sigma`` is the step's."""
+
+    step: int
+    draws: int
+    mean: float
+    sigma: float
+    trained_steps: int
+
+    @property
+    def signal(self) -> float:
+        """What is left of the clean sample at the step."""
+        return (1 - self.sigma**2) ** 0.5
+
+    @property
+    def words(self) -> range:
+        """The draws' step words."""
+        return range(self.trained_steps + 2, self.trained_steps + 2 + self.draws)
+
+    def row(self) -> torch.Tensor:
+        """As a row of coefficients [9] whose new z is the predicted clean sample."""
+        scale = 1 / self.signal
+        columns = {"sigma": self.sigma, "readout": scale, "clean_scale": scale, "clean": 1.0}
+        return torch.tensor([columns.get(name, 0.0) for name in COLUMNS], dtype=torch.float64)
+
+
 class Latent(NamedTuple):
     """Where M candidates stand between two rows: z [M, D]; the last row's x0 [M, D], None where the
     table is not multistep; and the last row's weight before any clip [M]."""

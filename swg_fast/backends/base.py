@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 
-from swg_fast.backends.job import Model, Samples, SamplingJob
+from swg_fast.backends.job import Candidates, Model, Samples, SamplingJob
+from swg_fast.backends.search import Search
 from swg_fast.kernels.shared.table import Latent, Words
-from swg_fast.reference import philox
-from swg_fast.reference.resample import keep
 
 
 class Backend:
     """Draws candidates and keeps the best of each state.
 
-    A subclass sets ``name`` and ``dtypes`` and writes `hoist` and `walk`, or `candidates` itself; one
-    that can select on the way overrides `run`. It is made once for a model, a compute type and a
-    device.
+    A subclass sets ``name`` and ``dtypes`` and writes `hoist`, `walk` and `predict`, or `candidates`
+    itself; one that can select on the way overrides `run`. It is made once for a model, a compute type
+    and a device.
     """
 
     name: ClassVar[str]
@@ -47,67 +47,63 @@ class Backend:
         """M candidates through ``rows`` of the job's table, from ``start`` or else the initial draw."""
         raise NotImplementedError
 
-    def candidates(self, job: SamplingJob, states: slice, first: int, count: int
-                   ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Candidates first .. first+count-1 of these states: z [b, count, D] after the last step,
-        and their weights before its clip [b, count]."""
-        words = job.words(states, torch.arange(first, first + count, device=self.device))
-        rows = range(job.table.num_steps - 1, -1, -1)
-        z, _, weight = self.walk(job, self.hoist(job.states[states]), words, rows, None)
-        return z.float().unflatten(0, (-1, count)), weight.float().unflatten(0, (-1, count))
+    def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int) -> torch.Tensor:
+        """The network's eps [M, D] for z [M, D] at the trained step t, no gradient."""
+        raise NotImplementedError
+
+    def expect(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
+        """The job's ranking of finished candidates z [M, D]: an estimate of E[w | a, s], [M]."""
+        r = job.ranking
+        centred = torch.cat([z[:, :-1], torch.full_like(z[:, -1:], r.mean)], dim=1)
+        total = torch.zeros_like(z[:, -1])
+        for noise in job.noise(words, r.words).to(z.dtype):
+            again = r.signal * centred + r.sigma * noise
+            eps = self.predict(vectors, words, again, r.step)
+            total += (again[:, -1] - r.sigma * eps[:, -1]) / r.signal
+        return total / r.draws
+
+    def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
+        """Candidates first .. first+count-1 of these states, whole roots where the job has a tree."""
+        vectors = self.hoist(job.states[states])
+        start, rows = None, range(job.table.num_steps - 1, -1, -1)
+        last = first + count
+        if job.tree is not None:
+            K, shared = job.tree.leaves, job.tree.shared
+            roots = job.words(states, torch.arange(first, last, K, device=self.device))
+            start = self.walk(job, vectors, roots, rows[:shared], None)
+            start = start.take(torch.arange(len(roots.owners), device=self.device).repeat_interleave(K))
+            rows = rows[shared:]
+        words = job.words(states, torch.arange(first, last, device=self.device))
+        z, _, weight = self.walk(job, vectors, words, rows, start)
+        expected = self.expect(job, vectors, words, z) if job.ranking is not None else None
+        return Candidates(*(None if part is None else part.float().unflatten(0, (-1, count))
+                            for part in (z, weight, expected)))
 
     @torch.no_grad()
     def run(self, job: SamplingJob) -> Samples:
-        """Streams the candidates through in chunks, keeping a running best."""
+        """Streams the candidates through in chunks, keeping a running best, or the best share."""
         B, N = len(job.states), job.n_candidates
-        if job.select == "none" and not job.return_candidates:
-            N = 1  # nothing is compared, so candidate 0 is all that is needed
-        chunk = max(1, job.chunk or self.default_chunk())
+        if job.select == "none" and job.keep_share == 1 and not job.return_candidates:
+            N, job = 1, replace(job, tree=None)  # nothing is compared: candidate 0 is all that is needed
+        leaves = job.tree.leaves if job.tree is not None else 1
+        chunk = max(job.chunk or self.default_chunk(), leaves)
         group = max(1, chunk // N)
-        count = min(N, chunk)
+        count = min(N, chunk // leaves * leaves)  # a root's leaves stay together
         parts = [self._search(job, slice(i, min(i + group, B)), N, count) for i in range(0, B, group)]
         joined = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
         return Samples(*joined)
 
     def _search(self, job: SamplingJob, states: slice, N: int, count: int) -> tuple[Any, ...]:
-        best = None
-        kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+        search = Search(job, states, self.model.critic)
+        kept: list[tuple[torch.Tensor | None, ...]] = []
         for first in range(0, N, count):
-            z, weights = self.candidates(job, states, first, min(count, N - first))
-            scores = self._scores(job, states, first, z, weights)
-            scores = torch.where(scores.isnan(), -torch.inf, scores)
-            at = keep(scores)
-            pick = at[:, None]
-            new = (scores.gather(1, pick)[:, 0], first + at,
-                   z.gather(1, pick[..., None].expand(-1, -1, z.shape[2]))[:, 0],
-                   weights.gather(1, pick)[:, 0])
-            if best is None:
-                best = new
-            else:
-                better = new[0] > best[0]  # strictly: ties go to the lower index
-                best = tuple(torch.where(better[:, None] if a.ndim == 2 else better, a, b)
-                             for a, b in zip(new, best, strict=True))
+            found = self.candidates(job, states, first, min(count, N - first))
+            search.add(first, found)
             if job.return_candidates:
-                kept.append((z[..., :-1], weights))
-        _, index, z, weight = best
-        everything = [torch.cat(column, dim=1) for column in zip(*kept, strict=True)] or [None, None]
-        return z[:, :-1], weight, index, *everything
-
-    def _scores(self, job: SamplingJob, states: slice, first: int, z: torch.Tensor,
-                weights: torch.Tensor) -> torch.Tensor:
-        """What candidates [b, n] are ranked by."""
-        b, n, _ = z.shape
-        if job.select == "max_weight":
-            return weights
-        if job.select == "max_q":
-            repeated = job.states[states].repeat_interleave(n, dim=0)
-            return self.model.critic.minimum(repeated, z[..., :-1].reshape(b * n, -1)).view(b, n)
-        if job.select == "softmax":
-            logits = weights.clamp(min=job.table.weight_clip[0]).log() / job.selection_temperature
-            words = job.words(states, torch.arange(first, first + n, device=self.device))
-            noise = philox.gumbel(job.seed, words.candidates, words.states, job.table.trained_steps)
-            return logits + noise.view(b, n)
-        return torch.zeros_like(weights)
+                kept.append((found.z[..., :-1], found.weights, found.expected))
+        everything = [None if column[0] is None else torch.cat(column, dim=1)
+                      for column in zip(*kept, strict=True)] or [None, None, None]
+        return *search.best(), *everything
 
 
 def row_noise(job: SamplingJob, words: Words, rows: Sequence[int], start: Latent | None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from swg_fast.backends.base import Backend, row_noise
 from swg_fast.backends.job import Model, SamplingJob
@@ -53,23 +54,39 @@ class CpuBackend(Backend):
 
     def walk(self, job: SamplingJob, vectors: torch.Tensor, words: Words, rows: Sequence[int],
              start: Latent | None) -> Latent:
-        M, threads = len(words.owners), torch.get_num_threads()
-        # Small calls are cut so that every core has a share; rows stay a multiple of ROW_MULTIPLE.
-        share = -(-M // threads)
-        tile = M if M <= FEW else min(TILE, -(-share // ROW_MULTIPLE) * ROW_MULTIPLE)
+        def tile(part: slice) -> Latent:
+            return self._walk(job, vectors, words.part(part), rows, start and start.take(part))
 
-        def walk_tile(first: int) -> Latent:
-            part = slice(first, first + tile)
-            return self._tile(job, vectors, words.part(part), rows, start and start.take(part))
-
-        starts = range(0, M, tile)
-        parts = ([walk_tile(first) for first in starts] if threads == 1 or len(starts) == 1
-                 else list(worker_pool(threads).map(walk_tile, starts)))
+        parts = self._tiles(len(words.owners), tile)
         return Latent(*(None if column[0] is None else torch.cat(column)
                         for column in zip(*parts, strict=True)))
 
-    @torch.no_grad()
-    def _tile(self, job: SamplingJob, vectors: torch.Tensor, words: Words, rows: Sequence[int],
+    def expect(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
+        def tile(part: slice) -> torch.Tensor:
+            if isinstance(self.network, NativeNetwork):
+                return self.network.expect(job.ranking, vectors, words.part(part), job.seed, z[part])
+            return Backend.expect(self, job, vectors, words.part(part), z[part])
+
+        return torch.cat(self._tiles(len(z), tile))
+
+    def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int) -> torch.Tensor:
+        M, words = len(z), words.padded(ROW_MULTIPLE)
+        base = vectors[words.owners] + self.network.packed.time_table[t]
+        z = F.pad(z, (0, 0, 0, -M % ROW_MULTIPLE))
+        return self.network.eps_and_weight_vjp(z, base, False)[0][:M]
+
+    def _tiles(self, M: int, work: Callable[[slice], Any]) -> list[Any]:
+        """``work`` of M rows in tiles, each on one core."""
+        threads = torch.get_num_threads()
+        # Small calls are cut so that every core has a share; rows stay a multiple of ROW_MULTIPLE.
+        share = -(-M // threads)
+        tile = M if M <= FEW else min(TILE, -(-share // ROW_MULTIPLE) * ROW_MULTIPLE)
+        parts = [slice(first, min(first + tile, M)) for first in range(0, M, tile)]
+        if threads == 1 or len(parts) == 1:
+            return [work(part) for part in parts]
+        return list(worker_pool(threads).map(torch.no_grad()(work), parts))
+
+    def _walk(self, job: SamplingJob, vectors: torch.Tensor, words: Words, rows: Sequence[int],
               start: Latent | None) -> Latent:
         if isinstance(self.network, NativeNetwork):
             return self.network.walk(job.table, vectors, words, job.seed, rows, start)

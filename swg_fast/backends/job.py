@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from swg_fast.kernels.shared.table import SamplerTable, Words
+from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree, Words
 from swg_fast.networks import ScoreNetwork, TwinQ
 from swg_fast.reference import Noise, philox
 from swg_fast.schedule import NoiseSchedule
 
-SELECTIONS = ("max_weight", "max_q", "softmax", "none")
+SELECTIONS = ("max_weight", "expected_weight", "max_q", "softmax", "none")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class SamplingJob:
     """One call of `Policy.sample`, checked and on the policy's device.
 
     states [B, S] float32; state_indices [B] int64, the noise's state word; ``settings`` are the
-    sampler's own (guidance_scale, temperature, weight_clip, weight_readout, clip_denoised).
+    sampler's own (guidance_scale, temperature, weight_clip, weight_readout, clip_denoised). ``ranking``
+    is there where candidates are ranked or filtered by their expected weight: only the best
+    ``keep_share`` of each state's goes on to ``select``.
     """
 
     states: torch.Tensor
@@ -44,6 +46,9 @@ class SamplingJob:
     selection_temperature: float
     chunk: int | None
     return_candidates: bool
+    tree: Tree | None = None
+    ranking: Ranking | None = None
+    keep_share: float = 1.0
 
     def words(self, vectors: slice, candidates: torch.Tensor) -> Words:
         """Owners and noise words of these candidates [n] of every state in the slice, b states' worth:
@@ -61,9 +66,16 @@ class SamplingJob:
         return philox.normals(self.seed, words.candidates, words.states, column, D)
 
     def reference_noise(self, words: Words) -> Noise:
-        """All noise of these candidates, as `reference.sample` takes it."""
-        initial, *steps = self.noise(words, [self.table.trained_steps, *reversed(self.table.steps)])
-        return Noise(initial, torch.stack(steps))
+        """All noise of these candidates, as `reference.sample` takes it: each on its own, one that has a
+        root with the noise of the root's first leaf as far as they are one."""
+        steps = [self.table.trained_steps, *reversed(self.table.steps)]
+        if self.tree is None:
+            initial, *rest = self.noise(words, steps)
+            return Noise(initial, torch.stack(rest))
+        first, K = 1 + self.tree.shared, self.tree.leaves
+        roots = words._replace(candidates=words.candidates // K * K)
+        initial, *rest = torch.cat([self.noise(roots, steps[:first]), self.noise(words, steps[first:])])
+        return Noise(initial, torch.stack(rest))
 
     def reference_settings(self) -> dict[str, Any]:
         """The sampler and its settings, as `reference.sample` takes them."""
@@ -77,7 +89,8 @@ class Samples:
 
     actions [B, A]; weights [B], the kept candidates' predicted weights before the last clip (so
     that candidates which a clip would tie can still be told apart); indices [B] int64, which
-    candidate was kept. With ``return_candidates``: candidates [B, N, A], candidate_weights [B, N].
+    candidate was kept. With ``return_candidates``: candidates [B, N, A], candidate_weights [B, N] and,
+    where these were asked for to rank or to filter, expected_weights [B, N].
     """
 
     actions: torch.Tensor
@@ -85,3 +98,13 @@ class Samples:
     indices: torch.Tensor
     candidates: torch.Tensor | None = field(default=None)
     candidate_weights: torch.Tensor | None = field(default=None)
+    expected_weights: torch.Tensor | None = field(default=None)
+
+
+class Candidates(NamedTuple):
+    """Finished candidates of b states: z [b, n, D], their weights before the last clip [b, n], and
+    their expected weights [b, n] where the job has a ranking."""
+
+    z: torch.Tensor
+    weights: torch.Tensor
+    expected: torch.Tensor | None

@@ -8,7 +8,7 @@ import torch
 
 from swg_fast import reference
 from swg_fast.backends.base import Backend
-from swg_fast.backends.job import Model, SamplingJob
+from swg_fast.backends.job import Candidates, Model, SamplingJob
 
 
 class ReferenceBackend(Backend):
@@ -20,12 +20,16 @@ class ReferenceBackend(Backend):
         self.type = torch.float64 if dtype == "fp64" else torch.float32
         self.network = copy.deepcopy(model.network).double() if dtype == "fp64" else model.network
 
-    def candidates(self, job: SamplingJob, states: slice, first: int, count: int
-                   ) -> tuple[torch.Tensor, torch.Tensor]:
+    def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
         words = job.words(states, torch.arange(first, first + count, device=self.device))
         noise = reference.Noise(*(part.to(self.type) for part in job.reference_noise(words)))
-        path = reference.sample(
-            self.network, self.model.schedule, job.states[states][words.owners].to(self.type), noise,
-            return_trajectory=True, **job.reference_settings())
-        shape = (-1, count)
-        return path.final.float().unflatten(0, shape), path.weight.float().unflatten(0, shape)
+        rows = job.states[states][words.owners].to(self.type)
+        path = reference.sample(self.network, self.model.schedule, rows, noise, return_trajectory=True,
+                                **job.reference_settings())
+        expected, r = None, job.ranking
+        if r is not None:
+            expected = reference.expected_weight(
+                self.network, self.model.schedule, rows, path.final[:, :-1],
+                job.noise(words, r.words).to(self.type), r.step, r.mean)
+        return Candidates(*(None if part is None else part.float().unflatten(0, (-1, count))
+                            for part in (path.final, path.weight, expected)))

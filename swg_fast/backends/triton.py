@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from swg_fast.backends.base import Backend
-from swg_fast.backends.job import Model, Samples, SamplingJob
+from swg_fast.backends.job import Candidates, Model, Samples, SamplingJob
 from swg_fast.errors import UsageError
 from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import SamplerTable
@@ -72,23 +72,20 @@ class TritonBackend(Backend):
 
     @torch.no_grad()
     def run(self, job: SamplingJob) -> Samples:
-        if job.select == "max_q" or job.chunk is not None or (
+        if job.select == "max_q" or job.keep_share < 1 or job.chunk is not None or (
                 job.select == "none" and not job.return_candidates):
             return super().run(job)
-        softmax = job.select == "softmax"
-        actions, weights, indices, z, raw = self.launch.sample(
+        actions, weights, indices, z, raw, expected = self.launch.sample(
             self.network, job.table, self.network.packed.hoist_states(job.states), job.state_indices,
-            job.n_candidates, job.seed, softmax=softmax,
+            job.n_candidates, job.seed, softmax=job.select == "softmax", tree=job.tree, ranking=job.ranking,
             selection_temperature=job.selection_temperature, return_candidates=job.return_candidates)
         if job.select == "none":
             actions, weights, indices = z[:, 0, :-1], raw[:, 0], torch.zeros_like(indices)
-        return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw)
+        return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw, expected)
 
-    @torch.no_grad()
-    def candidates(self, job: SamplingJob, states: slice, first: int, count: int
-                   ) -> tuple[torch.Tensor, torch.Tensor]:
+    def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
         vectors = self.network.packed.hoist_states(job.states[states])
-        *_, z, raw = self.launch.sample(
-            self.network, job.table, vectors, job.state_indices[states], count, job.seed,
-            return_candidates=True, first=first)
-        return z, raw
+        *_, z, raw, expected = self.launch.sample(
+            self.network, job.table, vectors, job.state_indices[states], count, job.seed, tree=job.tree,
+            ranking=job.ranking, return_candidates=True, first=first)
+        return Candidates(z, raw, expected)

@@ -1,0 +1,83 @@
+"""The search over a stream of candidates: a running best of each state, or a running best share of
+which one is chosen at the end."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from swg_fast.backends.job import Candidates, SamplingJob
+from swg_fast.networks import TwinQ
+from swg_fast.reference import philox
+from swg_fast.reference.resample import keep
+
+
+class Pool(NamedTuple):
+    """Candidates of b states that are still in the race: what they are ranked by, which they are, z
+    [b, m, D] and their weights; [b, m] all but z."""
+
+    scores: torch.Tensor
+    indices: torch.Tensor
+    z: torch.Tensor
+    weights: torch.Tensor
+
+    def take(self, at: torch.Tensor) -> Pool:
+        """Places ``at`` [b, k] of every state."""
+        rows = torch.arange(len(at), device=at.device)[:, None]
+        return Pool(*(part[rows, at] for part in self))
+
+
+class Search:
+    """One search for the states of a slice: `add` chunks in order, then `best`.
+
+    A share of the candidates is kept by expected weight before one is chosen: memory for their z and
+    three numbers each. Without a share it is one candidate a state. Ties go to the lowest index.
+    """
+
+    def __init__(self, job: SamplingJob, states: slice, critic: TwinQ | None) -> None:
+        self.job, self.states, self.critic = job, states, critic
+        self.size = max(1, math.ceil(job.keep_share * job.n_candidates))
+        self.pool: Pool | None = None
+
+    def add(self, first: int, found: Candidates) -> None:
+        """The next chunk, whose first candidate has this index."""
+        b, n, _ = found.z.shape
+        indices = torch.arange(first, first + n, device=found.z.device).expand(b, n)
+        pool = Pool(found.weights, indices, found.z, found.weights)
+        share = self.job.keep_share < 1
+        scores = found.expected if share else self._scores(pool, found.expected)
+        pool = pool._replace(scores=torch.where(scores.isnan(), -torch.inf, scores))
+        if not share:
+            pool = pool.take(keep(pool.scores)[:, None])
+        if self.pool is not None:
+            pool = Pool(*(torch.cat(pair, dim=1) for pair in zip(self.pool, pool, strict=True)))
+        # Stable, and lower indices stand first: ties go to them.
+        order = pool.scores.sort(dim=1, descending=True, stable=True).indices
+        self.pool = pool.take(order[:, :self.size if share else 1])
+
+    def best(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of each state the chosen action [b, A], its weight [b] and its index [b]."""
+        pool = self.pool
+        if self.job.keep_share < 1:
+            pool = pool.take(pool.indices.argsort(dim=1))
+            scores = self._scores(pool, pool.scores)
+            pool = pool.take(keep(torch.where(scores.isnan(), -torch.inf, scores))[:, None])
+        return pool.z[:, 0, :-1], pool.weights[:, 0], pool.indices[:, 0]
+
+    def _scores(self, pool: Pool, expected: torch.Tensor | None) -> torch.Tensor:
+        """What a pool's candidates [b, m] are chosen by."""
+        job, (b, n, _) = self.job, pool.z.shape
+        if job.select == "max_weight":
+            return pool.weights
+        if job.select == "expected_weight":
+            return expected
+        if job.select == "max_q":
+            repeated = job.states[self.states].repeat_interleave(n, dim=0)
+            return self.critic.minimum(repeated, pool.z[..., :-1].reshape(b * n, -1)).view(b, n)
+        if job.select == "softmax":
+            logits = pool.weights.clamp(min=job.table.weight_clip[0]).log() / job.selection_temperature
+            words = job.state_indices[self.states][:, None]
+            return logits + philox.gumbel(job.seed, pool.indices, words, job.table.trained_steps)
+        return torch.zeros_like(pool.weights)

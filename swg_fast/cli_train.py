@@ -88,6 +88,7 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     source = options.dataset
     data = load_dataset(source or task, max_episode_steps=preset.max_episode_steps,
                         continues_after_terminal=preset.family == "antmaze")
+    preset.check_sizes(data.observations.shape[1], data.actions.shape[1], str(source or task))
     click.echo(f"{len(data):,} transitions; {data.dropped}")
     card = {"task": task, "dataset": Path(source).name if source else task,
             "transitions": len(data), "versions": versions(),

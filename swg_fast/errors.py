@@ -9,3 +9,8 @@ class UsageError(ValueError):
     The command line prints the message alone and exits with code 2; in Python it is an ordinary
     ``ValueError``.
     """
+
+
+def reason(error: BaseException) -> str:
+    """An exception's own words in one line; its type's name where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

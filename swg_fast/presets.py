@@ -19,6 +19,15 @@ class Preset:
     reward_transform: str
     episodes: int
     max_episode_steps: int
+    state_dim: int
+    action_dim: int
+
+    def check_sizes(self, state_dim: int, action_dim: int, source: str) -> None:
+        """`UsageError` where data or a policy of these sizes, from ``source``, is not for this task."""
+        if (state_dim, action_dim) != (self.state_dim, self.action_dim):
+            raise UsageError(f"{source}: observations of {state_dim} and actions of {action_dim}, and "
+                             f"{self.task} has {self.state_dim} and {self.action_dim}; name the task that "
+                             "the data was recorded in")
 
 
 @cache

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
+from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.data.transitions import Transitions, to_transitions
 from swg_fast.errors import UsageError
-
-ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts")
+from swg_fast.files import user_path
 
 
 def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
@@ -27,7 +25,7 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
         from swg_fast.data.minari import load_minari
 
         return load_minari(text.removeprefix("minari:"))
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.suffix in (".hdf5", ".h5") or path.exists():
         raw = read_hdf5(path)
     else:
@@ -35,25 +33,6 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
         raw = read_hdf5(path)
     return to_transitions(raw, max_episode_steps=max_episode_steps,
                           continues_after_terminal=continues_after_terminal, source=str(path))
-
-
-def read_hdf5(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a D4RL HDF5 file that learning needs."""
-    import h5py
-
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file; give the path of a D4RL HDF5 file to --dataset")
-    try:
-        with h5py.File(path, "r") as file:
-            found = {key: file[key] for key in ARRAYS if key in file}
-            groups = [key for key, value in found.items() if not isinstance(value, h5py.Dataset)]
-            if groups:
-                raise UsageError(f"{path}: {groups[0]!r} is a group, expected an array; "
-                                 "save the file in D4RL's layout")
-            return {key: value[()] for key, value in found.items()}
-    except OSError as error:
-        raise UsageError(f"{path}: not a readable HDF5 file ({error}); "
-                         "download or copy it again") from error
 
 
 def _d4rl_download(task: str) -> str:

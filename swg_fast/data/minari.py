@@ -34,30 +34,44 @@ def load_minari(name: str) -> Transitions:
     columns: dict[str, list[np.ndarray]] = {
         key: [] for key in ("observations", "actions", "rewards", "terminals", "timeouts")}
     steps = 0
-    for episode in dataset.iterate_episodes():
-        observations = _flatten(episode.observations)
-        n = len(episode.rewards)
-        steps += n
-        # One extra row carries the last observation; marked as a time-out, it gives no transition.
-        columns["observations"].append(observations[: n + 1])
-        columns["actions"].append(_padded(np.asarray(episode.actions, np.float32)))
-        columns["rewards"].append(_padded(np.asarray(episode.rewards, np.float32)))
-        columns["terminals"].append(_padded(np.asarray(episode.terminations, bool)))
-        columns["timeouts"].append(np.arange(n + 1) == n)
+    try:
+        for episode in dataset.iterate_episodes():
+            observations = _flatten(episode.observations)
+            n = len(episode.rewards)
+            steps += n
+            # One extra row carries the last observation; marked as a time-out, it gives no transition.
+            columns["observations"].append(observations[: n + 1])
+            columns["actions"].append(_padded(_numbers(episode.actions, "actions")))
+            columns["rewards"].append(_padded(_numbers(episode.rewards, "rewards").astype(np.float64)))
+            columns["terminals"].append(_padded(np.asarray(episode.terminations, bool)))
+            columns["timeouts"].append(np.arange(n + 1) == n)
+        raw = {key: np.concatenate(parts) for key, parts in columns.items() if parts}
+    except UsageError as error:
+        raise UsageError(f"minari:{name}: {error}") from error
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise UsageError(f"minari:{name} is not readable ({reason(error)}); delete it and download it again"
+                         ) from error
     if not steps:
         raise UsageError(f"minari:{name} has no steps")
-    raw = {key: np.concatenate(parts) for key, parts in columns.items()}
     data = to_transitions(raw, continues_after_terminal=True, source=f"minari:{name}")
     return replace(data, dropped=f"all {steps} recorded steps give a transition")
 
 
 def _flatten(observations: object) -> np.ndarray:
     if not isinstance(observations, dict):
-        return np.asarray(observations, np.float32)
+        return _numbers(observations, "observations")
     first = [key for key in ("achieved_goal",) if key in observations]
     rest = [key for key in ("observation",) if key in observations]
     keys = first + rest or sorted(observations)
-    return np.concatenate([np.asarray(observations[key], np.float32) for key in keys], axis=1)
+    return np.concatenate([_numbers(observations[key], key) for key in keys], axis=1)
+
+
+def _numbers(values: object, name: str) -> np.ndarray:
+    """``values`` as they are, if they are real numbers and not classes or pixels."""
+    array = np.asarray(values)
+    if array.dtype.kind not in ("fiu" if name == "rewards" else "f"):
+        raise UsageError(f"{name} have dtype {array.dtype}; continuous ones, of floating point, are needed")
+    return array
 
 
 def _padded(values: np.ndarray) -> np.ndarray:

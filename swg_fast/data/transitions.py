@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from swg_fast.errors import UsageError
 
 REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
+FLAGS = ("terminals", "timeouts")
+ARRAYS = ("observations", "actions", "rewards", *FLAGS)
+# Largest absolute values. The networks square observations and rewards in float32, which ends at 3e38;
+# actions are clipped to [-1, 1], and what lies far outside was recorded in another unit.
+LARGEST = {"observations": 1e15, "rewards": 1e15, "actions": 10.0}
 ACTION_LIMIT = 1.0 - 1e-5  # keeps actions off the bounds of the clip
 
 
@@ -56,45 +62,63 @@ class Transitions:
         return self.subset(~mask), self.subset(mask)
 
 
-def check_recording(raw: Mapping[str, np.ndarray], source: str) -> None:
-    """`UsageError` with one clear line where ``raw`` is not D4RL's layout."""
+def check_layout(raw: Mapping[str, Any], source: str) -> None:
+    """`UsageError` with one clear line where ``raw`` is not D4RL's layout. Looks at shapes and types
+    alone, so that arrays which have not been read yet will do."""
     missing = [key for key in REQUIRED_KEYS if key not in raw]
     if missing:
         raise UsageError(
             f"{source}: no {' and no '.join(map(repr, missing))}; a D4RL dataset has "
             f"{', '.join(REQUIRED_KEYS)} (and timeouts)"
         )
-    n = len(raw["rewards"])
-    if n < 2:
-        raise UsageError(f"{source}: {n} recorded step(s); at least two are needed")
-    for key in ("observations", "actions", "rewards", "terminals", "timeouts"):
+    for key in ARRAYS:
         if key not in raw:
             continue
-        value = raw[key]
+        value, flag = raw[key], key in FLAGS
         dims = 2 if key in ("observations", "actions") else 1
-        if value.ndim != dims:
+        shape = list(value.shape) if value.shape is not None else "of nothing"
+        if value.shape is None or len(value.shape) != dims or 0 in value.shape[1:]:
             raise UsageError(
-                f"{source}: {key!r} has shape {list(value.shape)}, expected "
+                f"{source}: {key!r} has shape {shape}, expected "
                 f"[N{', size' if dims == 2 else ''}]; save it in D4RL's layout"
             )
-        if len(value) != n:
-            raise UsageError(
-                f"{source}: {key!r} has {len(value)} rows and 'rewards' has {n}; "
-                "every array of a dataset needs the same length"
-            )
-        flag = key in ("terminals", "timeouts")
         if not (value.dtype.kind == "f" or (flag and value.dtype.kind in "bui")):
             raise UsageError(
                 f"{source}: {key!r} has dtype {value.dtype}, expected "
                 f"{'bool' if flag else 'float32'}; convert it when saving the file"
             )
-        if value.dtype.kind == "f":
-            bad = int((~np.isfinite(value)).any(axis=tuple(range(1, dims))).sum())
-            if bad:
-                raise UsageError(
-                    f"{source}: {key!r} has NaN or infinity in {bad} of {n} rows; "
-                    "remove or repair those rows"
-                )
+    n = raw["rewards"].shape[0]
+    if n < 2:
+        raise UsageError(f"{source}: {n} recorded step(s); at least two are needed")
+    for key in ARRAYS:
+        if key in raw and raw[key].shape[0] != n:
+            raise UsageError(
+                f"{source}: {key!r} has {raw[key].shape[0]} rows and 'rewards' has {n}; "
+                "every array of a dataset needs the same length"
+            )
+
+
+def check_values(raw: Mapping[str, np.ndarray], source: str) -> None:
+    """`UsageError` for NaN, infinity, flags that are neither 0 nor 1, and numbers that training in
+    float32 cannot bear."""
+    for key in ARRAYS:
+        if key not in raw:
+            continue
+        value = raw[key]
+        low, high = float(value.min()), float(value.max())
+        if value.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
+            bad = int((~np.isfinite(value)).any(axis=tuple(range(1, value.ndim))).sum())
+            raise UsageError(
+                f"{source}: {key!r} has NaN or infinity in {bad} of {len(value)} rows; "
+                "remove or repair those rows"
+            )
+        if key in FLAGS:
+            if value.dtype.kind != "b" and not ((value == 0) | (value == 1)).all():
+                raise UsageError(f"{source}: {key!r} has values from {low:g} to {high:g}, expected 0 and 1; "
+                                 "convert them when saving the file")
+        elif max(-low, high) > LARGEST[key]:
+            raise UsageError(f"{source}: {key!r} reach {max(-low, high):.3g}, beyond the {LARGEST[key]:g} "
+                             "that can be learnt from; scale them when saving the file")
 
 
 def to_transitions(
@@ -114,9 +138,11 @@ def to_transitions(
     A terminal ends its episode, unless the recording ``continues_after_terminal``, as Ant Maze's do:
     there a terminal marks a touch of the goal, and the ant walks on until the time-out.
 
-    Raises `UsageError` for data that `check_recording` rejects.
+    Raises `UsageError` for data that `check_layout` and `check_values` reject.
     """
-    check_recording(raw, source)
+    raw = {key: np.asarray(raw[key]) for key in ARRAYS if key in raw}
+    check_layout(raw, source)
+    check_values(raw, source)
     terminals = np.asarray(raw["terminals"]).astype(bool)
     n = len(terminals)
     if "timeouts" in raw:
@@ -137,11 +163,11 @@ def to_transitions(
     index = np.flatnonzero(keep)
     observations = np.asarray(raw["observations"], np.float32)
     timeouts = int(final.sum())
+    actions = np.asarray(raw["actions"], np.float32)[index]
+    beyond = int((np.abs(actions) > 1.0).any(axis=1).sum())
     return Transitions(
         observations=observations[index],
-        actions=np.clip(
-            np.asarray(raw["actions"], np.float32)[index], -ACTION_LIMIT, ACTION_LIMIT
-        ),
+        actions=np.clip(actions, -ACTION_LIMIT, ACTION_LIMIT),
         next_observations=observations[index + 1],
         rewards=np.asarray(raw["rewards"], np.float32)[index],
         terminals=terminals[index],
@@ -149,6 +175,7 @@ def to_transitions(
         dropped=(
             f"{n - len(index)} of {n} recorded steps give no transition: {timeouts} end an episode "
             f"by time-out{'' if final[-1] else ', 1 is the last row'} (no next observation)"
+            + (f"; {beyond} actions outside [-1, 1] are clipped" if beyond else "")
         ),
     )
 

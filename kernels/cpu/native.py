@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from swg_fast.kernels.shared.cache import cache_folder
+from swg_fast.kernels.shared.cache import cache_folder, keep, private_folder, trusted
 
 Loaded = TypeVar("Loaded")
 SOURCE = Path(__file__).with_name("native.c")
@@ -83,21 +83,28 @@ def compiled(source: Path, included: tuple[Path, ...], load: Callable[[Path], Lo
         return None
     flags = [*FLAGS, *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else [])]
     text = "".join(file.read_text() for file in (source, *included))
-    path = cache_folder() / f"{source.stem}-{_fingerprint(command, flags, text)}.so"
+    name = f"{source.stem}-{_fingerprint(command, flags, text)}.so"
+    build = [command, *flags, str(source), "-lm", "-lpthread"]
     try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                built = Path(folder) / path.name
-                subprocess.run([command, *flags, "-o", str(built), str(source), "-lm", "-lpthread"],
-                               check=True, capture_output=True, text=True)
-                os.replace(built, path)
-        return load(path)
+        try:
+            return _load_or_build(cache_folder() / name, build, load)
+        except OSError:  # a full disk, or one whose files may not be run
+            return _load_or_build(private_folder() / name, build, load)
     except (OSError, subprocess.CalledProcessError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         warnings.warn(f"{command} could not compile {source.name} ({said[0] if said else error}); "
                       "going on without it, slower", stacklevel=2)
         return None
+
+
+def _load_or_build(path: Path, build: list[str], load: Callable[[Path], Loaded]) -> Loaded:
+    """``load`` of the library at ``path``; built where there is none, or not the one that was kept."""
+    if not trusted(path):
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            built = Path(folder) / path.name
+            subprocess.run([*build, "-o", str(built)], check=True, capture_output=True, text=True)
+            keep(built, path)
+    return load(path)
 
 
 def _fingerprint(command: str, flags: list[str], source: str) -> str:

@@ -79,7 +79,11 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
              seeds: str | None, envs: int | None, workers: int | None, device: str, json_path: Path | None,
              plot_path: Path | None, video_path: Path | None, profile: bool, quiet: bool,
              **options: Any) -> None:
-    """Evaluate a policy on TASK in its D4RL environment and print the normalized score."""
+    """Evaluate a policy on TASK and print its score.
+
+    TASK is a D4RL task (antmaze-umaze-v2), a Gymnasium id (Hopper-v5), an OGBench single task
+    (antmaze-large-navigate-singletask-v0) or minari:DATASET, in the environment that it was made in.
+    """
     from swg_fast import evaluation, report
     from swg_fast.files import write_json
     from swg_fast.outputs import check_outputs
@@ -135,10 +139,8 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple
     from swg_fast.limits import resolve_device
     from swg_fast.networks import ScoreNetwork
     from swg_fast.policy import Policy, load_policy
-    from swg_fast.presets import find_preset
     from swg_fast.schedule import NoiseSchedule
 
-    find_preset(task)
     resolve_device(device)
     if policy_name is not None:
         return load_policy(policy_name, device), policy_name

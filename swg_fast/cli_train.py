@@ -55,7 +55,8 @@ def _option(entry: Field) -> click.Option:
               help="Stop (resumably) after this many steps of a phase.")
 def train(task: str | None, out: Path | None, resume: bool, config_path: Path | None, stop_after: int | None,
           **chosen: Any) -> None:
-    """Train critic, weights and diffusion for TASK (say, antmaze-umaze-v2).
+    """Train critic, weights and diffusion for TASK (say, antmaze-umaze-v2, minari:DATASET, or an
+    OGBench single task).
 
     The defaults are the paper's. The policy goes to OUT/policy, the curves to OUT/logs, the whole
     configuration to OUT/config.toml.
@@ -66,7 +67,7 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     from swg_fast.files import user_path
     from swg_fast.limits import resolve_device, set_threads
     from swg_fast.outputs import check_folder
-    from swg_fast.presets import find_preset
+    from swg_fast.presets import settings_for
     from swg_fast.report import versions
     from swg_fast.training.config import read_config, resolve
     from swg_fast.training.logger import check_logger
@@ -77,7 +78,7 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     task = task or file.get("task")
     if task is None:
         raise UsageError("no TASK; name one, such as antmaze-umaze-v2, or give a --config that does")
-    preset = find_preset(task)
+    preset = settings_for(task)
     options, settings = resolve(chosen | {"task": task}, file, preset)
     check_logger(options.logger)
     if options.threads:
@@ -86,15 +87,19 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     out = user_path(out or Path("runs") / task)
     check_folder(out)
     source = options.dataset
-    data = load_dataset(source or task, max_episode_steps=preset.max_episode_steps,
-                        continues_after_terminal=preset.family == "antmaze")
+    keys = options.observation_keys.split(",") if options.observation_keys else None
+    data = load_dataset(source or task, max_episode_steps=preset.max_episode_steps, task=task,
+                        continues_after_terminal=preset.family == "antmaze", observation_keys=keys)
     preset.check_sizes(data.observations.shape[1], data.actions.shape[1], str(source or task))
     click.echo(f"{len(data):,} transitions; {data.dropped}")
-    card = {"task": task, "dataset": Path(source).name if source else task,
-            "transitions": len(data), "versions": versions(),
-            "make_it_again": shlex.join(["swg-fast", *sys.argv[1:]])}
+    found = source is not None and Path(source).exists()
+    card = {"task": task, "dataset": Path(source).name if found else source or task, "transitions": len(data),
+            "versions": versions(), "make_it_again": shlex.join(["swg-fast", *sys.argv[1:]])}
+    if data.observation_keys is not None:
+        card["observation_keys"] = list(data.observation_keys)
+        click.echo(f"observations: {', '.join(data.observation_keys)}")
     # With these the file gives the same run from any folder.
-    if source and Path(source).exists():
+    if found:
         source = str(Path(source).resolve())
     options = replace(options, device=device, threads=torch.get_num_threads(), dataset=source)
     folder = run(data, settings, out, device=device, resume=resume, card=card, config=asdict(options),

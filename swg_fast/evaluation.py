@@ -1,4 +1,4 @@
-"""D4RL evaluation: episodes in parallel, one batched sampling call for all of them."""
+"""Evaluation: episodes in parallel, one batched sampling call for all of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from swg_fast.arguments import MAX_SEED, whole
-from swg_fast.envs import simulator
-from swg_fast.envs.d4rl_env import D4RLEnv, Maze, make_env
+from swg_fast.envs.base import Maze, TaskEnv
+from swg_fast.envs.names import make_env
 from swg_fast.envs.vector import VectorEnv
 from swg_fast.errors import UsageError
 from swg_fast.intervals import Interval, score_interval
@@ -27,7 +27,8 @@ STATE_STRIDE = 1 << 16  # the noise's state word is episode * STATE_STRIDE + ste
 class Episode:
     """One episode of L steps: ``rewards`` [L]; ``actions`` [L, A], kept of episode 0 alone.
 
-    ``path`` [L+1, 2] and ``goal`` [2] are in metres; empty and None outside Ant Maze.
+    ``path`` [L+1, 2] and ``goal`` [2] are in metres; empty and None outside a maze. ``success`` is
+    None where the environment does not say whether it was reached.
     """
 
     index: int
@@ -35,6 +36,7 @@ class Episode:
     actions: list[np.ndarray] = field(default_factory=list)
     goal: np.ndarray | None = None
     path: list[np.ndarray] = field(default_factory=list)
+    success: bool | None = None
 
     @property
     def total_reward(self) -> float:
@@ -47,7 +49,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Score:
-    """The D4RL normalized score of some episodes and its 95 % interval (None: see `intervals`)."""
+    """The mean score of some episodes and its 95 % interval (None: see `intervals`)."""
 
     seed: int | None  # None: of several seeds
     scores: list[float]  # an episode's
@@ -57,11 +59,16 @@ class Score:
 
 @dataclass
 class Evaluation:
-    """What an evaluation found, ``per_seed`` and over all ``episodes``. Times are wall seconds."""
+    """What an evaluation found, ``per_seed`` and over all ``episodes``. Times are wall seconds.
+
+    ``score_name`` says what the score counts: D4RL's normalized score where a task has one, else the
+    rate of success or the return.
+    """
 
     task: str
     episodes: list[Episode]
     pooled: Score
+    score_name: str
     per_seed: list[Score]
     candidates: int
     seconds: dict[str, float]
@@ -70,8 +77,9 @@ class Evaluation:
     simulator: dict[str, str]
 
     @property
-    def normalized_score(self) -> float:
-        return self.pooled.mean
+    def normalized_score(self) -> float | None:
+        """The score where it is normalized between two reference returns, as D4RL's is; else None."""
+        return self.pooled.mean if "normalized" in self.score_name else None
 
     @property
     def env_steps(self) -> int:
@@ -81,7 +89,10 @@ class Evaluation:
 def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Sequence[int] = 0,
              envs: int | None = None, workers: int | None = None, progress: bool = True,
              **sampling: Any) -> Evaluation:
-    """Runs ``episodes`` episodes of ``task`` for each ``seed`` and scores them as D4RL does.
+    """Runs ``episodes`` episodes of ``task`` for each ``seed`` and scores them.
+
+    ``task`` is any name that `swg_fast.envs.make_env` knows. Parts of a dictionary observation are
+    those that the policy was trained on, by its card, or all.
 
     Keywords of `Policy.sample` (n_candidates, guidance_scale, ...) go through; the policy's defaults
     stand in for those left out. A seed sets every episode's start, goal and noise by its index, so
@@ -95,7 +106,8 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Seque
 
     seeds = check_counts(episodes, seed, envs, workers)
     sampling = policy.settings(**sampling)
-    env = make_env(task)
+    keys = observation_keys(policy)
+    env = make_env(task, keys)
     if (env.state_dim, env.action_dim) != (policy.state_dim, policy.action_dim):
         raise UsageError(
             f"the policy is for states of {policy.state_dim} and actions of {policy.action_dim}, "
@@ -105,7 +117,7 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Seque
     runners = [_Runner(policy, sampling, episodes, one, progress) for one in seeds]
     started = time.perf_counter()
     seconds = {"start": 0.0, "sampling": 0.0, "waiting": 0.0}
-    with VectorEnv(task, envs, workers) as vector:
+    with VectorEnv(task, envs, workers, keys) as vector:
         seconds["start"] = time.perf_counter() - started
         for runner in runners:
             runner.run(vector)
@@ -115,13 +127,13 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Seque
     settings = {"episodes": episodes, "seed": seeds[0], "seeds": seeds, "envs": envs, "workers": workers,
                 **sampling}
     return Evaluation(
-        task, done, _score(env, done, seeds[0] if len(seeds) == 1 else None),
+        task, done, _score(env, done, seeds[0] if len(seeds) == 1 else None), env.score_name,
         [_score(env, runner.done, runner.seed) for runner in runners],
-        sum(runner.candidates for runner in runners), seconds, env.maze(), settings, simulator.describe())
+        sum(runner.candidates for runner in runners), seconds, env.maze(), settings, env.simulator())
 
 
-def _score(env: D4RLEnv, episodes: list[Episode], seed: int | None) -> Score:
-    scores = [env.normalized_score(episode.total_reward) for episode in episodes]
+def _score(env: TaskEnv, episodes: list[Episode], seed: int | None) -> Score:
+    scores = [env.score(episode.total_reward, episode.success) for episode in episodes]
     return Score(seed, scores, float(np.mean(scores)), score_interval(scores, env.succeeds_or_fails))
 
 
@@ -137,6 +149,11 @@ def check_counts(episodes: int, seed: int | Sequence[int], envs: int | None, wor
         if value is not None:
             whole(name, value, 1, most)
     return seeds
+
+
+def observation_keys(policy: Policy) -> list[str] | None:
+    """The parts of a dictionary observation that ``policy`` was trained on; None where its card has none."""
+    return policy.card.get("observation_keys")
 
 
 class _Runner:
@@ -216,6 +233,7 @@ class _Runner:
             episode = self.running[slot]
             episode.rewards.append(result["reward"])
             self.observations[slot] = result["observation"]
+            episode.success = result["success"]
             if result["position"] is not None:
                 episode.path.append(result["position"])
             if result["done"]:

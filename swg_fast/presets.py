@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from swg_fast.errors import UsageError
 
@@ -13,29 +15,34 @@ from swg_fast.errors import UsageError
 @dataclass(frozen=True)
 class Preset:
     task: str
-    family: str  # antmaze, locomotion, kitchen, adroit
+    family: str  # antmaze, locomotion, kitchen, adroit; other for another benchmark's
     expectile: float
     dropout: float
     reward_transform: str
     episodes: int
-    max_episode_steps: int
-    state_dim: int
-    action_dim: int
+    max_episode_steps: int | None  # None: its dataset says where episodes end
+    state_dim: int | None  # None: the environment says
+    action_dim: int | None
 
     def check_sizes(self, state_dim: int, action_dim: int, source: str) -> None:
         """`UsageError` where data or a policy of these sizes, from ``source``, is not for this task."""
-        if (state_dim, action_dim) != (self.state_dim, self.action_dim):
+        if self.state_dim is not None and (state_dim, action_dim) != (self.state_dim, self.action_dim):
             raise UsageError(f"{source}: observations of {state_dim} and actions of {action_dim}, and "
                              f"{self.task} has {self.state_dim} and {self.action_dim}; name the task that "
                              "the data was recorded in")
 
 
+def _file() -> dict[str, Any]:
+    return tomllib.loads((resources.files("swg_fast") / "presets.toml").read_text())
+
+
 @cache
 def presets() -> dict[str, Preset]:
     """Every preset by task name."""
-    text = (resources.files("swg_fast") / "presets.toml").read_text()
     table = {}
-    for family, values in tomllib.loads(text).items():
+    for family, values in _file().items():
+        if family == "other":
+            continue
         tasks = values.pop("tasks")
         for task, own in tasks.items():
             table[task] = Preset(task=task, family=family, **(values | own))
@@ -52,3 +59,18 @@ def find_preset(task: str) -> Preset:
         raise UsageError(f"unknown environment {task!r}; did you mean {', '.join(near)}? "
                          "'swg-fast info' lists all")
     return table[task]
+
+
+def settings_for(task: str) -> Preset:
+    """The preset of a D4RL task; for another benchmark's, the file's values for names of its kind.
+
+    Raises `UsageError` as `find_preset` does for what can be neither.
+    """
+    from swg_fast.envs.names import GYMNASIUM, MINARI
+
+    if task in presets() or not (task.startswith(MINARI) or GYMNASIUM.fullmatch(task)):
+        return find_preset(task)
+    values = next(kind for kind in _file()["other"] if re.search(kind["pattern"], task, re.IGNORECASE))
+    return Preset(task=task, family="other", expectile=values["expectile"], dropout=0.1,
+                  reward_transform=values["reward_transform"], episodes=50, max_episode_steps=None,
+                  state_dim=None, action_dim=None)

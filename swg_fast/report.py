@@ -33,11 +33,14 @@ def evaluation_json(result: Evaluation, policy_name: str, backend: str) -> dict[
     return {
         "task": result.task,
         "policy": policy_name,
+        "score": result.pooled.mean,
+        "score_name": result.score_name,
         "normalized_score": result.normalized_score,
         "interval": _interval_json(result.pooled),
-        "per_seed": [{"seed": score.seed, "episodes": len(score.scores), "normalized_score": score.mean,
+        "per_seed": [{"seed": score.seed, "episodes": len(score.scores), "score": score.mean,
                       "interval": _interval_json(score)} for score in result.per_seed],
         "returns": [episode.total_reward for episode in result.episodes],
+        "episode_successes": [episode.success for episode in result.episodes],
         "episode_lengths": [episode.length for episode in result.episodes],
         "candidates_per_second": result.candidates / max(result.seconds["sampling"], 1e-9),
         "env_steps_per_second": result.env_steps / max(
@@ -78,7 +81,7 @@ def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("mean return", f"{np.mean(returns):.3f}"),
         ("mean episode length", f"{np.mean(lengths):.0f} steps"),
         *((f"seed {one['seed']}", _score_text(one)) for one in summary["per_seed"][:several]),
-        ("D4RL normalized score", _score_text(summary | {"episodes": len(returns)})),
+        (summary["score_name"], _score_text(summary | {"episodes": len(returns)})),
         ("sampling", f"{summary['candidates_per_second']:,.0f} candidates/s, "
                      f"backend {settings['backend']}"),
         ("environment", f"{summary['env_steps_per_second']:,.0f} steps/s"),
@@ -89,7 +92,7 @@ def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _score_text(part: dict[str, Any]) -> str:
     interval = None if part["interval"] is None else Interval(**part["interval"])
-    return interval_text(part["normalized_score"], interval, part["episodes"])
+    return interval_text(part["score"], interval, part["episodes"])
 
 
 def plot_episodes(result: Evaluation, path: str | Path) -> None:
@@ -109,8 +112,8 @@ def plot_episodes(result: Evaluation, path: str | Path) -> None:
         _draw_maze(axes, result)
     rho, n = result.settings["guidance_scale"], result.settings["n_candidates"]
     score = interval_text(result.pooled.mean, result.pooled.interval, len(result.episodes))
-    axes.set_title(f"{result.task}: {n} candidates per step, guidance scale {rho:g}\nscore {score}",
-                   fontsize=11)
+    axes.set_title(f"{result.task}: {n} candidates per step, guidance scale {rho:g}\n"
+                   f"{result.score_name} {score}", fontsize=11)
     with replacing(path, ".png") as temporary:
         figure.savefig(temporary, dpi=130)
 
@@ -126,7 +129,7 @@ def _draw_maze(axes: Any, result: Evaluation) -> None:
     reached = 0
     for episode in result.episodes:
         path = np.array(episode.path)
-        success = episode.total_reward > 0
+        success = episode.total_reward > 0 if episode.success is None else episode.success
         reached += success
         axes.plot(path[:, 0], path[:, 1], color=REACHED if success else MISSED, alpha=0.55,
                   linewidth=1.3, linestyle="-" if success else "--")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.envs.d4rl_env import make_env
+from swg_fast.envs.names import make_env
 from swg_fast.evaluation import Evaluation
 from swg_fast.extras import check, need
 from swg_fast.files import replacing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from swg_fast.data.hdf5 import read_hdf5
@@ -11,11 +12,13 @@ from swg_fast.files import user_path
 
 
 def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
-                 continues_after_terminal: bool = False) -> Transitions:
-    """Transitions from ``source``; see `to_transitions` for the keywords.
+                 continues_after_terminal: bool = False, task: str | None = None,
+                 observation_keys: Sequence[str] | None = None) -> Transitions:
+    """Transitions from ``source``; see `to_transitions` and `load_minari` for the keywords.
 
     - a path that ends in .hdf5 or .h5, or exists: a file in D4RL's layout;
     - ``minari:NAMESPACE/NAME-vN``: a Minari dataset on this machine (or downloaded by Minari);
+    - an OGBench single task's name, or its .npz file with ``task`` that name;
     - a D4RL task name such as ``antmaze-umaze-v2``: downloaded to, or read from, D4RL's own cache.
 
     Raises `UsageError` where there is no such data or it is not usable.
@@ -24,7 +27,18 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
     if text.startswith("minari:"):
         from swg_fast.data.minari import load_minari
 
-        return load_minari(text.removeprefix("minari:"))
+        return load_minari(text.removeprefix("minari:"), observation_keys)
+    if observation_keys is not None:
+        raise UsageError(f"{text}: its observations are one vector, so leave --observation-keys out")
+    from swg_fast.envs.names import OGBENCH
+
+    if OGBENCH.fullmatch(text) or text.endswith(".npz"):
+        from swg_fast.data.ogbench import load_ogbench
+
+        if text.endswith(".npz") and not OGBENCH.fullmatch(task or ""):
+            raise UsageError(f"{text} is an OGBench file; name its single task, such as "
+                             f"antmaze-large-navigate-singletask-v0, in the place of {task!r}")
+        return load_ogbench(task, text) if text.endswith(".npz") else load_ogbench(text)
     path = user_path(text)
     if path.suffix in (".hdf5", ".h5") or path.exists():
         raw = read_hdf5(path)

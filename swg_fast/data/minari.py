@@ -2,68 +2,142 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from swg_fast.data.transitions import Transitions, to_transitions
+from swg_fast.envs import flatten
+from swg_fast.envs.d4rl_import import explain, quiet
+from swg_fast.envs.gymnasium_env import action_bounds
 from swg_fast.errors import UsageError
 from swg_fast.extras import need
 
+GOAL = "desired_goal"
 
-def load_minari(name: str) -> Transitions:
-    """Transitions of the Minari dataset ``name``, such as ``D4RL/antmaze/umaze-v1``.
 
-    A Minari episode of n steps has n + 1 observations, so every step gives a transition, those that
-    end by time-out included. Ant Maze's dict observations are flattened as D4RL's: the position
-    (achieved goal) first, then the rest.
+def open_dataset(name: str) -> Any:
+    """The Minari dataset ``name``, from this machine or downloaded by Minari.
 
     Raises `UsageError` where Minari is not installed, or the dataset is neither here nor
     downloadable.
     """
     minari = need("minari", f"minari:{name}")
     try:
-        dataset = minari.load_dataset(name, download=False)
+        return minari.load_dataset(name, download=False)
     except Exception:  # not on this machine; Minari raises various types
         try:
-            dataset = minari.load_dataset(name, download=True)
+            return minari.load_dataset(name, download=True)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UsageError(f"minari:{name} is not on this machine and could not be downloaded "
-                             f"({reason}); 'minari list remote' shows the names") from error
+                             f"({explain(error)}); 'minari list remote' shows the names") from error
+
+
+def load_minari(name: str, observation_keys: Sequence[str] | None = None) -> Transitions:
+    """Transitions of the Minari dataset ``name``, such as ``D4RL/antmaze/umaze-v1``.
+
+    A Minari episode of n steps has n + 1 observations, so every step gives a transition, those that
+    end by time-out included. Dictionary observations are flattened by `flatten`'s rule;
+    ``observation_keys`` takes only some of their parts. Actions are scaled to [-1, 1].
+
+    Where a goal is to be reached, reaching it is a terminal, as in D4RL, whether or not the episode
+    goes on. Where ``observation_keys`` leaves the goal out, a policy cannot know which one a reward was
+    for: rewards and terminals are then those of the evaluation environment's one goal, which is how
+    D4RL made its Ant Maze data.
+
+    Raises `UsageError` as `open_dataset` does, for data that a state-based policy cannot learn from,
+    and where the goal is left out but the evaluation has more than one.
+    """
+    source = f"minari:{name}"
+    dataset = open_dataset(name)
+    keys = flatten.choose(dataset.observation_space, observation_keys, source)
+    flatten.check_spaces(dataset.observation_space, keys, source)
+    low, high = action_bounds(dataset.action_space, source)
+    reaching = _reaches_goals(dataset.observation_space)
+    goal = _evaluation_goal(dataset, source) if reaching and GOAL not in keys else None
     columns: dict[str, list[np.ndarray]] = {
         key: [] for key in ("observations", "actions", "rewards", "terminals", "timeouts")}
-    steps = 0
+    steps = reached = 0
     try:
         for episode in dataset.iterate_episodes():
-            observations = _flatten(episode.observations)
             n = len(episode.rewards)
+            rewards, ends = _numbers(episode.rewards, "rewards").astype(np.float32), np.asarray(episode.terminations, bool)
+            if reaching:
+                if goal is not None:
+                    rewards = goal.rewards(episode.observations["achieved_goal"][1:])
+                success = _success(episode, rewards) if goal is None else rewards > 0
+                ends, reached = ends | success, reached + int(success.sum())
+            actions = _numbers(episode.actions, "actions").astype(np.float32).reshape(n, -1)
             steps += n
             # One extra row carries the last observation; marked as a time-out, it gives no transition.
-            columns["observations"].append(observations[: n + 1])
-            columns["actions"].append(_padded(_numbers(episode.actions, "actions")))
-            columns["rewards"].append(_padded(_numbers(episode.rewards, "rewards").astype(np.float64)))
-            columns["terminals"].append(_padded(np.asarray(episode.terminations, bool)))
+            columns["observations"].append(flatten.flatten_rows(episode.observations, keys)[: n + 1])
+            columns["actions"].append(_padded((2 * (actions - low) / (high - low) - 1).astype(np.float32)))
+            columns["rewards"].append(_padded(rewards))
+            columns["terminals"].append(_padded(ends))
             columns["timeouts"].append(np.arange(n + 1) == n)
-        raw = {key: np.concatenate(parts) for key, parts in columns.items() if parts}
     except UsageError as error:
-        raise UsageError(f"minari:{name}: {error}") from error
+        raise UsageError(f"{source}: {error}") from error
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise UsageError(f"minari:{name} is not readable ({reason(error)}); delete it and download it again"
+        raise UsageError(f"{source} is not readable ({explain(error)}); delete it and download it again"
                          ) from error
     if not steps:
-        raise UsageError(f"minari:{name} has no steps")
-    data = to_transitions(raw, continues_after_terminal=True, source=f"minari:{name}")
-    return replace(data, dropped=f"all {steps} recorded steps give a transition")
+        raise UsageError(f"{source} has no steps")
+    raw = {key: np.concatenate(parts) for key, parts in columns.items()}
+    data = to_transitions(raw, continues_after_terminal=True, source=source)
+    said = f"all {steps} recorded steps give a transition"
+    if reaching:
+        said += f", {reached} of them reach the goal and are terminal"
+    if goal is not None:
+        said += "; the goal is not observed, so rewards are for the evaluation's"
+    vector = keys == [flatten.VECTOR]
+    return replace(data, dropped=said, observation_keys=None if vector else tuple(keys))
 
 
-def _flatten(observations: object) -> np.ndarray:
-    if not isinstance(observations, dict):
-        return _numbers(observations, "observations")
-    first = [key for key in ("achieved_goal",) if key in observations]
-    rest = [key for key in ("observation",) if key in observations]
-    keys = first + rest or sorted(observations)
-    return np.concatenate([_numbers(observations[key], key) for key in keys], axis=1)
+def _reaches_goals(space: Any) -> bool:
+    names = flatten.leaf_names(space)
+    return {"achieved_goal", GOAL} <= set(names)  # each a vector, not a dictionary of tasks
+
+
+def _success(episode: Any, rewards: np.ndarray) -> np.ndarray:
+    """Whether each step [n] reached the goal: as recorded, else by a reward that is either of two."""
+    for key in ("success", "is_success"):
+        if key in (episode.infos or {}):
+            return np.asarray(episode.infos[key]).reshape(-1)[-len(rewards):].astype(bool)
+    for miss, hit in ((0, 1), (-1, 0)):
+        if np.isin(rewards, (miss, hit)).all():
+            return rewards == hit
+    return np.zeros(len(rewards), bool)  # a dense reward, whose data do not say
+
+
+class _Goal:
+    """The one place that an evaluation environment asks for, and its own sparse reward."""
+
+    def __init__(self, env: Any, place: np.ndarray) -> None:
+        self.env, self.place = env, place
+
+    def rewards(self, achieved: np.ndarray) -> np.ndarray:
+        goals = np.broadcast_to(self.place, achieved.shape)
+        return np.asarray(self.env.unwrapped.compute_reward(achieved, goals, {}), np.float32)
+
+
+def _evaluation_goal(dataset: Any, source: str) -> _Goal:
+    from swg_fast.envs.names import known_gymnasium_ids
+
+    known_gymnasium_ids()
+    try:
+        with quiet():
+            env = dataset.recover_environment(eval_env=True)
+        places = env.unwrapped.maze.unique_goal_locations
+    except Exception as error:
+        raise UsageError(f"{source}: the goal is left out of the observations, and the environment that "
+                         f"would say which it is cannot be made ({explain(error)}); keep {GOAL!r}") from error
+    if len(places) != 1 or getattr(env.unwrapped, "reward_type", "sparse") != "sparse":
+        raise UsageError(f"{source}: the goal is left out of the observations, but the evaluation has "
+                         f"{len(places)} and a {env.unwrapped.reward_type} reward; D4RL's has one, and a "
+                         f"sparse one; keep {GOAL!r}")
+    return _Goal(env, np.asarray(places[0]))
 
 
 def _numbers(values: object, name: str) -> np.ndarray:

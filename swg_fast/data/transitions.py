@@ -25,7 +25,8 @@ class Transitions:
 
     observations, next_observations [N, S] float32; actions [N, A] float32; rewards [N] float32;
     terminals [N] bool; episodes [N] int32 (which recorded episode a transition is from).
-    ``dropped`` says in words which recorded steps gave no transition, and why.
+    ``dropped`` says in words which recorded steps gave no transition, and why. ``observation_keys``
+    names the parts of a dictionary observation in their order, None where it was a vector.
     """
 
     observations: np.ndarray
@@ -35,6 +36,7 @@ class Transitions:
     terminals: np.ndarray
     episodes: np.ndarray
     dropped: str = ""
+    observation_keys: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)

@@ -1,5 +1,21 @@
-"""D4RL environments on today's MuJoCo, one at a time or many in worker processes."""
+"""Environments: D4RL's on today's MuJoCo, Gymnasium's, OGBench's and Minari's, alone or in workers."""
 
-from swg_fast.envs.d4rl_env import D4RLEnv, make_env
+from __future__ import annotations
 
-__all__ = ["D4RLEnv", "make_env"]
+from typing import TYPE_CHECKING, Any
+
+from swg_fast.envs.base import TaskEnv
+from swg_fast.envs.names import make_env
+
+if TYPE_CHECKING:
+    from swg_fast.envs.public import make
+
+__all__ = ["TaskEnv", "make", "make_env"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "make":  # the one that needs gymnasium to be imported
+        from swg_fast.envs import public
+
+        return public.make
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,67 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from swg_fast.envs import simulator
+from swg_fast.envs.base import Maze, TaskEnv
 from swg_fast.envs.d4rl_import import FAMILY_MODULES, explain, import_d4rl, quiet
 from swg_fast.errors import UsageError
 from swg_fast.presets import Preset, find_preset
 
 
-@dataclass(frozen=True)
-class Maze:
-    """Walls of an Ant Maze: centres [W, 2] and side length, in metres as the ant's position."""
+class D4RLEnv(TaskEnv):
+    """A D4RL environment, made by gym 0.23."""
 
-    walls: np.ndarray
-    size: float
-
-
-class D4RLEnv:
-    """A D4RL environment behind gym 0.23's interface, seeded episode by episode.
-
-    The episode's seed sets start, goal and every other draw, whatever was run before.
-    """
+    score_name = "D4RL normalized score"
 
     def __init__(self, env: Any, preset: Preset) -> None:
         self.env = env
         self.preset = preset
+        self.task = preset.task
+        self.succeeds_or_fails = preset.family == "antmaze"
+        self.max_episode_steps = env.spec.max_episode_steps
+        self.state_dim = int(np.prod(env.observation_space.shape))
+        self.action_dim = int(np.prod(env.action_space.shape))
         self.core = env.unwrapped
         while hasattr(self.core, "_wrapped_env"):
             self.core = self.core._wrapped_env
 
-    @property
-    def state_dim(self) -> int:
-        return int(np.prod(self.env.observation_space.shape))
-
-    @property
-    def action_dim(self) -> int:
-        return int(np.prod(self.env.action_space.shape))
-
     def reset(self, seed: int) -> np.ndarray:
-        """The first observation [S] float32 of the episode that ``seed`` (32 bits) stands for."""
+        self.truncated = False
         with quiet():
             np.random.seed(seed)  # D4RL draws goals from numpy's global generator
             self.core.seed(seed)
             return np.asarray(self.env.reset(), np.float32)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
-        """(observation [S], reward, done) after ``action`` [A] in [-1, 1]."""
-        observation, reward, done, _ = self.env.step(np.asarray(action, np.float64))
+        observation, reward, done, info = self.env.step(np.asarray(action, np.float64))
+        self.truncated = bool(info.get("TimeLimit.truncated", False))
         return np.asarray(observation, np.float32), float(reward), bool(done)
 
     def position(self) -> np.ndarray | None:
-        """Where the agent is, [2] in metres; None outside Ant Maze."""
         return np.array(self.core.get_xy()) if self.preset.family == "antmaze" else None
 
     def goal(self) -> np.ndarray | None:
-        """Where it should go, [2] in metres; None outside Ant Maze."""
         return np.array(self.core.target_goal) if self.preset.family == "antmaze" else None
 
     def maze(self) -> Maze | None:
-        """The walls; None outside Ant Maze."""
         if self.preset.family != "antmaze":
             return None
         core = self.core
@@ -72,20 +58,17 @@ class D4RLEnv:
                  for column, cell in enumerate(cells) if cell == 1]
         return Maze(np.array(walls), float(scale))
 
-    @property
-    def succeeds_or_fails(self) -> bool:
-        """Whether an episode's score is 0 or 100, nothing between."""
-        return self.preset.family == "antmaze"
-
     def normalized_score(self, mean_return: float) -> float:
         """D4RL's score in per cent: 0 is a random policy, 100 an expert."""
         return float(self.core.get_normalized_score(mean_return)) * 100.0
 
-    def render(self, width: int = 480, height: int = 480) -> np.ndarray:
-        """A picture [height, width, 3] uint8 from MuJoCo's renderer.
+    def score(self, total_reward: float, success: bool | None) -> float:
+        return self.normalized_score(total_reward)
 
-        Raises `UsageError` where this machine has no OpenGL to draw with.
-        """
+    def simulator(self) -> dict[str, str]:
+        return simulator.describe()
+
+    def render(self, width: int = 480, height: int = 480) -> np.ndarray:
         try:
             with quiet():
                 if self.preset.family == "kitchen":
@@ -106,8 +89,8 @@ class D4RLEnv:
         return np.ascontiguousarray(image)
 
 
-def make_env(task: str) -> D4RLEnv:
-    """The D4RL environment of ``task``, such as ``antmaze-umaze-v2``.
+def make_d4rl(task: str) -> D4RLEnv:
+    """D4RL's own environment of ``task``, such as ``antmaze-umaze-v2``.
 
     Raises `UsageError` for an unknown task and for a family that does not work on this machine.
     """

@@ -8,9 +8,11 @@ import io
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 
 from swg_fast.errors import UsageError
@@ -57,18 +59,19 @@ def _silent_descriptors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _standing_in(modules: Mapping[str, ModuleType]) -> Iterator[None]:
-    """``modules`` importable by their names within the block, and the real ones again after it."""
-    before = {name: sys.modules.get(name) for name in modules}
-    sys.modules.update(modules)
+def standing_in(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
+    """``modules`` importable by their names within the block, and the real ones again after it.
+
+    None makes an import fail as that of a package that is not installed.
+    """
+    before = {name: sys.modules[name] for name in modules if name in sys.modules}
+    sys.modules.update(modules)  # type: ignore[arg-type]
     try:
         yield
     finally:
-        for name, module in before.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
+        for name in modules:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
 
 
 def _check_packages() -> None:
@@ -101,7 +104,7 @@ def _import_family_module(name: str) -> ModuleType:
         gym.logger.set_level(gym.logger.ERROR)
         from swg_fast.envs import adroit, kitchen
 
-        with _standing_in(adroit.mjrl_modules() | kitchen.dm_control_modules()):
+        with standing_in(adroit.mjrl_modules() | kitchen.dm_control_modules()):
             importlib.import_module("d4rl")
             module = importlib.import_module(f"d4rl.{name}")
         if name == "kitchen":
@@ -110,8 +113,13 @@ def _import_family_module(name: str) -> ModuleType:
 
 
 def explain(error: Exception) -> str:
-    """All of an exception's words, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """All of an exception's words, on one line; where it has none, the place that raised it."""
+    words = " ".join(str(error).split())
+    if words:
+        return words
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" in {Path(frame.filename).name}, line {frame.lineno}: {frame.line}" for frame in last)
+    return type(error).__name__ + where
 
 
 def import_d4rl(name: str) -> ModuleType:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import types
 from collections import namedtuple
 from pathlib import Path
@@ -96,6 +97,11 @@ class MjSim:
             data.act[:] = state.act
 
 
+def _close(renderer: mujoco.Renderer) -> None:
+    with contextlib.suppress(Exception):  # others who draw may have ended the display
+        renderer.close()
+
+
 class MjRenderContextOffscreen:
     """Rendering to an array through ``mujoco.Renderer``; rows come bottom first, as they used to."""
 
@@ -117,7 +123,7 @@ class MjRenderContextOffscreen:
             visual.offwidth = max(visual.offwidth, width)
             visual.offheight = max(visual.offheight, height)
             self._renderer = renderer = mujoco.Renderer(self.sim.model.real, height, width)
-            atexit.register(renderer.close)  # while the modules that closing needs are still there
+            atexit.register(_close, renderer)  # while the modules that closing needs are still there
         renderer.update_scene(self.sim.data.real, self.cam if camera_id is None else camera_id)
         for marker in self._markers:
             _put(renderer.scene, **marker)

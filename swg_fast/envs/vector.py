@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -27,7 +27,8 @@ class VectorEnv:
     a context manager, or call `close`.
     """
 
-    def __init__(self, task: str, count: int, workers: int) -> None:
+    def __init__(self, task: str, count: int, workers: int,
+                 observation_keys: Sequence[str] | None = None) -> None:
         if count < 1 or workers < 1:
             raise UsageError(f"environments and workers must be at least 1, got {count} and {workers}")
         self.count = count
@@ -37,7 +38,7 @@ class VectorEnv:
         try:
             for _ in range(workers):
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, task), daemon=True)
+                process = context.Process(target=_work, args=(theirs, task, observation_keys), daemon=True)
                 with shielded():
                     process.start()
                 theirs.close()
@@ -57,7 +58,7 @@ class VectorEnv:
         return self._exchange("reset", seeds)
 
     def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, dict[str, Any]]:
-        """Steps each given slot; slot -> observation, reward, done, position."""
+        """Steps each given slot; slot -> observation, reward, done, position, success."""
         return self._exchange("step", actions)
 
     def send_step(self, actions: Mapping[int, np.ndarray]) -> list[int]:
@@ -126,10 +127,10 @@ class VectorEnv:
         self.close()
 
 
-def _work(pipe: Connection, task: str) -> None:
+def _work(pipe: Connection, task: str, observation_keys: Sequence[str] | None) -> None:
     """A worker: makes its environments, then resets and steps them on demand."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    from swg_fast.envs.d4rl_env import make_env
+    from swg_fast.envs.names import make_env
 
     envs: dict[int, Any] = {}
     try:
@@ -137,7 +138,7 @@ def _work(pipe: Connection, task: str) -> None:
             order, values = pipe.recv()
             if order == "make":
                 for slot in values:
-                    envs[slot] = make_env(task)
+                    envs[slot] = make_env(task, observation_keys)
                 answer: dict[int, Any] = {}
             elif order == "reset":
                 answer = {
@@ -150,7 +151,7 @@ def _work(pipe: Connection, task: str) -> None:
                 for slot, action in values.items():
                     observation, reward, done = envs[slot].step(action)
                     answer[slot] = {"observation": observation, "reward": reward, "done": done,
-                                    "position": envs[slot].position()}
+                                    "position": envs[slot].position(), "success": envs[slot].success}
             pipe.send(("ok", answer))
     except (EOFError, ConnectionError):
         return  # the parent is gone

@@ -28,9 +28,12 @@ FROM_PRESET = ("expectile", "dropout", "reward_transform")  # what a task's pres
 class RunOptions:
     """What a run needs beside its `TrainSettings`; nothing here is a matter of the method."""
 
-    task: str | None = setting(None, "The D4RL task, where the command does not name it.")
+    task: str | None = setting(None, "The task, where the command does not name it.")
     dataset: str | None = setting(
-        None, "D4RL HDF5 file, or minari:NAME. Left out: D4RL's own for TASK.")
+        None, "D4RL HDF5 file, minari:NAME or OGBench's .npz file. Left out: TASK's own.")
+    observation_keys: str | None = setting(
+        None, "Parts of a dictionary observation, comma-separated and in order, such as "
+              "achieved_goal,observation. Left out: all of them, the goal included.")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
     threads: int | None = setting(None, "CPU threads. Left out: all.", min=1)
     log_every: int = setting(1000, "Steps between two lines of the logs.", min=1)

@@ -16,7 +16,7 @@ from swg_fast.data import load_dataset
 from swg_fast.extras import EXTRAS, check, need
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-DISTRIBUTION = {"imageio_ffmpeg": "imageio[ffmpeg]"}
+DISTRIBUTION = {"imageio_ffmpeg": "imageio[ffmpeg]", "gymnasium_robotics": "gymnasium-robotics"}
 
 
 def test_the_table_is_pyprojects():
@@ -47,6 +47,7 @@ WITHOUT = {
     "video": ("imageio", ["evaluate", "antmaze-umaze-v2", "--video", "v.gif"]),
     "jax-import": ("msgpack", ["import-jax", ".", "--out", "mine"]),
     "bench": ("jax", ["bench", "--backends", "jax"]),
+    "envs": ("ogbench", ["train", "antmaze-large-navigate-singletask-v0"]),
     "minari": ("minari", ["train", "antmaze-umaze-v2", "--dataset", "minari:D4RL/antmaze/umaze-v1"]),
 }
 

@@ -57,7 +57,7 @@ def test_a_task_without_a_maze(tmp_path):
     assert [(one["seed"], one["episodes"]) for one in summary["per_seed"]] == [(0, 2), (7, 2)]
     assert summary["interval"]["method"] == "bootstrap"
     assert summary["normalized_score"] == pytest.approx(
-        np.mean([one["normalized_score"] for one in summary["per_seed"]]))
+        np.mean([one["score"] for one in summary["per_seed"]]))
     assert {"seed 0", "seed 7", "D4RL normalized score"} <= dict(evaluation_rows(summary)).keys()
     plot_episodes(result, tmp_path / "pen.png")
     assert (tmp_path / "pen.png").stat().st_size > 20_000

@@ -1,0 +1,73 @@
+"""OGBench's npz files for its single-task variants, rewards relabelled by OGBench itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from swg_fast.data.transitions import ACTION_LIMIT, Transitions
+from swg_fast.envs.d4rl_import import explain, quiet
+from swg_fast.errors import UsageError
+from swg_fast.extras import need
+
+FOLDER = "~/.ogbench/data"  # OGBench's own
+NEEDED = ("observations", "actions", "terminals", "qpos")
+
+
+def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
+    """Transitions of an OGBench single task such as ``antmaze-large-navigate-singletask-v0``.
+
+    ``path`` is OGBench's .npz file; None takes OGBench's own, downloaded to its folder. Rewards are
+    OGBench's for the task (-1 until success, then 0; -k for the k parts of a manipulation that are
+    not done), a success is terminal, and the last recorded state of a trajectory gives no transition.
+
+    Raises `UsageError` where ogbench is not installed, the name is not a single task's, or the file
+    is not there or is not OGBench's.
+    """
+    from swg_fast.envs.names import make_env
+
+    ogbench = need("ogbench", task)
+    make_env(task)  # refuses pictures and goal-conditioned tasks
+    parts = task.split("-")
+    place = parts.index("singletask")
+    dataset_name, env_name = "-".join(parts[:place] + parts[-1:]), "-".join(parts[:place - 1] + parts[place:])
+    file = Path(path) if path is not None else Path(FOLDER).expanduser() / f"{dataset_name}.npz"
+    if path is None and not file.is_file():
+        try:
+            ogbench.download_datasets([dataset_name])
+        except Exception as error:  # urllib's, the socket's, the disk's
+            raise UsageError(f"{task}: its data could not be downloaded ({explain(error)}); fetch "
+                             f"{dataset_name}.npz by other means and give its path to --dataset") from error
+    _check(file)
+    from ogbench.relabel_utils import relabel_dataset
+
+    with quiet():
+        env = ogbench.make_env_and_datasets(task, env_only=True)
+        np.random.seed(0)
+        data = ogbench.load_dataset(str(file), add_info=True)
+        relabel_dataset(env_name, env, data)
+    ends = data["terminals"] > 0
+    rows = len(ends)
+    for key in ("observations", "actions", "next_observations", "rewards", "masks"):
+        if len(data[key]) != rows or not np.isfinite(data[key]).all():
+            raise UsageError(f"{file}: {key!r} has NaN, infinity or another length; download it again")
+    return Transitions(
+        observations=data["observations"], next_observations=data["next_observations"],
+        actions=np.clip(data["actions"], -ACTION_LIMIT, ACTION_LIMIT), rewards=data["rewards"],
+        terminals=data["masks"] == 0, episodes=np.concatenate([[0], np.cumsum(ends)[:-1]]).astype(np.int32),
+        dropped=f"the last state of {int(ends.sum())} trajectories gives none; "
+                f"{int((data['masks'] == 0).sum())} are in success, and terminal")
+
+
+def _check(file: Path) -> None:
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file; give the path of an OGBench .npz file to --dataset")
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            missing = [key for key in NEEDED if key not in content]
+    except Exception as error:  # zip's, numpy's
+        raise UsageError(f"{file}: not a readable .npz file ({explain(error)}); download it again") from error
+    if missing:
+        raise UsageError(f"{file}: no {' and no '.join(map(repr, missing))}; an OGBench file has "
+                         f"{', '.join(NEEDED)}")

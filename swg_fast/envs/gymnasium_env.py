@@ -1,0 +1,137 @@
+"""Any Gymnasium environment with vector observations and bounded actions, as evaluation asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from swg_fast.envs import flatten
+from swg_fast.envs.base import Maze, TaskEnv
+from swg_fast.envs.d4rl_import import explain, quiet
+from swg_fast.envs.mazes import maze_of
+from swg_fast.errors import UsageError
+
+SUCCESS_KEYS = ("success", "is_success")  # of `info`, by those who reach goals
+
+
+class GymnasiumEnv(TaskEnv):
+    """``env`` with its observations flattened and its actions scaled to [-1, 1].
+
+    ``keys`` chooses leaves of a dictionary observation; None takes all, the goal included (see
+    `flatten`). ``references`` are the returns of score 0 and 100. Without them an environment with a
+    goal that says whether it was reached scores by that, any other by its return.
+
+    Raises `UsageError` for observations that are no vectors, and for actions that are not bounded
+    vectors.
+    """
+
+    def __init__(self, env: Any, task: str, *, keys: Sequence[str] | None = None,
+                 references: tuple[float, float] | None = None, goal_reaching: bool = False) -> None:
+        self.env, self.task, self._references = env, task, references
+        self.keys = flatten.choose(env.observation_space, keys, task)
+        flatten.check_spaces(env.observation_space, self.keys, task)
+        self.state_dim = sum(int(np.prod(flatten.leaf(env.observation_space, key).shape))
+                             for key in self.keys)
+        self.low, self.high = action_bounds(env.action_space, task)
+        self.action_dim = len(self.low)
+        self._action_type, self._action_shape = env.action_space.dtype, env.action_space.shape
+        self.max_episode_steps = env.spec.max_episode_steps if env.spec else None
+        self._maze = maze_of(env)
+        if references is not None:
+            self.score_name = "normalized score"
+        elif goal_reaching or ("desired_goal" in flatten.leaf_names(env.observation_space)
+                               and self._says_success()):
+            self.score_name, self.succeeds_or_fails = "success rate (%)", True
+
+    def reset(self, seed: int) -> np.ndarray:
+        np.random.seed(seed)  # OGBench draws from numpy's global generator
+        with quiet():
+            self.env.action_space.seed(seed)
+            observation, info = self.env.reset(seed=seed)
+        self.truncated, self.success = False, None
+        self._note_success(info)
+        return flatten.flatten(observation, self.keys)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+        action = self.low + (np.clip(action, -1, 1) + 1) * 0.5 * (self.high - self.low)
+        observation, reward, terminated, truncated, info = self.env.step(
+            action.astype(self._action_type).reshape(self._action_shape))
+        self.truncated = bool(truncated and not terminated)
+        self._note_success(info)
+        return flatten.flatten(observation, self.keys), float(reward), bool(terminated or truncated)
+
+    def score(self, total_reward: float, success: bool | None) -> float:
+        if self._references is not None:
+            low, high = self._references
+            return 100.0 * (total_reward - low) / (high - low)
+        return 100.0 * bool(success) if self.succeeds_or_fails else total_reward
+
+    def position(self) -> np.ndarray | None:
+        return self._maze.position() if self._maze else None
+
+    def goal(self) -> np.ndarray | None:
+        return self._maze.goal() if self._maze else None
+
+    def maze(self) -> Maze | None:
+        return self._maze.walls() if self._maze else None
+
+    def render(self, width: int = 480, height: int = 480) -> np.ndarray:
+        """A picture [H, W, 3] uint8, of the size that the environment was registered with."""
+        try:
+            image = self.env.render()
+        except Exception as error:
+            raise UsageError(f"{self.task} cannot be drawn here ({explain(error)}); MuJoCo's need OpenGL: "
+                             "install EGL or OSMesa and set MUJOCO_GL=egl or osmesa") from error
+        if image is None:
+            raise UsageError(f"{self.task} draws no pictures")
+        return np.ascontiguousarray(image)
+
+    def simulator(self) -> dict[str, str]:
+        package = type(self.env.unwrapped).__module__.split(".")[0]
+        made = f"{package} {_version(package)}"
+        model = getattr(self.env.unwrapped, "model", None) or getattr(self.env.unwrapped, "_model", None)
+        if type(model).__module__.split(".")[0] == "mujoco":
+            return {"name": "mujoco", "version": _version("mujoco"),
+                    "contacts": "as this MuJoCo has them", "environment": made}
+        return {"name": package, "version": _version(package), "contacts": "its own",
+                "environment": made}
+
+    def close(self) -> None:
+        self.env.close()
+
+    def _note_success(self, info: dict[str, Any]) -> None:
+        for key in SUCCESS_KEYS:
+            if key in info:
+                self.success = bool(self.success) or bool(np.any(info[key]))
+
+    def _says_success(self) -> bool:
+        self.reset(0)
+        self.step(np.zeros(self.action_dim))
+        return self.success is not None
+
+
+def action_bounds(space: Any, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest action [A] of a Gymnasium space; they are what -1 and 1 stand for.
+
+    Raises `UsageError` where actions are no vector of bounded numbers.
+    """
+    from gymnasium.spaces import Box
+
+    if not isinstance(space, Box) or space.dtype.kind != "f":
+        raise UsageError(f"{source}: its actions are {space}; swg-fast acts with bounded vectors of "
+                         "real numbers (Box)")
+    low, high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
+        raise UsageError(f"{source}: its actions have no finite bounds; wrap the environment in "
+                         "gymnasium.wrappers.RescaleAction")
+    return low, high
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package.replace("_", "-"))
+    except metadata.PackageNotFoundError:
+        return "of unknown version"

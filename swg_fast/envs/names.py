@@ -1,0 +1,122 @@
+"""From a task's name to its environment: D4RL, Gymnasium, OGBench or Minari."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.util
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from swg_fast.envs.base import TaskEnv
+from swg_fast.envs.d4rl_import import explain, quiet, standing_in
+from swg_fast.errors import UsageError
+from swg_fast.extras import need
+from swg_fast.presets import presets
+
+MINARI = "minari:"
+# OGBench's names: environment, kind of data, perhaps one task of five, version.
+OGBENCH = re.compile(r"(?P<env>(?:visual-)?(?:pointmaze|antmaze|humanoidmaze|antsoccer|cube|scene|puzzle|"
+                     r"powderworld)(?:-\w+?)?)-(?P<data>navigate|stitch|explore|play|noisy|easy|medium|hard)"
+                     r"(?P<single>-singletask(?:-task\d)?)?-v\d+")
+GYMNASIUM = re.compile(r"(?:[\w.]+:)?(?:[\w:-]+/)?[\w:.-]+-v\d+")
+
+
+def make_env(task: str, observation_keys: Sequence[str] | None = None) -> TaskEnv:
+    """The environment of ``task``: a D4RL name (``antmaze-umaze-v2``), a Gymnasium id
+    (``Hopper-v5``, ``AntMaze_UMaze-v5``), an OGBench single-task name
+    (``antmaze-large-navigate-singletask-v0``) or ``minari:DATASET``.
+
+    ``observation_keys`` chooses the parts of a dictionary observation, in order; None takes them all.
+
+    Raises `UsageError` for an unknown name, for what is not installed, and for environments that a
+    state-based policy cannot act in.
+    """
+    if task in presets():
+        from swg_fast.envs.d4rl_env import make_d4rl
+
+        if observation_keys is not None:
+            raise UsageError(f"{task} is D4RL's, whose observations are one vector, so leave the keys out")
+        return make_d4rl(task)
+    if task.startswith(MINARI):
+        return _minari(task, observation_keys)
+    name = OGBENCH.fullmatch(task)
+    if name:
+        return _ogbench(task, name, observation_keys)
+    return _gymnasium(task, observation_keys)
+
+
+def known_gymnasium_ids() -> list[str]:
+    """The ids that Gymnasium has registered here, Gymnasium-Robotics' included where installed."""
+    import gymnasium
+
+    with contextlib.suppress(ImportError), quiet(), standing_in({"mujoco_py": None}):
+        gymnasium.register_envs(importlib.import_module("gymnasium_robotics"))
+        from swg_fast.envs import robotics
+
+        robotics.adapt()
+    return sorted(gymnasium.registry)
+
+
+def _gymnasium(task: str, keys: Sequence[str] | None) -> TaskEnv:
+    import gymnasium
+
+    spec = gymnasium.registry.get(task)
+    plain = spec is not None and not str(spec.entry_point).startswith("gymnasium_robotics")
+    known = set(gymnasium.registry if plain else known_gymnasium_ids())
+    if task not in known and not (":" in task and GYMNASIUM.fullmatch(task)):
+        names = [*presets(), *known]
+        near = difflib.get_close_matches(task, names, n=3, cutoff=0.5) or list(presets())[:3]
+        raise UsageError(f"unknown environment {task!r}; did you mean {', '.join(near)}? "
+                         "'swg-fast info' lists D4RL's; a Gymnasium id, an OGBench name and "
+                         "minari:DATASET do too" + _missing_robotics())
+    return _wrapped(task, lambda **options: gymnasium.make(task, **options), keys)
+
+
+def _missing_robotics() -> str:
+    if importlib.util.find_spec("gymnasium_robotics"):
+        return ""
+    return "; Gymnasium-Robotics' own need pip install 'swg-fast[envs]'"
+
+
+def _wrapped(task: str, make: Any, keys: Sequence[str] | None, **options: Any) -> TaskEnv:
+    from swg_fast.envs import opengl  # noqa: F401  sets how MuJoCo draws
+    from swg_fast.envs.gymnasium_env import GymnasiumEnv
+
+    try:
+        # Gymnasium-Robotics tries mujoco-py first, and where that is broken ends there.
+        with quiet(), standing_in({"mujoco_py": None}):
+            try:
+                env = make(disable_env_checker=True, render_mode="rgb_array")
+            except TypeError:  # one that takes no render mode
+                env = make(disable_env_checker=True)
+            return GymnasiumEnv(env, task, keys=keys, **options)
+    except UsageError:
+        raise
+    except Exception as error:  # a third-party constructor may raise anything
+        raise UsageError(f"{task} cannot be made here ({explain(error)})") from error
+
+
+def _ogbench(task: str, name: re.Match[str], keys: Sequence[str] | None) -> TaskEnv:
+    if task.startswith(("visual-", "powderworld")):
+        raise UsageError(f"{task} shows pictures; swg-fast takes states, so use OGBench's state-based "
+                         "tasks, such as antmaze-large-navigate-singletask-v0")
+    if not name["single"]:
+        raise UsageError(f"{task} is goal-conditioned and a policy sees no goal there; use its "
+                         f"single-task variant, {name['env']}-{name['data']}-singletask-v0")
+    ogbench = need("ogbench", f"{task}")
+    return _wrapped(task, lambda **options: ogbench.make_env_and_datasets(task, env_only=True, **options),
+                    keys, goal_reaching=True)
+
+
+def _minari(task: str, keys: Sequence[str] | None) -> TaskEnv:
+    from swg_fast.data.minari import open_dataset
+
+    dataset = open_dataset(task.removeprefix(MINARI))
+    metadata = dataset.storage.metadata
+    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    references = (float(low), float(high)) if low is not None and high is not None and high > low else None
+    known_gymnasium_ids()  # so that the environment's id is known
+    return _wrapped(task, lambda **options: dataset.recover_environment(eval_env=True, **options), keys,
+                    references=references)

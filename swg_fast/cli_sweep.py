@@ -31,11 +31,13 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
     from swg_fast.sweep import cells as resolved
     from swg_fast.sweep import store as stores
     from swg_fast.sweep.grid import read_plan
+    from swg_fast.sweep.views import check_report
     from swg_fast.sweep.work import run_settings
 
     out = out or Path("runs/sweeps") / file.stem
     check_folder(out)
     plan = read_plan(file, overrides)
+    check_report(plan.report)
     run = run_settings(plan.run)
     cells = resolved.resolve(plan, stores.hash_data, stores.hash_policy)
     store = stores.Store(out)

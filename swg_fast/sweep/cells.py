@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from swg_fast.arguments import SAMPLING, check_sampling
 from swg_fast.errors import UsageError
 from swg_fast.presets import find_preset
 from swg_fast.sweep.grid import Plan
@@ -126,6 +127,7 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str
         raise UsageError("no task; set task = \"antmaze-umaze-v2\" or another, or a [toy]")
     find_preset(task)
     _check(sections["evaluate"], _parameters("evaluate"), "evaluate")
+    check_sampling({k: v for k, v in sections["evaluate"].items() if k in SAMPLING and k != "seed"})
     if unknown := sorted(set(sections["rank"]) - set(RANK)):
         raise UsageError(f"unknown setting rank.{unknown[0]}; use one of {', '.join(RANK)}")
     asked = any(key == "rank" or key.startswith("rank.") for key in values)

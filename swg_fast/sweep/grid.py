@@ -26,7 +26,7 @@ class Plan:
     settings: dict[str, Any]
     grids: list[dict[str, list[Any]]]
     run: dict[str, Any] = field(default_factory=dict)
-    report: dict[str, Any] = field(default_factory=dict)
+    report: list[dict[str, Any]] = field(default_factory=list)
 
     def cells(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """(settings, axes) of every cell: its values by dotted name, and where it stands on each axis."""
@@ -60,19 +60,20 @@ def read_plan(path: str | Path, overrides: tuple[str, ...] = ()) -> Plan:
     unknown = sorted(set(table) - TOP)
     if unknown:
         raise UsageError(f"{path}: unknown part {unknown[0]!r}; a sweep has {', '.join(sorted(TOP))}")
-    for name in ("grid", "run", "report"):
+    for name in ("grid", "run"):
         if not isinstance(table.get(name, {}), dict):
             raise UsageError(f"{path}: {name!r} is a table; write it as [{name}]")
-    points = table.get("points", [])
-    if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
-        raise UsageError(f"{path}: 'points' is a list of tables; write each as [[points]]")
+    points, report = table.get("points", []), table.get("report", [])
+    for name, tables in (("points", points), ("report", report)):
+        if not isinstance(tables, list) or not all(isinstance(entry, dict) for entry in tables):
+            raise UsageError(f"{path}: {name!r} is a list of tables; write each as [[{name}]]")
     settings = _flat({k: v for k, v in table.items() if k in (*SECTIONS, *SINGLES)}, path)
     # A section may be there for its name alone: [evaluate] with nothing in it is all defaults.
     settings |= {name: {} for name in SECTIONS if table.get(name) == {}}
     grids = [_axes(table["grid"], path)] if "grid" in table else []
     grids += [_axes(point, path, single=True) for point in points]
     plan = Plan(str(table.get("title", path.stem)), str(table.get("question", "")), settings,
-                grids or [{}], dict(table.get("run", {})), dict(table.get("report", {})))
+                grids or [{}], dict(table.get("run", {})), report)
     for text in overrides:
         _override(plan, text)
     return plan
@@ -140,18 +141,15 @@ def _override(plan: Plan, text: str) -> None:
     if name not in SINGLES and not (section in SECTIONS and rest):
         raise UsageError(f"--set {name}: no such setting; use {', '.join(SINGLES)}, or a name that begins "
                          f"with run., {'., '.join(SECTIONS)}.")
-    found = False
+    several = isinstance(chosen, list)
     for grid in plan.grids:
-        if name in grid:
-            grid[name], found = chosen if isinstance(chosen, list) else [chosen], True
         for bundles in grid.values():
             for bundle in bundles:
                 if isinstance(bundle, dict) and name in bundle:
                     bundle[name] = chosen
-    if not found and isinstance(chosen, list):
-        for grid in plan.grids:
-            grid[name] = chosen
-    elif not found:
+        if name in grid or several:
+            grid[name] = chosen if several else [chosen]
+    if not several:
         plan.settings[name] = chosen
 
 

@@ -94,8 +94,8 @@ def _toy(cell: Cell) -> dict[str, Any]:
 
 
 def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
-    from swg_fast.envs import make_env
     from swg_fast.evaluation import evaluate
+    from swg_fast.intervals import SUCCESS_FAMILIES
     from swg_fast.policy import load_policy
     from swg_fast.presets import find_preset
     from swg_fast.report import evaluation_json
@@ -107,10 +107,9 @@ def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
     backend = policy.backend(settings.get("backend", "auto"), settings.get("dtype"))
     result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}",
                              f"{backend.name} {backend.dtype} on {policy.device}")
-    env = make_env(cell.task)
-    result["scores"] = [env.normalized_score(value) for value in result["returns"]]
-    if find_preset(cell.task).family == "antmaze":
-        result["successes"] = sum(value > 0 for value in result["returns"])
+    result["scores"] = found.score.scores
+    if find_preset(cell.task).family in SUCCESS_FAMILIES:
+        result["successes"] = sum(score > 50 for score in found.score.scores)
     if cell.training:
         result["training"] = read_json(Path(folder) / CARD)["training"]
     if cell.rank:

@@ -1,0 +1,138 @@
+"""The report of a sweep's folder: tables, pictures, and one HTML page that has them all in it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from swg_fast.errors import UsageError
+from swg_fast.extras import check, need
+from swg_fast.files import read_json, replacing
+from swg_fast.sweep import plots, tables
+from swg_fast.sweep.cells import Cell
+from swg_fast.sweep.live import duration, headline
+from swg_fast.sweep.store import Store
+from swg_fast.sweep.views import Block, blocks_of, views_of
+from swg_fast.training.history import HISTORY, read_history
+
+
+def write_report(folder: str | Path, out: str | Path | None = None) -> list[Path]:
+    """Writes tables.md, .tex and .csv, a PNG for every view and metric, and index.html; returns their paths.
+
+    Raises `UsageError` where ``folder`` holds no sweep, or none of its cells is done.
+    """
+    check("scipy", "a report")
+    jinja2 = need("jinja2", "a report")
+    store = Store(folder)
+    sweep = store.read()
+    cells = [Cell.from_json(value) for value in sweep["cells"]]
+    results = [read_json(store.cell(cell.key)) for cell in cells if store.done(cell)]
+    # An older sweep of this folder may have named the same result by other axes.
+    named = {cell.key: cell for cell in cells}
+    results = [result | {"axes": named[result["key"]].axes} for result in results]
+    if not results:
+        raise UsageError(f"{store.folder}: no cell is done yet; run 'swg-fast sweep' first")
+    out = Path(out) if out else store.folder / "report"
+    budget = describe_budget(results)
+    blocks = [blocks_of(view, results) for view in views_of(sweep, results)]
+    every = [block for part in blocks for block in part]
+    paths = [out / f"tables.{suffix}" for suffix in ("md", "tex", "csv")]
+    texts = tables.markdown(every, budget), tables.latex(every, budget), tables.comma_separated(every)
+    for path, text in zip(paths, texts, strict=True):
+        _write(path, text)
+    sections = []
+    for number, part in enumerate(blocks):
+        for name in dict.fromkeys(block.name for block in part):
+            mine = [block for block in part if block.name == name]
+            path = out / f"{number + 1}-{name.replace(':', '-').replace('/', '-')}.png"
+            plots.draw(mine, path)
+            paths.append(path)
+            sections.append(_section(mine, path))
+    curves = out / "curves.png"
+    if plots.draw_curves(_histories(store, cells), curves):
+        paths.append(curves)
+        sections.append({"title": "Held-out losses of the trainings", "picture": _inline(curves),
+                         "tables": []})
+    page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
+        (resources.files("swg_fast.sweep") / "page.html").read_text())
+    _write(out / "index.html", page.render(
+        title=sweep["title"], question=sweep["question"], done=len(results), total=len(cells), budget=budget,
+        hours=duration(sum(result["seconds"] for result in results)), sections=sections,
+        failures=_failures(store, cells), shared=json.dumps(_shared(results), indent=1),
+        cells=[{"label": named[result["key"]].label, "text": headline(result), "key": result["key"],
+                "seconds": f"{result['seconds']:.0f}"} for result in results]))
+    return [*paths, out / "index.html"]
+
+
+def describe_budget(results: list[dict[str, Any]]) -> str:
+    """In one line, what the trainings were given: steps, batches, width and seeds."""
+    trainings = {r["training"]["key"]: r["training"]["settings"] for r in results if r["training"]}
+    toys = [r["settings"] for r in results if r["kind"] == "toy"]
+    parts = []
+    if trainings:
+        each = list(trainings.values())
+        parts += [f"{_values(each, 'critic_steps')} critic steps at batch {_values(each, 'critic_batch')}",
+                  f"{_values(each, 'actor_steps')} actor steps at batch {_values(each, 'actor_batch')}",
+                  f"hidden {_values(each, 'hidden_dim')}, {_values(each, 'precision')}",
+                  f"training seeds {_values(each, 'seed')}"]
+    if toys:
+        parts.append(f"toy: {_values(toys, 'steps')} steps at batch {_values(toys, 'batch')}, "
+                     f"{_values(toys, 'samples')} samples, seeds {_values(toys, 'seed')}")
+    return f"Budget: {'; '.join(parts)}." if parts else ""
+
+
+def _values(settings: list[dict[str, Any]], name: str) -> str:
+    found = list(dict.fromkeys(s[name] for s in settings))
+    return ", ".join(f"{value:,}" if isinstance(value, int) else str(value) for value in found)
+
+
+def _section(blocks: list[Block], picture: Path) -> dict[str, Any]:
+    return {"title": f"{blocks[0].view.title}: {blocks[0].metric.title}", "picture": _inline(picture),
+            "tables": [{"panel": block.panel, "rows": tables.rows(block), "caption": tables.caption(block)}
+                       for block in blocks]}
+
+
+def _inline(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def _histories(store: Store, cells: list[Cell]) -> dict[str, Any]:
+    """Every training's log lines, labelled by the axes that set it."""
+    found: dict[str, Any] = {}
+    for cell in cells:
+        if cell.training:
+            axes = {k: v for k, v in cell.axes.items() if not k.startswith(("evaluate.", "rank."))}
+            label = ", ".join(f"{k.split('.')[-1]} {v}" for k, v in axes.items()) or cell.training.task
+            history = read_history(store.training(cell.training.key) / "logs" / HISTORY)
+            if history:
+                found.setdefault(cell.training.key, (label, history))
+    apart = len({label for label, _ in found.values()}) == len(found)
+    return {label if apart else f"{label} ({key[:4]})": history for key, (label, history) in found.items()}
+
+
+def _failures(store: Store, cells: list[Cell]) -> list[tuple[str, str]]:
+    names = {cell.key: cell.label for cell in cells} | {
+        cell.training.key: f"training {cell.training.key} on {cell.task}" for cell in cells if cell.training}
+    return [(names[path.stem], read_json(path)["error"])
+            for path in sorted((store.folder / "failed").glob("*.json")) if path.stem in names]
+
+
+def _shared(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all finished cells have in common: settings, data, versions."""
+    flats = []
+    for result in results:
+        training = result["training"] or {}
+        own = {"task": result["task"], "policy": result["policy"], "data_hash": training.get("data_hash")}
+        flats.append(own | {f"train.{k}": v for k, v in training.get("settings", {}).items()}
+                     | {f"{result['kind']}.{k}": v for k, v in result["settings"].items()}
+                     | {f"version.{k}": v for k, v in result["versions"].items()})
+    first = flats[0]
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in flats)}

@@ -1,0 +1,104 @@
+"""A report's pictures: estimates with their intervals, and the trainings' curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from swg_fast.files import replacing
+from swg_fast.sweep.views import Block, short, shown
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe-Ito
+MARKERS = "os^Dv*P"
+WIDTH = 2  # panels side by side
+
+
+def draw(blocks: list[Block], path: Path) -> None:
+    """The panels of one view and metric: a line a row of the table over its columns, with intervals.
+
+    Numbers stand on an axis of their size, names in a row.
+    """
+    from matplotlib.figure import Figure
+
+    across = min(WIDTH, len(blocks))
+    down = -(-len(blocks) // across)
+    figure = Figure(figsize=(1.2 + 5.2 * across, 0.8 + 3.6 * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False)
+    for block, panel in zip(blocks, axes.flat, strict=False):
+        _panel(panel, block)
+    for panel in axes.flat[len(blocks):]:
+        panel.set_axis_off()
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False,
+                      fontsize=9, title=short(blocks[0].view.rows), title_fontsize=9)
+    figure.suptitle(f"{blocks[0].view.title}\n{blocks[0].metric.title}", fontsize=11)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+
+
+def _panel(axes: Any, block: Block) -> None:
+    lines = block.rows if block.view.columns else [None]
+    points = block.columns if block.view.columns else block.rows
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in points)
+    numbers = numbers and len(points) > 2
+    for i, line in enumerate(lines):
+        found = [(j, block.values.get((line, x) if block.view.columns else (x, None)))
+                 for j, x in enumerate(points)]
+        found = [(j, one) for j, one in found if one is not None]
+        # Side by side, so that intervals of one place do not hide each other.
+        offset = 0.0 if numbers or len(lines) == 1 else 0.5 * (i / (len(lines) - 1) - 0.5)
+        xs = [points[j] if numbers else j + offset for j, _ in found]
+        errors = [[max(0.0, one.value - (one.value if one.low is None else one.low)) for _, one in found],
+                  [max(0.0, (one.value if one.high is None else one.high) - one.value) for _, one in found]]
+        color = COLORS[i % len(COLORS)]
+        axes.errorbar(xs, [one.value for _, one in found], yerr=errors, color=color, capsize=3, markersize=5,
+                      marker=MARKERS[i % len(MARKERS)], linestyle="-" if numbers else "", label=shown(line),
+                      alpha=0.9)
+    _scale(axes, points, numbers)
+    axes.set_xlabel(short(block.view.columns or block.view.rows))
+    axes.set_title(block.panel, fontsize=10)
+    axes.grid(alpha=0.3)
+    if block.name in ("score", "success", "iqm"):
+        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+
+
+def _scale(axes: Any, points: list[Any], numbers: bool) -> None:
+    """A logarithmic axis for powers of two and the like, names on a row of their own."""
+    if not numbers:
+        axes.set_xticks(range(len(points)), [shown(x) for x in points], rotation=20 if len(points) > 4 else 0)
+        axes.set_xlim(-0.5, len(points) - 0.5)
+        return
+    if min(points) > 0 and max(points) / min(points) > 16:
+        axes.set_xscale("log", base=2)
+        axes.minorticks_off()
+    axes.set_xticks(points, [shown(x) for x in points])
+
+
+def draw_curves(histories: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> bool:
+    """The trainings' held-out losses over their steps, by label; False where there are none."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for history in histories.values() for lines in history.values()
+                               for line in lines for name in line if "held_out" in name))
+    if not names:
+        return False
+    figure = Figure(figsize=(1.2 + 4.4 * min(3, len(names)), 3.6 * -(-len(names) // 3)), layout="constrained")
+    axes = figure.subplots(-(-len(names) // 3), min(3, len(names)), squeeze=False)
+    for name, panel in zip(names, axes.flat, strict=False):
+        for i, (label, history) in enumerate(histories.items()):
+            lines = [line for line in history.get(name.split("/")[0], []) if name in line]
+            panel.plot([line["step"] for line in lines], [line[name] for line in lines], label=label,
+                       color=COLORS[i % len(COLORS)], linewidth=1.1,
+                       linestyle=("-", "--", ":")[i // len(COLORS) % 3])
+        panel.set_title(name.replace("held_out_", "held-out "), fontsize=10)
+        panel.set(xlabel="step")
+        panel.grid(alpha=0.3)
+    for panel in axes.flat[len(names):]:
+        panel.set_axis_off()
+    if 1 < len(histories) <= 12:
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
+                      frameon=False, fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+    return True

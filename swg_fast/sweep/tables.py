@@ -1,0 +1,98 @@
+"""A report's tables as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from swg_fast.sweep.metrics import Estimate
+from swg_fast.sweep.views import Block, short, shown
+
+
+def text(found: Estimate | None, digits: int) -> str:
+    """``85.0 [79.1, 89.4]``, with what it is from where no interval could be had."""
+    if found is None:
+        return "-"
+    value = f"{found.value:.{digits}f}"
+    if found.low is None:
+        return f"{value} ({found.runs} run{'s' if found.runs > 1 else ''})"
+    return f"{value} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def heading(block: Block) -> str:
+    """What a block shows, in one line."""
+    return f"{block.view.title}: {block.metric.title}" + (f" ({block.panel})" if block.panel else "")
+
+
+def caption(block: Block) -> str:
+    """What the intervals are, and of how much."""
+    runs = sorted({found.runs for found in block.values.values()})
+    episodes = sorted({found.episodes for found in block.values.values()} - {0})
+    each = f"{_span(runs)} run{'s' if runs[-1] > 1 else ''}"
+    if episodes:
+        each += f" and {_span(episodes)} episode{'s' if episodes[-1] > 1 else ''}"
+    better = " Lower is better." if block.metric.lower_is_better else ""
+    return f"95 % intervals: {block.metric.interval}. Each value: {each}.{better}"
+
+
+def _span(values: list[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def rows(block: Block) -> list[list[str]]:
+    """The table's cells as text, its heading line first."""
+    columns = [f"{short(block.view.columns)} {shown(c)}".strip() if block.view.columns else block.name
+               for c in block.columns]
+    return [[short(block.view.rows), *columns]] + [
+        [shown(r), *(text(block.values.get((r, c)), block.metric.digits) for c in block.columns)]
+        for r in block.rows]
+
+
+def markdown(blocks: list[Block], budget: str) -> str:
+    """Every block as a Markdown table with its caption."""
+    parts = []
+    for block in blocks:
+        head, *body = rows(block)
+        lines = [f"### {heading(block)}", f"{caption(block)} {budget}".strip(), "", _line(head),
+                 "|" + "---|" * len(head), *map(_line, body)]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def latex(blocks: list[Block], budget: str) -> str:
+    """Every block as a LaTeX table; needs the package booktabs."""
+    parts = []
+    for block in blocks:
+        head, *body = ([_escape(cell) for cell in row] for row in rows(block))
+        parts.append("\n".join([
+            r"\begin{table}\centering",
+            rf"\caption{{{_escape(f'{heading(block)}. {caption(block)} {budget}'.strip())}}}",
+            rf"\begin{{tabular}}{{l{'c' * (len(head) - 1)}}}", r"\toprule", " & ".join(head) + r" \\",
+            r"\midrule", *(" & ".join(row) + r" \\" for row in body), r"\bottomrule",
+            r"\end{tabular}", r"\end{table}"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _escape(value: str) -> str:
+    for mark in "\\&%$#_{}":
+        value = value.replace(mark, r"\textbackslash " if mark == "\\" else f"\\{mark}")
+    return value.replace("~", r"\textasciitilde ").replace("^", r"\textasciicircum ")
+
+
+def comma_separated(blocks: list[Block]) -> str:
+    """Every estimate, one a line, unrounded."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(["view", "panel", "metric", "row", "row value", "column", "column value", "value", "low",
+                     "high", "runs", "episodes"])
+    for block in blocks:
+        for (row, column), found in block.values.items():
+            writer.writerow([block.view.title, block.panel, block.name, block.view.rows, row,
+                             block.view.columns or "", "" if column is None else column, found.value,
+                             "" if found.low is None else found.low,
+                             "" if found.high is None else found.high, found.runs, found.episodes])
+    return file.getvalue()

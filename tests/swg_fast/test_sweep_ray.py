@@ -1,0 +1,125 @@
+"""A sweep on Ray in which a worker and then the driver are killed with kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import make_recording, write_hdf5
+from safetensors.torch import load_file
+
+from swg_fast.sweep import store as stores
+from swg_fast.sweep import work
+from swg_fast.sweep.cells import resolve
+from swg_fast.sweep.grid import read_plan
+from swg_fast.sweep.store import Store
+
+pytest.importorskip("ray")
+
+PLAN = """
+title = "Killed twice"
+dataset = "DATA"
+[run]
+retries = 1
+save_every = 100
+log_every = 100
+[[points]]
+task = "antmaze-umaze-v2"
+train.critic_steps = 3000
+train.critic_batch = 8
+train.actor_steps = 100
+train.actor_batch = 8
+train.hidden_dim = 16
+train.num_steps = 2
+evaluate.episodes = 1
+evaluate.n_candidates = [1, 2]
+[[points]]
+toy.name = "spiral"
+toy.weight_head = ["early", "no such head"]
+toy.steps = 2
+toy.batch = 8
+toy.hidden_dim = 16
+toy.samples = 20
+"""
+
+
+def wait_for(what, process, seconds=240):
+    """What ``what`` gives, as soon as it gives something."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = what()
+        if found:
+            return found
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError("nothing happened in time")
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+def test_killed_worker_and_killed_driver(tmp_path):
+    data = write_hdf5(tmp_path / "data.hdf5", make_recording())
+    (tmp_path / "plan.toml").write_text(PLAN.replace("DATA", str(data)))
+    cells = resolve(read_plan(tmp_path / "plan.toml"), stores.hash_data, stores.hash_policy)
+    training = cells[0].training
+    toy, broken = (cell for cell in cells if cell.kind == "toy")
+    folder = Store(tmp_path / "out")
+    states = folder.training(training.key) / "states"
+    command = [sys.executable, "-m", "swg_fast.cli", "sweep", str(tmp_path / "plan.toml"), "--out",
+               str(folder.folder), "--cpus", "2"]
+
+    def begin():
+        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                text=True)
+
+    def training_since(step, pid=None):
+        """The training's worker, once it is another than ``pid`` and has saved a state after ``step``."""
+        mark = folder.marks().get(training.key)
+        saved = (int(path.stem.split("-")[-1]) for path in states.glob("critic-*.safetensors"))
+        newest = max(saved, default=0)
+        return mark and mark["pid"] != pid and newest > step and (mark["pid"], newest)
+
+    driver = begin()
+    try:
+        pid, step = wait_for(lambda: training_since(0), driver)
+        os.kill(pid, signal.SIGKILL)
+        second, step = wait_for(lambda: training_since(step, pid), driver)  # Ray began it again
+        wait_for(lambda: folder.done(toy), driver)
+        written = folder.cell(toy.key).stat().st_mtime_ns
+    finally:
+        driver.kill()
+        driver.communicate()
+    for _ in range(300):  # the worker goes with its driver
+        if not alive(second):
+            break
+        time.sleep(0.1)
+    assert not alive(second) and not folder.trained(training.key)
+
+    again = begin()
+    out, error = again.communicate(timeout=400)
+    assert again.returncode == 1, (out, error)
+    assert "4 cells (1 done)" in out and "3 of 4 cells done" in out, out
+    assert "failed: weight_head no such head" in error and "Traceback" not in error, error
+    assert folder.cell(toy.key).stat().st_mtime_ns == written  # what was done is not done again
+    for cell in cells:
+        assert folder.done(cell) is (cell is not broken)
+    value = json.loads(folder.cell(cells[0].key).read_text())
+    assert value["training"]["data_hash"] == training.data_hash and len(value["result"]["scores"]) == 1
+
+    # Interrupted twice, it is the training that one uninterrupted process makes.
+    whole = Store(tmp_path / "whole")
+    work.run_training(training, whole, work.run_settings({}))
+    mine, theirs = (load_file(s.training(training.key) / "policy/model.safetensors") for s in (folder, whole))
+    assert mine.keys() == theirs.keys() and all((mine[name] == theirs[name]).all() for name in mine)

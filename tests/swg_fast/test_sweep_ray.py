@@ -30,14 +30,14 @@ save_every = 100
 log_every = 100
 [[points]]
 task = "antmaze-umaze-v2"
-train.critic_steps = 3000
+train.critic_steps = 2000
 train.critic_batch = 8
 train.actor_steps = 100
 train.actor_batch = 8
 train.hidden_dim = 16
 train.num_steps = 2
 evaluate.episodes = 1
-evaluate.n_candidates = [1, 2]
+evaluate.n_candidates = 1
 [[points]]
 toy.name = "spiral"
 toy.weight_head = ["early", "no such head"]
@@ -82,7 +82,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
 
     def begin():
         return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True)
+                                text=True, env=os.environ | {"RAY_worker_niceness": "0"})
 
     def training_since(step, pid=None):
         """The training's worker, once it is another than ``pid`` and has saved a state after ``step``."""
@@ -110,7 +110,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
     again = begin()
     out, error = again.communicate(timeout=400)
     assert again.returncode == 1, (out, error)
-    assert "4 cells (1 done)" in out and "3 of 4 cells done" in out, out
+    assert "3 cells (1 done)" in out and "2 of 3 cells done" in out, out
     assert "failed: weight_head no such head" in error and "Traceback" not in error, error
     assert folder.cell(toy.key).stat().st_mtime_ns == written  # what was done is not done again
     for cell in cells:

@@ -22,7 +22,6 @@ EXTRAS = {
     "flax": "bench",
     "ray": "cluster",
     "jinja2": "cluster",
-    "scipy": "cluster",
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swg_fast.errors import UsageError
-from swg_fast.extras import check, need
+from swg_fast.extras import need
 from swg_fast.files import read_json, replacing
 from swg_fast.sweep import plots, tables
 from swg_fast.sweep.cells import Cell
@@ -24,7 +24,6 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> list[Path
 
     Raises `UsageError` where ``folder`` holds no sweep, or none of its cells is done.
     """
-    check("scipy", "a report")
     jinja2 = need("jinja2", "a report")
     store = Store(folder)
     sweep = store.read()

@@ -24,7 +24,7 @@ import torch
 from swg_fast.kernels.shared.cache import cache_folder, keep, private_folder, trusted
 
 Loaded = TypeVar("Loaded")
-SOURCE = Path(__file__).with_name("native.c")
+SOURCE, SCALAR = (Path(__file__).with_name(name) for name in ("native.c", "scalar.h"))
 # Sums may be reordered into vectors; NaN and infinity keep their meaning. No fast-math beyond that.
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
          "-fno-signed-zeros", "-fassociative-math", "-shared", "-fPIC"]
@@ -72,7 +72,7 @@ class Library:
 @lru_cache
 def library() -> Library | None:
     """The compiled loops; None, with a warning where a compiler exists but fails, without them."""
-    return compiled(SOURCE, (), Library)
+    return compiled(SOURCE, (SCALAR,), Library)
 
 
 def compiled(source: Path, included: tuple[Path, ...], load: Callable[[Path], Loaded]) -> Loaded | None:

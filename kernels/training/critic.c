@@ -68,25 +68,28 @@ static long v_size(const struct critic *c) { return 2 * c->S + c->S * c->H + c->
 static void layer(struct team *team, long index, const struct critic *c, struct net n, int i, const float *x,
                   float *h) {
     const long in = i ? c->H : n.in;
-    product(team, index, (struct product){.M = c->M, .K = in, .N = c->H, .x = x, .weight = n.weight[i],
-            .ld = n.transposed ? in : c->H, .transposed = n.transposed, .bias = n.bias[i], .relu = 1, .y = h});
+    product_float(team, index, (struct product_float){.M = c->M, .K = in, .N = c->H, .x = x,
+                  .weight = n.weight[i], .ld = n.transposed ? in : c->H, .transposed = n.transposed,
+                  .bias = n.bias[i], .finish = RELU, .y = matrix_float(h, 0)});
 }
 
-/* d = (d_y W^T) where gate > 0: layer i's cotangent given its output's. */
+/* d = d_y W^T, where gate > 0 if that is given: the cotangent of layer i's input from its output's. */
 static void back(struct team *team, long index, const struct critic *c, struct net n, int i, const float *d_y,
                  const float *gate, float *d) {
     const long in = i ? c->H : n.in;
-    product(team, index, (struct product){.M = c->M, .K = c->H, .N = in, .x = d_y, .weight = n.weight[i],
-            .ld = n.transposed ? in : c->H, .transposed = !n.transposed, .gate = gate, .y = d});
+    product_float(team, index, (struct product_float){.M = c->M, .K = c->H, .N = in, .x = d_y,
+                  .weight = n.weight[i], .ld = n.transposed ? in : c->H, .transposed = !n.transposed,
+                  .finish = gate ? GATE : WIDE, .factor = gate, .y = matrix_float(d, 0), .wide = d});
 }
 
 /* Layer i's weight and bias gradients from its input x and its output's cotangent d_y. */
 static void weigh(struct team *team, long index, const struct critic *c, struct net n, struct net g, int i,
                   const float *x, const float *d_y) {
     const long in = i ? c->H : n.in, H = c->H;
-    gradient(team, index, n.transposed ? (struct gradient){c->M, H, in, d_y, x, g.weight[i]}
-                                       : (struct gradient){c->M, in, H, x, d_y, g.weight[i]});
-    column_sums(team, index, c->M, H, NULL, d_y, g.bias[i]);
+    gradient_float(team, index, n.transposed
+                   ? (struct gradient_float){c->M, H, in, in, d_y, x, g.weight[i]}
+                   : (struct gradient_float){c->M, in, H, H, x, d_y, g.weight[i]});
+    column_sums_float(team, index, c->M, H, NULL, d_y, g.bias[i]);
 }
 
 /* The last layer's output of row r. */
@@ -114,20 +117,15 @@ static void head_back(const struct critic *c, struct net n, struct pass *pass, l
 }
 
 static void head_weigh(struct team *team, long index, const struct critic *c, struct net g, struct pass *pass) {
-    column_sums(team, index, c->M, c->H, pass->d_out, pass->h2, g.weight[2]);
+    column_sums_float(team, index, c->M, c->H, pass->d_out, pass->h2, g.weight[2]);
     if (index) return;
     *g.bias[2] = 0;
     for (long r = 0; r < c->M; r++) *g.bias[2] += pass->d_out[r];
 }
 
-/* Row r of a matrix in panels, [M, n]. */
-static inline float *entry(float *matrix, long M, long r, long j) {
-    return matrix + ((unsigned long)j / P * rows(M) + r) * P + (unsigned long)j % P;
-}
-
 /* n entries of row r from column j on. */
 static inline void put_row(float *matrix, long M, long r, long j, long n, const float *from) {
-    for (long i = 0; i < n; i++) *entry(matrix, M, r, j + i) = from[i];
+    for (long i = 0; i < n; i++) matrix[place(M, r, j + i)] = from[i];
 }
 
 static void normalise(const struct critic *c, const float *s, float *out, long r) {
@@ -137,7 +135,7 @@ static void normalise(const struct critic *c, const float *s, float *out, long r
     for (long j = 0; j < c->S; j++) variance += (s[j] - mean) * (s[j] - mean);
     const float scale = 1.0f / sqrtf(variance / (float)c->S + c->epsilon);
     for (long j = 0; j < c->S; j += P) {
-        float *to = entry(out, c->M, r, j);
+        float *to = out + place(c->M, r, j);
         for (long i = 0; i < at_most(P, c->S - j); i++) to[i] = (s[j + i] - mean) * scale;
     }
 }
@@ -145,8 +143,8 @@ static void normalise(const struct critic *c, const float *s, float *out, long r
 /* V's first layer's input: LayerNorm's scale and shift. */
 static void scale_and_shift(const struct critic *c, float *normal, float *out, long r) {
     for (long j = 0; j < c->S; j += P) {
-        const float *from = entry(normal, c->M, r, j), *scale = c->value + j, *shift = scale + c->S;
-        float *to = entry(out, c->M, r, j);
+        const float *from = normal + place(c->M, r, j), *scale = c->value + j, *shift = scale + c->S;
+        float *to = out + place(c->M, r, j);
         for (long i = 0; i < at_most(P, c->S - j); i++) to[i] = from[i] * scale[i] + shift[i];
     }
 }
@@ -199,8 +197,8 @@ static void layer_norm_gradients(struct team *team, long index, const struct wor
     for (long j = first * P; j < at_most(last * P, c->S); j++) {
         float scale = 0, shift = 0;
         for (long r = 0; r < c->M; r++) {
-            const float d = *entry(w->d_input, c->M, r, j);
-            scale += d * *entry(w->s, c->M, r, j);
+            const float d = w->d_input[place(c->M, r, j)];
+            scale += d * w->s[place(c->M, r, j)];
             shift += d;
         }
         w->gradient[j] = scale;
@@ -270,7 +268,7 @@ static void all_steps(void *job, struct team *team, long index) {
     for (long step = 0; step < w->c->count; step++) one_step(team, index, w, step);
 }
 
-/* The buffers out of one block of memory; its size where there is none yet. */
+/* The buffers out of one block of zeros, its padding kept zero; its size where there is none yet. */
 static long lay_out(struct work *w, float *block) {
     const struct critic *c = w->c;
     long used = 0;
@@ -290,15 +288,15 @@ static long lay_out(struct work *w, float *block) {
     return used;
 }
 
-/* `count` steps; 0, or 1 where memory ran out. */
-int critic_steps(const struct critic *c, long threads) {
+/* The floats of memory that steps need; zero before the first call, and then as the last one left it. */
+long critic_room(const struct critic *c) {
     struct work w = {.c = c};
-    const size_t bytes = (sizeof(float) * (size_t)lay_out(&w, NULL) + 63) / 64 * 64;
-    float *block = aligned_alloc(64, bytes);
-    if (!block) return 1;
-    memset(block, 0, bytes); /* what pads rows and columns stays zero */
-    lay_out(&w, block);
-    together(threads, all_steps, &w);
-    free(block);
-    return 0;
+    return lay_out(&w, NULL);
+}
+
+/* `count` steps; 0, or 1 where memory ran out. */
+int critic_steps(const struct critic *c, long threads, float *room) {
+    struct work w = {.c = c};
+    lay_out(&w, room);
+    return together(threads, P * rows(c->M), all_steps, &w);
 }

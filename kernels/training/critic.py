@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 from swg_fast.kernels.cpu.native import compiled
+from swg_fast.kernels.training.flat import FOLDER, HEADERS, Moments, Steps, check
 
-FOLDER = Path(__file__).parent
-HEADERS = tuple(FOLDER / name for name in ("adam.h", "product.h", "team.h"))
 MOST_THREADS = 8  # a [256, 256] product is too small for more
 
 
@@ -42,19 +41,11 @@ class CriticShape:
     epsilon: float  # of V's LayerNorm
 
 
-class Moments:
-    """A flat vector of parameters [P] with Adam's two moments [P], float32."""
-
-    def __init__(self, parameters: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
-        self.tensors = (parameters, state["exp_avg"], state["exp_avg_sq"])
-
-
 class CriticLoops:
     """critic.c, compiled for this machine."""
 
     def __init__(self, path: Path) -> None:
-        self._steps = ctypes.CDLL(str(path)).critic_steps  # releases Python's lock while it runs
-        self._steps.argtypes, self._steps.restype = [ctypes.POINTER(_Job), ctypes.c_long], ctypes.c_int
+        self._steps = Steps(ctypes.CDLL(str(path)), "critic", _Job, MOST_THREADS)
 
     def steps(self, shape: CriticShape, q: Moments, target: torch.Tensor, value: Moments,
               data: torch.Tensor, rows: torch.Tensor, taken: int) -> torch.Tensor:
@@ -62,19 +53,17 @@ class CriticLoops:
         1 - terminal], in place; returns the losses of V and Q, [count, 2].
 
         ``taken`` is how many steps came before. The result is the same for any number of threads.
-        Raises `MemoryError` where there is none for the activations.
+        Raises `MemoryError` as `Steps` does.
         """
         tensors = (*q.tensors, target, *value.tensors, data)
         assert all(t.dtype == torch.float32 and t.is_contiguous() for t in tensors)
-        assert data.shape[1] == 2 * shape.state_dim + shape.action_dim + 2
-        assert int(rows.min()) >= 0 and int(rows.max()) < len(data)
         rows = rows.contiguous()
+        check(data, rows, 2 * shape.state_dim + shape.action_dim + 2)
         losses = torch.empty(len(rows), 2)
         job = _Job(shape.state_dim, shape.action_dim, shape.hidden_dim, rows.shape[1], shape.learning_rate,
                    shape.discount, shape.polyak, shape.expectile, shape.epsilon,
                    *(t.data_ptr() for t in (*tensors, rows, losses)), len(rows), taken)
-        if self._steps(ctypes.byref(job), min(torch.get_num_threads(), MOST_THREADS)):
-            raise MemoryError("no memory left for the critic's activations")
+        self._steps(job, (shape, rows.shape[1]))
         return losses
 
 

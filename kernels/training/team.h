@@ -17,6 +17,8 @@ struct team {
     atomic_long ready, arrived;
     atomic_ulong round;
     long size;
+    float *scratch; /* of `room` floats for each member */
+    long room;
 };
 
 struct member {
@@ -64,12 +66,15 @@ static void *join_in(void *argument) {
     return NULL;
 }
 
-/* work(job, team, index) on up to `threads` threads, the caller's among them. */
-static void together(long threads, void (*work)(void *, struct team *, long), void *job) {
-    struct team team = {.work = work, .job = job};
+/* work(job, team, index) on up to `threads` threads, the caller's among them, each with `room` floats of
+ * scratch; 1 where there is no memory for it. */
+static int together(long threads, long room, void (*work)(void *, struct team *, long), void *job) {
+    struct team team = {.work = work, .job = job, .room = (room + 15) / 16 * 16};
     enum { MOST = 64 };
     pthread_t others[MOST];
     struct member members[MOST];
+    team.scratch = aligned_alloc(64, sizeof(float) * (size_t)(team.room * (threads < MOST ? threads : MOST + 1)));
+    if (!team.scratch) return 1;
     long started = 0;
     while (started + 1 < threads && started < MOST) {
         members[started] = (struct member){&team, started + 1};
@@ -80,7 +85,11 @@ static void together(long threads, void (*work)(void *, struct team *, long), vo
     atomic_store_explicit(&team.ready, 1, memory_order_release);
     work(job, &team, 0);
     for (long i = 0; i < started; i++) pthread_join(others[i], NULL);
+    free(team.scratch);
+    return 0;
 }
+
+static inline float *scratch(const struct team *team, long index) { return team->scratch + index * team->room; }
 
 /* The part of 0..count that is this member's: [first, last). */
 static inline void share(const struct team *team, long index, long count, long *first, long *last) {

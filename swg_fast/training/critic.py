@@ -9,6 +9,7 @@ import torch
 
 from swg_fast.data import Transitions
 from swg_fast.kernels.training import critic as native
+from swg_fast.kernels.training.flat import Moments
 from swg_fast.networks import LAYER_NORM_EPS, TwinQ, ValueNetwork
 from swg_fast.training.flat import FlatParameters, adam_state
 from swg_fast.training.settings import TrainSettings
@@ -42,7 +43,6 @@ class CriticTrainer:
         self.target_flat = FlatParameters([self.target])
         adam = {"lr": settings.critic_lr, "fused": True, "capturable": device.type == "cuda"}
         self.loops = native.loops() if device.type == "cpu" else None
-        self.stretch = 64 if self.loops else 8  # steps between two looks at the keyboard
         self.optimizers = {
             "q": torch.optim.Adam([self.q_flat.data], **adam),
             "value": torch.optim.Adam([self.value_flat.data], **adam),
@@ -74,6 +74,13 @@ class CriticTrainer:
 
         return value_loss, critic_loss
 
+    def before_step(self, step: int) -> None:
+        """Nothing changes from step to step."""
+
+    def masks(self, first: int, count: int) -> dict[str, torch.Tensor]:
+        """What steps ``first`` and on draw as functions of their number: nothing."""
+        return {}
+
     def step(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
         """One update from packed rows [batch, ...]; returns the two losses, [2]."""
         value_loss, critic_loss = self._losses(batch)
@@ -97,8 +104,8 @@ class CriticTrainer:
             settings.polyak, settings.expectile, LAYER_NORM_EPS)
         q, value = (adam_state(self.optimizers[name]) for name in ("q", "value"))
         losses = self.loops.steps(
-            shape, native.Moments(self.q_flat.data, q), self.target_flat.data,
-            native.Moments(self.value_flat.data, value), data, rows, int(q["step"]))
+            shape, Moments(self.q_flat.data, q), self.target_flat.data,
+            Moments(self.value_flat.data, value), data, rows, int(q["step"]))
         for state in (q, value):
             state["step"] += len(rows)
         return losses

@@ -9,15 +9,23 @@ import numpy as np
 import torch
 
 from swg_fast.data import Transitions
-from swg_fast.networks import ScoreNetwork
+from swg_fast.kernels.training import actor as native
+from swg_fast.kernels.training.flat import Moments
+from swg_fast.networks import LAYER_NORM_EPS, ScoreNetwork
 from swg_fast.schedule import NoiseSchedule
-from swg_fast.training.flat import FlatParameters
+from swg_fast.seeds import stream_seed
+from swg_fast.training.dropout import GivenDropout, keep_masks
+from swg_fast.training.flat import FlatParameters, adam_state
 from swg_fast.training.onednn import accelerate
 from swg_fast.training.settings import TrainSettings
 
 
 class DiffusionTrainer:
-    """One denoising step at a time; the exponential moving average is what acts."""
+    """Denoising steps; the exponential moving average is what acts.
+
+    `step` is the step in plain PyTorch. On a CPU with a C compiler `steps` takes many in one call of
+    `kernels.training.actor`, which a test holds to it.
+    """
 
     phase = "actor"
     loss_names = ("action_loss", "weight_loss")
@@ -26,11 +34,19 @@ class DiffusionTrainer:
                  device: torch.device) -> None:
         self.settings = settings
         self.device = device
-        self.stretch = 8  # steps between two looks at the keyboard
         self.schedule = schedule
         self.network = network.to(device)
         if device.type == "cpu":
             accelerate(self.network)
+        for block in self.network.blocks:
+            block.dropout = GivenDropout(settings.dropout)
+        self.dropout_seed = stream_seed(settings.seed, self.phase, "dropout")
+        self.shape = native.ActorShape(
+            network.state_dim, network.action_dim, network.hidden_dim, network.num_blocks,
+            network.time_embed_dim, network.weight_head == "early", settings.precision == "bf16",
+            LAYER_NORM_EPS, settings.weight_decay, settings.ema_rate, settings.dropout)
+        loops = native.loops() if device.type == "cpu" else None
+        self.loops = loops if loops is not None and loops.supports(self.shape) else None
         self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.flat = FlatParameters([self.network])
         self.ema_flat = FlatParameters([self.ema])
@@ -52,7 +68,7 @@ class DiffusionTrainer:
         return torch.from_numpy(np.concatenate(columns, axis=1)).to(self.device)
 
     def draw(self, generator: torch.Generator, steps: int, rows: int) -> dict[str, torch.Tensor]:
-        """The random numbers of ``steps`` steps, dropout's aside."""
+        """The random numbers of ``steps`` steps, `masks` aside."""
         shape = (steps, self.settings.actor_batch)
         return {
             "rows": torch.randint(rows, shape, generator=generator),
@@ -60,11 +76,23 @@ class DiffusionTrainer:
             "noise": torch.randn(*shape, self.network.latent_dim, generator=generator),
         }
 
-    def before_step(self, step: int) -> None:
-        """Cosine decay of the learning rate, from step 0 to zero at the last."""
+    def learning_rate_at(self, step: int) -> float:
+        """Cosine decay, from step 0 to zero at the last."""
         progress = step / max(1, self.settings.actor_steps)
         rate = 0.5 * (1 + math.cos(math.pi * progress)) if self.settings.cosine_decay else 1.0
-        self.learning_rate.fill_(self.settings.actor_lr * rate)
+        return self.settings.actor_lr * rate
+
+    def before_step(self, step: int) -> None:
+        self.learning_rate.fill_(self.learning_rate_at(step))
+
+    def masks(self, first: int, count: int) -> dict[str, torch.Tensor]:
+        """What dropout keeps in steps ``first`` and on, [count, blocks, batch, hidden]."""
+        if not self.settings.dropout:
+            return {}
+        network = self.network
+        return {"keep": keep_masks(
+            self.dropout_seed, first, count, network.num_blocks, self.settings.actor_batch,
+            network.hidden_dim, self.settings.dropout, self.device)}
 
     def _losses(self, network: ScoreNetwork, batch: torch.Tensor,
                 draws: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -78,12 +106,27 @@ class DiffusionTrainer:
 
     def step(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
         """One update from packed rows [batch, ...]; returns the losses of action and weight, [2]."""
+        for block, keep in zip(self.network.blocks, draws.get("keep", ()), strict=False):
+            block.dropout.keep = keep
         losses = self._losses(self.network, batch, draws)
         self.flat.zero_grad()
         losses.sum().backward()
         self.optimizers["actor"].step()
         self.ema_flat.average(self.flat, self.settings.ema_rate)
         return losses.detach()
+
+    def steps(self, data: torch.Tensor, rows: torch.Tensor, draws: dict[str, torch.Tensor],
+              step: int) -> torch.Tensor:
+        """Updates in C with each of ``rows`` [count, batch] of packed ``data``; the losses, [count, 2]."""
+        assert self.loops is not None
+        state = adam_state(self.optimizers["actor"])
+        rates = torch.tensor([self.learning_rate_at(step + i) for i in range(len(rows))])
+        losses = self.loops.steps(
+            self.shape, Moments(self.flat.data, state), self.ema_flat.data,
+            torch.stack([self.signal, self.noise]), data, rows, draws["t"], draws["noise"], rates,
+            self.dropout_seed, step, int(state["step"]))
+        state["step"] += len(rows)
+        return losses
 
     @torch.no_grad()
     def evaluate(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -26,15 +26,12 @@ def captured_step(trainer: Any, batch: torch.Tensor, draws: dict[str, torch.Tens
     saved = {name: tensor.clone() for name, tensor in gather_state(trainer).items()}
     batch = batch.clone()
     draws = {name: tensor.clone() for name, tensor in draws.items()}
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARMUP):
-            trainer.step(batch, draws)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        losses = trainer.step(batch, draws)
+    losses = torch.zeros(len(trainer.loss_names), device=batch.device)
+
+    def once() -> None:
+        losses.copy_(trainer.step(batch, draws))
+
+    replay = capture(once)
     for name, tensor in gather_state(trainer).items():
         tensor.copy_(saved[name])
 
@@ -42,7 +39,21 @@ def captured_step(trainer: Any, batch: torch.Tensor, draws: dict[str, torch.Tens
         batch.copy_(new_batch)
         for name, tensor in draws.items():
             tensor.copy_(new_draws[name])
-        graph.replay()
+        replay()
         return losses.clone()
 
     return step
+
+
+def capture(once: Callable[[], None]) -> Callable[[], None]:
+    """``once``, after a warm-up, as a CUDA graph's replay: the same kernels on the same memory."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARMUP):
+            once()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        once()
+    return graph.replay

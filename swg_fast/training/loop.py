@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from swg_fast.seeds import stream_seed
-from swg_fast.training.graph import captured_step
 from swg_fast.training.history import append_line
 from swg_fast.training.logger import Writer
 from swg_fast.training.state import load_newest_state, save_state
+from swg_fast.training.steps import STRETCH, step_taker
 
 BLOCK = 64  # steps whose random numbers and batches are drawn at once
 
@@ -54,7 +54,7 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
         return 0.0
     stop = total if options.stop_after is None else min(total, options.stop_after)
     sums, counted = torch.zeros(len(trainer.loss_names), device=trainer.device), 0
-    take = None if _compiled(trainer) else _single_steps(trainer, seed, options)
+    take = step_taker(trainer, options.graph)
     started = time.perf_counter()
     bar = tqdm(total=total, initial=first, desc=trainer.phase, unit="step", smoothing=0.05,
                disable=not options.progress, mininterval=0.5)
@@ -68,7 +68,7 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
             count = _stretch(step, stop, trainer, options)
             some = slice(offset, offset + count)
             mine = {name: tensor[some] for name, tensor in draws.items()}
-            sums += (take or trainer.steps)(rows, chosen[some], mine, step).sum(0)
+            sums += take(rows, chosen[some], mine, step).sum(0)
             counted += count
             step += count
             bar.update(count)
@@ -84,43 +84,12 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
     return (stop - first) / (time.perf_counter() - started)
 
 
-def _compiled(trainer: Any) -> bool:
-    """Whether the trainer takes many steps in one call of compiled code."""
-    return getattr(trainer, "loops", None) is not None
-
-
 def _stretch(step: int, stop: int, trainer: Any, options: LoopOptions) -> int:
     """How many steps to take at once: up to the next draw, log or saved state, and few enough that an
     interruption is soon heard."""
-    every = (BLOCK, options.log_every, options.save_every, trainer.stretch)
+    most = BLOCK if trainer.loops is not None and trainer.phase == "critic" else STRETCH
+    every = (BLOCK, options.log_every, options.save_every, most)
     return min(stop - step, *(n - step % n for n in every))
-
-
-def _single_steps(trainer: Any, seed: int, options: LoopOptions) -> Any:
-    """`steps` out of the trainer's single `step`, on CUDA as a replayed graph."""
-    prepare = getattr(trainer, "before_step", lambda step: None)
-    dropout = trainer.settings.dropout > 0 and trainer.phase == "actor"
-    captured = None
-
-    def seed_dropout(step: int) -> None:
-        if dropout:
-            torch.manual_seed(stream_seed(seed, trainer.phase, "dropout", step))
-
-    def steps(data: torch.Tensor, rows: torch.Tensor, draws: dict[str, torch.Tensor],
-              first: int) -> torch.Tensor:
-        nonlocal captured
-        losses = []
-        for index, batch in enumerate(data[rows]):
-            one = {name: tensor[index] for name, tensor in draws.items()}
-            prepare(first + index)
-            if captured is None:
-                use_graph = trainer.device.type == "cuda" and options.graph
-                captured = captured_step(trainer, batch, one) if use_graph else trainer.step
-            seed_dropout(first + index)
-            losses.append(captured(batch, one))
-        return torch.stack(losses)
-
-    return steps
 
 
 def _draw_block(trainer: Any, rows: int, seed: int, block: int,

@@ -1,0 +1,118 @@
+"""The compiled steps of the diffusion against the plain ones, which autograd differentiates."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import relative_error
+from swg_fast.kernels.cpu.native import compiler
+
+from swg_fast.networks import ScoreNetwork
+from swg_fast.schedule import NoiseSchedule
+from swg_fast.training.diffusion import DiffusionTrainer
+from swg_fast.training.settings import TrainSettings
+from swg_fast.training.state import gather_state
+
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler on this machine")
+# S, A, hidden, blocks, batch, head, dropout
+SHAPES = [(29, 8, 256, 3, 32, "early", 0.1), (5, 2, 40, 2, 13, "early", 0.3), (0, 1, 64, 1, 1, "joint", 0.0),
+          (45, 24, 136, 4, 50, "joint", 0.1)]
+
+
+def make(S, A, hidden, blocks, batch, head, dropout, precision="fp32"):
+    """A trainer whose LayerNorms and biases are not at their trivial initial values, and random rows."""
+    torch.manual_seed(S)
+    settings = TrainSettings(actor_batch=batch, dropout=dropout, precision=precision, ema_rate=0.1,
+                             actor_steps=200, weight_decay=0.01)
+    network = ScoreNetwork(S, A, hidden, blocks, head, dropout=dropout)
+    trainer = DiffusionTrainer(network.train(), NoiseSchedule.vp(15), settings, torch.device("cpu"))
+    trainer.flat.data.data.add_(0.02 * torch.randn_like(trainer.flat.data))
+    data = torch.randn(500, A + 1 + S)
+    draws = trainer.draw(torch.Generator().manual_seed(0), 100, len(data))
+    return trainer, data, draws.pop("rows"), draws
+
+
+def plain_step(trainer, data, rows, draws, step):
+    mask = {name: tensor[0] for name, tensor in trainer.masks(step, 1).items()}
+    trainer.before_step(step)
+    return trainer.step(data[rows[step]], {name: tensor[step] for name, tensor in draws.items()} | mask)
+
+
+def quick_steps(trainer, data, rows, draws, some):
+    return trainer.steps(data, rows[some], {name: tensor[some] for name, tensor in draws.items()}, some.start)
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "S{}-A{}-H{}-L{}-M{}-{}-{}".format(*s))
+def test_a_hundred_steps_equal_the_plain_ones(shape):
+    """Each from the plain run's state; fewer steps where the network is large."""
+    (plain, data, rows, draws), (quick, *_) = make(*shape), make(*shape)
+    for step in range(100 if shape[2] < 100 else 5):
+        expected = plain_step(plain, data, rows, draws, step)
+        losses = quick_steps(quick, data, rows, draws, slice(step, step + 1))
+        assert relative_error(losses[0], expected) < 1e-5
+        theirs, mine = gather_state(plain), gather_state(quick)
+        assert theirs.keys() == mine.keys()
+        for name, tensor in theirs.items():
+            assert relative_error(mine[name], tensor) < 1e-5, (step, name)
+            mine[name].copy_(tensor)
+
+
+@needs_compiler
+def test_every_parameters_gradient():
+    """The first moment after one step is a tenth of the gradient."""
+    (plain, data, rows, draws), (quick, *_) = make(*SHAPES[0]), make(*SHAPES[0])
+    plain_step(plain, data, rows, draws, 0)
+    quick_steps(quick, data, rows, draws, slice(0, 1))
+    theirs, mine = (gather_state(t)["optimizer.actor.exp_avg"] for t in (plain, quick))
+    offset = 0
+    for name, parameter in plain.network.named_parameters():
+        part = slice(offset, offset + parameter.numel())
+        assert relative_error(mine[part], theirs[part]) < 1e-5, name
+        offset += parameter.numel()
+    assert offset == len(mine)
+
+
+@needs_compiler
+@pytest.mark.parametrize("precision,bound", [("fp32", 1e-5), ("bf16", 1e-2)])
+def test_runs_stay_together(precision, bound):
+    """In several calls and without being put right in between; bf16 against autograd in float32."""
+    shape = (11, 3, 64, 2, 64, "early", 0.1)
+    (plain, data, rows, draws), (quick, *_) = make(*shape), make(*shape, precision)
+    if quick.loops is None:
+        pytest.skip("this processor has no native bf16")
+    expected = torch.stack([plain_step(plain, data, rows, draws, step) for step in range(100)])
+    losses = torch.cat([quick_steps(quick, data, rows, draws, some)
+                        for some in (slice(0, 1), slice(1, 8), slice(8, 100))])
+    assert relative_error(losses, expected) < bound
+    assert relative_error(quick.ema_flat.data.detach(), plain.ema_flat.data.detach()) < bound
+
+
+@needs_compiler
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_threads_do_not_change_a_bit(precision):
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            trainer, data, rows, draws = make(11, 3, 96, 3, 50, "early", 0.1, precision)
+            if trainer.loops is None:
+                pytest.skip("this processor has no native bf16")
+            results.append((quick_steps(trainer, data, rows, draws, slice(0, 4)), gather_state(trainer)))
+    finally:
+        torch.set_num_threads(before)
+    for losses, state in results[1:]:
+        assert torch.equal(losses, results[0][0])
+        assert all(torch.equal(state[name], tensor) for name, tensor in results[0][1].items())
+
+
+def test_dropouts_masks_are_functions_of_the_step():
+    trainer, *_ = make(3, 2, 200, 2, 64, "early", 0.25)
+    keep = trainer.masks(7, 3)["keep"]
+    assert keep.shape == (3, 2, 64, 200)
+    assert torch.equal(trainer.masks(8, 1)["keep"][0], keep[1])
+    assert abs(float(keep.float().mean()) - 0.75) < 0.01
+    flat = keep.flatten(0, 1).float()
+    assert float(torch.corrcoef(flat.flatten(1)).fill_diagonal_(0).abs().max()) < 0.05  # steps, blocks
+    assert float(torch.corrcoef(flat.reshape(-1, 200).T).fill_diagonal_(0).abs().max()) < 0.25  # columns

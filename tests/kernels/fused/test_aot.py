@@ -7,53 +7,76 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from itertools import groupby
+from multiprocessing import get_context
 
 import pytest
+from conftest import run_cli
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
+from swg_fast.kernels.fused import aot
+
+SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+# Arguments of `report` by (target, hidden size, type): a test each, so that parallel runs share the work.
+WORK = {key: list(rows) for key, rows in groupby(
+    aot.shipped(list(SHARED_BYTES)), lambda row: (row["capability"], row["hidden"], row["dtype"]))}
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    path = tmp_path_factory.mktemp("aot") / "rows.json"
-    out = subprocess.run(
-        [sys.executable, "-m", "swg_fast.cli", "kernels", "--targets", "sm_80,sm_90,sm_100", "--json",
-         str(path)],
-        capture_output=True, text=True, env=os.environ | {"TRITON_INTERPRET": "0"}, timeout=600)
-    assert out.returncode == 0, out.stderr
-    return json.loads(path.read_text())
+@pytest.fixture(scope="session")
+def compiling():
+    """One process that compiles, for all of this session's tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "0")
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            pool.submit(int).result()  # it has started, and with this environment
+            yield pool
 
 
-def test_every_shipped_configuration_compiles_and_fits(rows):
-    limits = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024}
-    assert {row["target"] for row in rows} == set(limits)
-    assert {row["dtype"] for row in rows} == {"bf16", "tf32", "fp32"}
-    assert {row["kernel"] for row in rows} == {"sample_kernel", "guided_step_kernel", "keep_best_kernel"}
+@pytest.fixture
+def rows(key, compiling):
+    return list(compiling.map(aot.report_row, WORK[key]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", WORK, ids=lambda key: "sm_{}-H{}-{}".format(*key))
+def test_a_shipped_configuration(key, rows):
+    """It compiles and fits. Matrix instructions: warpgroup's on sm_90 and the tensor memory's on sm_100
+    for whole tiles in bf16, the older ones elsewhere, and for tiles too small for those. Nothing spills
+    where it counts: no stack at all for sm_90 in bf16, none in a loop over chunks for any tensor-core
+    kernel."""
+    capability, _, dtype = key
     for row in rows:
-        assert row["shared_bytes"] <= limits[row["target"]], row
+        assert row["shared_bytes"] <= SHARED_BYTES[capability], row
         assert 0 < row["registers"] <= 255 and row["code_bytes"] > 0
-
-
-def test_matrix_instructions(rows):
-    """Warpgroup instructions on sm_90 and the tensor memory's on sm_100 for whole tiles in bf16; the
-    older ones elsewhere, and for tiles too small for those."""
-    for row in rows:
-        if row["dtype"] == "bf16" and row["kernel"] != "keep_best_kernel":
-            newest = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA"}[row["target"]]
+        if dtype == "bf16" and row["kernel"] != "keep_best_kernel":
+            newest = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}[capability]
             kind = newest if row["config"]["tile"] >= 64 else "HMMA"
             assert row["matrix_instructions"].get(kind, 0) > 0, row
-
-
-def test_nothing_spills_where_it_counts(rows):
-    """No stack at all for sm_90 in bf16; none in a loop over chunks for any tensor-core kernel."""
-    hopper = [row for row in rows if (row["target"], row["dtype"]) == ("sm_90", "bf16")]
-    assert {row["config"]["hidden_dim"] for row in hopper} == {64, 128, 256}
-    assert {row["config"]["head"] for row in hopper} == {"joint", "early"}
-    for row in hopper:
-        assert row["stack_bytes"] == 0, row
-    for row in rows:
-        if row["dtype"] != "fp32":
+        if (capability, dtype) == (90, "bf16"):
+            assert row["stack_bytes"] == 0, row
+        if dtype != "fp32":
             assert row["stack_accesses_in_chunk_loops"] == 0, row
+
+
+def test_what_ships():
+    assert {key[2] for key in WORK} == {"bf16", "tf32", "fp32"}
+    assert {key[1] for key in WORK if key[0] == 90 and key[2] == "bf16"} == {64, 128, 256}
+    work = [row for rows in WORK.values() for row in rows]
+    assert {row.get("kernel", "sample_kernel") for row in work} == set(aot.KERNELS)
+    for key, rows in WORK.items():
+        assert {row["head"] for row in rows if "kernel" not in row} == {"joint", "early"}, key
+
+
+def test_the_command_reports_them(tmp_path, monkeypatch):
+    [small] = [row for row in WORK[80, 256, "bf16"] if row.get("kernel") == "keep_best_kernel"]
+    monkeypatch.setattr(aot, "shipped", lambda targets: [small] if targets == [80] else [])
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    out = run_cli("kernels", "--targets", "sm_80", "--jobs", 1, "--json", "rows.json", cwd=tmp_path)
+    assert out.returncode == 0, out.stderr
+    [row] = json.loads((tmp_path / "rows.json").read_text())
+    assert row["kernel"] == "keep_best_kernel" and row["target"] == "sm_80" and row["registers"] > 0
+    assert "registers" in out.stdout and str(row["shared_bytes"]) in out.stdout
 
 
 def test_no_seed_or_size_gets_a_kernel_of_its_own():
@@ -67,5 +90,5 @@ def test_no_seed_or_size_gets_a_kernel_of_its_own():
                          env=os.environ | {"TRITON_INTERPRET": "0"})
     lines = out.stdout.splitlines()
     names = {line.split()[1] for line in lines}
-    assert names == {"B", "N", "M", "first", "tiles", "programs", "T", "k0", "k1", "step"}
+    assert names == {"B", "N", "M", "first", "tiles", "programs", "rows", "T", "k0", "k1", "step"}
     assert all(line.endswith("True") for line in lines), out.stdout

@@ -49,15 +49,6 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda f, option: option(f), reversed(options), with_policy)
 
 
-def _print(table: Any) -> None:
-    """A table whole, also where the output is no terminal."""
-    import sys
-
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-
-
 def _numbers(text: str, option: str, high: int) -> list[int]:
     """"64,1024" as [64, 1024], each in 1..high."""
     try:
@@ -89,7 +80,7 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
     from swg_fast.bench import plot_bench, run_bench
     from swg_fast.files import write_json
     from swg_fast.outputs import check_outputs
-    from swg_fast.report import versions
+    from swg_fast.report import show, versions
 
     check_outputs(json=json_path, plot=plot_path)
     check_sampling({"guidance_scale": guidance_scale})
@@ -107,7 +98,7 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
                       f"{row['candidates_per_second']:,.0f}", f"{row['milliseconds']:.1f}",
                       f"{speedup:.2f}" if speedup else "-", f"{row['gflops']:,.0f}",
                       f"{row['percent_of_ceiling']:.0f}", f"{row['peak_bytes'] / 1e6:,.0f}")
-    _print(table)
+    show(table)
     sizes = dict.fromkeys((row["n_states"], row["n_candidates"]) for row in result["left_out"])
     for b, n in sizes:
         names = [f"{row['backend']} {row['dtype']} ({row['seconds']:.0f} s)" for row in result["left_out"]
@@ -139,6 +130,7 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     from rich.table import Table
 
     from swg_fast.kernels.fused.tune import cache_path
+    from swg_fast.report import show
     from swg_fast.samplers import sampler_table
 
     backend = policy.backend("triton", dtype)
@@ -151,7 +143,7 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
                 table.add_row(str(b), str(n), f"{config.tile} x {config.chunk}", str(config.warps),
                               str(config.stages),
                               f"{1e3 * trial.seconds:.2f}" if trial.seconds else trial.reason)
-    _print(table)
+    show(table)
     click.echo(f"kept in {cache_path()}")
 
 
@@ -181,6 +173,7 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
     from tqdm import tqdm
 
     from swg_fast.kernels.fused.aot import report_row, shipped
+    from swg_fast.report import show
 
     work = shipped([int(target.removeprefix("sm_")) for target in targets.split(",")])
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
@@ -199,6 +192,6 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
                       f"{config['tile']} x {config['chunk']}", str(row["registers"]),
                       str(row["stack_bytes"]), str(row["shared_bytes"]),
                       " ".join(f"{k}:{v}" for k, v in row["matrix_instructions"].items()))
-    _print(table)
+    show(table)
     if json_path is not None:
         write_json(json_path, rows)

@@ -18,7 +18,7 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
     auto = resolve("auto", device)
     rows = [
         ("system", f"{platform.system()} {platform.release()} {platform.machine()}, "
-                   f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads"),
+                   f"{os.cpu_count()} cores, torch threads: {torch.get_num_threads()}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in found.items())),
         ("device", torch.cuda.get_device_name() if device.type == "cuda" else "cpu (no CUDA device)"),
         ("cpu", f"{torch.backends.cpu.get_cpu_capability()}; loops between products: {_loops()}"),

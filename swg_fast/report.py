@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 
 from swg_fast.evaluation import Evaluation, Score
 from swg_fast.files import replacing
 from swg_fast.intervals import Interval, interval_text
 
+LOG_WIDTH = 140  # characters
 REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, told apart by everyone
 
 
@@ -57,14 +59,24 @@ def _interval_json(score: Score) -> dict[str, Any] | None:
 
 
 def print_table(title: str, rows: list[tuple[str, str]]) -> None:
-    """A table of names and values on standard output."""
-    from rich.console import Console
+    """A table of names and values on standard output. Long values are folded, never cut."""
     from rich.table import Table
 
     table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, text in rows:
-        table.add_row(name, text)
-    Console().print(table)
+        table.add_row(escape(name), escape(text))
+    show(table)
+
+
+def show(table: Any) -> None:
+    """A rich table on standard output, wide enough for a log where that is no terminal."""
+    import sys
+
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
 
 
 def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:

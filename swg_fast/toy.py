@@ -22,6 +22,7 @@ from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.settings import TrainSettings
 
 Points = np.ndarray  # [N, 2] float32 within [-1, 1]
+PART = 1000  # samples drawn at once
 NOISE = 0.02  # spread of the curves' points
 
 
@@ -103,7 +104,7 @@ def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0,
             schedule: str = "vp", seed: int = 0, backend: str = "auto",
             progress: bool = True) -> ToyResult:
     """Trains on ``name``'s data and compares guided and unguided samples with the target."""
-    from tqdm import trange
+    from tqdm import tqdm
 
     choice("toy data", name, DATASETS)
     check_sampling({"guidance_scale": guidance_scale, "temperature": temperature, "n_candidates": samples,
@@ -112,6 +113,7 @@ def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0,
     settings = TrainSettings(actor_steps=steps, actor_batch=batch, actor_lr=1e-3, ema_rate=0.005,
                              hidden_dim=hidden_dim, weight_head=weight_head, dropout=0.0, schedule=schedule,
                              num_steps=num_steps)
+    bar = tqdm(total=steps, desc=f"preparing {name}", unit="step", disable=not progress)
     rng = np.random.default_rng(stream_seed(seed, "toy", name))
     data = DATASETS[name](rng, 100_000).astype(np.float32)
     weights = np.exp(-energy(data)).astype(np.float32)
@@ -122,31 +124,38 @@ def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0,
         NoiseSchedule.by_name(schedule, num_steps), settings, torch.device("cpu"))
     rows = torch.from_numpy(np.concatenate([data, weights[:, None]], axis=1))
     generator = torch.Generator().manual_seed(stream_seed(seed, "toy", "steps"))
-    for step in trange(steps, desc=f"training on {name}", unit="step", disable=not progress):
-        if step % 64 == 0:
-            draws = trainer.draw(generator, 64, len(rows))
-        trainer.before_step(step)
-        now = {key: value[step % 64] for key, value in draws.items()}
-        trainer.step(rows[now["rows"]], now)
+    bar.set_description(f"training on {name}", refresh=False)
+    bar.reset()
+    with bar:
+        for step in range(steps):
+            if step % 64 == 0:
+                draws = trainer.draw(generator, 64, len(rows))
+            trainer.before_step(step)
+            now = {key: value[step % 64] for key, value in draws.items()}
+            trainer.step(rows[now["rows"]], now)
+            bar.update()
 
     policy = Policy(trainer.ema, trainer.schedule)
 
     def draw(rho: float) -> Points:
-        drawn = policy.sample(np.zeros((1, 0), np.float32), samples, rho, temperature, "none", seed,
-                              backend, dtype="fp32", weight_readout=weight_readout,
-                              clip_denoised=clip_denoised, return_candidates=True)
-        return drawn.candidates[0].numpy()
+        """``samples`` samples, a part at a time: each part has a state word of its own."""
+        parts = np.array_split(np.arange(samples), -(-samples // PART))
+        name = f"sampling, guidance {rho:g}"
+        return np.concatenate([
+            policy.sample(np.zeros((1, 0), np.float32), len(part), rho, temperature, "none", seed, backend,
+                          dtype="fp32", weight_readout=weight_readout, clip_denoised=clip_denoised,
+                          return_candidates=True, state_indices=[word]).candidates[0].numpy()
+            for word, part in enumerate(tqdm(parts, name, unit="part", disable=not progress))])
 
     share = weights / weights.sum()
     target, other = (data[rng.choice(len(data), samples, p=share)] for _ in range(2))
     plain, plain_data = draw(0.0), data[rng.choice(len(data), samples)]
     guided = draw(guidance_scale)
-    return ToyResult(data[:samples], weights[:samples], target, plain, guided, {
-        "guided_to_target": sliced_wasserstein(guided, target),
-        "unguided_to_target": sliced_wasserstein(plain, target),
-        "unguided_to_data": sliced_wasserstein(plain, plain_data),
-        "floor": sliced_wasserstein(target, other),
-    })
+    pairs = {"guided_to_target": (guided, target), "unguided_to_target": (plain, target),
+             "unguided_to_data": (plain, plain_data), "floor": (target, other)}
+    distances = {key: sliced_wasserstein(*pair) for key, pair in tqdm(
+        pairs.items(), "distances", unit="pair", disable=not progress)}
+    return ToyResult(data[:samples], weights[:samples], target, plain, guided, distances)
 
 
 def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
@@ -155,22 +164,23 @@ def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
 
     from swg_fast.files import replacing
 
-    figure = Figure(figsize=(15, 3.6), layout="constrained")
+    figure = Figure(figsize=(15, 3.9), layout="constrained")
+    figure.suptitle(f"{name}: sliced Wasserstein distances")
     axes = figure.subplots(1, 5, sharex=True, sharey=True)
     d = result.distances
     shown = 4000
     dots = axes[1].scatter(*result.data[:shown].T, c=result.weights[:shown], s=2, cmap="viridis")
-    figure.colorbar(dots, ax=axes[1], shrink=0.8)
+    figure.colorbar(dots, ax=axes, shrink=0.8, pad=0.01, label="weight, second panel")
     for ax, points, title in (
-        (axes[0], result.data, f"{name}: data p(x)"),
-        (axes[1], None, "weight w(x) = exp(-energy)"),
-        (axes[2], result.target, f"target p(x) w(x) / Z\n(floor {d['floor']:.3f})"),
-        (axes[3], result.unguided, f"unguided samples\n{d['unguided_to_target']:.3f} from the target"),
-        (axes[4], result.guided, f"guided samples\n{d['guided_to_target']:.3f} from the target"),
+        (axes[0], result.data, "data\np(x)"),
+        (axes[1], None, "its weight\nw(x) = exp(-energy)"),
+        (axes[2], result.target, f"target p(x) w(x) / Z\nfloor {d['floor']:.3f}"),
+        (axes[3], result.unguided, f"unguided samples\nto the target {d['unguided_to_target']:.3f}"),
+        (axes[4], result.guided, f"guided samples\nto the target {d['guided_to_target']:.3f}"),
     ):
         if points is not None:
             ax.plot(*points[:shown].T, ".", markersize=1.5, color="#0072b2", alpha=0.6)
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title, fontsize=9)
         ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
     with replacing(path, ".png") as temporary:
         figure.savefig(temporary, dpi=110)

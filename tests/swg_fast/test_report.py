@@ -1,0 +1,38 @@
+"""Tables and pictures that a person reads."""
+
+from __future__ import annotations
+
+import pytest
+from matplotlib.figure import Figure
+
+from swg_fast.bench import plot_bench
+from swg_fast.report import print_table
+
+
+@pytest.mark.parametrize("width", [30, 300])
+def test_nothing_of_a_table_is_cut(width, monkeypatch, capsys):
+    monkeypatch.setattr("swg_fast.report.LOG_WIDTH", width)
+    reason = "pip install 'swg-fast[video]' into /a/path/that/is/longer/than/any/line/" + "x" * 120
+    print_table("info", [("d4rl antmaze", reason)])
+    shown = "".join(line.split("│")[2] for line in capsys.readouterr().out.splitlines() if "│" in line)
+    assert "".join(shown.split()) == "".join(reason.split())
+
+
+@pytest.mark.parametrize("sizes", [[64], [64, 256]])
+def test_throughput_of_one_n_and_of_several(sizes, tmp_path, monkeypatch):
+    """Bars for one N; for several, lines of which every point is marked."""
+    saved = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (saved.append(self), save(self, *a, **k)))
+    rows = [{"backend": backend, "dtype": "fp32", "n_states": 1, "n_candidates": n, "gflops": 2.0,
+             "candidates_per_second": 1000.0 * n} for backend in ("cpu", "torch") for n in sizes]
+    plot_bench({"results": rows, "ceiling_gflops": {"fp32": 4.0}, "device_name": "a cpu", "threads": 1},
+               tmp_path / "b.png")
+    [axes] = saved[0].axes
+    assert axes.get_title() == "a cpu, 1 thread"
+    if len(sizes) == 1:
+        assert sorted(bar.get_width() for bar in axes.patches) == [64_000, 64_000]
+    else:
+        marked = [line for line in axes.lines if line.get_marker() not in ("None", None, "")]
+        assert [len(line.get_xdata()) for line in marked] == [2, 2]
+    assert (tmp_path / "b.png").stat().st_size > 10_000

@@ -153,7 +153,10 @@ def check_counts(episodes: int, seed: int | Sequence[int], envs: int | None, wor
 
 def observation_keys(policy: Policy) -> list[str] | None:
     """The parts of a dictionary observation that ``policy`` was trained on; None where its card has none."""
-    return policy.card.get("observation_keys")
+    keys = policy.card.get("observation_keys")
+    if keys is None or (isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys)):
+        return keys
+    raise UsageError(f"the policy's card has observation_keys {keys!r}, expected names; copy it again")
 
 
 class _Runner:

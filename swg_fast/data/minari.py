@@ -63,7 +63,8 @@ def load_minari(name: str, observation_keys: Sequence[str] | None = None) -> Tra
     try:
         for episode in dataset.iterate_episodes():
             n = len(episode.rewards)
-            rewards, ends = _numbers(episode.rewards, "rewards").astype(np.float32), np.asarray(episode.terminations, bool)
+            rewards = _numbers(episode.rewards, "rewards").astype(np.float32)
+            ends = np.asarray(episode.terminations, bool)
             if reaching:
                 if goal is not None:
                     rewards = goal.rewards(episode.observations["achieved_goal"][1:])

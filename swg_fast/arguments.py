@@ -27,11 +27,11 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
             raise TypeError
         found = operator.index(value)
     except TypeError:
-        raise UsageError(f"{name} must be a whole number, got {_shown(value)}") from None
+        raise UsageError(f"{name} must be a whole number, got {shown(value)}") from None
     if found < low:
-        raise UsageError(f"{name} must be at least {low}, got {_shown(found)}")
+        raise UsageError(f"{name} must be at least {low}, got {shown(found)}")
     if found > high:
-        raise UsageError(f"{name} must be at most {high}, got {_shown(found)}")
+        raise UsageError(f"{name} must be at most {high}, got {shown(found)}")
     return found
 
 
@@ -44,7 +44,7 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
             raise TypeError
         found = float(value)
     except (TypeError, ValueError, RuntimeError):
-        raise UsageError(f"{name} must be a number, got {_shown(value)}") from None
+        raise UsageError(f"{name} must be a number, got {shown(value)}") from None
     except OverflowError:
         found = math.inf
     inside = low <= found <= high and (above is None or found > above) and (below is None or found < below)
@@ -54,7 +54,7 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
             parts.append(f"above {above:g}" if above is not None else f"at least {low:g}")
         if below is not None or high < math.inf:
             parts.append(f"below {below:g}" if below is not None else f"at most {high:g}")
-        raise UsageError(f"{name} must be {' and '.join(parts)}, got {_shown(value)}")
+        raise UsageError(f"{name} must be {' and '.join(parts)}, got {shown(value)}")
     return found
 
 
@@ -62,28 +62,28 @@ def choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """``value`` if it is one of ``choices``; ``name`` is a noun, such as 'selection'."""
     choices = list(choices)
     if not isinstance(value, str) or value not in choices:
-        raise UsageError(f"unknown {name} {_shown(value)}; use one of {', '.join(choices)}")
+        raise UsageError(f"unknown {name} {shown(value)}; use one of {', '.join(choices)}")
     return value
 
 
 def flag(name: str, value: Any) -> bool:
     """``value`` if it is True or False (Python's or numpy's)."""
     if type(value).__name__ not in ("bool", "bool_"):
-        raise UsageError(f"{name} must be true or false, got {_shown(value)}")
+        raise UsageError(f"{name} must be true or false, got {shown(value)}")
     return bool(value)
 
 
 def text(name: str, value: Any) -> str:
     """``value`` if it is a string."""
     if not isinstance(value, str):
-        raise UsageError(f"{name} must be a string, got {_shown(value)}")
+        raise UsageError(f"{name} must be a string, got {shown(value)}")
     return value
 
 
 def pair(name: str, value: Any) -> tuple[float, float]:
     """``value`` as two finite numbers."""
     if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
-        raise UsageError(f"{name} must be two numbers (low, high), got {_shown(value)}")
+        raise UsageError(f"{name} must be two numbers (low, high), got {shown(value)}")
     low, high = (number(name, part) for part in value)
     return low, high
 
@@ -155,7 +155,7 @@ def check_sampling(settings: Mapping[str, Any], source: str = "") -> dict[str, A
         raise UsageError(f"{source}: {error}") from None if source else error
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """``value`` in one short line."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**20:
         return f"{'-' if value < 0 else ''}2**{abs(value).bit_length() - 1} or more"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -36,6 +36,31 @@ def _stop(number: int, frame: FrameType | None) -> None:
             os._exit(128 + number)
         frame = frame.f_back
     raise Stopped(number)
+
+
+@contextmanager
+def deferred() -> Iterator[Callable[[], int | None]]:
+    """Yields a function that gives the signal that has asked to stop, if one has, so that work can end
+    where it suits. A second signal stops at once. Elsewhere than in the main thread nothing is caught."""
+    asked: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise Stopped(number)
+        asked.append(number)
+
+    before = {}
+    try:
+        for number in STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handle)
+    except ValueError:  # not the main thread
+        pass
+    try:
+        yield lambda: asked[0] if asked else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

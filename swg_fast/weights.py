@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from swg_fast.arguments import choice, number
 from swg_fast.errors import UsageError
 
 
@@ -69,6 +70,26 @@ WEIGHT_FUNCTIONS: dict[str, WeightFunction] = {
 }
 
 
+def check_weight_function(name: str, parameter: float | None = None) -> float:
+    """The parameter that ``name`` is used with, its default for None.
+
+    Raises `UsageError` for an unknown name, a tau outside (0, 1), an alpha <= 0, a parameter where there
+    is none, and one that makes weights beyond float32 of advantages up to a million.
+    """
+    entry = WEIGHT_FUNCTIONS[choice("weight function", name, WEIGHT_FUNCTIONS)]
+    if parameter is None:
+        return entry.default
+    if not entry.parameter:
+        raise UsageError(f"weight function {name!r} has no parameter; leave it out")
+    value = number(f"weight function {name!r}: {entry.parameter}", parameter, above=0.0,
+                   below=1.0 if entry.parameter == "tau" else None)
+    size = torch.logspace(-6, 6, 121)
+    if not bool(entry.function(torch.cat([-size, torch.zeros(1), size]), value).isfinite().all()):
+        raise UsageError(f"weight function {name!r}: {entry.parameter} {value:g} makes weights beyond "
+                         "float32; use a smaller one")
+    return value
+
+
 def compute_weights(
     advantages: torch.Tensor,
     name: str = "expectile",
@@ -81,17 +102,14 @@ def compute_weights(
     Raises `UsageError` for an unknown name, a tau outside (0, 1), an alpha <= 0, or weights that
     are not finite (which never reach a training set).
     """
-    if name not in WEIGHT_FUNCTIONS:
-        raise UsageError(
-            f"unknown weight function {name!r}; use one of {', '.join(WEIGHT_FUNCTIONS)}"
-        )
-    entry = WEIGHT_FUNCTIONS[name]
-    value = entry.default if parameter is None else float(parameter)
-    if entry.parameter == "tau" and not 0.0 < value < 1.0:
-        raise UsageError(f"weight function {name!r} needs 0 < tau < 1, got {value}")
-    if entry.parameter == "alpha" and not value > 0.0:
-        raise UsageError(f"weight function {name!r} needs alpha > 0, got {value}")
-    weights = entry.function(advantages, value)
+    value = check_weight_function(name, parameter)
+    if not torch.is_tensor(advantages) or not advantages.is_floating_point():
+        raise UsageError("advantages must be a tensor of floating point")
+    bad = int((~torch.isfinite(advantages)).sum())
+    if bad:
+        raise UsageError(f"{bad} of {advantages.numel()} advantages are not finite; the critic has "
+                         "diverged, train it with a lower critic_lr")
+    weights = WEIGHT_FUNCTIONS[name].function(advantages, value)
     bad = int((~torch.isfinite(weights)).sum())
     if bad:
         raise UsageError(

@@ -7,6 +7,7 @@ the file, the file over the task's preset, the preset over the default.
 from __future__ import annotations
 
 import difflib
+import errno
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from swg_fast.errors import UsageError
-from swg_fast.files import replacing
+from swg_fast.files import replacing, user_path
 from swg_fast.presets import Preset
 from swg_fast.training.fields import check_fields, check_value, kind_of, setting
 from swg_fast.training.logger import LOGGERS
-from swg_fast.training.settings import TrainSettings
+from swg_fast.training.settings import MOST_STEPS, TrainSettings
 
 CONFIG = "config.toml"
+HEADER = "# swg-fast train --config "  # how a file that a run wrote begins
 FROM_PRESET = ("expectile", "dropout", "reward_transform")  # what a task's preset may set
 
 
@@ -36,8 +38,8 @@ class RunOptions:
               "achieved_goal,observation. Left out: all of them, the goal included.")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
     threads: int | None = setting(None, "CPU threads. Left out: all.", min=1)
-    log_every: int = setting(1000, "Steps between two lines of the logs.", min=1)
-    save_every: int = setting(10_000, "Steps between two saved states.", min=1)
+    log_every: int = setting(1000, "Steps between two lines of the logs.", min=1, top=MOST_STEPS)
+    save_every: int = setting(10_000, "Steps between two saved states.", min=1, top=MOST_STEPS)
     logger: str = setting("tensorboard", "What draws the curves; OUT/logs/history.jsonl has them always.",
                           choices=LOGGERS)
 
@@ -53,11 +55,14 @@ def config_fields() -> dict[str, Field]:
 def read_config(path: str | Path) -> dict[str, Any]:
     """The values of a TOML file. `UsageError`, with the file's name, where there is none or it has
     an unknown key or a value outside its range."""
+    path = user_path(path)
     try:
-        values = tomllib.loads(Path(path).read_text())
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a regular file")
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); --config takes a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not valid TOML ({error})") from error
     known = config_fields()
     for name, value in values.items():
@@ -78,7 +83,7 @@ def write_config(path: str | Path, values: Mapping[str, Any]) -> None:
 
     text = tomli_w.dumps({name: value for name, value in values.items() if value is not None})
     with replacing(path) as temporary:
-        temporary.write_text(f"# swg-fast train --config {Path(path).name} trains this policy again.\n{text}")
+        temporary.write_text(f"{HEADER}{Path(path).name} trains this policy again.\n{text}")
 
 
 def resolve(chosen: Mapping[str, Any], file: Mapping[str, Any], preset: Preset

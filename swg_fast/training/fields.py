@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import Field, field, fields
 from typing import Any
 
+from swg_fast.arguments import shown
 from swg_fast.errors import UsageError
 
 KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
@@ -18,7 +19,8 @@ EXPECTED = {int: "a whole number", float: "a number", str: "a text", bool: "true
 
 def setting(default: Any, help: str, *, choices: Sequence[str] | None = None, **bounds: Any) -> Any:
     """A field, with what a person is told of it: its help, and the values that it takes, either
-    ``choices`` or the bounds of a number (min, max, and min_open or max_open where an end is out)."""
+    ``choices`` or the bounds of a number (min, max, min_open or max_open where an end is out, and top,
+    which no machine could bear and no help need mention)."""
     return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds})
 
 
@@ -44,18 +46,20 @@ def check_value(entry: Field, value: Any) -> None:
     kind, choices = kind_of(entry), entry.metadata["choices"]
     if isinstance(value, bool) is not (kind is bool) or not isinstance(
             value, (int, float) if kind is float else kind):
-        raise UsageError(f"{entry.name} must be {EXPECTED[kind]}, got {value!r}")
+        raise UsageError(f"{entry.name} must be {EXPECTED[kind]}, got {shown(value)}")
     if choices and value not in choices:
-        raise UsageError(f"{entry.name} must be one of {', '.join(choices)}, got {value!r}")
+        raise UsageError(f"{entry.name} must be one of {', '.join(choices)}, got {shown(value)}")
     bounds = entry.metadata["bounds"]
     if kind not in (int, float):
         return
+    if value > bounds.get("top", math.inf):
+        raise UsageError(f"{entry.name} must be at most {bounds['top']}, got {shown(value)}")
     low, high = bounds.get("min", -math.inf), bounds.get("max", math.inf)
     inside = low <= value <= high and not (bounds.get("min_open") and value == low) and not (
         bounds.get("max_open") and value == high)
-    if not inside or not math.isfinite(value):
+    if not inside or value in (math.inf, -math.inf):
         raise UsageError(f"{entry.name} must be finite{' and in ' if bounds else ''}{range_text(entry)}, "
-                         f"got {value}")
+                         f"got {shown(value)}")
 
 
 def check_fields(record: Any) -> None:

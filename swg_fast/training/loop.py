@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from swg_fast.errors import UsageError
 from swg_fast.seeds import stream_seed
+from swg_fast.signals import deferred
 from swg_fast.training.history import append_line
 from swg_fast.training.logger import Writer
-from swg_fast.training.state import load_newest_state, save_state
+from swg_fast.training.state import gather_state, load_newest_state, save_state
 from swg_fast.training.steps import STRETCH, step_taker
 
 BLOCK = 64  # steps whose random numbers and batches are drawn at once
 
 
 class Interrupted(Exception):
-    """Training stopped early, its state saved; ``--resume`` goes on from there."""
+    """Training stopped early, its state saved; ``--resume`` goes on from there. ``code`` is what a shell
+    expects the process to exit with."""
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.code = 128 + (number or signal.SIGINT)
+
+
+class Diverged(UsageError):
+    """The losses or parameters are no longer finite. Nothing of that was saved."""
 
 
 @dataclass
@@ -59,7 +69,8 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
     bar = tqdm(total=total, initial=first, desc=trainer.phase, unit="step", smoothing=0.05,
                disable=not options.progress, mininterval=0.5)
     step = first
-    with _interruptible() as interrupted, bar:
+    good = first  # the newest state on disk; 0 where there is none
+    with deferred() as asked, bar:
         while step < stop:
             offset = step % BLOCK
             if offset == 0 or step == first:
@@ -72,16 +83,35 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
             counted += count
             step += count
             bar.update(count)
+            stopping = step == stop or asked() is not None
             if step % options.log_every == 0 or step == stop:
+                _check(trainer, sums, step, good, options)
                 _log(trainer, held_out, seed, step, (sums / counted).tolist(),
                      (step - first) / (time.perf_counter() - started), options, bar)
                 sums, counted = sums.zero_(), 0
-            if step % options.save_every == 0 or step == stop or interrupted():
+            if step % options.save_every == 0 or stopping:
+                _check(trainer, sums, step, good, options, state=True)
                 save_state(options.folder, trainer, step)
-            if interrupted() or (step == stop and stop < total):
+                good = step
+            if asked() is not None or (stopping and step < total):
                 raise Interrupted(f"{trainer.phase} stopped at step {step} of {total}; "
-                                  "its state is saved, go on with --resume")
+                                  "its state is saved, go on with --resume", asked())
     return (stop - first) / (time.perf_counter() - started)
+
+
+def _check(trainer: Any, sums: torch.Tensor, step: int, good: int, options: LoopOptions,
+           state: bool = False) -> None:
+    """`Diverged` where a loss since the last log is not finite or, with ``state``, what is about to be
+    saved is not. NaN stays in a sum, so that no step need wait for its loss."""
+    bad = [name for name, value in zip(trainer.loss_names, sums.tolist(), strict=True)
+           if not math.isfinite(value)]
+    if state and not bad:
+        bad = [name for name, tensor in gather_state(trainer).items() if not bool(tensor.isfinite().all())]
+    if bad:
+        kept = f"the last good state, of step {good}, is kept in {options.folder}" if good else \
+            "no state was saved before"
+        raise Diverged(f"{trainer.phase} diverged by step {step}: {', '.join(bad)} not finite; {kept}. Begin "
+                       f"anew, in another --out, with a lower {trainer.phase}_lr or data of smaller values")
 
 
 def _stretch(step: int, stop: int, trainer: Any, options: LoopOptions) -> int:
@@ -117,25 +147,3 @@ def _log(trainer: Any, held_out: torch.Tensor, seed: int, done: int, means: list
             if name != "step":
                 options.writer.add_scalar(name, value, done)
     bar.set_postfix({n: f"{v:.4f}" for n, v in zip(trainer.loss_names, means, strict=True)})
-
-
-@contextmanager
-def _interruptible() -> Iterator[Any]:
-    """Yields a function that says whether Ctrl-C was pressed; a second one stops at once."""
-    pressed = False
-
-    def handle(number: int, frame: Any) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    try:
-        previous = signal.signal(signal.SIGINT, handle)
-    except ValueError:  # not the main thread: signals are not ours to take
-        yield lambda: False
-        return
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, previous)

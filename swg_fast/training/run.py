@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,20 +12,21 @@ import torch
 
 from swg_fast.checkpoint import Checkpoint, save_checkpoint
 from swg_fast.data import Transitions
-from swg_fast.errors import UsageError
-from swg_fast.files import read_json, write_json
+from swg_fast.files import user_path
+from swg_fast.limits import resolve_device
 from swg_fast.networks import ScoreNetwork
 from swg_fast.schedule import NoiseSchedule
 from swg_fast.seeds import stream_seed
+from swg_fast.training.checks import check_run
+from swg_fast.training.claim import claimed
 from swg_fast.training.config import CONFIG, write_config
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.history import HISTORY, read_history
-from swg_fast.training.logger import open_writer
+from swg_fast.training.logger import check_logger, open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
-from swg_fast.training.rewards import transform_rewards
 from swg_fast.training.settings import TrainSettings
-from swg_fast.weights import WEIGHT_FUNCTIONS, compute_weights
+from swg_fast.weights import compute_weights
 
 
 def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
@@ -40,26 +40,28 @@ def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
     ``logger`` writes: tensorboard, wandb or none) and ``policy/``. With ``resume`` the newest states are
     taken up, bit for bit.
 
-    Raises `UsageError` where ``out`` holds another run, `Interrupted` on Ctrl-C.
+    Raises `UsageError` for what would fail later, before ``out`` is touched; where ``out`` holds another
+    run or is in use; and where the losses cease to be finite (`Diverged`). `Interrupted` on Ctrl-C and
+    SIGTERM. The policy is written whole or not at all.
     """
-    out, device = Path(out), torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    _claim(out, settings, len(data), resume)
+    out, device = user_path(out), resolve_device(device)
+    check_logger(logger)
+    rewards = check_run(data, settings, device)
     options = options or LoopOptions(out / "states")
-    history = out / "logs" / HISTORY
-    if not resume:
-        history.unlink(missing_ok=True)
-    config = dict(config or {}) | settings.to_dict()
-    write_config(out / CONFIG, config)
-    with open_writer(logger, out / "logs", config, resume) as writer:
-        options = replace(options, folder=out / "states", resume=resume, history=history,
-                          writer=writer or options.writer)
-        return _train(data, settings, out, device, card or {}, options)
+    with claimed(out, settings, len(data), resume):
+        history = out / "logs" / HISTORY
+        if not resume:
+            history.unlink(missing_ok=True)
+        config = dict(config or {}) | settings.to_dict()
+        write_config(out / CONFIG, config)
+        with open_writer(logger, out / "logs", config, resume) as writer:
+            options = replace(options, folder=out / "states", resume=resume, history=history,
+                              writer=writer or options.writer)
+            return _train(data, rewards, settings, out, device, card or {}, options)
 
 
-def _train(data: Transitions, settings: TrainSettings, out: Path, device: torch.device,
-           card: dict[str, Any], options: LoopOptions) -> Path:
+def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out: Path,
+           device: torch.device, card: dict[str, Any], options: LoopOptions) -> Path:
     """Both phases and what lies between them."""
     training, held_out = data.split(settings.held_out, settings.seed)
     S, A = data.observations.shape[1], data.actions.shape[1]
@@ -71,17 +73,13 @@ def _train(data: Transitions, settings: TrainSettings, out: Path, device: torch.
     schedule = NoiseSchedule.by_name(settings.schedule, settings.num_steps)
     diffusion = DiffusionTrainer(network, schedule, settings, device)
 
-    rewards = transform_rewards(data, settings.reward_transform)
     mask = np.isin(data.episodes, np.unique(held_out.episodes))
     rates = {"critic": run_phase(
         critic, critic.pack(training, rewards[~mask]), critic.pack(held_out, rewards[mask]),
         settings.critic_steps, settings.seed, options)}
 
-    parameter = settings.weight_parameter
-    if parameter is None and WEIGHT_FUNCTIONS[settings.weight_function].parameter == "tau":
-        parameter = settings.expectile
-    weights = compute_weights(critic.advantages(data), settings.weight_function, parameter,
-                              rescale=settings.rescale_weights).numpy()
+    weights = compute_weights(critic.advantages(data), settings.weight_function,
+                              settings.parameter_of_weights(), rescale=settings.rescale_weights).numpy()
 
     rates["actor"] = run_phase(
         diffusion, diffusion.pack(training, weights[~mask]),
@@ -95,27 +93,6 @@ def _train(data: Transitions, settings: TrainSettings, out: Path, device: torch.
     }
     return save_checkpoint(out / "policy", Checkpoint(
         diffusion.ema, schedule, critic.target, critic.value, card | {"training": record}))
-
-
-def _claim(out: Path, settings: TrainSettings, rows: int, resume: bool) -> None:
-    """Makes ``out`` this run's folder, or checks that it already is."""
-    path = out / "run.json"
-    mine = {"settings": settings.to_dict(), "transitions": rows}
-    if resume:
-        if not path.is_file():
-            raise UsageError(f"{out}: nothing to resume; leave out --resume to begin")
-        theirs = read_json(path)
-        if theirs != mine:
-            changed = [k for k, v in mine["settings"].items() if theirs["settings"].get(k) != v]
-            raise UsageError(f"{out}: holds a run with other settings "
-                             f"({', '.join(changed) or 'another dataset'}); "
-                             "resume with the same ones, or choose another --out")
-        return
-    if path.exists():
-        raise UsageError(f"{out}: already holds a run; add --resume to go on with it, or choose "
-                         "another --out")
-    shutil.rmtree(out / "states", ignore_errors=True)
-    write_json(path, mine)
 
 
 def _last_losses(history: Path) -> dict[str, float]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 
+from swg_fast.arguments import MAX_SEED
 from swg_fast.errors import UsageError
-from swg_fast.networks import WEIGHT_HEADS
-from swg_fast.schedule import SCHEDULES
+from swg_fast.networks import MOST, WEIGHT_HEADS
+from swg_fast.schedule import MAX_STEPS, SCHEDULES
 from swg_fast.training.fields import check_fields, setting
 from swg_fast.training.rewards import REWARD_TRANSFORMS
-from swg_fast.weights import WEIGHT_FUNCTIONS
+from swg_fast.weights import WEIGHT_FUNCTIONS, check_weight_function
 
+MOST_STEPS = 10**9  # years
+MOST_ROWS = 2**16  # of a batch
 PRECISIONS = ("fp32", "bf16")
 OPEN = {"min_open": True, "max_open": True}
 
@@ -23,9 +26,9 @@ class TrainSettings:
     """
 
     # critic (IQL)
-    critic_steps: int = setting(500_000, "Gradient steps of the critic.", min=1)
-    critic_batch: int = setting(256, "Transitions a critic step.", min=1)
-    critic_lr: float = setting(3e-4, "Adam's learning rate for Q and V.", min=0, min_open=True)
+    critic_steps: int = setting(500_000, "Gradient steps of the critic.", min=1, top=MOST_STEPS)
+    critic_batch: int = setting(256, "Transitions a critic step.", min=1, top=MOST_ROWS)
+    critic_lr: float = setting(3e-4, "Adam's learning rate for Q and V.", min=0, max=1, min_open=True)
     discount: float = setting(0.99, "Discount gamma of the TD target.", min=0, max=1, **OPEN)
     polyak: float = setting(0.005, "Rate of the target Q's moving average.", min=0, max=1, min_open=True)
     expectile: float = setting(0.7, "tau of the value loss and of the expectile weights.", min=0, max=1,
@@ -40,22 +43,24 @@ class TrainSettings:
         None, "tau or alpha of the weight function. Left out: --expectile, or the function's own.")
     rescale_weights: bool = setting(False, "Move the weights linearly onto [0, 1].")
     # network
-    hidden_dim: int = setting(256, "Width of the score network.", min=1)
-    num_blocks: int = setting(3, "Residual blocks; the early weight head needs two.", min=1)
+    hidden_dim: int = setting(256, "Width of the score network.", min=1, top=MOST["hidden_dim"])
+    num_blocks: int = setting(3, "Residual blocks; the early weight head needs two.", min=1,
+                              top=MOST["num_blocks"])
     weight_head: str = setting("early", "Where the weight's noise is read out: after the second block, or "
                                          "after the last with the action's.", choices=WEIGHT_HEADS)
     dropout: float = setting(0.1, "Dropout of the score network.", min=0, max=1, max_open=True)
     # diffusion
     schedule: str = setting("vp", "Noise schedule.", choices=SCHEDULES)
-    num_steps: int = setting(15, "Denoising steps T.", min=1)
-    actor_steps: int = setting(1_000_000, "Gradient steps of the diffusion.", min=1)
-    actor_batch: int = setting(1024, "Transitions a diffusion step.", min=1)
-    actor_lr: float = setting(3e-4, "AdamW's learning rate for the score network.", min=0, min_open=True)
-    weight_decay: float = setting(1e-4, "AdamW's weight decay.", min=0)
+    num_steps: int = setting(15, "Denoising steps T.", min=1, top=MAX_STEPS)
+    actor_steps: int = setting(1_000_000, "Gradient steps of the diffusion.", min=1, top=MOST_STEPS)
+    actor_batch: int = setting(1024, "Transitions a diffusion step.", min=1, top=MOST_ROWS)
+    actor_lr: float = setting(3e-4, "AdamW's learning rate for the score network.", min=0, max=1,
+                              min_open=True)
+    weight_decay: float = setting(1e-4, "AdamW's weight decay.", min=0, max=1)
     cosine_decay: bool = setting(True, "Let the diffusion's learning rate fall to 0 along a cosine.")
     ema_rate: float = setting(0.001, "Rate of the moving average that acts.", min=0, max=1, min_open=True)
     # the run
-    seed: int = setting(0, "Seed of everything random.", min=0)
+    seed: int = setting(0, "Seed of everything random.", min=0, top=MAX_SEED)
     held_out: float = setting(0.05, "Share of the episodes kept for validation.", min=0, max=1,
                                max_open=True)
     precision: str = setting("fp32", "Of the diffusion's passes; parameters stay fp32.",
@@ -63,6 +68,16 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.weight_head == "early" and self.num_blocks < 2:
+            raise UsageError("weight_head='early' with num_blocks=1: the early head reads the second block, "
+                             "so use num_blocks >= 2, or weight_head='joint'")
+        check_weight_function(self.weight_function, self.parameter_of_weights())
+
+    def parameter_of_weights(self) -> float | None:
+        """tau or alpha of the weight function; the critic's expectile where a tau is left out."""
+        if self.weight_parameter is None and WEIGHT_FUNCTIONS[self.weight_function].parameter == "tau":
+            return self.expectile
+        return self.weight_parameter
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,21 @@ def restore_state(trainer: Any, tensors: dict[str, torch.Tensor], source: str) -
     for name, optimizer in trainer.optimizers.items():
         parameter = optimizer.param_groups[0]["params"][0]
         prefix = f"optimizer.{name}."
+        moments = {key.removeprefix(prefix): value for key, value in tensors.items()
+                   if key.startswith(prefix)}
+        shapes = {key: tuple(value.shape) for key, value in moments.items()}
+        if shapes != {"step": (), "exp_avg": tuple(parameter.shape), "exp_avg_sq": tuple(parameter.shape)}:
+            raise UsageError(f"{source}: lacks what the optimizer needs; delete it to resume from the one "
+                             "before")
         optimizer.state[parameter] = {
-            key.removeprefix(prefix): value.to(_optimizer_device(optimizer, parameter, key)).clone()
-            for key, value in tensors.items() if key.startswith(prefix)
-        }
+            key: value.to(_optimizer_device(optimizer, parameter, key)).clone()
+            for key, value in moments.items()}
 
 
 def _optimizer_device(optimizer: torch.optim.Optimizer, parameter: torch.Tensor,
                       key: str) -> torch.device:
     capturable = optimizer.param_groups[0].get("capturable", False)
-    return torch.device("cpu") if key.endswith(".step") and not capturable else parameter.device
+    return torch.device("cpu") if key == "step" and not capturable else parameter.device
 
 
 def save_state(folder: Path, trainer: Any, step: int) -> Path:
@@ -54,7 +60,7 @@ def save_state(folder: Path, trainer: Any, step: int) -> Path:
     tensors = {k: v.detach().cpu().contiguous() for k, v in gather_state(trainer).items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"state": json.dumps({"step": step})})
-    for old in sorted(folder.glob(f"{trainer.phase}-*.safetensors"))[:-KEEP]:
+    for old in _states(folder, trainer.phase)[:-KEEP]:
         old.unlink()
     return path
 
@@ -64,12 +70,23 @@ def load_newest_state(folder: Path, trainer: Any) -> int:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    states = sorted(folder.glob(f"{trainer.phase}-*.safetensors"))
+    states = _states(folder, trainer.phase)
     if not states:
         return 0
     path = states[-1]
     try:
         restore_state(trainer, load_file(path), str(path))
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise UsageError(f"{path}: damaged ({error}); delete it to resume from the one before") from error
-    return int(path.stem.split("-")[-1])
+    return _step(path)
+
+
+def _states(folder: Path, phase: str) -> list[Path]:
+    """A phase's states, the oldest first."""
+    named = re.compile(rf"{phase}-\d+\.safetensors")
+    return sorted((path for path in folder.glob(f"{phase}-*.safetensors")
+                   if named.fullmatch(path.name) and path.is_file()), key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])

@@ -1,0 +1,50 @@
+"""What would fail late in a run, found before it begins."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from swg_fast.data import Transitions
+from swg_fast.errors import UsageError
+from swg_fast.limits import check_memory
+from swg_fast.networks import ScoreNetwork
+from swg_fast.training.loop import BLOCK
+from swg_fast.training.rewards import transform_rewards
+from swg_fast.training.settings import TrainSettings
+
+COPIES = 5  # of the parameters: themselves, gradient, two moments, average
+
+
+def check_run(data: Transitions, settings: TrainSettings, device: torch.device) -> np.ndarray:
+    """The transformed rewards [N] of ``data``.
+
+    Raises `UsageError` for arrays that do not fit each other or are not finite float32, rewards that the
+    transform does not suit, and a network or batch for which there is no memory.
+    """
+    if not isinstance(data, Transitions):
+        raise UsageError(f"data is {type(data).__name__}, expected the Transitions that load_dataset gives")
+    for name in ("observations", "next_observations", "actions", "rewards"):
+        array = getattr(data, name)
+        if len(array) != len(data) or array.ndim != (1 if name == "rewards" else 2) or not array.size:
+            raise UsageError(f"data.{name} has shape {list(array.shape)} for {len(data)} transitions")
+        if array.dtype != np.float32 or not np.isfinite(array.min()) or not np.isfinite(array.max()):
+            raise UsageError(f"data.{name} is not finite float32; load it with load_dataset")
+    rewards = transform_rewards(data, settings.reward_transform)
+    if not np.isfinite(rewards).all():
+        raise UsageError(f"reward transform {settings.reward_transform!r} makes rewards beyond float32; use "
+                         "another --reward-transform")
+    _check_memory(data, settings, device)
+    return rewards
+
+
+def _check_memory(data: Transitions, settings: TrainSettings, device: torch.device) -> None:
+    S, A = data.observations.shape[1], data.actions.shape[1]
+    with torch.device("meta"):
+        network = ScoreNetwork(S, A, settings.hidden_dim, settings.num_blocks, settings.weight_head)
+    parameters = sum(p.numel() for p in network.parameters())
+    activations = settings.actor_batch * settings.hidden_dim * (11 * settings.num_blocks + 4)
+    draws = BLOCK * max(settings.actor_batch * (A + 5), 2 * settings.critic_batch)
+    rows = len(data) * (2 * S + A + 2)
+    check_memory(4 * (COPIES * parameters + 2 * activations + draws + rows), "this training",
+                 "use a smaller --hidden-dim, --num-blocks or --actor-batch", device)

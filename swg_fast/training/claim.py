@@ -1,0 +1,81 @@
+"""A run's folder: taken by one process at a time, and never from another run."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from swg_fast.errors import UsageError
+from swg_fast.files import read_json, sweep, write_json
+from swg_fast.outputs import check_folder
+from swg_fast.training.config import CONFIG, HEADER
+from swg_fast.training.settings import TrainSettings
+
+RUN, LOCK = "run.json", ".lock"
+
+
+@contextmanager
+def claimed(out: Path, settings: TrainSettings, rows: int, resume: bool) -> Iterator[None]:
+    """Makes ``out`` this run's folder, or checks that it already is, and keeps it from other processes
+    while the block runs. What killed processes left half-written there is swept.
+
+    Raises `UsageError` where ``out`` holds another run or anything that this one would overwrite, or is
+    in use. A refused start leaves nothing behind that would block the next.
+    """
+    mine = {"settings": settings.to_dict(), "transitions": rows}
+    _check(out, mine, resume)
+    check_folder(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        _check(out, mine, resume)  # again: another process may have come first
+        for folder in (out, out / "states", out / "policy"):
+            sweep(folder)
+        if not resume:
+            write_json(out / RUN, mine)
+        yield
+
+
+def _check(out: Path, mine: dict[str, Any], resume: bool) -> None:
+    path = out / RUN
+    if resume:
+        if not path.is_file():
+            raise UsageError(f"{out}: nothing to resume; leave out --resume to begin")
+        theirs = read_json(path)
+        settings = theirs.get("settings") if isinstance(theirs, dict) else None
+        if not isinstance(settings, dict):
+            raise UsageError(f"{path}: not the record of a run; choose another --out")
+        if theirs != mine:
+            changed = [k for k, v in mine["settings"].items() if settings.get(k) != v]
+            raise UsageError(f"{out}: holds a run with other settings "
+                             f"({', '.join(changed) or 'another dataset'}); "
+                             "resume with the same ones, or choose another --out")
+        return
+    held = [name for name in ("states", "policy") if any((out / name).glob("*"))]
+    if path.exists() and held:
+        raise UsageError(f"{out}: already holds a run; add --resume to go on with it, or choose "
+                         "another --out")
+    if held:
+        raise UsageError(f"{out}: already has a folder {held[0]!r}, of no run that is known here; choose "
+                         "another --out")
+    config = out / CONFIG
+    if config.is_file() and not path.exists() and not config.read_bytes().startswith(HEADER.encode()):
+        raise UsageError(f"{config}: would be overwritten with the run's own configuration; choose another "
+                         "--out")
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """The system lets go of the lock however the process ends."""
+    with open(out / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise UsageError(f"{out}: another process is training there; wait for it, or choose another "
+                                 "--out") from error
+            # A file system without locks: one process at a time is then the user's to see to.
+        yield

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from swg_fast.errors import UsageError
+from swg_fast.errors import UsageError, reason
 from swg_fast.extras import need
+from swg_fast.files import user_path
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
 
+Network = TypeVar("Network", bound=nn.Module)
+FLOATS = ("float16", "float32", "float64")
 Tree = Mapping[str, Any]  # 'a/b/c' -> array
 
 
@@ -27,14 +30,14 @@ def score_network(params: Tree) -> ScoreNetwork:
     early = any(key.startswith("MLPResNet_mod_0/") for key in tree)
     trunk = "MLPResNet_mod_0" if early else "MLPResNet_0"
     blocks = len({key.split("/")[1] for key in tree if key.startswith(f"{trunk}/MLPResNetBlock_")})
-    frequencies = _get(tree, "FourierFeatures_0/kernel")
-    kernel_in, kernel_out = _get(tree, f"{trunk}/Dense_0/kernel"), _get(tree, f"{trunk}/Dense_1/kernel")
+    frequencies = _get(tree, "FourierFeatures_0/kernel", 2)
+    kernel_in, kernel_out = (_get(tree, f"{trunk}/Dense_{i}/kernel", 2) for i in (0, 1))
     actions = kernel_out.shape[1] - (0 if early else 1)
     time_dim = 2 * frequencies.shape[0]
-    network = ScoreNetwork(
-        state_dim=kernel_in.shape[0] - 2 * time_dim - actions - 1, action_dim=actions,
-        hidden_dim=kernel_in.shape[1], num_blocks=blocks,
-        weight_head="early" if early else "joint", time_embed_dim=time_dim, dropout=0.0)
+    network = _build(tree, ScoreNetwork, {
+        "state_dim": kernel_in.shape[0] - 2 * time_dim - actions - 1, "action_dim": actions,
+        "hidden_dim": kernel_in.shape[1], "num_blocks": blocks,
+        "weight_head": "early" if early else "joint", "time_embed_dim": time_dim, "dropout": 0.0})
     with torch.no_grad():
         _copy(network.time_features.frequencies, frequencies[:, 0], "FourierFeatures_0/kernel")
     _dense(network.time_mlp[0], tree, "MLP_0/Dense_0")
@@ -56,21 +59,22 @@ def critic(params: Tree) -> TwinQ:
     """A `TwinQ` from the parameters of SWG-JAX's vmapped Q ensemble."""
     tree = _below(params, "VmapQ_Model_0/MLP_0/Dense_0/kernel", "critic")
     layers = ("MLP_0/Dense_0", "MLP_0/Dense_1", "Dense_0")
-    kernels = [_get(tree, f"VmapQ_Model_0/{layer}/kernel") for layer in layers]
-    hidden = kernels[1].shape[2]
-    network = TwinQ(kernels[0].shape[1], 0, hidden)  # the split of the input is the caller's
+    kernels = [_get(tree, f"VmapQ_Model_0/{layer}/kernel", 3) for layer in layers]
+    # The split of the input is the caller's.
+    network = _build(tree, TwinQ, {"state_dim": kernels[0].shape[1], "action_dim": 0,
+                                   "hidden_dim": kernels[1].shape[2]})
     with torch.no_grad():
         for i, layer in enumerate(layers):
             _copy(network.weights[i], kernels[i], f"{layer}/kernel")
-            _copy(network.biases[i], _get(tree, f"VmapQ_Model_0/{layer}/bias")[:, None], layer)
+            _copy(network.biases[i], _get(tree, f"VmapQ_Model_0/{layer}/bias", 2)[:, None], layer)
     return network.eval()
 
 
 def value(params: Tree) -> ValueNetwork:
     """A `ValueNetwork` from the parameters of SWG-JAX's value model."""
     tree = _below(params, "OutputVDense/kernel", "value")
-    kernel = _get(tree, "MLP_0/Dense_0/kernel")
-    network = ValueNetwork(kernel.shape[0], kernel.shape[1])
+    kernel = _get(tree, "MLP_0/Dense_0/kernel", 2)
+    network = _build(tree, ValueNetwork, {"state_dim": kernel.shape[0], "hidden_dim": kernel.shape[1]})
     _norm(network.norm, tree, "MLP_0/LayerNorm_0")
     for index, name in ((0, "MLP_0/Dense_0"), (2, "MLP_0/Dense_1"), (4, "OutputVDense")):
         _dense(network.layers[index], tree, name)
@@ -80,17 +84,19 @@ def value(params: Tree) -> ValueNetwork:
 def read_msgpack(path: str | Path) -> dict[str, np.ndarray]:
     """A flax ``to_bytes`` file as a flat tree, ``a/b/c`` -> array."""
     msgpack = need("msgpack", "reading SWG-JAX's msgpack files")
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
-        raise UsageError(f"{path}: no such file")
+        raise UsageError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}; give the "
+                         "file that SWG-JAX saved")
     try:
         nested = msgpack.unpackb(path.read_bytes(), ext_hook=_unpack_array, raw=False,
                                  strict_map_key=False)
+        if not isinstance(nested, Mapping):
+            raise TypeError(f"holds {type(nested).__name__}, no tree")
         return dict(_flatten(nested))
-    except UsageError:
-        raise
     except Exception as error:  # msgpack has many; all mean the same here
-        raise UsageError(f"{path}: not a flax msgpack file ({error})") from error
+        raise UsageError(f"{path}: not a flax msgpack file ({reason(error)}); save it again with SWG-JAX"
+                         ) from error
 
 
 def import_directory(directory: str | Path) -> tuple[ScoreNetwork, TwinQ | None, ValueNetwork | None,
@@ -100,7 +106,9 @@ def import_directory(directory: str | Path) -> tuple[ScoreNetwork, TwinQ | None,
     The authors write ``actor_params_STEP.msgpack`` and the like into ``models/actor`` and
     ``models/critic``; any arrangement below ``directory`` will do.
     """
-    directory = Path(directory)
+    directory = user_path(directory)
+    if not directory.is_dir():
+        raise UsageError(f"{directory}: no such folder; give the one that SWG-JAX saved its models in")
     found = {kind: _newest(directory, f"{kind}_params_*.msgpack")
              for kind in ("actor", "critic", "value")}
     if found["actor"] is None:
@@ -117,6 +125,9 @@ def import_directory(directory: str | Path) -> tuple[ScoreNetwork, TwinQ | None,
         q.state_dim, q.action_dim = network.state_dim, network.action_dim
     if found["value"] is not None:
         v = value(read_msgpack(found["value"]))
+        if v.state_dim != network.state_dim:
+            raise UsageError(f"{found['value']}: takes states of {v.state_dim}, the actor's are of "
+                             f"{network.state_dim}; the files are from different tasks")
     return network, q, v, {k: str(p.name) for k, p in found.items() if p is not None}
 
 
@@ -133,7 +144,9 @@ def _unpack_array(code: int, data: bytes) -> Any:
     if code not in (1, 3):
         raise UsageError(f"a value of flax extension type {code}; arrays alone are expected")
     shape, dtype, buffer = need("msgpack", "flax's arrays").unpackb(data, raw=False)
-    return np.frombuffer(buffer, dtype=np.dtype(dtype)).reshape(shape)
+    if dtype not in FLOATS:
+        raise UsageError(f"an array of {dtype!r}; {', '.join(FLOATS)} are expected")
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape)
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Any:
@@ -154,12 +167,31 @@ def _below(params: Tree, marker: str, kind: str) -> dict[str, Any]:
                      f"{len(params)} entries (first: {next(iter(params), 'none')!r})")
 
 
-def _get(tree: Tree, name: str) -> np.ndarray:
+def _build(tree: Tree, kind: type[Network], sizes: dict[str, Any]) -> Network:
+    """A network of these sizes, which are read off a file: only where the file holds about as much."""
+    with torch.device("meta"):
+        needed = sum(p.numel() for p in kind(**sizes).parameters())
+    held = sum(int(getattr(array, "size", 0)) for array in tree.values())
+    if needed > 2 * held:
+        raise UsageError(f"flax parameters: {held:,} numbers, and a network of these sizes has {needed:,}; "
+                         "the file is incomplete")
+    return kind(**sizes)
+
+
+def _get(tree: Tree, name: str, dims: int) -> np.ndarray:
     if name not in tree:
         raise UsageError(f"flax parameters lack {name!r}; the checkpoint is of another architecture")
-    array = np.asarray(tree[name], dtype=np.float32)
+    given = tree[name]
+    if not hasattr(given, "__array__"):
+        raise UsageError(f"flax parameter {name!r} is {type(given).__name__}, expected an array")
+    array = np.asarray(given)
+    if array.dtype.kind != "f" or array.ndim != dims or not array.size:
+        raise UsageError(f"flax parameter {name!r} is {array.dtype} of shape {list(array.shape)}, expected "
+                         f"floating point with {dims} dimensions; the checkpoint is of another architecture")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise UsageError(f"flax parameter {name!r} has NaN or infinity")
+        raise UsageError(f"flax parameter {name!r} has NaN or infinity in float32; train it again")
     return array
 
 
@@ -172,10 +204,10 @@ def _copy(target: torch.Tensor, source: np.ndarray, name: str) -> None:
 
 
 def _dense(layer: nn.Linear, tree: Tree, name: str) -> None:
-    _copy(layer.weight, _get(tree, f"{name}/kernel").T, f"{name}/kernel")
-    _copy(layer.bias, _get(tree, f"{name}/bias"), f"{name}/bias")
+    _copy(layer.weight, _get(tree, f"{name}/kernel", 2).T, f"{name}/kernel")
+    _copy(layer.bias, _get(tree, f"{name}/bias", 1), f"{name}/bias")
 
 
 def _norm(layer: nn.LayerNorm, tree: Tree, name: str) -> None:
-    _copy(layer.weight, _get(tree, f"{name}/scale"), f"{name}/scale")
-    _copy(layer.bias, _get(tree, f"{name}/bias"), f"{name}/bias")
+    _copy(layer.weight, _get(tree, f"{name}/scale", 1), f"{name}/scale")
+    _copy(layer.bias, _get(tree, f"{name}/bias", 1), f"{name}/bias")

@@ -43,6 +43,8 @@ def cells(counts: list[int], scales: list[float], selections: list[str]) -> list
 @click.option("--guidance-scales", default="0,1,5,10,20")
 @click.option("--select", "selections", default="max_weight")
 @click.option("--temperature", default=1.0, help="For N > 1; one candidate is drawn at 0.")
+@click.option("--sampler", help="One for the whole table.  [default: the policy's]")
+@click.option("--sampler-steps", type=int, help="[default: the policy's]")
 @click.option("--episodes", default=100)
 @click.option("--large-episodes", default=25, help="For N of 64 and above.")
 @click.option("--dtype", default="auto")
@@ -55,7 +57,8 @@ def cells(counts: list[int], scales: list[float], selections: list[str]) -> list
 @click.option("--pages", is_flag=True, help="Write the table into README.md and docs/results.md.")
 @click.option("--card", is_flag=True, help="Write the table into the policy's model card.")
 def main(task: str, policy_name: str | None, candidates: str, guidance_scales: str, selections: str,
-         temperature: float, episodes: int, large_episodes: int, dtype: str, workers: int | None,
+         temperature: float, sampler: str | None, sampler_steps: int | None,
+         episodes: int, large_episodes: int, dtype: str, workers: int | None,
          threads: int | None, seed: int, seeds: str | None, json_path: Path, plot_path: Path | None,
          pages: bool, card: bool) -> None:
     import torch
@@ -65,10 +68,14 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
     name = policy_name or task
     policy = load_policy(name)
     used_seeds = [int(part) for part in seeds.split(",")] if seeds else [seed]
-    kept = read_json(json_path) if json_path.exists() else {"rows": [], "seeds": used_seeds}
-    if kept["seeds"] != used_seeds:
-        raise click.UsageError(f"{json_path} has scores of the seeds {kept['seeds']}; give those, or "
-                               "another file")
+    walk = {k: v for k, v in policy.settings(sampler=sampler, sampler_steps=sampler_steps).items()
+            if k in ("sampler", "sampler_steps")}
+    same = {"seeds": used_seeds, **walk}
+    kept = read_json(json_path) if json_path.exists() else same | {"rows": []}
+    for setting, value in same.items():
+        if kept.get(setting) != value:
+            raise click.UsageError(f"{json_path} has scores with {setting} = {kept.get(setting)}; give that, "
+                                   "or another file")
     rows = kept["rows"]
     known = {(row["n_candidates"], row["guidance_scale"], row["select"], row["temperature"])
              for row in rows}
@@ -80,16 +87,15 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
         if (n, rho, select, heat) in known:
             continue
         result = evaluate(policy, task, episodes=large_episodes if n >= 64 else episodes,
-                          seed=used_seeds,
-                          workers=workers, n_candidates=n, guidance_scale=rho, temperature=heat,
-                          select=select, dtype=dtype)
+                          seed=used_seeds, workers=workers, n_candidates=n, guidance_scale=rho,
+                          temperature=heat, select=select, dtype=dtype, **walk)
         rows.append({
             "n_candidates": n, "guidance_scale": rho, "select": select, "temperature": heat,
             "episodes": len(result.episodes), "normalized_score": result.normalized_score,
             "interval": None if result.pooled.interval is None else asdict(result.pooled.interval),
             "per_seed": [round(score.mean, 3) for score in result.per_seed],
             "mean_length": sum(e.length for e in result.episodes) / len(result.episodes)})
-        write_json(json_path, {"task": task, "seeds": used_seeds, "backend": f"{used.name} {used.dtype}",
+        write_json(json_path, {"task": task, **same, "backend": f"{used.name} {used.dtype}",
                                "rows": rows, "simulator": result.simulator, "versions": versions()})
         click.echo(f"N={n} rho={rho:g} {select}: " + interval_text(
             result.pooled.mean, result.pooled.interval, len(result.episodes)))

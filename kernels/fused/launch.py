@@ -101,8 +101,8 @@ class KernelNetwork:
     def configs(self, candidates: int) -> tuple[Config, ...]:
         """What `tune.measure` chooses among for this many candidates in all, the default first."""
         device = self.packed.device
-        if device.type != "cuda":  # the interpreter: small, so that odd sizes meet tile edges
-            return (Config(16, 32, 4, 1), Config(32, 32, 4, 1))
+        if device.type != "cuda":  # the interpreter: small tiles, so that odd sizes meet their edges
+            return (Config(16, 128, 4, 1), Config(32, 128, 4, 1))
         major, minor = torch.cuda.get_device_capability(device)
         return suitable(major * 10 + minor, self.constants["H"], self.dtype, candidates, _processors(device))
 

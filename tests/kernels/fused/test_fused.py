@@ -254,13 +254,15 @@ def test_without_a_gpu_the_error_names_the_way():
     assert "needs an NVIDIA GPU" in out.stdout and "TRITON_INTERPRET=1" in out.stdout
 
 
-def test_bf16_trajectories_follow_the_same_distribution():
+def test_bf16_trajectories_follow_the_same_distribution(monkeypatch):
     """Trajectories diverge in bf16, distributions must not: the distance of bf16 from fp32 samples is
     within a few times that of fp32 samples with another seed."""
     from swg_fast.toy import sliced_wasserstein
 
     policy = Policy(make_network(2, 2, 64, 2), NoiseSchedule.vp(4), device=DEVICE)
     N = 512 if DEVICE.type == "cpu" else 20_000
+    if DEVICE.type == "cpu":  # the interpreter's time goes with the number of tiles
+        monkeypatch.setattr(launch.KernelNetwork, "config", lambda *_: Config(128, 64, 4, 1))
 
     def draw(dtype, seed, backend="triton"):
         drawn = policy.sample(torch.zeros(1, 2, device=DEVICE), N, 1.0, 1.0, "none", seed, backend,

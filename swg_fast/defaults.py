@@ -48,10 +48,12 @@ def sampling_defaults(own: Mapping[str, Any] | None = None) -> dict[str, Any]:
     unknown = [str(name) for name in own if name not in known]
     if unknown:
         raise UsageError(f"unknown sampling default {unknown[0]!r}; use one of {', '.join(known)}")
-    empty = [name for name, value in own.items() if value is None]
+    base = asdict(Sampling())
+    empty = [name for name, value in own.items() if value is None and base[name] is not None]
     if empty:
         raise UsageError(f"sampling default {empty[0]!r} has no value; give one, or leave it out")
-    return asdict(Sampling()) | check_sampling(own, "sampling defaults")
+    given = {name: value for name, value in own.items() if value is not None}
+    return base | check_sampling(given, "sampling defaults")
 
 
 def sampling_settings(defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from swg_fast.backends.job import Model, Samples, SamplingJob
 from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from swg_fast.defaults import sampling_defaults, sampling_settings
 from swg_fast.errors import UsageError
-from swg_fast.extras import need
 from swg_fast.finite import check_job, check_model, check_samples
 from swg_fast.limits import resolve_device
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
@@ -63,12 +62,12 @@ class Policy:
 
     @property
     def observation_space(self) -> Any:
-        """States [S] as a `gymnasium.spaces.Box`; `UsageError` without gymnasium."""
+        """States [S] as a `gymnasium.spaces.Box`."""
         return _box(-np.inf, np.inf, self.state_dim)
 
     @property
     def action_space(self) -> Any:
-        """Actions [A] in [-1, 1] as a `gymnasium.spaces.Box`; `UsageError` without gymnasium."""
+        """Actions [A] in [-1, 1] as a `gymnasium.spaces.Box`."""
         return _box(-1.0, 1.0, self.action_dim)
 
     def save(self, folder: str | Path) -> Path:
@@ -199,7 +198,9 @@ class Policy:
 
 
 def _box(low: float, high: float, size: int) -> Any:
-    return need("gymnasium.spaces", "a policy's space").Box(low, high, (size,), np.float32)
+    from gymnasium.spaces import Box
+
+    return Box(low, high, (size,), np.float32)
 
 
 def load_policy(name_or_path: str | Path, device: str | torch.device = "cpu") -> Policy:

@@ -195,15 +195,11 @@ def test_save_gives_the_same_policy_back(tmp_path, states, schedule, critic):
         assert torch.equal(a.actions, b.actions) and torch.equal(a.indices, b.indices)
 
 
-def test_spaces(schedule, monkeypatch):
-    pytest.importorskip("gymnasium")
+def test_spaces(schedule):
     policy = Policy(make_network(5, 3), schedule)
     observation = policy.observation_space.sample()
     assert observation.shape == (5,) and policy.action_space.contains(policy.predict(observation)[0])
     assert policy.action_space.low.tolist() == [-1, -1, -1] and policy.action_space.high.tolist() == [1, 1, 1]
-    monkeypatch.setitem(sys.modules, "gymnasium", None)
-    with pytest.raises(UsageError, match=r"swg-fast\[spaces\]"):
-        policy.action_space  # noqa: B018
 
 
 @pytest.mark.parametrize("change,word", [

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 
 TREE := build/tree
 
-.PHONY: demo test test-fast lint docs setup bench clean tree
+.PHONY: demo test test-fast test-compiled lint docs setup bench clean tree
 
 demo: setup
 	$(BIN)/swg-fast evaluate antmaze-umaze-v2 --candidates 64 --guidance-scale 1 --episodes 10 --seed 0 \
@@ -17,7 +17,10 @@ test: setup
 	$(BIN)/python -m pytest -n auto
 
 test-fast: setup
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow and not compiled"
+
+test-compiled: setup
+	$(BIN)/python -m pytest -m compiled
 
 lint: setup tree
 	$(BIN)/ruff check .

@@ -147,12 +147,26 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     click.echo(f"kept in {cache_path()}")
 
 
+def _loop(loop: dict[str, Any]) -> str:
+    """One loop of a kernel's report in a line."""
+    matrix = " ".join(f"{count} {kind}" for kind, count in loop["matrix_instructions"].items())
+    rest = (f"{loop['waits_for_products']} + {loop['waits_for_copies']}", loop["barriers"])
+    return "  ".join([matrix, *("-" if x is None else f"{x:g}" if isinstance(x, float) else str(x)
+                                for x in (loop["products"], *rest, loop["special_per_element"]))])
+
+
 @click.command()
 @click.option("--targets", default="sm_80,sm_90,sm_100", help="GPU generations.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Compilations at a time.  [default: all cores]")
 @click.option("--json", "json_path", type=Path, help="Write one row a configuration and target.")
 def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
-    """Compile the fused kernels for GPUs that need not be here, and report their resources."""
+    """Compile the fused kernels for GPUs that need not be here, and report what their code does.
+
+    Of each innermost loop over matrix products, a trip: its matrix instructions; the products of a tile
+    with a chunk that these make up (2 forwards and 3 back are needed); waits for products and for copies;
+    barriers; special-function instructions an entry of the wide layer. And the bytes of weights and of
+    scratch that a candidate and step move through the L2 cache.
+    """
     import os
     import re
     from concurrent.futures import ProcessPoolExecutor
@@ -184,14 +198,17 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
-    table = Table("kernel", "target", "dtype", "hidden", "head", "tile x chunk", "registers", "stack bytes",
-                  "shared bytes", "matrix instructions")
+    table = Table("kernel", "target", "dtype", "hidden", "head", "tile x chunk", "registers",
+                  "stack bytes", "shared bytes",
+                  "a loop's matrix instructions, products, waits, barriers, special functions",
+                  "KB weights, scratch")
     for row in rows:
         config = row["config"]
         table.add_row(row["kernel"], row["target"], row["dtype"], str(config["hidden_dim"]), config["head"],
                       f"{config['tile']} x {config['chunk']}", str(row["registers"]),
                       str(row["stack_bytes"]), str(row["shared_bytes"]),
-                      " ".join(f"{k}:{v}" for k, v in row["matrix_instructions"].items()))
+                      "\n".join(map(_loop, row["matrix_loops"])),
+                      " ".join(f"{n / 1000:.1f}" for n in row["bytes_per_candidate_and_step"].values()))
     show(table)
     if json_path is not None:
         write_json(json_path, rows)

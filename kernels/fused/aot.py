@@ -6,7 +6,6 @@ import re
 import subprocess
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,20 @@ import triton
 from swg_fast.kernels.fused.configs import CONFIGS, Config, nearest
 from swg_fast.kernels.fused.keep import keep_best_kernel
 from swg_fast.kernels.fused.launch import PRECISIONS, REDUCE, scratch_sizes
+from swg_fast.kernels.fused.listing import MATRIX_INSTRUCTIONS, instructions, matrix_loops
 from swg_fast.kernels.fused.sample import WHOLE_NUMBERS, guided_step_kernel, sample_kernel
+from swg_fast.kernels.fused.traffic import bytes_per_candidate
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 WEIGHT_TYPES = {"bf16": "*bf16", "tf32": "*fp32", "fp32": "*fp32"}
 KERNELS = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_kernel,
            "keep_best_kernel": keep_best_kernel}
-# The instructions that multiply matrices, by the generation that brought them.
-MATRIX_INSTRUCTIONS = ("HGMMA", "HMMA", "UTCHMMA", "UTCQMMA", "QGMMA")
 # Arguments by type, WHOLE_NUMBERS aside, which are int32; what is not named points to float32.
 WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
 INDEX_POINTERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "candidates": "*i64",
                   "owners": "*i64", "indices": "*i64"}
+HEAD_WIDTH = 256
 FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale", "ranking_mean")
 
 
@@ -37,7 +37,7 @@ def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_ker
     early, padded = head == "early", 16 if latent <= 16 else 32
     every: dict[str, Any] = {
         "D": latent, "DP": padded, "BM": config.tile, "H": hidden, "BC": config.chunk, "L": blocks,
-        "E": 256 if early else 0, "EARLY": early, "GUIDED": guided, "CLIP_STATE": not multistep,
+        "E": HEAD_WIDTH * early, "EARLY": early, "GUIDED": guided, "CLIP_STATE": not multistep,
         "CLIP_CLEAN": multistep, "MULTISTEP": multistep, "TREE": tree, "RANK": rank, "SOFTMAX": softmax,
         "WRITE_ALL": False, "DRAW": True, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
         **scratch_sizes(hidden, blocks, padded, config.tile)}
@@ -65,17 +65,23 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
         options={"num_warps": config.warps, "num_stages": config.stages})
     seconds = time.perf_counter() - started
     cubin = compiled.asm["cubin"]
-    usage = _usage(cubin)
-    sass = _run("cuobjdump", "-sass", cubin)
-    return {
-        "kernel": shape.get("kernel", "sample_kernel"), "target": f"sm_{capability}", "dtype": dtype,
+    usage, sass = _usage(cubin), _run("cuobjdump", "-sass", cubin)
+    kinds = [one.kind for one in instructions(sass)]
+    loops = matrix_loops(sass, config.tile, config.chunk, hidden, config.warps)
+    early, kernel = shape.get("head", "joint") == "early", shape.get("kernel", "sample_kernel")
+    row = {
+        "kernel": kernel, "target": f"sm_{capability}", "dtype": dtype,
         "config": {"hidden_dim": hidden, "tile": config.tile, "chunk": config.chunk,
-                   "warps": config.warps, "stages": config.stages,
-                   "head": shape.get("head", "joint")},
+                   "warps": config.warps, "stages": config.stages, "head": shape.get("head", "joint")},
         "registers": usage["REG"], "stack_bytes": usage["STACK"],
-        "stack_accesses_in_chunk_loops": stack_accesses_in_loops(sass),
-        "shared_bytes": compiled.metadata.shared, "matrix_instructions": _matrix_instructions(sass),
-        "code_bytes": len(cubin), "compile_seconds": round(seconds, 2)}
+        "stack_accesses_in_matrix_loops": sum(loop["stack_accesses"] for loop in loops),
+        "shared_bytes": compiled.metadata.shared,
+        "matrix_instructions": {kind: kinds.count(kind) for kind in MATRIX_INSTRUCTIONS if kind in kinds},
+        "matrix_loops": loops, "code_bytes": len(cubin), "compile_seconds": round(seconds, 2)}
+    row["bytes_per_candidate_and_step"] = {} if kernel == "keep_best_kernel" else bytes_per_candidate(
+        hidden, shape.get("blocks", 3), config.tile, head_width=HEAD_WIDTH * early,
+        guided=shape.get("guided", True), bytes_per_weight=2 if dtype == "bf16" else 4)
+    return row
 
 
 def report_row(work: dict[str, Any]) -> dict[str, Any]:
@@ -119,31 +125,3 @@ def _usage(cubin: bytes) -> dict[str, int]:
     text = _run("cuobjdump", "-res-usage", cubin)
     line = next(line for line in text.splitlines() if "REG:" in line)
     return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)}
-
-
-def _matrix_instructions(sass: str) -> dict[str, int]:
-    return dict(Counter(re.findall(rf"\b({'|'.join(MATRIX_INSTRUCTIONS)})\b", sass)))
-
-
-def stack_accesses_in_loops(sass: str) -> int:
-    """Loads and stores of the stack inside innermost loops that multiply matrices.
-
-    A loop is what lies between a backward branch and its target; the kernel's innermost ones are
-    those over chunks of the wide layer, which are nearly all of its work.
-    """
-    instruction = re.compile(r"/\*([0-9a-f]{4,})\*/\s+((?:@!?U?P\w+\s+)?)([A-Z][A-Z0-9]*)(.*?);")
-    listing = [(int(address, 16), name, rest) for address, _, name, rest in instruction.findall(sass)]
-    position = {address: index for index, (address, _, _) in enumerate(listing)}
-    loops = []
-    for index, (address, name, rest) in enumerate(listing):
-        target = re.search(r"0x([0-9a-f]+)", rest) if name == "BRA" else None
-        if target and int(target[1], 16) < address and int(target[1], 16) in position:
-            loops.append((position[int(target[1], 16)], index))
-    innermost = [loop for loop in loops
-                 if not any(o != loop and loop[0] <= o[0] and o[1] <= loop[1] for o in loops)]
-    found = 0
-    for first, last in innermost:
-        names = [name for _, name, _ in listing[first:last + 1]]
-        if any(name in MATRIX_INSTRUCTIONS for name in names):
-            found += sum(name in ("LDL", "STL") for name in names)
-    return found

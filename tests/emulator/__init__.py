@@ -4,7 +4,8 @@ What Triton's interpreter cannot see, compiled code shows here: layouts, tensor-
 asynchronous copies, barriers. README.md says what is modelled and what is not.
 """
 
-from emulator.kernel import Kernel, MachineError, Race, Result, TensorMap
+from emulator.kernel import Kernel
 from emulator.program import Unsupported
+from emulator.results import MachineError, Race, Result, TensorMap
 
 __all__ = ["Kernel", "MachineError", "Race", "Result", "TensorMap", "Unsupported"]

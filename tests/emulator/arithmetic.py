@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from emulator.program import SIZES, Reader
+from emulator.program import SIZES
+from emulator.reader import Reader
 
 
 def _is_integer(kind: str) -> bool:
@@ -10,9 +11,17 @@ def _is_integer(kind: str) -> bool:
 
 
 # cvt between integers, by bytes of the result and of the operand, for signed operands and others.
-INTEGER_CVT = {(8, 4): ("cvt_64_s32", "cvt_64_u32"), (4, 8): ("cvt_32_64",) * 2, (4, 2): ("cvt_s32_s16", "cvt_u32_u16"),
-               (2, 4): ("cvt_16_32",) * 2, (4, 1): ("cvt_s32_s8", "cvt_u32_u8"), (8, 2): ("cvt_s64_s16", "cvt_u64_u16"),
-               (2, 2): ("mov16",) * 2, (4, 4): ("mov32",) * 2, (8, 8): ("mov64",) * 2}
+INTEGER_CVT = {
+    (8, 4): ("cvt_64_s32", "cvt_64_u32"),
+    (4, 8): ("cvt_32_64",) * 2,
+    (4, 2): ("cvt_s32_s16", "cvt_u32_u16"),
+    (2, 4): ("cvt_16_32",) * 2,
+    (4, 1): ("cvt_s32_s8", "cvt_u32_u8"),
+    (8, 2): ("cvt_s64_s16", "cvt_u64_u16"),
+    (2, 2): ("mov16",) * 2,
+    (4, 4): ("mov32",) * 2,
+    (8, 8): ("mov64",) * 2,
+}
 
 
 class Arithmetic(Reader):
@@ -186,7 +195,9 @@ class Arithmetic(Reader):
         if kind[0] in "us" and compare in ("eq", "ne"):
             kind = "b" + kind[1:]
         width = SIZES[kind]
-        self.put(f"setp_{compare}_{kind}", self.dst(o[0], 4), self.src(o[1], width), self.src(o[2], width), dests=1)
+        self.put(
+            f"setp_{compare}_{kind}", self.dst(o[0], 4), self.src(o[1], width), self.src(o[2], width), dests=1
+        )
 
     def i_selp(self, m: list[str], o: list[str]) -> None:
         width = SIZES[m[0]]

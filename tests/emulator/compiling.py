@@ -7,6 +7,7 @@ import functools
 import importlib
 import multiprocessing
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -21,19 +22,26 @@ class Compiled:
     shared: int
 
 
-def _without_interpreter() -> None:
+def _switch_off() -> None:
     os.environ["TRITON_INTERPRET"] = "0"
 
 
 @functools.cache
 def _process() -> ProcessPoolExecutor:
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_without_interpreter)
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_switch_off)
     atexit.register(pool.shutdown)
     return pool
 
 
-def _compile(module: str, name: str, signature: dict[str, str], constants: dict[str, Any], capability: int,
-             warps: int, stages: int) -> Compiled:
+def _compile(
+    module: str,
+    name: str,
+    signature: dict[str, str],
+    constants: dict[str, Any],
+    capability: int,
+    warps: int,
+    stages: int,
+) -> Compiled:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -42,23 +50,39 @@ def _compile(module: str, name: str, signature: dict[str, str], constants: dict[
     positions = {name: (i,) for i, name in enumerate(function.arg_names)}
     types = {name: "constexpr" if name in constants else signature[name] for name in positions}
     aligned = {positions[name]: [["tt.divisibility", 16]] for name, kind in types.items() if kind[0] == "*"}
-    source = ASTSource(function, types, {positions[name]: value for name, value in constants.items()}, aligned)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32),
-                              options={"num_warps": warps, "num_stages": stages})
+    source = ASTSource(
+        function, types, {positions[name]: value for name, value in constants.items()}, aligned
+    )
+    compiled = triton.compile(
+        source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, "num_stages": stages}
+    )
     return Compiled(compiled.asm["ptx"], compiled.asm["cubin"], compiled.metadata.shared)
+
+
+def without_interpreter(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function``, importable by name, called where Triton compiles."""
+    return _process().submit(function, *arguments).result()
 
 
 @functools.cache
 def _remembered(request: tuple[Any, ...]) -> Compiled:
     module, name, signature, constants, *rest = request
-    return _process().submit(_compile, module, name, dict(signature), dict(constants), *rest).result()
+    return without_interpreter(_compile, module, name, dict(signature), dict(constants), *rest)
 
 
-def compile_kernel(module: str, name: str, signature: dict[str, str], constants: dict[str, Any],
-                   capability: int, warps: int = 4, stages: int = 2) -> Compiled:
+def compile_kernel(
+    module: str,
+    name: str,
+    signature: dict[str, str],
+    constants: dict[str, Any],
+    capability: int,
+    warps: int = 4,
+    stages: int = 2,
+) -> Compiled:
     """``name`` of ``module`` with every pointer aligned to 16 bytes, as the launcher would find them.
 
     ``signature`` gives the types of the arguments that are not among ``constants``, in Triton's words.
     """
-    return _remembered((module, name, tuple(signature.items()), tuple(constants.items()), capability, warps,
-                        stages))
+    return _remembered(
+        (module, name, tuple(signature.items()), tuple(constants.items()), capability, warps, stages)
+    )

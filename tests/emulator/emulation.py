@@ -13,8 +13,24 @@ from emulator.kernel import Kernel, Race, Result
 
 TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", torch.int32: "*i32"}
 # What the kernels write; all else they are given must stay as it is.
-WRITTEN = {"low", "wide", "z_out", "weight_out", "eps_out", "gradient_out", "best_score", "best_index",
-           "best_weight", "best_z", "all_z", "all_weight", "actions", "weights", "indices"}
+WRITTEN = {
+    "low",
+    "wide",
+    "z_out",
+    "weight_out",
+    "eps_out",
+    "gradient_out",
+    "best_score",
+    "best_index",
+    "best_weight",
+    "best_z",
+    "all_z",
+    "clean_out",
+    "all_weight",
+    "actions",
+    "weights",
+    "indices",
+}
 KERNELS = ("guided_step_kernel", "sample_kernel", "keep_best_kernel")
 
 
@@ -29,6 +45,7 @@ class Emulation:
         self.seed, self.asynchronous = 0, "issue"
         self.results: list[tuple[str, Result]] = []
         self.compiled: dict[str, Compiled] = {}
+        self.traffic: dict[str, int] = {}  # bytes moved of each argument, by name, of all runs
         self._kernels: dict[str, Kernel] = {}
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Emulation:
@@ -67,14 +84,38 @@ class _Launcher:
         def run(*arguments: Any, num_warps: int = 4, num_stages: int = 3, **constants: Any) -> None:
             names = [name for name in self.function.arg_names if name not in constants]
             values = dict(zip(names, arguments, strict=True))
-            signature = {name: TYPES[v.dtype] if isinstance(v, torch.Tensor) else
-                         "fp32" if isinstance(v, float) else "i32" for name, v in values.items()}
+            signature = {
+                name: TYPES[v.dtype]
+                if isinstance(v, torch.Tensor)
+                else "fp32"
+                if isinstance(v, float)
+                else "i32"
+                for name, v in values.items()
+            }
             it = self.emulation
-            compiled = compile_kernel("swg_fast.kernels.fused.sample", self.name, signature, constants,
-                                      it.capability, num_warps, num_stages)
-            readonly = tuple(v for name, v in values.items() if isinstance(v, torch.Tensor) and name not in WRITTEN)
-            result = it.kernel(self.name, compiled)(grid, *arguments, seed=it.seed, asynchronous=it.asynchronous,
-                                                    detect=it.detect, readonly=readonly)
+            compiled = compile_kernel(
+                "swg_fast.kernels.fused.sample",
+                self.name,
+                signature,
+                constants,
+                it.capability,
+                num_warps,
+                num_stages,
+            )
+            readonly = tuple(
+                v for name, v in values.items() if isinstance(v, torch.Tensor) and name not in WRITTEN
+            )
+            result = it.kernel(self.name, compiled)(
+                grid,
+                *arguments,
+                seed=it.seed,
+                asynchronous=it.asynchronous,
+                detect=it.detect,
+                readonly=readonly,
+            )
             it.results.append((self.name, result))
+            for name, value in values.items():
+                if isinstance(value, torch.Tensor):
+                    it.traffic[name] = it.traffic.get(name, 0) + result.traffic[value.data_ptr()]
 
         return run

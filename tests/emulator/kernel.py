@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,78 +13,14 @@ from emulator.arithmetic import Arithmetic
 from emulator.library import library, operations
 from emulator.memory import Memory
 from emulator.program import Program
+from emulator.results import MachineError, Race, Result, TensorMap
 from emulator.warps import Warps
 
-KINDS = {1: "read after an unordered write", 2: "write after an unordered write", 3: "write after an unordered read",
-         4: "unordered writes of the same value", 5: "read of what an asynchronous operation still writes",
-         6: "write to what an asynchronous operation still writes or reads",
-         7: "read by the asynchronous proxy without fence.proxy.async", 8: "read of shared memory that nobody wrote",
-         9: "write to what another block wrote or read", 10: "read of what another block wrote",
-         11: "global memory that one warp wrote and another read", 12: "global memory that one warp read and another wrote"}
-EXCHANGE, REUSE = 11, 12  # reported at detect=2, and no faults: what barriers carry through global memory
-BENIGN = (4, 8, EXCHANGE, REUSE)
 ASYNCHRONOUS = {"issue": 0, "late": 1, "random": 2}
-SWIZZLES = {0: 0, 128: 1, 64: 2, 32: 3}
-
-
-class MachineError(Exception):
-    """What the kernel did that no GPU would allow: out of bounds, deadlock, divergence under a barrier."""
 
 
 class Translator(Arithmetic, Memory, Warps):
     """All instructions that the machine knows."""
-
-
-@dataclass(frozen=True)
-class TensorMap:
-    """Stands for a TMA descriptor: a tensor, the box of one copy (slowest dimension first), the swizzle in bytes."""
-
-    tensor: torch.Tensor
-    box: tuple[int, ...]
-    swizzle: int = 0
-
-    def packed(self) -> bytes:
-        t, size = self.tensor, self.tensor.element_size()
-
-        def fastest_first(values: Any) -> list[int]:
-            return list(values)[::-1] + [0] * (5 - len(self.box))
-
-        return struct.pack("QII5Q5Q5II", t.data_ptr(), len(self.box), size, *fastest_first(t.shape),
-                           *fastest_first(s * size for s in t.stride()), *fastest_first(self.box),
-                           SWIZZLES[self.swizzle])
-
-
-@dataclass(frozen=True)
-class Race:
-    """Two accesses to the same memory that nothing orders, ``count`` times: where each was, and its warp."""
-
-    kind: int
-    space: str
-    count: int
-    first: str
-    second: str
-    warps: tuple[int, int]
-
-    @property
-    def benign(self) -> bool:
-        return self.kind in BENIGN
-
-    def __str__(self) -> str:
-        return (f"{KINDS[self.kind]} ({self.space}, {self.count} words, warps {self.warps[0]} and {self.warps[1]})\n"
-                f"    first:  {self.first}\n    second: {self.second}")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run showed beside its outputs: races, instructions run by all warps, and by operation."""
-
-    reports: list[Race]
-    instructions: int
-    operations: dict[str, int]
-
-    @property
-    def races(self) -> list[Race]:
-        return [report for report in self.reports if not report.benign]
 
 
 class Kernel:
@@ -107,8 +42,16 @@ class Kernel:
         file, line = self.program.source[at]
         return f"{file}:{line} {self.program.text[at][:100]}"
 
-    def __call__(self, grid: tuple[int, ...], *arguments: Any, seed: int = 0, asynchronous: str = "random",
-                 detect: int = 1, readonly: tuple[torch.Tensor, ...] = (), round_tf32: bool = False) -> Result:
+    def __call__(
+        self,
+        grid: tuple[int, ...],
+        *arguments: Any,
+        seed: int = 0,
+        asynchronous: str = "random",
+        detect: int = 1,
+        readonly: tuple[torch.Tensor, ...] = (),
+        round_tf32: bool = False,
+    ) -> Result:
         """Runs all blocks of ``grid`` in turn. CPU tensors are pointers, TensorMaps tensor maps, numbers
         numbers; parameters left over (Triton's own) are null.
 
@@ -118,28 +61,54 @@ class Kernel:
         """
         machine, program, grid = library(), self.program, tuple(grid) + (1,) * (3 - len(grid))
         block, buffers = self._parameters(arguments, readonly)
-        it = machine.machine_new(_pointer(self.code), len(self.code), _pointer(self.pool), self.warps,
-                                 program.register_bytes, self.shared, int(detect), int(round_tf32))
+        it = machine.machine_new(
+            _pointer(self.code),
+            len(self.code),
+            _pointer(self.pool),
+            self.warps,
+            program.register_bytes,
+            self.shared,
+            int(detect),
+            int(round_tf32),
+        )
         try:
             for base, (size, writable) in buffers.items():
                 machine.machine_buffer(it, base, size, int(writable))
-            parameters, shape = ctypes.create_string_buffer(bytes(block), len(block)), (ctypes.c_uint32 * 3)(*grid)
+            parameters, shape = (
+                ctypes.create_string_buffer(bytes(block), len(block)),
+                (ctypes.c_uint32 * 3)(*grid),
+            )
             for number in range(grid[0] * grid[1] * grid[2]):
-                index = (ctypes.c_uint32 * 3)(number % grid[0], number // grid[0] % grid[1], number // grid[0] // grid[1])
+                index = (ctypes.c_uint32 * 3)(
+                    number % grid[0], number // grid[0] % grid[1], number // grid[0] // grid[1]
+                )
                 failed = machine.machine_run(
-                    it, _pointer(self.constants), len(program.constants), _pointer(self.specials), len(program.specials),
-                    parameters, len(block), index, shape, seed and seed * 1000003 + number,
-                    ASYNCHRONOUS[asynchronous], 10**10)
+                    it,
+                    _pointer(self.constants),
+                    len(program.constants),
+                    _pointer(self.specials),
+                    len(program.specials),
+                    parameters,
+                    len(block),
+                    index,
+                    shape,
+                    seed and seed * 1000003 + number,
+                    ASYNCHRONOUS[asynchronous],
+                    10**10,
+                )
                 if failed:
                     where = self.where(machine.machine_error_at(it))
-                    raise MachineError(f"{machine.machine_error(it).decode()} [block {number}, warp "
-                                       f"{machine.machine_error_warp(it)}] at {where}")
-            return self._result(it)
+                    raise MachineError(
+                        f"{machine.machine_error(it).decode()} [block {number}, warp "
+                        f"{machine.machine_error_warp(it)}] at {where}"
+                    )
+            return self._result(it, list(buffers))
         finally:
             machine.machine_free(it)
 
-    def _parameters(self, arguments: tuple[Any, ...], readonly: tuple[torch.Tensor, ...]
-                    ) -> tuple[bytearray, dict[int, tuple[int, bool]]]:
+    def _parameters(
+        self, arguments: tuple[Any, ...], readonly: tuple[torch.Tensor, ...]
+    ) -> tuple[bytearray, dict[int, tuple[int, bool]]]:
         block, buffers = bytearray(max(self.program.parameter_bytes, 8)), {}
         for (name, kind, offset, _), value in zip(self.program.parameters, arguments, strict=False):
             if isinstance(value, TensorMap):
@@ -154,23 +123,36 @@ class Kernel:
                 data, memory = struct.pack("Q", int(value or 0) & (2**64 - 1)), None
             else:
                 raise TypeError(f"parameter {name} of type {kind}")
-            block[offset:offset + len(data)] = data
+            block[offset : offset + len(data)] = data
             if memory is not None:
                 writable = not any(memory is one for one in readonly)
                 buffers[memory.data_ptr()] = (memory.numel() * memory.element_size(), writable)
         return block, buffers
 
-    def _result(self, it: int) -> Result:
+    def _result(self, it: int, buffers: list[int]) -> Result:
         machine, reports = library(), []
         for i in range(machine.machine_report_count(it)):
             r = machine.machine_report(it, i).contents
-            reports.append(Race(r.kind, "shared" if r.space == 1 else "global", r.count, self.where(r.first_at),
-                                self.where(r.second_at), (r.first_warp, r.second_warp)))
+            reports.append(
+                Race(
+                    r.kind,
+                    "shared" if r.space == 1 else "global",
+                    r.count,
+                    self.where(r.first_at),
+                    self.where(r.second_at),
+                    (r.first_warp, r.second_warp),
+                )
+            )
         counts = {name: machine.machine_executed_by(it, op) for name, op in operations().items()}
         for i in range(16):  # how wgmma's operands lay in shared memory
             swizzle, major = ("none", "128B", "64B", "32B")[i % 4], ("K", "MN")[i // 4 % 2]
             counts[f"wgmma {'AB'[i // 8]} {major}-major swizzle {swizzle}"] = machine.machine_layout(it, i)
-        return Result(reports, machine.machine_executed(it), {name: n for name, n in counts.items() if n})
+        return Result(
+            reports,
+            machine.machine_executed(it),
+            {name: n for name, n in counts.items() if n},
+            {base: 32 * machine.machine_sectors(it, i) for i, base in enumerate(buffers)},
+        )
 
 
 def _pointer(array: np.ndarray) -> ctypes.c_void_p:

@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import re
 
-from emulator.program import SIZES, Reader
+from emulator.program import SIZES
+from emulator.reader import Reader
 
-HINTS = {"L1::evict_last", "L1::evict_first", "L1::no_allocate", "L1::evict_normal", "L2::cache_hint",
-         "L2::evict_last", "L2::evict_first", "ca", "cg", "cs", "nc", "wb", "wt", "weak", "relaxed", "gpu", "cta"}
-CP_ASYNC = {"async.cg.shared.global", "async.ca.shared.global", "async.cg.shared.global.L2::cache_hint",
-            "async.cg.shared.global.L2::128B", "async.ca.shared.global.L2::128B"}
-BULK = re.compile(r"async\.bulk\.tensor\.(\d)d\.(shared::(?:cta|cluster)\.global\.mbarrier::complete_tx::bytes"
-                  r"|global\.shared::cta\.bulk_group)$")
+HINTS = {
+    "L1::evict_last",
+    "L1::evict_first",
+    "L1::no_allocate",
+    "L1::evict_normal",
+    "L2::cache_hint",
+    "L2::evict_last",
+    "L2::evict_first",
+    "ca",
+    "cg",
+    "cs",
+    "nc",
+    "wb",
+    "wt",
+    "weak",
+    "relaxed",
+    "gpu",
+    "cta",
+}
+CP_ASYNC = {
+    "async.cg.shared.global",
+    "async.ca.shared.global",
+    "async.cg.shared.global.L2::cache_hint",
+    "async.cg.shared.global.L2::128B",
+    "async.ca.shared.global.L2::128B",
+}
+BULK = re.compile(
+    r"async\.bulk\.tensor\.(\d)d\.(shared::(?:cta|cluster)\.global\.mbarrier::complete_tx::bytes"
+    r"|global\.shared::cta\.bulk_group)$"
+)
 # How the machine widens a loaded value, where it is not by its bytes alone.
 SIGNED = {"s8": 33, "s16": 34}
 INTO_64_BITS = 12
@@ -19,7 +44,9 @@ INTO_64_BITS = 12
 
 class Memory(Reader):
     def _access(self, m: list[str], o: list[str], load: bool) -> None:
-        space = next((x for x in m if x.split("::")[0] in ("global", "shared", "param", "const", "local")), "")
+        space = next(
+            (x for x in m if x.split("::")[0] in ("global", "shared", "param", "const", "local")), ""
+        )
         kind, count = m[-1], next((int(x[1:]) for x in m if x in ("v2", "v4", "v8")), 1)
         place, width = space.split("::")[0], SIZES[kind]
         if place not in ("global", "shared", "param") or set(m) - HINTS - {"v2", "v4", "v8", space, kind}:
@@ -27,7 +54,9 @@ class Memory(Reader):
         if place == "param":
             name, shift = self.address(o[1])
             offset = next(p[2] for p in self.program.parameters if p[0] == name)
-            return self.put("ldp", self.dst(o[0], width), offset + shift, width, dests=1, wide=int(width == 8))
+            return self.put(
+                "ldp", self.dst(o[0], width), offset + shift, width, dests=1, wide=int(width == 8)
+            )
         if len(o) != 2 + ("L2::cache_hint" in m):
             self.refuse()
         memory, registers = (o[1], self.group(o[0])) if load else (o[0], self.group(o[1]))
@@ -87,8 +116,13 @@ class Memory(Reader):
         if shift or more or len(coordinates) != int(m[1]) or len(o) != 2 + load:
             self.refuse()
         at = self.pooled([len(coordinates)] + [self.src(x, 4) for x in coordinates])
-        self.put("bulk_load" if load else "bulk_store", self.src(shared, 4), self.src(t[1], 8), at,
-                 self.src(mbarrier, 4) if load else 0)
+        self.put(
+            "bulk_load" if load else "bulk_store",
+            self.src(shared, 4),
+            self.src(t[1], 8),
+            at,
+            self.src(mbarrier, 4) if load else 0,
+        )
 
     def i_mbarrier(self, m: list[str], o: list[str]) -> None:
         name = ".".join(m).replace("shared::cta", "shared")

@@ -25,8 +25,17 @@ def column_sums(x, y, R: tl.constexpr, C: tl.constexpr):
 
 
 @triton.jit
-def product(a, b, c, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, BK: tl.constexpr,
-            TRANSPOSED: tl.constexpr, PRECISION: tl.constexpr):
+def product(
+    a,
+    b,
+    c,
+    M: tl.constexpr,
+    N: tl.constexpr,
+    K: tl.constexpr,
+    BK: tl.constexpr,
+    TRANSPOSED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     r, n, k = tl.arange(0, M), tl.arange(0, N), tl.arange(0, BK)
     total = tl.zeros([M, N], tl.float32)
     for s in range(0, K, BK):

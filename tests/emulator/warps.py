@@ -5,10 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from emulator.program import Reader
+from emulator.reader import Reader
 
-REDUCTIONS = {("add", "s32"): 0, ("add", "u32"): 0, ("min", "s32"): 1, ("max", "s32"): 2, ("min", "u32"): 3,
-              ("max", "u32"): 4, ("and", "b32"): 5, ("or", "b32"): 6, ("xor", "b32"): 7}
+REDUCTIONS = {
+    ("add", "s32"): 0,
+    ("add", "u32"): 0,
+    ("min", "s32"): 1,
+    ("max", "s32"): 2,
+    ("min", "u32"): 3,
+    ("max", "u32"): 4,
+    ("and", "b32"): 5,
+    ("or", "b32"): 6,
+    ("xor", "b32"): 7,
+}
 OPERANDS = {"bf16": 0, "tf32": 1, "f16": 2}
 
 
@@ -55,8 +64,13 @@ class Warps(Reader):
         if m[0] != "sync" or m[2] != "b32" or o[4] not in ("-1", "0xffffffff", "0xFFFFFFFF"):
             self.refuse()
         to, _, inside = o[0].partition("|")
-        self.put(f"shfl_{m[1]}", self.dst(to, 4), *(self.src(x, 4) for x in o[1:4]),
-                 self.dst(inside, 4) if inside else -1, dests=1)
+        self.put(
+            f"shfl_{m[1]}",
+            self.dst(to, 4),
+            *(self.src(x, 4) for x in o[1:4]),
+            self.dst(inside, 4) if inside else -1,
+            dests=1,
+        )
 
     def i_redux(self, m: list[str], o: list[str]) -> None:
         self._unconditional()
@@ -72,8 +86,9 @@ class Warps(Reader):
         self.put("elect", -1 if to == "_" else self.dst(to, 4), self.dst(chosen, 4))
 
     # ---- matrices -----------------------------------------------------------------------------
-    def _matrices(self, op: str, m: list[str], address: str, registers: str,
-                  slot: Callable[[str, int], int]) -> None:
+    def _matrices(
+        self, op: str, m: list[str], address: str, registers: str, slot: Callable[[str, int], int]
+    ) -> None:
         if "m8n8" not in m or m[-1] != "b16":
             self.refuse()
         self._unconditional()
@@ -93,16 +108,27 @@ class Warps(Reader):
         shape, types = m[2], m[5:]
         depth, kind = int(shape.split("k")[1]), types[1]
         fits = depth in ((4, 8) if kind == "tf32" else (8, 16)) and kind in OPERANDS
-        if m[:2] != ["sync", "aligned"] or not shape.startswith("m16n8k") or m[3:5] != ["row", "col"] \
-                or types[0] != "f32" or types[3] != "f32" or not fits:
+        if (
+            m[:2] != ["sync", "aligned"]
+            or not shape.startswith("m16n8k")
+            or m[3:5] != ["row", "col"]
+            or types[0] != "f32"
+            or types[3] != "f32"
+            or not fits
+        ):
             self.refuse()
 
         def padded(text: str, count: int, slot: Callable[[str, int], int]) -> list[int]:
             slots = [slot(r, 4) for r in self.group(text)]
             return slots + [0] * (count - len(slots))
 
-        entry = [*padded(o[0], 4, self.dst), *padded(o[1], 4, self.src), *padded(o[2], 2, self.src),
-                 *padded(o[3], 4, self.src), depth]
+        entry = [
+            *padded(o[0], 4, self.dst),
+            *padded(o[1], 4, self.src),
+            *padded(o[2], 2, self.src),
+            *padded(o[3], 4, self.src),
+            depth,
+        ]
         self.put(f"mma_{kind}", 0, 0, self.pooled(entry))
 
     def i_wgmma(self, m: list[str], o: list[str]) -> None:
@@ -129,4 +155,6 @@ class Warps(Reader):
             self.refuse()
         entry = [columns, kind, *majors, *negated, int(in_registers), *(a + [0] * 5)[:5], *to]
         keeps = (self.src(o[3], 4), 0) if o[3].startswith("%") else (-1, int(o[3]))
-        self.put("wg_mma", -1 if in_registers else self.src(o[1], 8), self.src(o[2], 8), self.pooled(entry), *keeps)
+        self.put(
+            "wg_mma", -1 if in_registers else self.src(o[1], 8), self.src(o[2], 8), self.pooled(entry), *keeps
+        )

@@ -47,7 +47,7 @@ void machine_free(Machine *m) {
 void machine_buffer(Machine *m, u8 *base, u64 size, int writable) {
     m->buffers = realloc(m->buffers, sizeof(Buffer) * (m->buffer_count + 1));
     Buffer *b = &m->buffers[m->buffer_count++];
-    *b = (Buffer){base, size, writable, 0};
+    *b = (Buffer){base, size, writable, 0, 0};
     if (!writable || !m->detect) return;
     b->words = calloc(size / 4 + 2, sizeof(Word));
     for (u64 i = 0; i < size / 4 + 2; i++)
@@ -172,6 +172,7 @@ int machine_error_at(Machine *m) { return m->error_at; }
 int machine_error_warp(Machine *m) { return m->error_warp; }
 int machine_report_count(Machine *m) { return m->report_count; }
 const Report *machine_report(Machine *m, int i) { return &m->reports[i]; }
+u64 machine_sectors(Machine *m, int buffer) { return m->buffers[buffer].sectors; }
 u64 machine_layout(Machine *m, int i) { return m->layouts[i]; }
 u64 machine_executed(Machine *m) { return m->executed; }
 u64 machine_executed_by(Machine *m, int op) { return m->executed_by_op[op]; }

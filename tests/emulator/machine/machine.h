@@ -67,6 +67,7 @@ typedef struct {
     u64 size;
     int writable;
     Word *words;
+    u64 sectors; // of 32 bytes, read or written, each once an instruction of a warp
 } Buffer;
 
 typedef struct {

@@ -87,17 +87,35 @@ static inline int write_shared(Machine *m, Warp *w, u32 address, int bytes, cons
     return 0;
 }
 
+// What one instruction of a warp moves: the sectors of 32 bytes that its lanes touch, each once.
+typedef struct {
+    u64 seen[2 * LANES];
+    int count;
+} Sectors;
+static void count_sectors(Machine *m, Sectors *s, u64 address, int bytes) {
+    for (u64 sector = address / 32; sector <= (address + bytes - 1) / 32; sector++) {
+        int i = s->count;
+        while (i > 0 && s->seen[i - 1] != sector) i--;
+        if (i > 0) continue;
+        s->seen[s->count++] = sector;
+        Buffer *b = buffer_at(m, address, bytes);
+        if (b) b->sectors++;
+    }
+}
+
 // ld, st: pool is [bytes, count, registers (8), how to widen each (8)]; -1 drops a value.
 static int load(Machine *m, Warp *w, const s32 *row, u32 mask, int global) {
     const s32 *p = m->pool + row[6];
     int bytes = p[0], count = p[1];
     s64 shift = row[5];
     u8 data[32];
+    Sectors moved = {.count = 0};
     for (int l = 0; l < LANES; l++) {
         if (!(mask >> l & 1)) continue;
         if (global ? read_global(m, w, ((u64 *)(w->registers + row[4]))[l] + shift, bytes * count, data)
                    : read_shared(m, w, ((u32 *)(w->registers + row[4]))[l] + (s32)shift, bytes * count, data))
             return -1;
+        if (global) count_sectors(m, &moved, ((u64 *)(w->registers + row[4]))[l] + shift, bytes * count);
         for (int k = 0; k < count; k++) {
             if (p[2 + k] < 0) continue;
             u32 *narrow = (u32 *)(w->registers + p[2 + k]) + l;
@@ -121,6 +139,7 @@ static int store(Machine *m, Warp *w, const s32 *row, u32 mask, int global) {
     int bytes = p[0], count = p[1];
     s64 shift = row[5];
     u8 data[32];
+    Sectors moved = {.count = 0};
     for (int l = 0; l < LANES; l++) {
         if (!(mask >> l & 1)) continue;
         for (int k = 0; k < count; k++) {
@@ -136,6 +155,7 @@ static int store(Machine *m, Warp *w, const s32 *row, u32 mask, int global) {
                 ? write_global(m, w, ((u64 *)(w->registers + row[4]))[l] + shift, bytes * count, data)
                 : write_shared(m, w, ((u32 *)(w->registers + row[4]))[l] + (s32)shift, bytes * count, data))
             return -1;
+        if (global) count_sectors(m, &moved, ((u64 *)(w->registers + row[4]))[l] + shift, bytes * count);
     }
     return 0;
 }
@@ -157,6 +177,7 @@ static int issue_copy(Machine *m, Warp *w, const s32 *row, u32 mask) {
     if (w->copy_count == MOST_COPIES) return fail(m, w, "more than %d cp.async in flight", MOST_COPIES);
     Copy *c = &w->copies[w->copy_count++];
     *c = (Copy){.at = w->at, .group = w->copy_group, .size = row[6], .mask = mask};
+    Sectors moved = {.count = 0};
     for (int l = 0; l < LANES; l++) {
         c->to[l] = ((u32 *)(w->registers + row[4]))[l] + row[8];
         c->from[l] = ((u64 *)(w->registers + row[5]))[l] + row[9];
@@ -167,6 +188,7 @@ static int issue_copy(Machine *m, Warp *w, const s32 *row, u32 mask) {
         if (c->bytes[l] && c->bytes[l] != (u32)c->size)
             return fail(m, w, "cp.async with a partial source size %u", c->bytes[l]);
         if (c->bytes[l] && read_global(m, w, c->from[l], c->size, data)) return -1;
+        if (c->bytes[l]) count_sectors(m, &moved, c->from[l], c->size);
         for (int i = 0; m->detect && i < c->size; i += 4) {
             Word *word = shared_word(m, c->to[l] + i);
             check_write(m, w, word, SHARED, c->to[l] - SHARED_BASE + i, 0, 1);

@@ -78,6 +78,7 @@ static int issue_transfer(Machine *m, Warp *w, Transfer *wanted) {
         u64 global = box_global(t, i);
         Buffer *b = global ? buffer_at(m, global, 16) : 0;
         if (global && !b) return fail(m, w, "TMA global address outside every buffer");
+        if (b) b->sectors += (i & 16) == 0;
         if (t->store && b && !b->writable) return fail(m, w, "TMA store to a read-only buffer");
         for (int j = 0; m->detect && j < 16; j += 4) {
             u32 address = box_shared(t, i) + j;

@@ -1,5 +1,5 @@
-"""Compiling for GPUs that are not here. In a process of its own: under the interpreter nothing
-compiles."""
+"""Compiling for GPUs that are not here, and what the machine code says. In a process of its own: under
+the interpreter nothing compiles."""
 
 from __future__ import annotations
 
@@ -7,46 +7,70 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from itertools import groupby
-from multiprocessing import get_context
 
 import pytest
 from conftest import run_cli
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
+from emulator.compiling import without_interpreter
 from swg_fast.kernels.fused import aot
+from swg_fast.kernels.fused.configs import CONFIGS
+from swg_fast.kernels.fused.listing import matrix_loops
 
 SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+# Special-function instructions an entry of the wide layer: a tanh, or an exp and a root's reciprocal.
+SPECIAL = {"bf16": 1.0, "tf32": 2.0, "fp32": 2.0}
 # Arguments of `report` by (target, hidden size, type): a test each, so that parallel runs share the work.
 WORK = {key: list(rows) for key, rows in groupby(
     aot.shipped(list(SHARED_BYTES)), lambda row: (row["capability"], row["hidden"], row["dtype"]))}
 
 
-@pytest.fixture(scope="session")
-def compiling():
-    """One process that compiles, for all of this session's tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "0")
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            pool.submit(int).result()  # it has started, and with this environment
-            yield pool
+def check_loops(row):
+    """The loops over chunks: no product computed twice, none waited for at once, no stack."""
+    loops = [loop for loop in row["matrix_loops"] if loop["products"]]
+    assert sorted(loop["products"] for loop in loops) == [2.0] * (len(loops) - 1) + [3.0], row
+    for loop in loops:
+        assert loop["waits_for_products"] <= 2 < sum(loop["matrix_instructions"].values())
+        assert loop["special_per_element"] == SPECIAL[row["dtype"]]
+        assert loop["stack_accesses"] == 0
+    return loops
 
 
-@pytest.fixture
-def rows(key, compiling):
-    return list(compiling.map(aot.report_row, WORK[key]))
+def test_the_kernel_for_many_candidates():
+    """On sm_90 at hidden 256, which most of the work of a large N runs."""
+    row = without_interpreter(aot.report_row, {"capability": 90, "hidden": 256, "dtype": "bf16",
+                                               "config": CONFIGS[90, 256, "bf16"].many[0]})
+    assert row["stack_bytes"] == 0 and row["shared_bytes"] <= SHARED_BYTES[90]
+    forward, backward = check_loops(row)
+    assert (forward["matrix_instructions"], backward["matrix_instructions"]) == ({"HGMMA": 18}, {"HGMMA": 34})
+    assert forward["barriers"] <= 3 and backward["barriers"] <= 4
+    # 6 passes of 1 MB of weights over a tile of 128; rows of 256: 7 in float32 and 37 in bf16.
+    traffic = row["bytes_per_candidate_and_step"]
+    assert traffic == {"weights": 6 * 2**20 / 128, "scratch": 256 * (4 * 7 + 2 * 37)}, traffic
 
 
-@pytest.mark.slow
+def test_a_serialised_product_is_seen():
+    """Code in which every product is waited for before the next, and a warp computes what another does."""
+    product, wait = "HGMMA.64x32x16.F32.BF16 R24, gdesc[UR4], R24", "WARPGROUP.DEPBAR.LE gsb0, 0x0"
+    lines = [product, wait] * 16 + ["MUFU.TANH R1, R2"] * 16 + ["STL [R1], R2", "@P0 BRA 0x0"]
+    sass = "\n".join(f"        /*{16 * i:04x}*/                   {line} ;" for i, line in enumerate(lines))
+    [loop] = matrix_loops(sass, tile=128, chunk=32, hidden=256, warps=8)
+    assert loop["matrix_instructions"] == {"HGMMA": 16} and loop["waits_for_products"] == 16
+    assert loop["products"] == 1.0 and loop["special_per_element"] == 1.0 and loop["stack_accesses"] == 1
+    [loop] = matrix_loops(sass, tile=64, chunk=32, hidden=256, warps=8)
+    assert loop["products"] == 2.0
+
+
+@pytest.mark.compiled
 @pytest.mark.parametrize("key", WORK, ids=lambda key: "sm_{}-H{}-{}".format(*key))
-def test_a_shipped_configuration(key, rows):
+def test_a_shipped_configuration(key):
     """It compiles and fits. Matrix instructions: warpgroup's on sm_90 and the tensor memory's on sm_100
     for whole tiles in bf16, the older ones elsewhere, and for tiles too small for those. Nothing spills
     where it counts: no stack at all for sm_90 in bf16, none in a loop over chunks for any tensor-core
-    kernel."""
-    capability, _, dtype = key
-    for row in rows:
+    kernel. No product is computed twice in bf16 at hidden 256, where the code shows it."""
+    capability, hidden, dtype = key
+    for row in (without_interpreter(aot.report_row, work) for work in WORK[key]):
         assert row["shared_bytes"] <= SHARED_BYTES[capability], row
         assert 0 < row["registers"] <= 255 and row["code_bytes"] > 0
         if dtype == "bf16" and row["kernel"] != "keep_best_kernel":
@@ -56,7 +80,9 @@ def test_a_shipped_configuration(key, rows):
         if (capability, dtype) == (90, "bf16"):
             assert row["stack_bytes"] == 0, row
         if dtype != "fp32":
-            assert row["stack_accesses_in_chunk_loops"] == 0, row
+            assert row["stack_accesses_in_matrix_loops"] == 0, row
+        if (hidden, dtype, row["kernel"]) == (256, "bf16", "sample_kernel") and capability != 100:
+            assert len(check_loops(row)) >= 2
 
 
 def test_what_ships():
@@ -81,13 +107,20 @@ def test_the_command_reports_them(tmp_path, monkeypatch):
 
 def test_no_seed_or_size_gets_a_kernel_of_its_own():
     """A launcher would make a constant of an argument that is 1, and compile anew for a multiple of 16."""
-    program = ("from swg_fast.kernels.fused.aot import KERNELS\n"
-               "from swg_fast.kernels.fused.sample import WHOLE_NUMBERS\n"
-               "for name, kernel in KERNELS.items():\n"
-               "    for p in kernel.params:\n"
-               "        if p.name in WHOLE_NUMBERS: print(name, p.name, p.do_not_specialize)")
-    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
-                         env=os.environ | {"TRITON_INTERPRET": "0"})
+    program = (
+        "from swg_fast.kernels.fused.aot import KERNELS\n"
+        "from swg_fast.kernels.fused.sample import WHOLE_NUMBERS\n"
+        "for name, kernel in KERNELS.items():\n"
+        "    for p in kernel.params:\n"
+        "        if p.name in WHOLE_NUMBERS: print(name, p.name, p.do_not_specialize)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"TRITON_INTERPRET": "0"},
+    )
     lines = out.stdout.splitlines()
     names = {line.split()[1] for line in lines}
     assert names == {"B", "N", "M", "first", "tiles", "programs", "rows", "T", "k0", "k1", "step"}

@@ -1,0 +1,84 @@
+"""Reading a compiled kernel's machine code: what its innermost loops over matrix products do."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+# The instructions that multiply matrices, by the generation that brought them.
+MATRIX_INSTRUCTIONS = ("HGMMA", "HMMA", "UTCHMMA", "UTCQMMA", "QGMMA")
+LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Za-z0-9_.]*)([^;]*);")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    address: int
+    name: str  # with its modifiers: HGMMA.64x32x16.F32.BF16
+    operands: str
+
+    @property
+    def kind(self) -> str:
+        return self.name.split(".")[0]
+
+    def flop(self, warps: int) -> int | None:
+        """Of all ``warps`` that run it; None where the code does not say (a descriptor does, on sm_100)."""
+        if self.kind == "HGMMA":
+            m, n, k = map(int, re.search(r"(\d+)x(\d+)x(\d+)", self.name).groups())
+            return 2 * m * n * k * warps // 4
+        shape = re.search(r"HMMA\.(1688|16816)", self.name)
+        return 2 * 16 * 8 * int(shape[1][3:]) * warps if shape else None
+
+
+def instructions(sass: str) -> list[Instruction]:
+    """Of a listing by `cuobjdump -sass`."""
+    return [
+        Instruction(int(address, 16), name, operands.strip())
+        for address, name, operands in LINE.findall(sass)
+    ]
+
+
+def innermost_loops(listing: list[Instruction]) -> list[list[Instruction]]:
+    """What lies between a backward branch and its target, and holds no other such."""
+    position = {one.address: index for index, one in enumerate(listing)}
+    loops = set()
+    for index, one in enumerate(listing):
+        target = re.search(r"0x([0-9a-f]+)$", one.operands) if one.kind == "BRA" else None
+        first = position.get(int(target[1], 16), index) if target else index
+        if first < index:
+            loops.add((first, index))
+    inner = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
+    return [listing[first : last + 1] for first, last in sorted(inner)]
+
+
+def matrix_loops(sass: str, tile: int, chunk: int, hidden: int, warps: int) -> list[dict[str, Any]]:
+    """Each innermost loop that multiplies matrices: per trip, its instructions by kind.
+
+    ``products``: its multiply-adds in products of [tile, hidden] with [hidden, chunk]. A forward loop
+    needs 2 and one back 3; more means that warps compute the same thing. ``special_per_element``:
+    special-function instructions a thread runs for an entry of the wide layer. Both are None for a loop
+    over something else than chunks, and ``products`` where the code does not show sizes.
+    """
+    found = []
+    for loop in innermost_loops(instructions(sass)):
+        kinds = Counter(one.kind for one in loop)
+        matrix = {kind: kinds[kind] for kind in MATRIX_INSTRUCTIONS if kinds[kind]}
+        if not matrix:
+            continue
+        flop = [one.flop(warps) for one in loop if one.kind in matrix]
+        special = kinds["MUFU"] * 32 * warps / (tile * chunk)
+        known = special and None not in flop
+        found.append(
+            {
+                "instructions": len(loop),
+                "matrix_instructions": matrix,
+                "products": round(sum(flop) / (2 * tile * chunk * hidden), 3) if known else None,
+                "waits_for_products": sum(one.name.startswith("WARPGROUP.DEPBAR") for one in loop),
+                "waits_for_copies": sum(one.name.startswith(("DEPBAR", "SYNCS")) for one in loop),
+                "barriers": kinds["BAR"],
+                "special_per_element": round(special, 3) or None,
+                "stack_accesses": kinds["LDL"] + kinds["STL"],
+            }
+        )
+    return found

@@ -1,0 +1,37 @@
+"""Bytes that a candidate and step move between the L2 cache and a multiprocessor, by the code's own loads
+and stores; tests hold them to those that the emulator counts."""
+
+from __future__ import annotations
+
+
+def bytes_per_candidate(
+    hidden: int,
+    blocks: int,
+    tile: int,
+    *,
+    head_width: int = 0,
+    guided: bool = True,
+    bytes_per_weight: int = 2,
+) -> dict[str, float]:
+    """{"weights", "scratch"} of the kernels in `kernels.fused.sample`; ``head_width`` 0: the joint head.
+
+    Weights pass once forward and, for blocks that the cotangent passes, once back; a tile shares them.
+    Scratch, a row of H entries at a time, in float32 for the stream h, else in the weights' type: the
+    input layer writes h; a block reads h and the last stage's sums, writes h (the first, which adds
+    nothing, does not), writes x and reads it whole, writes its sums; the way back reads g and x, writes
+    sums, reads sums, x and g, writes g. The last of h is read, with its sums, to be read out. What has
+    a few entries a row (z, eps, 1 / std) is left out.
+    """
+    depth = (2 if head_width else blocks) if guided else 0
+    narrow, wide = bytes_per_weight * hidden, 4 * hidden
+    block = 2 * 4 * hidden * narrow
+    weights = block * (blocks + depth) + narrow * head_width
+    scratch = wide  # the input layer
+    scratch += blocks * (wide + narrow * 2 + narrow) + (blocks - 1) * (wide + narrow)  # blocks forwards
+    scratch += wide + narrow + narrow + narrow  # read-out: h and sums, then SiLU(h) and its product's operand
+    scratch += depth * 7 * narrow
+    if guided:
+        scratch += 2 * narrow  # g out of the read-out or the head, and into its product
+    if head_width:  # the stream is added up for the head, so that the next stage has nothing to add
+        scratch += 2 * wide + 3 * narrow - (wide + narrow if blocks > 2 else narrow)
+    return {"weights": weights / tile, "scratch": float(scratch)}

@@ -67,14 +67,13 @@ def leave_roots(z_at, clean_at, roots, BM: tl.constexpr, DP: tl.constexpr, MULTI
 
 
 @triton.jit
-def noise_again(z_at, kept_at, score_at, row, draw, candidate, state, step, key0, key1, mean,
+def noise_again(z_at, kept_at, row, draw, candidate, state, step, key0, key1, mean,
                 D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr):
     """Ranking draw number ``draw``: z becomes the finished action, kept aside at the first draw, with the
     weight's entry at its mean, noised to the ranking's step."""
     at = at_rows(0, BM, DP)
     if draw == 0:
         tl.store(kept_at + at, tl.load(z_at + at))
-        tl.store(score_at + tl.arange(0, BM), tl.zeros([BM], tl.float32))
         tl.debug_barrier()
     entries = tl.arange(0, DP)[None, :]
     z = tl.where(entries == D - 1, mean, tl.load(kept_at + at)) / tl.load(row + CLEAN_SCALE)

@@ -40,9 +40,8 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
             output_bias, head, head_bias, head_output, head_output_bias, D: tl.constexpr, DP: tl.constexpr,
             BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr,
             EARLY: tl.constexpr, GUIDED: tl.constexpr, LN_EPS: tl.constexpr, PRECISION: tl.constexpr,
-            OWNERS: tl.constexpr, ahead, back):
-    """(eps, d eps_w / dz), both [BM, DP], of the z in scratch. ``ahead`` is L, or the blocks that eps_w
-    alone needs; ``back`` those that the gradient passes, or 0.
+            OWNERS: tl.constexpr, whole):
+    """(eps, d eps_w / dz), both [BM, DP], of the z in scratch; where ``whole`` is 0, eps_w alone.
 
     With the early head the way back starts as soon as the second block is done; the stream waits in
     its slot and goes on from there.
@@ -67,20 +66,21 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
     else:
         read_out_rows(h, sums, last_bias, 1, output + (D - 1) * H, g, BM, H, BR, GUIDED, PRECISION)
         thin_product(sums, output, z + BM * DP, DP, BM, H, PRECISION)
-    if GUIDED:
-        for j in tl.range(0, back, disable_licm=True):
-            i = DEPTH - 1 - j
-            block_backward(g, sums, low + i * SLOT, rstd + i * BM, up + i * 4 * H * H, up_bias + i * 4 * H,
-                           down + i * 4 * H * H, BM, H, BC, BR, PRECISION)
-        thin_product(g, input_z, z + 2 * BM * DP, DP, BM, H, PRECISION)
-    if EARLY:
-        for i in tl.range(DEPTH, ahead, disable_licm=True):
-            block_forward(h, sums, down_bias + (i - 1) * H, i - DEPTH, low + i * SLOT, rstd + i * BM,
-                          up + i * 4 * H * H, up_bias + i * 4 * H, down + i * 4 * H * H, LN_EPS, BM, H, BC,
-                          BR, PRECISION)
-        read_out_rows(h, sums, down_bias + (L - 1) * H, L - DEPTH, output, g, BM, H, BR, False,
-                      PRECISION)
-        thin_product(sums, output, z + BM * DP, DP, BM, H, PRECISION)
+    if GUIDED:  # noqa: SIM102 - decided by the compiler, the next by the kernel
+        if whole:
+            for j in tl.range(0, DEPTH, disable_licm=True):
+                i = DEPTH - 1 - j
+                block_backward(g, sums, low + i * SLOT, rstd + i * BM, up + i * 4 * H * H,
+                               up_bias + i * 4 * H, down + i * 4 * H * H, BM, H, BC, BR, PRECISION)
+            thin_product(g, input_z, z + 2 * BM * DP, DP, BM, H, PRECISION)
+    if EARLY:  # noqa: SIM102
+        if whole:
+            for i in tl.range(DEPTH, L, disable_licm=True):
+                block_forward(h, sums, down_bias + (i - 1) * H, i - DEPTH, low + i * SLOT, rstd + i * BM,
+                              up + i * 4 * H * H, up_bias + i * 4 * H, down + i * 4 * H * H, LN_EPS, BM, H,
+                              BC, BR, PRECISION)
+            read_out_rows(h, sums, down_bias + (L - 1) * H, L - DEPTH, output, g, BM, H, BR, False, PRECISION)
+            thin_product(sums, output, z + BM * DP, DP, BM, H, PRECISION)
     entries = tl.arange(0, DP)
     eps = tl.load(z + BM * DP + at_rows(0, BM, DP)) + tl.load(output_bias + entries)[None, :]
     if EARLY:
@@ -122,7 +122,7 @@ def guided_step_kernel(
     tl.debug_barrier()
     eps, vjp = network(low, wide, state_vectors, owners + tile * BM, time_row, input_z, up, up_bias, down,
                        down_bias, output, output_bias, head, head_bias, head_output, head_output_bias, D, DP,
-                       BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION, True, L, 2 if EARLY else L)
+                       BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION, True, True)
     if DRAW:
         candidate = tl.load(candidates + rows, mask=rows < M, other=0).to(tl.uint32)
         word = tl.load(state_words + rows, mask=rows < M, other=0).to(tl.uint32)
@@ -175,7 +175,6 @@ def sample_kernel(
     score_at = weight_at + BM
     key0 = k0.to(tl.uint32)
     key1 = k1.to(tl.uint32)
-    DEPTH: tl.constexpr = 2 if EARLY else L
     for turn in tl.range(0, tl.cdiv(B * items - program, programs) * phases, disable_licm=True):
         pair = program + turn // phases * programs
         phase = turn % phases
@@ -197,22 +196,20 @@ def sample_kernel(
               leaves, D, DP, BM, MULTISTEP, TREE)
         for i in tl.range(0, walked, disable_licm=True):
             j = top - i
-            ahead = L
-            back = DEPTH
+            whole = True
             if RANK:
                 draw = i - length
                 if draw >= 0:
                     again = (first + indices(item, phase, group, leaves, BM, TREE)).to(tl.uint32)
-                    noise_again(z_at, clean_at, score_at, table + rows * COLUMNS, draw, again, state,
+                    noise_again(z_at, clean_at, table + rows * COLUMNS, draw, again, state,
                                 (T + 2 + draw).to(tl.uint32), key0, key1, ranking_mean, D, DP, BM)
                 j = tl.where(draw >= 0, rows, j)
-                ahead = tl.where(draw >= 0, DEPTH, L)
-                back = tl.where(draw >= 0, 0, DEPTH)
+                whole = draw < 0
             t = tl.load(steps + j)
             eps, vjp = network(low, wide, state_vectors + b * H, state_words, time_table + t * H, input_z, up,
                                up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
                                head_output_bias, D, DP, BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION,
-                               False, ahead, back)
+                               False, whole)
             candidate = (first + indices(item, phase, group, leaves, BM, TREE)).to(tl.uint32)
             xi = normals(candidate, state, t.to(tl.uint32), key0, key1, DP)
             z = tl.load(z_at + at_rows(0, BM, DP))
@@ -223,9 +220,9 @@ def sample_kernel(
                                       CLIP_STATE, CLIP_CLEAN, MULTISTEP)
             lanes = tl.arange(0, BM)
             if RANK:
-                score = tl.load(score_at + lanes, mask=(lanes < BM) & (draw >= 0), other=0.0)
-                tl.store(score_at + lanes, score + raw / draws, mask=(lanes < BM) & (draw >= 0))
-                raw = tl.where(draw >= 0, tl.load(weight_at + lanes, mask=(lanes < BM) & (draw >= 0)), raw)
+                score = tl.where(draw > 0, tl.load(score_at + lanes), 0.0)
+                tl.store(score_at + lanes, score + raw / draws)
+                raw = tl.where(draw >= 0, tl.load(weight_at + lanes), raw)
                 clean = tl.where(draw >= 0, last, clean)
             if MULTISTEP:
                 tl.store(clean_at + at_rows(0, BM, DP), clean)

@@ -123,5 +123,6 @@ def test_no_seed_or_size_gets_a_kernel_of_its_own():
     )
     lines = out.stdout.splitlines()
     names = {line.split()[1] for line in lines}
-    assert names == {"B", "N", "M", "first", "tiles", "programs", "rows", "T", "k0", "k1", "step"}
+    assert names == {"B", "N", "M", "first", "items", "tiles", "programs", "rows", "T", "k0", "k1", "step",
+                     "leaves", "shared", "group", "phases", "draws"}
     assert all(line.endswith("True") for line in lines), out.stdout

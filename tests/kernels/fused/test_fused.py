@@ -15,6 +15,7 @@ from conftest import DATA, DEVICE, make_network, poison_kernel_memory, relative_
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configs import Config
 from swg_fast.kernels.shared.pack import pack
+from swg_fast.kernels.shared.table import Tree
 from swg_fast.reference import philox
 
 from swg_fast import NoiseSchedule, Policy, UsageError, flax_import, reference
@@ -150,6 +151,40 @@ def test_solvers_are_the_references(sampler, steps, temperature, rho):
     assert relative_error(got.candidate_weights.cpu(), expected.candidate_weights.cpu()) < 1e-4
     if temperature:
         assert torch.equal(got.indices.cpu(), expected.indices.cpu())
+
+
+@pytest.mark.parametrize("head,sampler,steps,leaves,shared", [
+    ("early", "dpmpp_2m_sde", 3, 4, 1), ("joint", "ddpm", None, 12, 1), ("early", "ddpm_x0", None, 36, 1)])
+def test_trees_and_rankings_are_the_references(head, sampler, steps, leaves, shared):
+    """Groups of several roots in several tiles, whole tiles and parts of one; ranked in the same launch."""
+    policy = Policy(make_network(5, 3, 64, 2, head), NoiseSchedule.vp(15 if steps else 3), device=DEVICE)
+    keywords = {"n_candidates": 36, "guidance_scale": 3.0, "temperature": 1.0, "return_candidates": True,
+                "sampler": sampler, "sampler_steps": steps, "leaves": leaves, "branch_after": shared,
+                "ranking_mean": 0.3, "ranking_draws": 2, "select": "expected_weight"}
+    expected = policy.sample(random(2, 5), backend="reference", **keywords)
+    got = policy.sample(random(2, 5), backend="triton", dtype="fp32", **keywords)
+    assert relative_error(got.candidates.cpu(), expected.candidates.cpu()) < 1e-4
+    assert relative_error(got.expected_weights.cpu(), expected.expected_weights.cpu()) < 1e-4
+    assert torch.equal(got.indices.cpu(), expected.indices.cpu())
+    assert relative_error(got.actions.cpu(), expected.actions.cpu()) < 1e-4
+    parts = policy.sample(random(2, 5), backend="triton", dtype="fp32", chunk=1, **keywords | {
+        "select": "max_weight", "keep_share": 0.3, "return_candidates": False})
+    kept = reference.keep_among(expected.candidate_weights, expected.expected_weights, 0.3)
+    assert torch.equal(parts.indices, kept)
+
+
+@pytest.mark.parametrize("states,N,tile,resident", [
+    (1, 1024, 16, 132), (1, 1024, 128, 132), (64, 4096, 128, 132), (2, 48, 16, 3), (1, 4096, 64, 1)])
+@pytest.mark.parametrize("leaves", [2, 4, 16])
+def test_groups_of_roots(states, N, tile, resident, leaves):
+    """A group fits the tile that its roots walk in and covers all of them; the longest program walks no
+    more than it would without a tree."""
+    if N % leaves:
+        return
+    group, items, phases = launch.grouping(states, N, Tree(leaves, 4), 6, tile, resident)
+    assert group <= tile and group * items >= N // leaves and (phases - 1) * tile >= group * leaves
+    longest = -(-states * items // resident) * (4 + 2 * (phases - 1))
+    assert longest <= -(-states * -(-N // tile) // resident) * 6
 
 
 @pytest.mark.parametrize("case", ["early_a8_s29", "joint_a8_s29", "early_a3_s11_unguided"])

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from swg_fast import __version__, cli_sweep
+from swg_fast.cli_data import download
 from swg_fast.cli_measure import bench, kernels, tune
 from swg_fast.cli_train import train
 from swg_fast.errors import UsageError
@@ -245,7 +246,7 @@ def info(no_environments: bool) -> None:
     click.echo("tasks: " + ", ".join(presets()))
 
 
-for command in (train, bench, tune, kernels, *cli_sweep.COMMANDS):
+for command in (train, download, bench, tune, kernels, *cli_sweep.COMMANDS):
     cli.add_command(command)
 
 

@@ -89,7 +89,8 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     source = options.dataset
     keys = options.observation_keys.split(",") if options.observation_keys else None
     data = load_dataset(source or task, max_episode_steps=preset.max_episode_steps, task=task,
-                        continues_after_terminal=preset.family == "antmaze", observation_keys=keys)
+                        continues_after_terminal=preset.family == "antmaze", observation_keys=keys,
+                        mirror=options.mirror)
     preset.check_sizes(data.observations.shape[1], data.actions.shape[1], str(source or task))
     click.echo(f"{len(data):,} transitions; {data.dropped}")
     found = source is not None and Path(source).exists()

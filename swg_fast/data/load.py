@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from swg_fast.data.download import download
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.data.transitions import Transitions, to_transitions
 from swg_fast.errors import UsageError
 from swg_fast.files import user_path
+from swg_fast.presets import presets
 
 
 def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
                  continues_after_terminal: bool = False, task: str | None = None,
-                 observation_keys: Sequence[str] | None = None) -> Transitions:
-    """Transitions from ``source``; see `to_transitions` and `load_minari` for the keywords.
+                 observation_keys: Sequence[str] | None = None, mirror: str | None = None) -> Transitions:
+    """Transitions from ``source``; see `to_transitions`, `load_minari` and `download` for the keywords.
 
     - a path that ends in .hdf5 or .h5, or exists: a file in D4RL's layout;
     - ``minari:NAMESPACE/NAME-vN``: a Minari dataset on this machine (or downloaded by Minari);
@@ -43,28 +45,12 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
     if path.suffix in (".hdf5", ".h5") or path.exists():
         raw = read_hdf5(path)
     else:
-        path = Path(_d4rl_download(text))
+        if text not in presets():
+            raise UsageError(f"{text!r} is neither a file nor a D4RL dataset; give a path, a task such as "
+                             "antmaze-umaze-v2, or minari:D4RL/antmaze/umaze-v1")
+        path = download(text, mirror=mirror)
         raw = read_hdf5(path)
     return to_transitions(raw, max_episode_steps=max_episode_steps,
                           continues_after_terminal=continues_after_terminal, source=str(path))
 
 
-def _d4rl_download(task: str) -> str:
-    """Path of the task's file in D4RL's cache, downloaded by D4RL's own code if it is not there."""
-    from swg_fast.envs.d4rl_import import import_d4rl
-
-    infos = import_d4rl("infos")
-    offline_env = import_d4rl("offline_env")
-    url = infos.DATASET_URLS.get(task)
-    if url is None:
-        raise UsageError(
-            f"{task!r} is neither a file nor a D4RL dataset; give a path, a task such as "
-            "antmaze-umaze-v2, or minari:D4RL/antmaze/umaze-v1"
-        )
-    try:
-        return offline_env.download_dataset_from_url(url)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{task}: its dataset could not be downloaded from {url} ({error}); fetch the file "
-            "by other means and give its path to --dataset"
-        ) from error

@@ -10,6 +10,8 @@ import numpy as np
 from gym import spaces
 from gym.utils import seeding
 
+from swg_fast.envs.camera import drawing
+
 # From behind and above the hand, near enough to see its fingers.
 CAMERA = {"distance": 1.25, "lookat": (0.0, -0.05, 0.2), "azimuth": 100.0, "elevation": -38.0}
 
@@ -68,19 +70,6 @@ class MujocoEnv(gym.Env):
             self._drawing = drawing(self.sim, CAMERA)
         self._drawing.render(width, height)
         return self._drawing.read_pixels(width, height, depth=False)[::-1]
-
-
-def drawing(sim: Any, camera: dict[str, Any]) -> Any:
-    """Off-screen drawing of ``sim`` by a free camera of these settings."""
-    import mujoco_py
-
-    context = mujoco_py.MjRenderContextOffscreen(sim, -1)
-    for name, value in camera.items():
-        if name == "lookat":
-            context.cam.lookat[:] = value
-        else:
-            setattr(context.cam, name, value)
-    return context
 
 
 def mjrl_modules() -> dict[str, ModuleType]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.envs.adroit import drawing
+from swg_fast.envs.camera import drawing
 
 # From above and behind, steep enough to see over walls of 2 m in cells of 4 m.
 CAMERA = {"distance": 17.0, "azimuth": 90.0, "elevation": -62.0}

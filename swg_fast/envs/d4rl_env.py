@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class D4RLEnv(TaskEnv):
         return self.normalized_score(total_reward)
 
     def simulator(self) -> dict[str, str]:
-        return simulator.describe()
+        return simulator.describe() | {"environment": f"d4rl {metadata.version('d4rl')}"}
 
     def render(self, width: int = 480, height: int = 480) -> np.ndarray:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.envs.adroit import drawing
+from swg_fast.envs.camera import drawing
 
 # How D4RL's own drawing, which its tasks switch off, looks at the kitchen.
 CAMERA = {"distance": 2.2, "lookat": (-0.2, 0.5, 2.0), "azimuth": 70.0, "elevation": -35.0}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from swg_fast.envs.base import TaskEnv
-from swg_fast.envs.d4rl_import import explain, quiet, standing_in
+from swg_fast.envs.d4rl_import import d4rl_installed, explain, quiet, standing_in
 from swg_fast.errors import UsageError
 from swg_fast.extras import need
 from swg_fast.presets import presets
@@ -28,6 +28,7 @@ def make_env(task: str, observation_keys: Sequence[str] | None = None) -> TaskEn
     (``Hopper-v5``, ``AntMaze_UMaze-v5``), an OGBench single-task name
     (``antmaze-large-navigate-singletask-v0``) or ``minari:DATASET``.
 
+    Where D4RL is not installed, as on Python 3.12 and later, its Ant Maze tasks are swg-fast's own.
     ``observation_keys`` chooses the parts of a dictionary observation, in order; None takes them all.
 
     Raises `UsageError` for an unknown name, for what is not installed, and for environments that a
@@ -38,6 +39,10 @@ def make_env(task: str, observation_keys: Sequence[str] | None = None) -> TaskEn
 
         if observation_keys is not None:
             raise UsageError(f"{task} is D4RL's, whose observations are one vector, so leave the keys out")
+        if presets()[task].family == "antmaze" and not d4rl_installed():
+            from swg_fast.envs.native_antmaze import NativeAntMaze
+
+            return NativeAntMaze(task)
         return make_d4rl(task)
     if task.startswith(MINARI):
         return _minari(task, observation_keys)

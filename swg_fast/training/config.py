@@ -36,6 +36,8 @@ class RunOptions:
     observation_keys: str | None = setting(
         None, "Parts of a dictionary observation, comma-separated and in order, such as "
               "achieved_goal,observation. Left out: all of them, the goal included.")
+    mirror: str | None = setting(
+        None, "Address that has D4RL's folders below it, to download TASK's data from.")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
     threads: int | None = setting(None, "CPU threads. Left out: all.", min=1)
     log_every: int = setting(1000, "Steps between two lines of the logs.", min=1, top=MOST_STEPS)

@@ -10,6 +10,7 @@ import pytest
 from conftest import make_recording, write_hdf5
 
 from swg_fast.data import load_dataset
+from swg_fast.data.download import cached
 from swg_fast.data.transitions import to_transitions
 from swg_fast.envs.d4rl_import import import_d4rl
 from swg_fast.errors import UsageError
@@ -108,10 +109,8 @@ def test_missing_and_unreadable_files(tmp_path):
 
 
 def test_task_name_reads_d4rl_cache(tmp_path, monkeypatch):
-    offline_env, infos = import_d4rl("offline_env"), import_d4rl("infos")
-    monkeypatch.setattr(offline_env, "DATASET_PATH", str(tmp_path))
-    name = infos.DATASET_URLS["antmaze-umaze-v2"].rsplit("/", 1)[1]
-    write_hdf5(tmp_path / name, make_recording())
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    write_hdf5(cached("antmaze-umaze-v2"), make_recording())
     assert load_dataset("antmaze-umaze-v2").observations.shape[1] == 29
 
 

@@ -1,0 +1,177 @@
+"""D4RL's datasets by name: downloaded whole or gone on with, to D4RL's own folder, without gym or d4rl."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from swg_fast.errors import UsageError
+from swg_fast.files import unwritable, user_path
+from swg_fast.presets import Preset, find_preset
+
+SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
+TIMEOUT = 30.0  # seconds without a byte
+BLOCK = 1 << 20
+
+_FILES = {
+    "antmaze-umaze-v2": "u-maze_noisy_multistart_False_multigoal_False",
+    "antmaze-umaze-diverse-v2": "u-maze_noisy_multistart_True_multigoal_True",
+    "antmaze-medium-play-v2": "big-maze_noisy_multistart_True_multigoal_False",
+    "antmaze-medium-diverse-v2": "big-maze_noisy_multistart_True_multigoal_True",
+    "antmaze-large-play-v2": "hardest-maze_noisy_multistart_True_multigoal_False",
+    "antmaze-large-diverse-v2": "hardest-maze_noisy_multistart_True_multigoal_True",
+    "kitchen-complete-v0": "mini_kitchen_microwave_kettle_light_slider",
+    "kitchen-partial-v0": "kitchen_microwave_kettle_light_slider",
+    "kitchen-mixed-v0": "kitchen_microwave_kettle_bottomburner_light",
+}
+
+
+def remote_path(task: str) -> str:
+    """Where D4RL's file of ``task`` is below its server's address. `UsageError` for an unknown task."""
+    preset: Preset = find_preset(task)
+    if preset.family == "antmaze":
+        return f"ant_maze_v2/Ant_maze_{_FILES[task]}_sparse_fixed.hdf5"
+    if preset.family == "kitchen":
+        return f"kitchen/{_FILES[task]}-v0.hdf5"
+    if preset.family == "adroit":
+        return f"hand_dapg_v1/{task}.hdf5"
+    name, version = task.rsplit("-", 1)
+    return f"gym_mujoco_v2/{name.replace('-', '_')}-{version}.hdf5"
+
+
+def cache_folder() -> Path:
+    """D4RL's own: $D4RL_DATASET_DIR, else ~/.d4rl/datasets."""
+    return user_path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets")
+
+
+def cached(task: str) -> Path:
+    """Where the file of ``task`` is, or would be."""
+    return cache_folder() / Path(remote_path(task)).name
+
+
+def download(task: str, *, mirror: str | None = None, progress: bool = True) -> Path:
+    """The file of ``task``, from D4RL's folder or downloaded to it.
+
+    ``mirror`` is an address that has D4RL's folders (``.../gym_mujoco_v2/...``) below it, in the place
+    of D4RL's server. What an interrupted download left is gone on with, unless the server's file is
+    another by now. The file gets its name once its size is the server's and it opens as HDF5.
+
+    Raises `UsageError` for an unknown task, and where the file cannot be had or written.
+    """
+    target = cached(task)
+    if target.is_file():
+        return target
+    base = (mirror or SERVER).rstrip("/")
+    if not base.startswith(("http://", "https://", "file://")):
+        raise UsageError(f"--mirror {mirror}: expected an address that begins with http:// or https://")
+    address = f"{base}/{remote_path(task)}"
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(part) as file:
+            _fetch(task, address, file, part, progress)
+            _check_hdf5(task, address, part)
+            os.replace(part, target)
+            _mark(part).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(str(part), error) from error
+    return target
+
+
+def _fetch(task: str, address: str, file: BinaryIO, part: Path, progress: bool) -> None:
+    """Appends to ``file`` what it lacks. The network's errors become `UsageError`, the disk's go on."""
+    from tqdm import tqdm
+
+    have = part.stat().st_size
+    mark = _mark(part).read_text() if have and _mark(part).is_file() else ""
+    have = have if mark.startswith(("etag ", "date ")) else 0  # of unknown origin: begin anew
+    with _opened(task, address, have, mark.partition(" ")[2]) as answer:
+        if answer.status != 206:
+            have = 0
+        file.truncate(have)
+        file.seek(have)
+        _mark(part).write_text(_identity(answer))
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        with tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True,
+                  disable=not progress, mininterval=0.5) as bar:
+            while block := _read(task, address, answer):
+                file.write(block)
+                bar.update(len(block))
+        file.flush()
+        os.fsync(file.fileno())
+    size = part.stat().st_size
+    if total is not None and size != total:
+        raise UsageError(f"{task}: the connection to {address} ended after {size:,} of {total:,} bytes; run "
+                         "again to go on")
+
+
+@contextmanager
+def _opened(task: str, address: str, have: int, validator: str) -> Iterator[Any]:
+    headers = {"User-Agent": "swg-fast", "Accept-Encoding": "identity"}
+    if have:
+        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+    try:
+        answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and have:  # nothing lies beyond what is here: begin anew
+            with _opened(task, address, 0, "") as again:
+                yield again
+            return
+        raise UsageError(f"{task}: {address} answers {error.code} ({error.reason}); give another address to "
+                         f"--mirror, or the file's path to --dataset") from error
+    except (OSError, ValueError, HTTPException) as error:  # no network, no such host, refused, timed out
+        reason = getattr(error, "reason", error)
+        raise UsageError(f"{task}: {address} cannot be reached ({reason}); with the file from elsewhere give "
+                         "its path to --dataset, or an address that has it to --mirror") from error
+    with answer:
+        yield answer
+
+
+def _read(task: str, address: str, answer: Any) -> bytes:
+    try:
+        return answer.read(BLOCK)
+    except (OSError, ValueError, HTTPException) as error:
+        raise UsageError(f"{task}: the connection to {address} broke ({error or type(error).__name__}); run "
+                         "again to go on") from error
+
+
+def _identity(answer: Any) -> str:
+    """What says later whether the server still has the same file: a strong ETag, else the date."""
+    tag, date = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
+    return f"etag {tag}" if tag and not tag.startswith("W/") else f"date {date}" if date else ""
+
+
+def _mark(part: Path) -> Path:
+    return part.with_name(part.name + ".from")
+
+
+@contextmanager
+def _alone(part: Path) -> Iterator[BinaryIO]:
+    """``part``, opened to be written, and locked against another process that downloads it."""
+    with part.open("ab+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"{part}: another process is downloading it; wait for it") from error
+        yield file
+
+
+def _check_hdf5(task: str, address: str, part: Path) -> None:
+    import h5py
+
+    try:
+        with h5py.File(part, "r", locking=False):  # the lock is ours
+            pass
+    except OSError as error:
+        part.unlink()
+        raise UsageError(f"{task}: what {address} gave is not an HDF5 file ({error}); give another address "
+                         "to --mirror") from error

@@ -1,0 +1,174 @@
+"""D4RL's files from a server on this machine: whole, gone on with, broken off, wrong, or not there."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from conftest import make_recording, write_hdf5
+
+from swg_fast.cli import main
+from swg_fast.data import load_dataset
+from swg_fast.data.download import SERVER, cached, download, remote_path
+from swg_fast.envs import d4rl_import
+from swg_fast.errors import UsageError
+from swg_fast.presets import presets
+
+TASK = "hopper-medium-v2"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """One file at every address; ``cut`` ends an answer after so many bytes, ``asked`` keeps the ranges."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.cut, self.tag, self.asked, self.paths = content, None, '"1"', [], []
+        self.address = f"http://127.0.0.1:{self.server_address[1]}/d4rl"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, asked = self.server, self.headers.get("Range")
+        server.asked.append(asked)
+        server.paths.append(self.path)
+        begin = 0
+        if asked and self.headers.get("If-Range") == server.tag:
+            begin = int(asked.removeprefix("bytes=").rstrip("-"))
+            if begin >= len(server.content):
+                self.send_error(416)
+                return
+        body = server.content[begin:]
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", server.tag)
+        self.end_headers()
+        self.wfile.write(body if server.cut is None else body[:server.cut])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "d4rl"))
+    raw = make_recording(states=11, actions=3)
+    content = write_hdf5(tmp_path / "hopper.hdf5", raw).read_bytes()
+    with Server(content) as found:
+        threading.Thread(target=found.serve_forever, args=(0.05,), daemon=True).start()
+        yield found
+        found.shutdown()
+
+
+def test_addresses_are_d4rls():
+    if not d4rl_import.d4rl_installed():
+        pytest.skip("D4RL is not installed")
+    infos = d4rl_import.import_d4rl("infos")
+    for task in presets():
+        assert f"{SERVER}/{remote_path(task)}" == infos.DATASET_URLS[task], task
+
+
+def test_whole_and_from_the_cache(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["swg-fast", "download", TASK, "--mirror", server.address, "--quiet"])
+    main()
+    assert capsys.readouterr().out.startswith(f"{TASK}: {tmp_path}/d4rl/hopper_medium-v2.hdf5 (0.")
+    assert cached(TASK).read_bytes() == server.content
+    assert server.paths == ["/d4rl/gym_mujoco_v2/hopper_medium-v2.hdf5"]
+    assert [path.name for path in cached(TASK).parent.iterdir()] == ["hopper_medium-v2.hdf5"]
+    assert load_dataset(TASK).observations.shape[1] == 11  # from the cache: no second request
+    assert len(server.paths) == 1
+
+
+def test_goes_on_where_it_broke_off(server):
+    server.cut = 30_000
+    with pytest.raises(UsageError, match="run again to go on"):
+        download(TASK, mirror=server.address, progress=False)
+    assert not cached(TASK).exists()
+    server.cut = None
+    path = download(TASK, mirror=server.address + "/", progress=False)
+    assert path.read_bytes() == server.content
+    assert server.asked == [None, "bytes=30000-"]
+
+
+def test_another_file_by_then_begins_anew(server):
+    server.cut = 30_000
+    with pytest.raises(UsageError):
+        download(TASK, mirror=server.address, progress=False)
+    server.cut, server.tag = None, '"2"'
+    assert download(TASK, mirror=server.address, progress=False).read_bytes() == server.content
+
+
+def test_killed_after_the_last_byte(server):
+    part = cached(TASK).with_name(cached(TASK).name + ".part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(server.content)
+    part.with_name(part.name + ".from").write_text(f"etag {server.tag}")
+    assert download(TASK, mirror=server.address, progress=False).read_bytes() == server.content
+
+
+def test_what_is_no_hdf5_is_refused_and_not_kept(server):
+    server.content = b"<html>moved</html>"
+    with pytest.raises(UsageError, match="is not an HDF5 file"):
+        download(TASK, mirror=server.address, progress=False)
+    assert not cached(TASK).exists() and not list(cached(TASK).parent.glob("*.part"))
+
+
+def test_two_at_once(server):
+    part = cached(TASK).with_name(cached(TASK).name + ".part")
+    part.parent.mkdir(parents=True)
+    code = ("import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.flock(f, fcntl.LOCK_EX); "
+            "print(flush=True); sys.stdin.read()")
+    holder = subprocess.Popen([sys.executable, "-c", code, str(part)], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with pytest.raises(UsageError, match="another process is downloading it"):
+        download(TASK, mirror=server.address, progress=False)
+    holder.communicate()
+
+
+def nowhere():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(("arguments", "word"), [
+    (lambda server: [TASK, "--mirror", nowhere()], "cannot be reached"),
+    (lambda server: [TASK, "--mirror", "http://no-such-host.invalid"], "cannot be reached"),
+    (lambda server: [TASK, "--mirror", "ftp://x"], "begins with http"),
+    (lambda server: [TASK, "--mirror", "http://127.0.0.1:nonsense/"], "cannot be reached"),
+    (lambda server: [TASK, "hoper-medium-v2", "--mirror", server.address], "did you mean hopper-medium-v2"),
+    (lambda server: ["minari:x/y-v0"], "unknown environment"),
+])
+def test_bad_input_is_one_line(server, arguments, word, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["swg-fast", "download", *arguments(server)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and word in said and said.count("\n") == 1
+    assert not server.paths and not cached(TASK).exists()
+
+
+def test_a_missing_file(server, monkeypatch):
+    monkeypatch.setattr(Handler, "do_GET", lambda self: self.send_error(404))
+    with pytest.raises(UsageError, match="answers 404"):
+        download(TASK, mirror=server.address, progress=False)
+
+
+def test_no_gym_is_imported(server):
+    code = ("import sys\nfor name in ('gym', 'd4rl', 'mujoco_py'): sys.modules[name] = None\n"
+            "from swg_fast.data.download import download\n"
+            f"download('pen-human-v1', mirror={server.address!r}, progress=False)")
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_that_cannot_be_written(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "file" / "below"))
+    with pytest.raises(UsageError, match="cannot be written"):
+        download(TASK, mirror=server.address, progress=False)
+    assert np.size(server.paths) == 0

@@ -111,7 +111,7 @@ def _time_training(training: Training, folder: Path, run: dict[str, Any]) -> tup
     options = LoopOptions(folder / "states", progress=False)
     path = train(data, short, folder, device=device_of(run), options=options)
     lines = read_history(folder / "logs" / HISTORY)
-    rate = {phase: lines[phase][-1]["steps_per_second"] for phase in ("critic", "actor")}
+    rate = {phase: lines[phase][-1][f"{phase}/steps_per_second"] for phase in ("critic", "actor")}
     seconds = full.critic_steps / rate["critic"] + full.actor_steps / rate["actor"]
     return seconds / training_work(training), path
 

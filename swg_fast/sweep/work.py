@@ -55,7 +55,7 @@ def run_training(training: Training, store: Store, run: dict[str, Any]) -> None:
 
     folder = store.training(training.key)
     # A worker that lost its driver may still hold the folder for a moment.
-    with locked(folder / "lock", wait=True), store.running(training.key, "training"):
+    with locked(folder.with_suffix(".lock"), wait=True), store.running(training.key, "training"):
         if store.trained(training.key):
             return
         torch.set_num_threads(run["threads"])

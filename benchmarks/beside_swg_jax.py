@@ -1,0 +1,160 @@
+"""SWG-JAX and swg-fast beside each other: the same file, budget, seeds, environments and N.
+
+    python benchmarks/beside_swg_jax.py PATH --task antmaze-umaze-v2 --dataset FILE.hdf5
+
+PATH is a checkout of SWG-JAX (github.com/atagle123/SWG-JAX). Both train, then both are evaluated on the same
+episodes: SWG-JAX by its own sampler, which keeps the highest Q; swg-fast by that rule and by the highest
+weight; and SWG-JAX's networks by swg-fast's sampler. What is done is kept: run again to go on.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+JAX, OURS, CROSSED = "SWG-JAX", "swg-fast", "SWG-JAX's networks in swg-fast"
+
+
+@click.command()
+@click.argument("checkout", type=Path)
+@click.option("--task", "tasks", multiple=True, required=True, help="May be repeated.")
+@click.option("--dataset", "datasets", multiple=True, help="A file for each --task.  [default: D4RL's]")
+@click.option("--critic-steps", default=100_000)
+@click.option("--actor-steps", default=50_000)
+@click.option("--hidden-dim", default=256)
+@click.option("--seeds", default="0,1,2")
+@click.option("--candidates", default="1,16")
+@click.option("--guidance-scale", default=1.0)
+@click.option("--episodes", default=50)
+@click.option("--threads", type=int, help="Of torch; JAX takes all.")
+@click.option("--work", type=Path, default=Path("runs/beside-swg-jax"), help="Folder of the trainings.")
+@click.option("--json", "json_path", type=Path, default=ROOT / "benchmarks/results/beside-swg-jax.json")
+@click.option("--quiet", is_flag=True)
+def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], critic_steps: int,
+         actor_steps: int, hidden_dim: int, seeds: str, candidates: str, guidance_scale: float, episodes: int,
+         threads: int | None, work: Path, json_path: Path, quiet: bool) -> None:
+    import torch
+
+    from swg_fast.files import read_json, write_json
+    from swg_fast.report import versions
+    from swg_fast.sweep.cells import training_settings
+    from swg_fast.sweep.store import load, transitions_hash
+
+    sys.path.insert(0, str(ROOT))
+    if threads:
+        torch.set_num_threads(threads)
+    if datasets and len(datasets) != len(tasks):
+        raise click.UsageError("give one --dataset for each --task, or none")
+    kept = read_json(json_path)["runs"] if json_path.exists() else []
+    for task, source in zip(tasks, datasets or tasks, strict=True):
+        data = load(task, source)
+        for seed in map(int, seeds.split(",")):
+            settings = training_settings(task, {"critic_steps": critic_steps, "actor_steps": actor_steps,
+                                                "hidden_dim": hidden_dim, "seed": seed})
+            same = {"task": task, "data": transitions_hash(data), "settings": settings.to_dict(),
+                    "candidates": candidates, "guidance_scale": guidance_scale, "episodes": episodes}
+            if any(run["what"] == same for run in kept):
+                continue
+            folder = work / f"{task}-{seed}-{critic_steps}-{actor_steps}-{hidden_dim}-{same['data'][:6]}"
+            rows = compare(checkout, task, data, settings, folder, [int(n) for n in candidates.split(",")],
+                           guidance_scale, episodes, not quiet)
+            kept.append({"what": same, "rows": rows, "threads": torch.get_num_threads()})
+            write_json(json_path, {"runs": kept, "versions": versions()})
+    show(kept)
+
+
+def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, counts: list[int],
+            guidance_scale: float, episodes: int, progress: bool) -> list[dict[str, Any]]:
+    """Trains both and evaluates them: a row each of who, N, rule, scores and seconds."""
+    from benchmarks.swg_jax_training import JaxPolicy, import_checkout, save, train
+    from swg_fast.evaluation import evaluate
+    from swg_fast.flax_import import import_directory
+    from swg_fast.policy import Policy, load_policy
+    from swg_fast.schedule import NoiseSchedule
+
+    code = import_checkout(checkout, task)
+    ours, spent = train_ours(data, settings, folder / "swg-fast", progress)
+    agent, theirs = train(code, task, data, settings, progress)
+    save(agent, folder / "swg-jax")
+    network, critic, _, _ = import_directory(folder / "swg-jax")
+    crossed = Policy(network, NoiseSchedule.by_name(settings.schedule, settings.num_steps), critic)
+    rows = []
+    half = -(-min(episodes, 64) // 2)
+    for n in counts:
+        sampling = {"n_candidates": n, "guidance_scale": guidance_scale}
+        rules = ("max_q", "max_weight") if n > 1 else ("max_weight",)
+        contenders = [(JAX, JaxPolicy(agent, task, n, guidance_scale, half), {}, "max_q", theirs),
+                      *((OURS, load_policy(ours), sampling | {"select": r}, r, spent) for r in rules),
+                      (CROSSED, crossed, sampling | {"select": "max_q"}, "max_q", theirs)]
+        for who, policy, chosen, rule, seconds in contenders:
+            found = evaluate(policy, task, episodes=episodes, seed=settings.seed, progress=progress, **chosen)
+            rows.append({"who": who, "n_candidates": n, "select": rule if n > 1 else "none",
+                         "scores": found.score.scores, "training_seconds": seconds,
+                         "milliseconds": 1000 * found.seconds["sampling"] / found.env_steps})
+    return rows
+
+
+def train_ours(data: Any, settings: Any, folder: Path, progress: bool) -> tuple[Path, dict[str, float]]:
+    """The folder of our policy and the seconds of its phases, from steps a second: a resumed phase counts
+    in full."""
+    from swg_fast.files import read_json
+    from swg_fast.training.history import HISTORY, read_history
+    from swg_fast.training.loop import LoopOptions
+    from swg_fast.training.run import train
+
+    policy = folder / "policy"
+    if not (policy / "model_card.json").is_file():
+        train(data, settings, folder, resume=(folder / "run.json").is_file(),
+              options=LoopOptions(folder / "states", progress=progress))
+    rates = {phase: statistics.median(line[f"{phase}/steps_per_second"] for line in lines)
+             for phase, lines in read_history(folder / "logs" / HISTORY).items()}
+    full = read_json(policy / "model_card.json")["training"]["settings"]
+    return policy, {phase: full[f"{phase}_steps"] / rates[phase] for phase in ("critic", "actor")}
+
+
+def show(runs: list[dict[str, Any]]) -> None:
+    """A table a task: scores with their intervals, times, and how many times SWG-JAX's speed they are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from swg_fast.sweep.metrics import interquartile_mean, stratified
+
+    for task in dict.fromkeys(run["what"]["task"] for run in runs):
+        mine = [run for run in runs if run["what"]["task"] == task]
+        what, every = mine[0]["what"], [row for run in mine for row in run["rows"]]
+        steps = f"{what['settings']['critic_steps']:,} + {what['settings']['actor_steps']:,} steps"
+        columns = ("who", "N", "keeps", "mean score", "over seeds, 95 %", "training s", "x",
+                   "sampling ms/step", "x")
+        table = Table(*columns, title_justify="left", title=(
+            f"{task}: {steps}, {len(mine)} seed(s), {what['episodes']} episodes each, guidance scale "
+            f"{what['guidance_scale']:g}"))
+        for place in dict.fromkeys(map(_place, every)):
+            rows = [row for row in every if _place(row) == place]
+            base = [row for row in every if row["who"] == JAX and row["n_candidates"] == place[1]]
+            means = [float(np.mean(row["scores"])) for row in rows]
+            interval = stratified([means], interquartile_mean)
+            text = f"[{interval[0]:.1f}, {interval[1]:.1f}]" if interval else "one seed"
+            (train_s, base_s), (ms, base_ms) = zip(_times(rows), _times(base), strict=True)
+            table.add_row(place[0], str(place[1]), place[2], f"{np.mean(means):.1f}", text, f"{train_s:.0f}",
+                          f"{base_s / train_s:.2f}", f"{ms:.2f}", f"{base_ms / ms:.2f}")
+        Console(width=150).print(table)
+
+
+def _times(rows: list[dict[str, Any]]) -> tuple[float, float]:
+    """Medians over seeds: seconds of training, milliseconds of sampling a step."""
+    return (statistics.median(sum(row["training_seconds"].values()) for row in rows),
+            statistics.median(row["milliseconds"] for row in rows))
+
+
+def _place(row: dict[str, Any]) -> tuple[str, int, str]:
+    return row["who"], row["n_candidates"], row["select"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""SWG-JAX's own training and policy, imported from a checkout that the user names, on our transitions.
+
+Nothing of the checkout is changed: its agent takes the steps, its data set draws the batches, builds the
+weights and scales the rewards. Only its Hydra, wandb and downloads are left out. Needs flax and optax.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from swg_fast.data import Transitions
+from swg_fast.envs import make_env
+from swg_fast.training.settings import TrainSettings
+
+
+def import_checkout(checkout: str | Path, task: str) -> SimpleNamespace:
+    """The checkout's agent and data set classes. Raises `FileNotFoundError` where it is no such checkout."""
+    if not (Path(checkout) / "src" / "agent" / "swg_agent.py").is_file():
+        raise FileNotFoundError(f"{checkout}: no src/agent/swg_agent.py; give a checkout of SWG-JAX")
+    make_env(task)  # imports D4RL as this machine can have it, which the checkout then imports too
+    sys.path.insert(0, str(Path(checkout).resolve()))
+    data = importlib.import_module("src.jaxrl5.data")
+    return SimpleNamespace(Agent=importlib.import_module("src.agent").DDPMSWGLearner,
+                           Weighted=data.WeightedDataset,
+                           Dataset=importlib.import_module("src.jaxrl5.data.dataset").Dataset)
+
+
+def config(settings: TrainSettings) -> SimpleNamespace:
+    """The checkout's configuration with our settings' values."""
+    s = settings
+    return SimpleNamespace(
+        diffusion=SimpleNamespace(time_emb=128, hidden_dim=s.hidden_dim, num_blocks=s.num_blocks,
+                                  use_layer_norm=True, dropout_rate=s.dropout, schedule=s.schedule,
+                                  n_timesteps=s.num_steps),
+        critic=SimpleNamespace(hidden_dim=256, n_hidden=2, value_layer_norm=True),
+        train=SimpleNamespace(cosine_decay=True, ema_update=s.ema_rate, actor_lr=s.actor_lr,
+                              critic_lr=s.critic_lr, target_update=s.polyak, discount=s.discount,
+                              critic_hyperparam=s.expectile))
+
+
+def arrays(data: Transitions) -> dict[str, np.ndarray]:
+    """Transitions under the checkout's names; an episode is over where the next row does not go on."""
+    jump = np.linalg.norm(data.observations[1:] - data.next_observations[:-1], axis=1) > 1e-6
+    dones = np.append(jump | data.terminals[:-1], True)
+    return {"observations": data.observations, "actions": data.actions, "rewards": data.rewards.copy(),
+            "next_observations": data.next_observations,
+            "masks": 1.0 - data.terminals.astype(np.float32), "dones": dones}
+
+
+def train(code: SimpleNamespace, task: str, data: Transitions, settings: TrainSettings, progress: bool = True
+          ) -> tuple[Any, dict[str, float]]:
+    """The agent after its critic and actor phases, and the seconds of each, first compilation aside."""
+    import jax
+    from tqdm import trange
+
+    env = make_env(task).env
+    agent = code.Agent.create(settings.seed, env.observation_space, env.action_space, config(settings))
+    whole = code.Dataset(arrays(data), seed=settings.seed)
+    if settings.reward_transform == "minus_one":
+        whole.dataset_dict["rewards"] -= 1.0
+    elif settings.reward_transform == "return_range":
+        whole.normalize_returns()
+    seconds = {}
+
+    def phase(agent: Any, name: str, rows: Any, steps: int, batch: int) -> Any:
+        update = getattr(code.Agent, f"{name}_update")
+        started = time.perf_counter()
+        for step in trange(steps, desc=f"SWG-JAX {name}", unit="step", disable=not progress, smoothing=0.05):
+            agent, info = update(agent, rows.sample_jax(batch))
+            if step == 0:
+                jax.block_until_ready(info)
+                started = time.perf_counter()
+        jax.block_until_ready(info)
+        seconds[name] = (time.perf_counter() - started) * steps / max(1, steps - 1)
+        return agent
+
+    kept, _ = whole.split(1 - settings.held_out)
+    agent = phase(agent, "critic", kept, settings.critic_steps, settings.critic_batch)
+    # Its constructor would load D4RL's own file again; the rows are ours.
+    weighted = code.Weighted.__new__(code.Weighted)
+    code.Dataset.__init__(weighted, arrays(data), seed=settings.seed)
+    weighted.build_weights(agent, critic_hyperparam=settings.expectile,
+                           weights_function=settings.weight_function, norm=settings.rescale_weights)
+    kept, _ = weighted.split(1 - settings.held_out)
+    return phase(agent, "actor", kept, settings.actor_steps, settings.actor_batch), seconds
+
+
+def save(agent: Any, folder: Path) -> None:
+    """The msgpack files that the checkout's own training leaves, for ``swg-fast import-jax``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    agent.save_critic(str(folder), 0)
+    agent.save_actor(str(folder), 0)
+
+
+class JaxPolicy:
+    """SWG-JAX's agent where `swg_fast.evaluation.evaluate` expects a policy: its own sampling, vmapped as
+    in its own evaluation, which keeps the candidate of the highest Q."""
+
+    def __init__(self, agent: Any, task: str, candidates: int, guidance_scale: float, rows: int) -> None:
+        import jax
+
+        env = make_env(task)
+        self.state_dim, self.action_dim, self.card = env.state_dim, env.action_dim, {}
+        self.chosen = {"n_candidates": candidates, "guidance_scale": guidance_scale,
+                       "temperature": 0.0 if candidates == 1 else 1.0, "select": "max_q"}
+        self.rows = rows  # of a call: fewer are padded, so that it compiles once
+        parameters = {"temperature": self.chosen["temperature"], "guidance_scale": guidance_scale,
+                      "clip_denoised": True, "batch_size": candidates, "max_weight_clip": 1.0,
+                      "min_weight_clip": 1e-4}
+        self.act = jax.jit(jax.vmap(lambda state, key: agent.eval_actions(state, key, parameters)[0]))
+        self.keys = jax.jit(jax.vmap(jax.random.PRNGKey))
+
+    def settings(self, **chosen: Any) -> dict[str, Any]:
+        """What it samples with; nothing of it can be chosen by the call."""
+        return dict(self.chosen)
+
+    def sample(self, states: np.ndarray, *, seed: int, state_indices: np.ndarray, **_: Any) -> Any:
+        """Kept actions of states [B, S]; the noise's key is made of the seed and the state's index."""
+        import torch
+
+        B = len(states)
+        padded = np.zeros((-(-B // self.rows) * self.rows, states.shape[1]), np.float32)
+        padded[:B] = states
+        words = np.zeros(len(padded), np.uint32)
+        words[:B] = (np.asarray(state_indices) * 7919 + seed) % 2**32
+        parts = [self.act(padded[i:i + self.rows], self.keys(words[i:i + self.rows]))
+                 for i in range(0, len(padded), self.rows)]
+        return SimpleNamespace(actions=torch.from_numpy(np.concatenate(parts)[:B].copy()))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from swg_fast.arguments import choice, number, text, whole
@@ -14,6 +13,7 @@ from swg_fast.defaults import sampling_defaults
 from swg_fast.errors import UsageError
 from swg_fast.networks import MOST, WEIGHT_HEADS, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.schedule import MAX_STEPS
+from swg_fast.sizes import shapes_only
 
 PARTS: dict[str, type[nn.Module]] = {"network": ScoreNetwork, "critic": TwinQ, "value": ValueNetwork}
 Shapes = Mapping[str, tuple[int, ...]]
@@ -63,7 +63,7 @@ def _empty(kind: type[nn.Module], part: str, values: Any) -> nn.Module:
             choice("weight head", value, WEIGHT_HEADS)
         elif key == "dropout":
             number(f"{part}.{key}", value, 0.0, below=1.0)
-    with torch.device("meta"):
+    with shapes_only():
         return kind(**values)
 
 

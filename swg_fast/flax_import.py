@@ -14,6 +14,7 @@ from swg_fast.errors import UsageError, reason
 from swg_fast.extras import need
 from swg_fast.files import user_path
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.sizes import shapes_only
 
 Network = TypeVar("Network", bound=nn.Module)
 FLOATS = ("float16", "float32", "float64")
@@ -169,7 +170,7 @@ def _below(params: Tree, marker: str, kind: str) -> dict[str, Any]:
 
 def _build(tree: Tree, kind: type[Network], sizes: dict[str, Any]) -> Network:
     """A network of these sizes, which are read off a file: only where the file holds about as much."""
-    with torch.device("meta"):
+    with shapes_only():
         needed = sum(p.numel() for p in kind(**sizes).parameters())
     held = sum(int(getattr(array, "size", 0)) for array in tree.values())
     if needed > 2 * held:

@@ -36,7 +36,7 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.frequencies = nn.Parameter(0.2 * torch.randn(dim // 2))
+        self.frequencies = nn.Parameter(torch.randn(dim // 2).mul_(0.2))
 
     def forward(self, t: torch.Tensor) -> torch.Tensor:
         phase = 2 * math.pi * t.to(self.frequencies.dtype)[..., None] * self.frequencies

@@ -33,7 +33,7 @@ def linex(u: torch.Tensor, alpha: float) -> torch.Tensor:
     top = math.log(torch.finfo(u.dtype).max) - 8.0
     safe = torch.where(u == 0, torch.ones_like(u), u)
     weight = alpha * torch.expm1((alpha * safe).clamp(max=top)).abs() / safe.abs()
-    return torch.where(u == 0, torch.full_like(u, alpha**2), weight)
+    return torch.where(u == 0, torch.full_like(u, alpha).square(), weight)
 
 
 def quantile(u: torch.Tensor, tau: float) -> torch.Tensor:
@@ -82,7 +82,7 @@ def check_weight_function(name: str, parameter: float | None = None) -> float:
     if not entry.parameter:
         raise UsageError(f"weight function {name!r} has no parameter; leave it out")
     value = number(f"weight function {name!r}: {entry.parameter}", parameter, above=0.0,
-                   below=1.0 if entry.parameter == "tau" else None)
+                   **{"below": 1.0} if entry.parameter == "tau" else {"high": 1e15})
     size = torch.logspace(-6, 6, 121)
     if not bool(entry.function(torch.cat([-size, torch.zeros(1), size]), value).isfinite().all()):
         raise UsageError(f"weight function {name!r}: {entry.parameter} {value:g} makes weights beyond "

@@ -9,6 +9,7 @@ from swg_fast.data import Transitions
 from swg_fast.errors import UsageError
 from swg_fast.limits import check_memory
 from swg_fast.networks import ScoreNetwork
+from swg_fast.sizes import shapes_only
 from swg_fast.training.loop import BLOCK
 from swg_fast.training.rewards import transform_rewards
 from swg_fast.training.settings import TrainSettings
@@ -40,7 +41,7 @@ def check_run(data: Transitions, settings: TrainSettings, device: torch.device) 
 
 def _check_memory(data: Transitions, settings: TrainSettings, device: torch.device) -> None:
     S, A = data.observations.shape[1], data.actions.shape[1]
-    with torch.device("meta"):
+    with shapes_only():
         network = ScoreNetwork(S, A, settings.hidden_dim, settings.num_blocks, settings.weight_head)
     parameters = sum(p.numel() for p in network.parameters())
     activations = settings.actor_batch * settings.hidden_dim * (11 * settings.num_blocks + 4)

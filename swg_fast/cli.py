@@ -152,9 +152,9 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple
     if folder is None:
         from swg_fast.envs import make_env
 
+        env = make_env(task)
         click.echo(f"no policy is bundled for {task}: using an UNTRAINED network, whose score says "
                    "nothing; give a trained one with --policy", err=True)
-        env = make_env(task)
         torch.manual_seed(0)
         network = ScoreNetwork(env.state_dim, env.action_dim)
         return Policy(network, NoiseSchedule.vp(15), device=device), "untrained"

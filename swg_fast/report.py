@@ -22,7 +22,7 @@ REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, told apart
 def versions() -> dict[str, str]:
     """Versions of what decides a result, by package."""
     found = {"python": platform.python_version()}
-    for name in ("swg-fast", "torch", "triton", "numpy", "d4rl", "gym", "mujoco"):
+    for name in ("swg-fast", "torch", "triton", "numpy", "d4rl", "gym", "gymnasium", "mujoco"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -90,7 +90,7 @@ def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("temperature", f"{settings['temperature']:g}"),
         ("selection", settings["select"]),
         ("episodes", str(len(returns))),
-        ("mean return", f"{np.mean(returns):.3f}"),
+        *([("mean return", f"{np.mean(returns):.3f}")] if summary["score_name"] != "mean return" else []),
         ("mean episode length", f"{np.mean(lengths):.0f} steps"),
         *((f"seed {one['seed']}", _score_text(one)) for one in summary["per_seed"][:several]),
         (summary["score_name"], _score_text(summary | {"episodes": len(returns)})),
@@ -99,6 +99,7 @@ def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("environment", f"{summary['env_steps_per_second']:,.0f} steps/s"),
         ("simulator", f"{summary['simulator']['name']} {summary['simulator']['version']}, contacts "
                       f"{summary['simulator']['contacts']}"),
+        ("environment by", summary["simulator"]["environment"]),
     ]
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import types
 
-import gym
 import numpy as np
 import pytest
 
@@ -14,6 +13,8 @@ from swg_fast.envs import d4rl_import, make_env, model_files, simulator
 from swg_fast.envs.d4rl_import import FAMILY_MODULES, family_status
 from swg_fast.errors import UsageError
 from swg_fast.presets import presets
+
+gym = pytest.importorskip("gym", reason="D4RL is not installed")
 
 # task: its state and action sizes in the paper, and D4RL's reference returns of score 0 and 100
 TASKS = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("d4rl", reason="D4RL is not installed")
+
 from benchmarks import one_step
 from swg_fast.envs import contacts, make_env, simulator
 from swg_fast.presets import presets

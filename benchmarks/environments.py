@@ -1,0 +1,117 @@
+"""Every D4RL task of the paper, made, stepped, scored, drawn, timed and held against MuJoCo 2.3.3.
+
+    python benchmarks/environments.py --json benchmarks/results/environments.json --write
+
+With --write the table between the markers of docs/environments.md is replaced. A rate is of random
+actions on one core, the median of the turns; the one-step error is the median over recorded steps of
+the largest difference of a position, with contacts mended and as this MuJoCo has them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+try:
+    from benchmarks import one_step
+    from benchmarks.bench_table import ROOT, replaced
+except ImportError:  # run as a script
+    import one_step
+    from bench_table import ROOT, replaced
+
+from swg_fast.data.download import remote_path
+from swg_fast.envs import contacts, make_env
+from swg_fast.envs.d4rl_import import FAMILY_MODULES, family_status
+from swg_fast.errors import UsageError
+from swg_fast.files import read_json, replacing, write_json
+from swg_fast.presets import presets
+from swg_fast.report import versions
+
+PAGE = ROOT / "docs" / "environments.md"
+BEGIN = "<!-- environments table -->"
+
+
+def look_at(task: str, steps: int, turns: int) -> dict[str, Any]:
+    """What the table says of one task."""
+    env = make_env(task)
+    first = env.reset(0)
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (steps, env.action_dim))
+    rewards, rates = [], []
+    for turn in range(turns):
+        env.reset(turn)
+        started = time.perf_counter()
+        for action in actions:
+            _, reward, done = env.step(action)
+            rewards.append(reward)
+            if done:
+                env.reset(turn)
+        rates.append(steps / (time.perf_counter() - started))
+    try:
+        drawn = env.render(96, 64).std() > 5
+    except UsageError:
+        drawn = False
+    return {"family": env.preset.family, "state_dim": env.state_dim, "action_dim": env.action_dim,
+            "max_episode_steps": env.max_episode_steps, "made": True,
+            "stepped": bool(np.isfinite(rewards).all()),
+            "seeded": bool(np.array_equal(first, env.reset(0))),
+            "scored": [env.normalized_score(r) for r in (0.0, 1.0)], "rendered": bool(drawn),
+            "steps_per_second": statistics.median(rates), "data": remote_path(task)}
+
+
+def one_step_errors() -> dict[str, dict[str, float]]:
+    """Of each model, with contacts mended and as they are."""
+    found: dict[str, dict[str, float]] = {}
+    mend = contacts.mend
+    for how, mending in (("mended", mend), ("as they are", lambda model: None)):
+        contacts.mend = mending
+        try:
+            for model, task in one_step.MODELS.items():
+                error = one_step.errors(make_env(task), one_step.load(model))
+                found.setdefault(model, {})[how] = float(np.median(error["qpos"]))
+        finally:
+            contacts.mend = mend
+    return found
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table of a result."""
+    lines = ["| task | sizes | made, seeded, stepped, scored | rendered | steps/s | one step, mended | as is "
+             "| D4RL's data |", "|---|---|---|---|---|---|---|---|"]
+    for task, row in result["tasks"].items():
+        error = result["one_step"][one_step.model_of(task)]
+        well = all((row["made"], row["seeded"], row["stepped"], np.isfinite(row["scored"]).all()))
+        lines.append(f"| {task} | {row['state_dim']}, {row['action_dim']} | {'yes' if well else 'no'} "
+                     f"| {'yes' if row['rendered'] else 'no'} | {row['steps_per_second']:,.0f} "
+                     f"| {error['mended']:.0e} | {error['as they are']:.0e} | `{row['data']}` |")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--json", "json_path", type=Path, required=True)
+@click.option("--steps", default=200)
+@click.option("--turns", default=3)
+@click.option("--write", is_flag=True, help="Into docs/environments.md.")
+@click.option("--table-only", is_flag=True, help="From the JSON that is there; measures nothing.")
+def main(json_path: Path, steps: int, turns: int, write: bool, table_only: bool) -> None:
+    from swg_fast.envs import simulator
+
+    if not table_only:
+        tasks = {task: look_at(task, steps, turns) for task in presets()}
+        write_json(json_path, {"tasks": tasks, "one_step": one_step_errors(),
+                               "families": {family: family_status(family) for family in FAMILY_MODULES},
+                               "simulator": simulator.describe(), "versions": versions()})
+    table = markdown(read_json(json_path))
+    click.echo(table)
+    if write:
+        with replacing(PAGE) as temporary:
+            temporary.write_text(replaced(PAGE.read_text(), table, BEGIN))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,13 +2,15 @@
 
     python benchmarks/training.py
 
-Each contender has a process of its own and they take turns; medians and their ratios are printed and
-written to benchmarks/results/training.json.
+Contenders: this project's compiled steps, its plain PyTorch step (what runs without a C compiler), and JAX.
+Each has a process of its own, held to its number of cores, and they take turns; medians and their ratios
+are printed and written to benchmarks/results/training.json.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import statistics
 import time
 from importlib.util import find_spec
@@ -20,10 +22,11 @@ import click
 ROOT = Path(__file__).parent.parent
 CASES = [("critic", "fp32", 256), ("actor", "fp32", 256), ("actor", "bf16", 256), ("actor", "fp32", 1024),
          ("actor", "bf16", 1024)]
+CONTENDERS = ("swg_fast", "plain", "jax")
 
 
-def build(library: str, phase: str, precision: str, batch: int) -> Any:
-    """A function that takes one training step, its random numbers and its batch included."""
+def build(contender: str, phase: str, precision: str, batch: int) -> tuple[Any, int]:
+    """A function that takes some training steps, random numbers and batches included, and how many."""
     import numpy as np
     import torch
 
@@ -32,8 +35,10 @@ def build(library: str, phase: str, precision: str, batch: int) -> Any:
     from swg_fast.training.critic import CriticTrainer
     from swg_fast.training.diffusion import DiffusionTrainer
     from swg_fast.training.settings import TrainSettings
+    from swg_fast.training.steps import STRETCH, step_taker
 
     torch.manual_seed(0)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     settings = TrainSettings(actor_batch=batch, critic_batch=batch, precision=precision)
     rng = np.random.default_rng(0)
     critic = phase == "critic"
@@ -42,36 +47,66 @@ def build(library: str, phase: str, precision: str, batch: int) -> Any:
     schedule = NoiseSchedule.vp(settings.num_steps)
     trainer: Any = CriticTrainer(29, 8, settings, cpu) if critic else DiffusionTrainer(
         ScoreNetwork(29, 8, dropout=settings.dropout).train(), schedule, settings, cpu)
-    if library == "jax":
+    if contender == "jax":
         from swg_fast.bench.peers.jax_training import actor_step, critic_step
 
         if critic:
-            return critic_step(trainer.q, trainer.value, settings, data, 29)
-        return actor_step(trainer.network, schedule, settings, data)
+            return critic_step(trainer.q, trainer.value, settings, data, 29), 1
+        return actor_step(trainer.network, schedule, settings, data), 1
+    if contender == "plain":
+        trainer.loops = None
+    elif trainer.loops is None:
+        raise click.ClickException("no compiled steps on this machine: no C compiler, or no bf16")
     rows, generator = torch.from_numpy(data), torch.Generator().manual_seed(0)
+    take, done = step_taker(trainer), 0
 
-    def once() -> Any:
-        draws = {name: value[0] for name, value in trainer.draw(generator, 1, len(rows)).items()}
-        return trainer.step(rows[draws.pop("rows")], draws)
+    def some() -> Any:
+        nonlocal done
+        draws = trainer.draw(generator, STRETCH, len(rows))
+        losses = take(rows, draws.pop("rows"), draws, done)
+        done += STRETCH
+        return losses
 
-    return once
+    return some, STRETCH
 
 
-def serve(connection: Any, *case: Any) -> None:
+def serve(connection: Any, cores: list[int], *case: Any) -> None:
     """Answers each message, a number of seconds, with the times of the steps taken in them."""
-    once = build(*case)
+    os.sched_setaffinity(0, cores)
+    some, count = build(*case)
     for _ in range(5):
-        once()
+        some()
     while True:
         seconds = connection.recv()
         if seconds is None:
             return
         times: list[float] = []
-        while sum(times) < seconds:
+        while sum(times) * count < seconds:
             started = time.perf_counter()
-            once()
-            times.append(time.perf_counter() - started)
+            some()
+            times.append((time.perf_counter() - started) / count)
         connection.send(times)
+
+
+def race(cores: list[int], case: tuple[str, str, int], turns: int) -> dict[str, float]:
+    """Median steps a second of each contender on ``cores``."""
+    context = multiprocessing.get_context("spawn")
+    workers = {}
+    for contender in CONTENDERS:
+        mine, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, cores, contender, *case), daemon=True)
+        process.start()
+        workers[contender] = (mine, process, [])
+    for turn in range(turns + 1):
+        for mine, _, times in workers.values():
+            mine.send(0.5)
+            answer = mine.recv()
+            times += answer if turn else []  # the first turn warms up
+            time.sleep(0.02)
+    for mine, process, _ in workers.values():
+        mine.send(None)
+        process.join()
+    return {contender: 1 / statistics.median(times) for contender, (_, _, times) in workers.items()}
 
 
 @click.command()
@@ -86,31 +121,21 @@ def main(turns: int, json_path: Path) -> None:
 
     if find_spec("jax") is None:
         raise click.ClickException("the peer needs jax; pip install 'swg-fast[bench]'")
-    context = multiprocessing.get_context("spawn")
-    rows, table = [], Table("phase", "type", "batch", "swg-fast steps/s", "jax steps/s", "ratio")
-    for case in CASES:
-        workers = {}
-        for library in ("swg_fast", "jax"):
-            mine, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs, library, *case), daemon=True)
-            process.start()
-            workers[library] = (mine, process, [])
-        for turn in range(turns + 1):
-            for mine, _, times in workers.values():
-                mine.send(0.5)
-                answer = mine.recv()
-                times += answer if turn else []  # the first turn warms up
-                time.sleep(0.02)
-        rate = {library: 1 / statistics.median(times) for library, (_, _, times) in workers.items()}
-        for mine, process, _ in workers.values():
-            mine.send(None)
-            process.join()
-        phase, precision, batch = case
-        ours, jax = rate["swg_fast"], rate["jax"]
-        rows.append({"phase": phase, "precision": precision, "batch": batch, "steps_per_second": ours,
-                     "jax_steps_per_second": jax, "ratio": ours / jax})
-        table.add_row(phase, precision, str(batch), f"{ours:.1f}", f"{jax:.1f}", f"{ours / jax:.2f}")
-    Console().print(table)
+    cores = sorted(os.sched_getaffinity(0))
+    rows = []
+    table = Table("phase", "type", "batch", "cores", "swg-fast steps/s", "plain", "jax", "times plain",
+                  "times jax")
+    for some in ([cores[0]], *([cores] if len(cores) > 1 else [])):
+        for case in CASES:
+            rate = race(some, case, turns)
+            phase, precision, batch = case
+            ours, plain, jax = (rate[contender] for contender in CONTENDERS)
+            rows.append({"phase": phase, "precision": precision, "batch": batch, "cores": len(some),
+                         "steps_per_second": ours, "plain_steps_per_second": plain,
+                         "jax_steps_per_second": jax, "ratio": ours / jax, "times_plain": ours / plain})
+            table.add_row(phase, precision, str(batch), str(len(some)), f"{ours:.1f}", f"{plain:.1f}",
+                          f"{jax:.1f}", f"{ours / plain:.2f}", f"{ours / jax:.2f}")
+    Console(width=110).print(table)
     write_json(json_path, {"results": rows, "versions": versions()})
 
 

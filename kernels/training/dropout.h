@@ -49,7 +49,19 @@ static inline void counters(const struct dropout *d, uint32_t row, uint32_t firs
     _mm512_storeu_si512(words[0], c0), _mm512_storeu_si512(words[1], c1);
     _mm512_storeu_si512(words[2], c2), _mm512_storeu_si512(words[3], c3);
 }
+
+/* 16 entries times `scale` where their halves, from bit `shift` of the words, are high enough, else 0. */
+static inline void scale_kept(const struct dropout *d, const uint32_t *words, int shift, float *x) {
+    const __m512i shifted = _mm512_srli_epi32(_mm512_loadu_si512(words), (unsigned)shift);
+    const __mmask16 kept = _mm512_cmpge_epu32_mask(_mm512_and_si512(shifted, _mm512_set1_epi32(0xffff)),
+                                                   _mm512_set1_epi32((int)d->least));
+    _mm512_storeu_ps(x, _mm512_maskz_mul_ps(kept, _mm512_loadu_ps(x), _mm512_set1_ps(d->scale)));
+}
 #else
+static inline void scale_kept(const struct dropout *d, const uint32_t *words, int shift, float *x) {
+    for (int l = 0; l < LANES; l++) x[l] *= (words[l] >> shift & 0xffff) >= d->least ? d->scale : 0.0f;
+}
+
 static inline void counters(const struct dropout *d, uint32_t row, uint32_t first, uint32_t step, uint32_t block,
                             uint32_t words[4][LANES]) {
     for (uint32_t l = 0; l < LANES; l++) {
@@ -60,15 +72,12 @@ static inline void counters(const struct dropout *d, uint32_t row, uint32_t firs
 }
 #endif
 
-/* x[r] of n entries times row r's factors, 0 or `scale`, for n a multiple of GROUP. */
+/* n entries of row `row`, a multiple of GROUP, times 0 or `scale`. */
 static void drop(const struct dropout *d, uint32_t step, uint32_t block, uint32_t row, long n, float *x) {
     for (long base = 0; base < n; base += GROUP) {
         uint32_t words[4][LANES];
         counters(d, row, (uint32_t)(base / 8), step, block, words);
-        for (int half = 0; half < 8; half++)
-            for (int l = 0; l < LANES; l++)
-                x[base + half * LANES + l] *=
-                    (words[half / 2][l] >> 16 * (half % 2) & 0xffff) >= d->least ? d->scale : 0.0f;
+        for (int half = 0; half < 8; half++) scale_kept(d, words[half / 2], 16 * (half % 2), x + base + half * LANES);
     }
 }
 

@@ -7,11 +7,12 @@
  * to `slope`), or times `factor`; or in float32, written, times `factor` or added to `wide`. */
 enum finish { KEEP, RELU, GATE, SILU, SCALE, WIDE, SCALE_WIDE, ADD };
 
-/* Asks for the weights of the next panel, up to CHUNK rows from k of columns from n, while this one is used. */
-static inline void prefetch(const float *weight, long ld, int transposed, long k, long K, long n, long N) {
-    const long count = at_most(CHUNK, K - k), width = at_most(P, N - n);
+/* Asks for a part of the next panel's weights, up to CHUNK rows from k of columns from n, while this one is used. */
+static inline void prefetch(const float *weight, long ld, int transposed, long k, long K, long n, long N, long part,
+                            long parts) {
+    const long count = at_most(CHUNK, K - k), width = at_most(P, N - n), tall = transposed ? width : count;
     const float *from = transposed ? weight + n * ld + k : weight + k * ld + n;
-    for (long i = 0; i < (transposed ? width : count); i++)
+    for (long i = tall * part / parts; i < tall * (part + 1) / parts; i++)
         for (long j = 0; j < (transposed ? count : width); j += 16) __builtin_prefetch(from + i * ld + j, 0, 2);
 }
 
@@ -84,11 +85,13 @@ static void NAME(product)(struct team *team, long index, struct NAME(product) p)
         for (long k = 0; k < p.K; k += CHUNK) {
             const long count = at_most(CHUNK, p.K - k);
             NAME(pack)(p.weight, p.ld, p.transposed, k, count, n, width, panel);
-            if (k + count < p.K) prefetch(p.weight, p.ld, p.transposed, k + count, p.K, n, p.N);
-            else if (q + 1 < last) prefetch(p.weight, p.ld, p.transposed, 0, p.K, n + P, p.N);
+            const int more = k + count < p.K;
             for (long r = 0; r < height; r += R) {
                 float tile[R * P];
-                float *const out = k + count < p.K ? sums + r * P : tile;
+                float *const out = more ? sums + r * P : tile;
+                if (more || q + 1 < last)
+                    prefetch(p.weight, p.ld, p.transposed, more ? k + count : 0, p.K, more ? n : n + P, p.N, r / R,
+                             height / R);
                 vec acc[R][2];
 #pragma GCC unroll 8
                 for (int i = 0; i < R; i++)

@@ -12,6 +12,7 @@ import click
 
 from swg_fast import __version__, cli_sweep
 from swg_fast.cli_data import download
+from swg_fast.cli_inspect import inspect
 from swg_fast.cli_measure import bench, kernels, tune
 from swg_fast.cli_train import train
 from swg_fast.errors import UsageError
@@ -246,7 +247,7 @@ def info(no_environments: bool) -> None:
     click.echo("tasks: " + ", ".join(presets()))
 
 
-for command in (train, download, bench, tune, kernels, *cli_sweep.COMMANDS):
+for command in (train, download, inspect, bench, tune, kernels, *cli_sweep.COMMANDS):
     cli.add_command(command)
 
 

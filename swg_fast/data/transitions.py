@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,6 +41,13 @@ class Transitions:
 
     def __len__(self) -> int:
         return len(self.rewards)
+
+    def fingerprint(self) -> str:
+        """A SHA-256 of the arrays: whether data are those that a policy was trained on."""
+        digest = hashlib.sha256()
+        for array in (self.observations, self.actions, self.rewards, self.terminals, self.episodes):
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return digest.hexdigest()
 
     def subset(self, mask: np.ndarray) -> Transitions:
         """The transitions where ``mask`` [N] is true."""

@@ -86,6 +86,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         diffusion.pack(held_out, weights[mask]), settings.actor_steps, settings.seed, options)
     record = {
         "settings": settings.to_dict(),
+        "data_sha256": data.fingerprint(),
         "steps_per_second": {k: round(v, 1) for k, v in rates.items()},
         "held_out_losses": _last_losses(options.history),
         "weights": {"mean": float(weights.mean()), "min": float(weights.min()),

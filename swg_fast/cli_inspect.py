@@ -1,0 +1,101 @@
+"""The command ``swg-fast inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from swg_fast.errors import UsageError
+
+
+@click.command("inspect")
+@click.argument("name", metavar="RUN_OR_POLICY")
+@click.option("--dataset",
+              help="What it was trained on: a D4RL HDF5 file, or minari:NAME.  [default: the run's]")
+@click.option("--task", help="Its task.  [default: the run's or the card's]")
+@click.option("--out", type=Path, help="Folder of the pictures.  [default: RUN/inspect, or inspect-POLICY]")
+@click.option("--states", type=click.IntRange(1, 100_000), default=256, help="States with candidates.")
+@click.option("-n", "--candidates", type=click.IntRange(2, 100_000), default=64,
+              help="Candidates of a state.")
+@click.option("-g", "--guidance-scale", type=float,
+              help="Guidance scale to look at beside 0.  [default: the policy's]")
+@click.option("--threads", type=int, help="CPU threads.  [default: all]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the states and the candidates.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, states: int, candidates: int,
+            guidance_scale: float | None, threads: int | None, seed: int, quiet: bool) -> None:
+    """Look at what a run or a policy has learnt.
+
+    Pictures of the value (over the maze, and against the recorded returns), of the advantages, of the
+    weights that the network predicts against the critic's advantages, and of the losses; inspect.json has
+    the figures. A run under way is read from its saved states. A correlation with a critic is a diagnosis,
+    not a score: 'swg-fast evaluate' has the last word.
+    """
+    from dataclasses import replace
+
+    from swg_fast.data import load_dataset
+    from swg_fast.inspect.learnt import find_source
+    from swg_fast.inspect.run import inspect_run
+    from swg_fast.limits import set_threads
+    from swg_fast.outputs import check_folder
+    from swg_fast.presets import settings_for
+    from swg_fast.report import print_table
+
+    if threads:
+        set_threads(threads)
+    source = find_source(name)
+    source = replace(source, task=task or source.task)
+    dataset = dataset or source.dataset
+    if dataset is None:
+        raise UsageError(f"{name}: give the data that it was trained on with --dataset")
+    out = out or (source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}"))
+    check_folder(out)
+    preset = settings_for(source.task) if source.task else None
+    data = load_dataset(dataset, task=source.task, max_episode_steps=preset and preset.max_episode_steps,
+                        continues_after_terminal=bool(preset and preset.family == "antmaze"),
+                        observation_keys=source.observation_keys)
+    figures = inspect_run(source, data, out, n_states=states, n_candidates=candidates,
+                          guidance_scale=guidance_scale, seed=seed, progress=not quiet)
+    print_table(f"{name}: {figures['progress']}", rows(figures))
+    click.echo(f"pictures and inspect.json: {out}")
+
+
+def rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """The printed table, from the JSON."""
+    value, advantage = figures["value"], figures["advantages"]
+    table = [("transitions", f"{figures['transitions']:,}"),
+             ("V", f"{value['mean']:.3g} +- {value['std']:.3g}, {value['min']:.3g} to {value['max']:.3g}"),
+             ("V and return to go",
+              f"rank correlation {_number(value['rank_correlation'])}, mean difference "
+              f"{_number(value['mean_minus_return'])} over {value['known_returns']:,} states"),
+             ("advantages", f"{advantage['mean']:.3g} +- {advantage['std']:.3g}, "
+                            f"{advantage['positive']:.1%} positive")]
+    maze = figures.get("maze")
+    if maze and maze["rewarded_steps"]:
+        table += [
+            ("places joined to the goal", f"{maze['joined']:.1%} of {maze['places']}, the farthest "
+                                          f"{_number(maze['farthest_metres'], '.0f')} m away"),
+            ("V and nearness", f"rank correlation {_number(maze['rank_correlation'])}, of the far half "
+                               f"{_number(maze['rank_correlation_far'])}"),
+            ("V rises towards the goal", f"at {_number(maze['uphill'], '.1%')} of the places, of the far "
+                                         f"half {_number(maze['uphill_far'], '.1%')}")]
+    elif maze:
+        table.append(("maze", "no recorded step is rewarded"))
+    for scale, found in figures.get("weights", {}).items():
+        if isinstance(found, dict):
+            share, interval = found["positive"], found["interval"]
+            low_high = f" [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else ""
+            table += [
+                (f"weight and advantage, {scale}",
+                 f"rank correlation {_number(found['rank_correlation'])}{low_high} over "
+                 f"{figures['weights']['n_states']} states ({figures['weights']['states']})"),
+                (f"better than V, {scale}",
+                 f"{share['candidates']:.1%} of all candidates; the highest weight in "
+                 f"{share['highest_weight']:.1%} of the states, an oracle in {share['oracle']:.1%}")]
+    return table
+
+
+def _number(x: float | None, form: str = ".3f") -> str:
+    return "-" if x is None else format(x, form)

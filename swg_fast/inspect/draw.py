@@ -1,0 +1,167 @@
+"""The pictures of `inspect_run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swg_fast.errors import UsageError
+from swg_fast.files import replacing
+from swg_fast.inspect.places import BIN, Grid, Way
+from swg_fast.training.settings import TrainSettings
+
+BLUE, ORANGE, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
+
+
+def _save(figure: Any, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def values(value: np.ndarray, returns: np.ndarray, path: Path) -> None:
+    """V [N] against the discounted return to go [N], and the spread of both."""
+    figure, (left, right) = _figure(11, 4.4, 1, 2)
+    known = np.isfinite(returns)
+    if known.any():
+        dots = left.hexbin(returns[known], value[known], gridsize=70, bins="log", cmap="viridis", mincnt=1)
+        figure.colorbar(dots, ax=left, label="states")
+        ends = [returns[known].min(), returns[known].max()]
+        left.plot(ends, ends, color=ORANGE, linewidth=1.2, label="V = return")
+        left.legend(loc="best", fontsize=8)
+    left.set(xlabel="discounted return to go of the recording", ylabel="V(s)",
+             title="value against return, where the return is known")
+    right.hist(value, bins=80, color=BLUE, alpha=0.7, label="V(s)", density=True)
+    if known.any():
+        right.hist(returns[known], bins=80, color=ORANGE, histtype="step", linewidth=1.5, density=True,
+                   label="return to go")
+    right.set(xlabel="value", ylabel="density", title="spread")
+    right.legend(fontsize=8)
+    _save(figure, path)
+
+
+def advantages(advantage: np.ndarray, positive: float, path: Path) -> None:
+    """Histogram of the recorded actions' advantages [N]."""
+    figure, (axes,) = _figure(7, 4.2)
+    for part, colour, label in ((advantage[advantage <= 0], ORANGE, f"{1 - positive:.1%} at or below 0"),
+                                (advantage[advantage > 0], BLUE, f"{positive:.1%} above 0")):
+        axes.hist(part, bins=_edges(advantage), color=colour, label=label)
+    axes.set(yscale="log", xlabel="u = min target Q(s, a) - V(s) of recorded actions", ylabel="transitions",
+             title="advantages")
+    axes.legend()
+    _save(figure, path)
+
+
+def _edges(x: np.ndarray) -> np.ndarray:
+    """Bins of which one begins at 0."""
+    width = max(float(np.ptp(x)) / 100, 1e-12)
+    return width * np.arange(np.floor(x.min() / width), np.ceil(x.max() / width) + 2)
+
+
+def maze(task: str, grid: Grid, way: Way | None, value: np.ndarray, walking: np.ndarray,
+         positive: np.ndarray, settings: TrainSettings, path: Path) -> None:
+    """Over the maze: mean V of all states and of those that lead to another bin, as the steps to the goal
+    that it stands for where it does; how often a recorded action beats V; and how far the goal is along
+    recorded steps. All [bins]."""
+    panels: list[tuple[str, np.ndarray, str]] = [("mean V(s)", value, "viridis")]
+    if settings.reward_transform == "minus_one":
+        with np.errstate(invalid="ignore"):
+            left = np.clip(1 + (1 - settings.discount) * walking, 1e-4, None)
+        panels.append(("steps to the goal that V stands for, of ants on the move",
+                       np.log(left) / np.log(settings.discount), "viridis_r"))
+    else:
+        panels.append(("mean V(s) of ants on the move", walking, "viridis"))
+    panels.append(("share of positive advantages", positive, "cividis"))
+    if way is not None:
+        panels.append(("metres to the goal along recorded steps",
+                       np.where(np.isfinite(way.metres), way.metres, np.nan), "viridis_r"))
+    else:
+        panels.append(("states", np.where(grid.count > 0, grid.count, np.nan).astype(float), "viridis"))
+    left, right, bottom, top = np.array(grid.extent) + np.array([-1, 1, -1, 1])
+    columns = 2
+    rows = -(-len(panels) // columns)
+    height = 5.2 * (top - bottom) / (right - left) + 0.7
+    figure, axes = _figure(13, rows * height, rows, columns)
+    walls = _walls(task)
+    for ax, (title, bins, colours) in zip(axes, panels, strict=False):
+        image = ax.imshow(bins.reshape(grid.shape), origin="lower", extent=grid.extent, cmap=colours,
+                          interpolation="nearest")
+        figure.colorbar(image, ax=ax, shrink=0.8)
+        _draw_walls(ax, walls)
+        if way is not None:
+            ax.plot(*way.goal, "*", color="#f0e442", markeredgecolor="black", markersize=15)
+        ax.set(title=title, xlabel="x (m)", ylabel="y (m)", xlim=(left, right), ylim=(bottom, top))
+    for ax in axes[len(panels):]:
+        ax.set_axis_off()
+    figure.suptitle(f"{task} in bins of {BIN:g} m; white: too few recorded states")
+    _save(figure, path)
+
+
+def _walls(task: str) -> Any:
+    """The maze of ``task``; None where this machine cannot make its environment."""
+    from swg_fast.envs import make_env
+
+    try:
+        return make_env(task).maze()
+    except UsageError:
+        return None
+
+
+def _draw_walls(axes: Any, walls: Any) -> None:
+    from matplotlib.patches import Rectangle
+
+    for x, y in () if walls is None else walls.walls:
+        axes.add_patch(Rectangle((x - walls.size / 2, y - walls.size / 2), walls.size, walls.size, color=WALL,
+                                 alpha=0.35, linewidth=0, zorder=0))
+
+
+def weights(drawn: Mapping[float, tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) -> None:
+    """For each guidance scale: sampled weights against advantages [B, n], and their correlation within
+    each state [B]."""
+    figure, axes = _figure(11, 4.2 * len(drawn), len(drawn), 2)
+    for row, (rho, (weight, found, correlation)) in enumerate(drawn.items()):
+        left, right = axes[2 * row:2 * row + 2]
+        dots = left.hexbin(found.ravel(), weight.ravel(), gridsize=60, bins="log", cmap="viridis", mincnt=1)
+        figure.colorbar(dots, ax=left, label="candidates")
+        left.axvline(0, color=ORANGE, linewidth=1)
+        left.set(xlabel="advantage by the critic", ylabel="predicted weight",
+                 title=f"candidates, guidance {rho:g}")
+        right.hist(correlation, bins=np.linspace(-1, 1, 41), color=BLUE)
+        right.axvline(0, color="black", linewidth=0.8)
+        if len(correlation):
+            mean = correlation.mean()
+            right.axvline(mean, color=ORANGE, linewidth=1.8, label=f"mean {mean:.3f}")
+            right.legend(fontsize=9)
+        right.set(xlabel="rank correlation of weight and advantage within a state", ylabel="states",
+                  title=f"within {len(correlation)} states, guidance {rho:g}")
+    _save(figure, path)
+
+
+def losses(history: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Every loss of a run's history against the step, training's and held out's on one pair of axes."""
+    names = {phase: sorted({key.split("/")[1].removeprefix("held_out_") for line in lines for key in line
+                            if key.endswith("_loss")}) for phase, lines in history.items()}
+    panels = [(phase, name) for phase, found in names.items() for name in found]
+    figure, axes = _figure(11, 3.4 * -(-len(panels) // 2), -(-len(panels) // 2), 2)
+    for ax, (phase, name) in zip(axes, panels, strict=False):
+        for key, style, label in ((f"{phase}/{name}", "-", "training"),
+                                  (f"{phase}/held_out_{name}", "--", "held out")):
+            points = [(line["step"], line[key]) for line in history[phase] if key in line]
+            if points:
+                ax.plot(*zip(*points, strict=True), style, marker="." if len(points) < 30 else None,
+                        color=BLUE if style == "-" else ORANGE, label=label, linewidth=1.2)
+        ax.set(xlabel=f"{phase} step", title=f"{phase}: {name.replace('_', ' ')}", yscale="log")
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=8)
+    for ax in axes[len(panels):]:
+        ax.set_axis_off()
+    _save(figure, path)

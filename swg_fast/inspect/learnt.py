@@ -1,0 +1,119 @@
+"""The networks of a policy, or of a run that is still under way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swg_fast.checkpoint import CARD, find_checkpoint
+from swg_fast.data import Transitions
+from swg_fast.errors import UsageError
+from swg_fast.files import read_json, user_path
+from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.policy import Policy, load_policy
+from swg_fast.schedule import NoiseSchedule
+from swg_fast.training.config import CONFIG, read_config
+from swg_fast.training.critic import CriticTrainer
+from swg_fast.training.diffusion import DiffusionTrainer
+from swg_fast.training.history import HISTORY
+from swg_fast.training.settings import TrainSettings
+from swg_fast.training.state import load_newest_state
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where to look: a checkpoint's ``folder`` (None while the run has none), its ``run`` (None for a
+    policy alone), and what they say of themselves."""
+
+    name: str
+    folder: Path | None
+    run: Path | None
+    task: str | None
+    dataset: str | None
+    settings: TrainSettings | None
+    transitions: int | None  # that the run was trained on
+    data_sha256: str | None  # of them
+    observation_keys: list[str] | None  # of a dictionary observation
+
+    def trained_on(self, data: Transitions) -> bool:
+        """Whether ``data`` are known to be what this was trained on, so that its split holds."""
+        if self.settings is None:
+            return False
+        if self.data_sha256 is None:  # a run that has not ended
+            return self.folder is None and self.transitions == len(data)
+        return self.data_sha256 == data.fingerprint()
+
+    @property
+    def history(self) -> Path | None:
+        return None if self.run is None else self.run / "logs" / HISTORY
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The target Q, V, and the policy (None before the actor's first saved state), on the CPU."""
+
+    critic: TwinQ
+    value: ValueNetwork
+    policy: Policy | None
+    progress: str  # how far the training was, in words
+
+
+def find_source(name_or_path: str | Path) -> Source:
+    """A run's folder, a checkpoint's folder or a bundled policy. `UsageError` where it is none."""
+    path = user_path(name_or_path)
+    if (path / "run.json").is_file():
+        run, folder = path, path / "policy"
+        folder = folder if (folder / CARD).is_file() else None
+    else:
+        folder = find_checkpoint(name_or_path)
+        run = folder.parent if (folder.parent / "run.json").is_file() else None
+    card: dict[str, Any] = read_json(folder / CARD) if folder is not None else {}
+    config = read_config(run / CONFIG) if run is not None and (run / CONFIG).is_file() else {}
+    record = read_json(run / "run.json") if run is not None else {}
+    settings = record.get("settings") or card.get("training", {}).get("settings")
+    return Source(str(name_or_path), folder, run, card.get("task") or config.get("task"),
+                  config.get("dataset"), TrainSettings.from_dict(settings) if settings else None,
+                  record.get("transitions") or card.get("transitions"),
+                  card.get("training", {}).get("data_sha256"), card.get("observation_keys"))
+
+
+def load_learnt(source: Source, data: Transitions) -> Learnt:
+    """The networks of ``source``. `UsageError` where it has no critic and value, or none yet, or they
+    are for other sizes than ``data``'s."""
+    if source.folder is None:
+        return _under_way(source, data)
+    policy = load_policy(source.folder)
+    if policy.model.critic is None or policy.value is None:
+        raise UsageError(f"{source.name}: this policy has no critic and value to look at; give one that "
+                         "'swg-fast train' wrote")
+    sizes = data.observations.shape[1], data.actions.shape[1]
+    if sizes != (policy.state_dim, policy.action_dim):
+        raise UsageError(f"{source.name} is for states of {policy.state_dim} and actions of "
+                         f"{policy.action_dim}, the dataset has {sizes[0]} and {sizes[1]}; give the dataset "
+                         "that it was trained on")
+    return Learnt(policy.model.critic, policy.value, policy, "trained to the end")
+
+
+def _under_way(source: Source, data: Transitions) -> Learnt:
+    """From the newest saved states."""
+    settings, states = source.settings, source.run / "states"
+    S, A = data.observations.shape[1], data.actions.shape[1]
+    critic = CriticTrainer(S, A, settings, CPU)
+    steps = load_newest_state(states, critic)
+    if not steps:
+        raise UsageError(f"{source.name}: this run has saved no state yet; try again later")
+    progress = f"critic at step {steps:,} of {settings.critic_steps:,}"
+    network = ScoreNetwork(S, A, settings.hidden_dim, settings.num_blocks, settings.weight_head,
+                           dropout=settings.dropout)
+    diffusion = DiffusionTrainer(
+        network, NoiseSchedule.by_name(settings.schedule, settings.num_steps), settings, CPU)
+    steps = load_newest_state(states, diffusion)
+    if steps:
+        progress += f", actor at step {steps:,} of {settings.actor_steps:,}"
+    policy = Policy(diffusion.ema, diffusion.schedule, critic.target) if steps else None
+    return Learnt(critic.target, critic.value, policy, progress)

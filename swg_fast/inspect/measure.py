@@ -1,0 +1,114 @@
+"""Numbers of what was learnt: value against return, advantages, sampled weights against advantages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from swg_fast.data import Transitions
+from swg_fast.intervals import mean_interval, success_interval
+from swg_fast.networks import TwinQ, ValueNetwork
+from swg_fast.policy import Policy
+
+BATCH = 16384  # states at once
+PART = 32  # states whose candidates are sampled at once
+
+
+@torch.no_grad()
+def _batched(function: Callable[..., torch.Tensor], *arrays: np.ndarray) -> np.ndarray:
+    return np.concatenate([function(*(torch.from_numpy(a[i:i + BATCH]) for a in arrays)).numpy()
+                           for i in range(0, len(arrays[0]), BATCH)])
+
+
+def values(network: ValueNetwork, data: Transitions) -> np.ndarray:
+    """V(s) [N] of every state."""
+    return _batched(network, data.observations)
+
+
+def advantages(critic: TwinQ, value: np.ndarray, data: Transitions) -> np.ndarray:
+    """u = min target Q - V of every recorded action, [N]."""
+    return _batched(critic.minimum, data.observations, data.actions) - value
+
+
+def returns_to_go(data: Transitions, rewards: np.ndarray, discount: float) -> np.ndarray:
+    """Discounted return [N] from each transition to its episode's end; NaN where the recording stops
+    within 2 / (1 - discount) steps without a terminal, since too much of it is unknown."""
+    last = np.append(data.episodes[1:] != data.episodes[:-1], True)
+    known = int(2 / (1 - discount))
+    result = np.empty(len(rewards))
+    total, left = 0.0, 0.0
+    for i in range(len(rewards) - 1, -1, -1):
+        if data.terminals[i]:
+            total, left = rewards[i], np.inf
+        elif last[i]:
+            total, left = rewards[i], 1
+        else:
+            total, left = rewards[i] + discount * total, left + 1
+        result[i] = total if left >= known else np.nan
+    return result
+
+
+def value_figures(value: np.ndarray, returns: np.ndarray) -> dict[str, float | int | None]:
+    """Spread of V [N], and its rank correlation with the returns to go [N] that are known."""
+    from scipy.stats import spearmanr
+
+    known = np.isfinite(returns)
+    varied = known.sum() > 2 and np.ptp(returns[known]) > 0 and np.ptp(value[known]) > 0
+    return _spread(value) | {
+        "known_returns": int(known.sum()),
+        "rank_correlation": float(spearmanr(value[known], returns[known]).statistic) if varied else None,
+        "mean_minus_return": float((value[known] - returns[known]).mean()) if known.any() else None}
+
+
+def advantage_figures(advantage: np.ndarray) -> dict[str, float]:
+    """Spread of the advantages [N] and the share above zero."""
+    return _spread(advantage) | {"positive": float((advantage > 0).mean())}
+
+
+def _spread(x: np.ndarray) -> dict[str, float]:
+    return {"mean": float(x.mean()), "std": float(x.std()), "min": float(x.min()), "max": float(x.max())}
+
+
+def sampled_weights(policy: Policy, critic: TwinQ, network: ValueNetwork, states: np.ndarray, n: int,
+                    guidance_scale: float, seed: int, progress: bool
+                    ) -> tuple[np.ndarray, np.ndarray]:
+    """(predicted weights, the critic's advantages) of ``n`` candidates of each state, both [B, n]."""
+    from tqdm import tqdm
+
+    weights, found = [], []
+    for i in tqdm(range(0, len(states), PART), f"candidates, guidance {guidance_scale:g}", unit="part",
+                  disable=not progress):
+        part = torch.from_numpy(states[i:i + PART])
+        drawn = policy.sample(part, n, guidance_scale, 1.0, "none", seed, return_candidates=True, leaves=1,
+                              state_indices=np.arange(i, i + len(part)))
+        with torch.no_grad():
+            q = critic.minimum(part.repeat_interleave(n, 0), drawn.candidates.flatten(0, 1)).view(-1, n)
+            found.append((q - network(part)[:, None]).numpy())
+        weights.append(drawn.candidate_weights.numpy())
+    return np.concatenate(weights), np.concatenate(found)
+
+
+def within_states(weights: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of weights and advantages [B, n] within each state; states where one of
+    them does not vary are left out."""
+    from scipy.stats import spearmanr
+
+    varied = (np.ptp(weights, axis=1) > 0) & (np.ptp(found, axis=1) > 0)
+    return np.array([spearmanr(w, u).statistic for w, u in zip(weights[varied], found[varied], strict=True)])
+
+
+def weight_figures(weights: np.ndarray, found: np.ndarray, correlation: np.ndarray) -> dict[str, Any]:
+    """The mean correlation within a state, and in which share of the states an action is better than
+    the value says: any candidate, the one of the highest weight, the best by the critic (an oracle)."""
+    kept = found[np.arange(len(found)), weights.argmax(axis=1)] > 0
+    interval, shares = mean_interval(correlation), success_interval(int(kept.sum()), len(kept))
+    return {
+        "rank_correlation": float(correlation.mean()) if len(correlation) else None,
+        "interval": None if interval is None else asdict(interval),
+        "positive": {"candidates": float((found > 0).mean()), "highest_weight": float(kept.mean()),
+                     "highest_weight_interval": asdict(shares),
+                     "oracle": float((found > 0).any(axis=1).mean())}}

@@ -1,0 +1,98 @@
+"""`inspect_run`: everything measured, drawn and written into one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swg_fast.data import Transitions
+from swg_fast.errors import UsageError
+from swg_fast.files import write_json
+from swg_fast.inspect import draw, measure, places
+from swg_fast.inspect.learnt import Learnt, Source, load_learnt
+from swg_fast.presets import settings_for
+from swg_fast.training.history import read_history
+from swg_fast.training.rewards import transform_rewards
+from swg_fast.training.settings import TrainSettings
+
+
+def inspect_run(source: Source, data: Transitions, out: Path, *, n_states: int = 256,
+                n_candidates: int = 64, guidance_scale: float | None = None, seed: int = 0,
+                progress: bool = True) -> dict[str, Any]:
+    """Measures what ``source`` has learnt on ``data`` and writes ``out/inspect.json`` and its pictures.
+
+    ``n_candidates`` candidates of each of ``n_states`` states are drawn unguided and at
+    ``guidance_scale`` (None: the policy's own), from held-out episodes where ``data`` is what the run was
+    trained on. Returns the figures of the JSON.
+
+    Raises `UsageError` where there is no critic and value to look at.
+    """
+    learnt = load_learnt(source, data)
+    settings = source.settings or _preset(source.task)
+    rewards = transform_rewards(data, settings.reward_transform)
+    value = measure.values(learnt.value, data)
+    advantage = measure.advantages(learnt.critic, value, data)
+    returns = measure.returns_to_go(data, rewards, settings.discount)
+    figures: dict[str, Any] = {
+        "source": source.name, "progress": learnt.progress, "task": source.task, "transitions": len(data),
+        "discount": settings.discount, "value": measure.value_figures(value, returns),
+        "advantages": measure.advantage_figures(advantage)}
+    out.mkdir(parents=True, exist_ok=True)
+    draw.values(value, returns, out / "value.png")
+    draw.advantages(advantage, figures["advantages"]["positive"], out / "advantages.png")
+    if source.task is not None and settings_for(source.task).family == "antmaze":
+        figures["maze"] = _maze(source.task, data, value, advantage, settings, out)
+    if learnt.policy is not None:
+        figures["weights"] = _weights(source, learnt, data, settings, n_states, n_candidates, guidance_scale,
+                                      seed, progress, out)
+    history = read_history(source.history) if source.history is not None else {}
+    if history:
+        draw.losses(history, out / "losses.png")
+        figures["losses"] = {phase: lines[-1] for phase, lines in history.items()}
+    write_json(out / "inspect.json", figures)
+    return figures
+
+
+def _preset(task: str | None) -> TrainSettings:
+    """What a policy that does not say how it was trained is taken to be trained with."""
+    if task is None:
+        raise UsageError("this policy's card names neither its task nor its settings; name the --task")
+    preset = settings_for(task)
+    return TrainSettings(expectile=preset.expectile, dropout=preset.dropout,
+                         reward_transform=preset.reward_transform)
+
+
+def _maze(task: str, data: Transitions, value: np.ndarray, advantage: np.ndarray, settings: TrainSettings,
+          out: Path) -> dict[str, Any]:
+    grid = places.make_grid(data)
+    way = places.way_to_the_goal(grid, data)
+    walking = grid.mean(value, grid.moved)
+    draw.maze(task, grid, way, grid.mean(value), walking, grid.mean(advantage > 0), settings,
+              out / "maze.png")
+    if way is None:
+        return {"rewarded_steps": 0}
+    return {"bin_metres": places.BIN, "goal": way.goal.tolist(),
+            "rewarded_steps": int((data.rewards > 0).sum())} | places.way_figures(way, walking)
+
+
+def _weights(source: Source, learnt: Learnt, data: Transitions, settings: TrainSettings, n_states: int,
+             n: int, scale: float | None, seed: int, progress: bool, out: Path) -> dict[str, Any]:
+    unseen = data.observations[:0]
+    if source.trained_on(data):
+        unseen = data.split(settings.held_out, settings.seed)[1].observations
+    held_out = len(unseen) > 0
+    pool = unseen if held_out else data.observations
+    rows = np.random.default_rng(seed).choice(len(pool), min(n_states, len(pool)), replace=False)
+    own = learnt.policy.defaults["guidance_scale"] if scale is None else scale
+    drawn, figures = {}, {}
+    for rho in sorted({0.0, float(own)}):
+        weights, found = measure.sampled_weights(learnt.policy, learnt.critic, learnt.value, pool[rows], n,
+                                                 rho, seed, progress)
+        correlation = measure.within_states(weights, found)
+        drawn[rho] = weights, found, correlation
+        figures[f"guidance {rho:g}"] = measure.weight_figures(weights, found, correlation)
+    draw.weights(drawn, out / "weights.png")
+    return {"states": "held out" if held_out else "of the dataset", "n_states": len(rows), "n_candidates": n,
+            **figures}

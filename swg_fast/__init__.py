@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Policy": "swg_fast.policy",
     "load_policy": "swg_fast.policy",
+    "Sampler": "swg_fast.ops",
     "Samples": "swg_fast.backends.job",
     "ScoreNetwork": "swg_fast.networks",
     "TwinQ": "swg_fast.networks",
@@ -18,14 +19,15 @@ _EXPORTS = {
 }
 _SUBMODULES = ("networks", "schedule", "flax_import", "weights", "samplers", "data", "envs", "kernels",
                "reference")
-__all__ = ["NoiseSchedule", "Policy", "Samples", "ScoreNetwork", "TwinQ", "UsageError", "ValueNetwork",
-           "__version__", "load_dataset", "load_policy"]
+__all__ = ["NoiseSchedule", "Policy", "Sampler", "Samples", "ScoreNetwork", "TwinQ", "UsageError",
+           "ValueNetwork", "__version__", "load_dataset", "load_policy"]
 
 if TYPE_CHECKING:
     from swg_fast.backends.job import Samples
     from swg_fast.data import load_dataset
     from swg_fast.errors import UsageError
     from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
+    from swg_fast.ops import Sampler
     from swg_fast.policy import Policy, load_policy
     from swg_fast.schedule import NoiseSchedule
 

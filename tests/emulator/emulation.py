@@ -26,6 +26,8 @@ WRITTEN = {
     "best_z",
     "all_z",
     "clean_out",
+    "roots",
+    "all_expected",
     "all_weight",
     "actions",
     "weights",

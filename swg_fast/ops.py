@@ -1,0 +1,67 @@
+"""The sampler as a PyTorch operator: `torch.compile` and `torch.export` pass over it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+from swg_fast.errors import UsageError
+from swg_fast.policy import Policy
+
+_SAMPLERS: WeakValueDictionary[str, Sampler] = WeakValueDictionary()
+_numbers = itertools.count()
+
+
+class Sampler(torch.nn.Module):
+    """``policy.sample`` with ``settings`` as a module that a compiled or exported program may hold.
+
+    Its operator is ``swg_fast::sample``. A program knows the sampler by ``name`` and holds no weights of
+    it: what is loaded elsewhere finds the sampler of that name there. No gradient flows through it.
+    """
+
+    def __init__(self, policy: Policy, name: str | None = None, **settings: Any) -> None:
+        super().__init__()
+        self.policy, self.settings = policy, settings
+        self.name = name if name is not None else f"sampler {next(_numbers)}"
+        if _SAMPLERS.get(self.name) is not None:
+            raise UsageError(f"a sampler named {self.name!r} exists already; give another name")
+        if settings.get("return_candidates"):
+            raise UsageError("a Sampler returns what is kept; leave out return_candidates")
+        json.dumps(settings)  # plain values, no tensors
+        _SAMPLERS[self.name] = self
+
+    def forward(self, states: Tensor, seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions [B, A], weights [B] and indices [B] of states [B, S]; ``seed`` is an int64 scalar whose
+        64 bits are the seed, so that another one compiles nothing anew."""
+        return sample(states, seed, self.name)
+
+
+def _named(name: str) -> Sampler:
+    sampler = _SAMPLERS.get(name)
+    if sampler is None:
+        raise UsageError(f"no sampler named {name!r} in this process; make Sampler(policy, {name!r}, ...)")
+    return sampler
+
+
+@torch.library.custom_op("swg_fast::sample", mutates_args=())
+def sample(states: Tensor, seed: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Actions [B, A], weights [B], indices [B] by the `Sampler` of this name."""
+    it = _named(name)
+    kept = it.policy.sample(states, seed=int(seed) & 2**64 - 1, **it.settings)
+    return kept.actions, kept.weights, kept.indices
+
+
+@sample.register_fake
+def _shapes(states: Tensor, seed: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    policy = _named(name).policy
+
+    def new(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=policy.device)
+
+    count = states.shape[0]
+    return new(count, policy.action_dim), new(count), new(count, dtype=torch.int64)

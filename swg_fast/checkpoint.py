@@ -119,7 +119,7 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     """The folder of a checkpoint given by path or by a bundled name."""
     path = user_path(name_or_path)
     with suppress(OSError):  # a name too long, a folder that may not be looked into
-        if (path / CARD).is_file() or (path / PENDING).is_file():
+        if (path / CARD).is_file() or ((path / PENDING).is_file() and (path / WEIGHTS).is_file()):
             return path
     assets = Path(str(resources.files("swg_fast") / "assets"))
     bundled = sorted(folder.parent.name for folder in assets.glob(f"*/{CARD}"))

@@ -105,6 +105,7 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Seque
     import os
 
     seeds = check_counts(episodes, seed, envs, workers)
+    policy.check(**sampling)
     sampling = policy.settings(**sampling)
     keys = observation_keys(policy)
     env = make_env(task, keys)

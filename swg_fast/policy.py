@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swg_fast.arguments import check_sampling, whole
+from swg_fast.arguments import SAMPLING, check_sampling, whole
 from swg_fast.arrays import index_row, real_tensor, state_rows
 from swg_fast.backends import make_backend, resolve
 from swg_fast.backends.base import Backend
@@ -137,41 +138,53 @@ class Policy:
             "ranking_step": ranking_step, "ranking_mean": ranking_mean, "weight_clip": weight_clip,
             "weight_readout": weight_readout, "clip_denoised": clip_denoised,
             "selection_temperature": selection_temperature, "return_candidates": return_candidates})
-        chosen = self.settings(**{name: given[name] for name in self.defaults})
-        n_candidates, chunk, select = chosen["n_candidates"], given["chunk"], chosen["select"]
+        job = self._job(given, state_rows(states, self.state_dim, self.device), state_indices)
+        if job.settings["temperature"] == 0 and job.n_candidates > 1:
+            warnings.warn(f"temperature 0 makes all {job.n_candidates} candidates the same; use a "
+                          "temperature above 0 to resample", stacklevel=2)
+        used = self.backend(backend, self.settings(dtype=dtype)["dtype"])
+        return check_samples(used.run(job), job, self.model, f"{used.name} {used.dtype}")
+
+    def _job(self, given: dict[str, Any], states: torch.Tensor, indices: Array | None) -> SamplingJob:
+        """What a backend is asked for: checked arguments of `sample` and states [B, S] on the device."""
+        chosen = self.settings(**{name: given.get(name) for name in self.defaults})
+        select, schedule = chosen["select"], self.model.schedule
         if select == "max_q" and self.model.critic is None:
             raise UsageError("select='max_q' needs a critic and this policy has none; "
                              "use select='max_weight'")
-        rho, temperature = chosen["guidance_scale"], chosen["temperature"]
-        if temperature == 0 and n_candidates > 1:
-            warnings.warn(f"temperature 0 makes all {n_candidates} candidates the same; use a temperature "
-                          "above 0 to resample", stacklevel=2)
-        settings: dict[str, Any] = {
-            "guidance_scale": rho, "temperature": temperature, "weight_clip": given["weight_clip"],
-            "weight_readout": weight_readout, "clip_denoised": given["clip_denoised"],
-        }
-        table = sampler_table(chosen["sampler"], self.model.schedule, chosen["sampler_steps"], **settings)
-        tree = plan_tree(table, n_candidates, chosen["leaves"], chosen["branch_after"])
+        settings = {name: chosen.get(name, given.get(name)) for name in (
+            "guidance_scale", "temperature", "weight_clip", "weight_readout", "clip_denoised")}
+        table = sampler_table(chosen["sampler"], schedule, chosen["sampler_steps"], **settings)
+        tree = plan_tree(table, chosen["n_candidates"], chosen["leaves"], chosen["branch_after"])
         ranking = None
         if select == "expected_weight" or chosen["keep_share"] < 1:
-            ranking = plan_ranking(self.model.schedule, self.card, *(
+            ranking = plan_ranking(schedule, self.card, *(
                 chosen[f"ranking_{name}"] for name in ("draws", "step", "mean")))
-        states = state_rows(states, self.state_dim, self.device)
-        indices = index_row(state_indices, len(states), self.device)
         job = SamplingJob(
-            states=states, state_indices=indices, n_candidates=n_candidates, table=table,
-            sampler=chosen["sampler"], settings=settings | {"latent_dim": self.action_dim + 1},
-            seed=given["seed"], select=select, chunk=chunk,
-            selection_temperature=given["selection_temperature"],
+            states=states, state_indices=index_row(indices, len(states), self.device),
+            n_candidates=chosen["n_candidates"], table=table, sampler=chosen["sampler"],
+            settings=settings | {"latent_dim": self.action_dim + 1}, seed=given["seed"], select=select,
+            chunk=given["chunk"], selection_temperature=given["selection_temperature"],
             return_candidates=given["return_candidates"], tree=tree, ranking=ranking,
             keep_share=chosen["keep_share"])
         check_job(job, self.model.network)
-        used = self.backend(backend, chosen["dtype"])
-        return check_samples(used.run(job), job, self.model, f"{used.name} {used.dtype}")
+        return job
+
+    def check(self, **arguments: Any) -> None:
+        """`UsageError` for ``arguments`` that `sample` would refuse, whatever the states. Nothing is
+        drawn: to be called before long work."""
+        signature = inspect.signature(self.sample).parameters
+        plain = {name: signature[name].default for name in SAMPLING}
+        given = check_sampling(plain | arguments)
+        self._job(given, torch.zeros(1, self.state_dim, device=self.device), None)
+        self.backend(given["backend"], given["dtype"])
 
     def settings(self, **chosen: Any) -> dict[str, Any]:
-        """What `sample` uses where it is given ``chosen``: that, and the rest of `defaults.Sampling`."""
-        return sampling_settings(self.defaults, chosen)
+        """What `sample` uses where it is given ``chosen``: that, and the rest of `defaults.Sampling`.
+
+        `UsageError` for a name, type or range that `sample` does not have.
+        """
+        return sampling_settings(self.defaults, check_sampling(chosen))
 
     def predict(self, observation: Array, state: Any = None, episode_start: Any = None,
                 deterministic: bool = False, *, seed: int | None = None, **settings: Any

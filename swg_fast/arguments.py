@@ -82,9 +82,13 @@ def text(name: str, value: Any) -> str:
 
 def pair(name: str, value: Any) -> tuple[float, float]:
     """``value`` as two finite numbers."""
-    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
+    try:
+        parts = list(value) if not isinstance(value, str | bytes) else []
+    except TypeError:
+        parts = []
+    if len(parts) != 2:
         raise UsageError(f"{name} must be two numbers (low, high), got {shown(value)}")
-    low, high = (number(name, part) for part in value)
+    low, high = (number(name, part) for part in parts)
     return low, high
 
 
@@ -149,6 +153,10 @@ def check_sampling(settings: Mapping[str, Any], source: str = "") -> dict[str, A
     None stands for "not given" where `Policy.sample` has it so. ``source`` (a file, say) opens the
     message. Raises `UsageError` for the first of a wrong type or out of range.
     """
+    unknown = [str(name) for name in settings if name not in SAMPLING]
+    if unknown:
+        raise UsageError(f"{source and source + ': '}unknown sampling setting {unknown[0]!r}; "
+                         f"use {', '.join(SAMPLING)}")
     try:
         return {name: SAMPLING[name](name, value) for name, value in settings.items()}
     except UsageError as error:

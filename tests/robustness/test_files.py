@@ -147,11 +147,12 @@ LIMITED = textwrap.dedent("""
     from swg_fast.files import replacing
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-    for write in (lambda: save_checkpoint("c", Checkpoint(make_network(5, 3, 64, seed=1), NoiseSchedule.vp(3))),
-                  lambda: replaced("a.txt", "x" * 10_000)):
-        def replaced(path, text):
-            with replacing(path) as temporary:
-                temporary.write_text(text)
+    def replaced(path, text):
+        with replacing(path) as temporary:
+            temporary.write_text(text)
+
+    new = Checkpoint(make_network(5, 3, 64, seed=1), NoiseSchedule.vp(3))
+    for write in (lambda: save_checkpoint("c", new), lambda: replaced("a.txt", "x" * 10_000)):
         try:
             write()
         except UsageError as error:

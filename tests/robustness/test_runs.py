@@ -1,0 +1,325 @@
+"""A run's folder, its divergence, and the signals that stop it."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_recording, write_hdf5
+from safetensors.torch import load_file
+
+from swg_fast import UsageError
+from swg_fast.data.transitions import to_transitions
+from swg_fast.training import run
+from swg_fast.training.loop import Diverged, Interrupted, LoopOptions
+from swg_fast.training.settings import TrainSettings
+from swg_fast.weights import WEIGHT_FUNCTIONS
+
+SMALL = {
+    "critic_steps": 40,
+    "actor_steps": 40,
+    "critic_batch": 8,
+    "actor_batch": 8,
+    "hidden_dim": 16,
+    "num_blocks": 2,
+    "num_steps": 3,
+    "dropout": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return to_transitions(make_recording(200, 20, 4, 2))
+
+
+def options(folder, **changes):
+    return LoopOptions(folder / "states", **{"log_every": 10, "save_every": 10, "progress": False} | changes)
+
+
+def train(data, out, resume=False, changes=(), **more):
+    return run.train(
+        data, TrainSettings(**SMALL | dict(changes)), out, resume=resume, options=options(out, **more)
+    )
+
+
+def huge(data, value):
+    return replace(data, rewards=np.full_like(data.rewards, value))
+
+
+@pytest.mark.parametrize("log_every,save_every", [(1, 10), (1000, 10), (10, 1000)])
+def test_divergence_stops_the_run_and_leaves_no_policy(tmp_path, data, log_every, save_every):
+    with pytest.raises(Diverged, match="critic diverged by step .* not finite; no state was saved") as error:
+        train(huge(data, 1e25), tmp_path / "r", log_every=log_every, save_every=save_every)
+    assert "critic_lr" in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "r" / "policy").exists() and not list((tmp_path / "r" / "states").glob("*"))
+
+
+def test_divergence_keeps_the_last_good_state(tmp_path, data, monkeypatch):
+    """A parameter that becomes NaN in step 25 is found by step 30; the state of step 20 is kept."""
+    from swg_fast.training.diffusion import DiffusionTrainer
+
+    honest = DiffusionTrainer.draw
+
+    def spoil(self, generator, steps, rows):
+        drawn = honest(self, generator, steps, rows)
+        drawn["noise"][25] = math.nan
+        return drawn
+
+    monkeypatch.setattr(DiffusionTrainer, "draw", spoil)
+    with pytest.raises(
+        Diverged, match="actor diverged by step 30: .*the last good state, of step 20, is kept"
+    ):
+        train(data, tmp_path / "r")
+    states = sorted(path.name for path in (tmp_path / "r" / "states").glob("actor*"))
+    assert states == ["actor-00000010.safetensors", "actor-00000020.safetensors"]
+    assert all(t.isfinite().all() for t in load_file(tmp_path / "r" / "states" / states[-1]).values())
+    assert not (tmp_path / "r" / "policy").exists()
+
+
+@pytest.mark.parametrize(
+    "change,word",
+    [
+        ({"reward_transform": "return_range"}, "different returns"),
+        ({"num_blocks": 256, "hidden_dim": 16384}, "memory"),
+    ],
+)
+def test_a_refused_start_leaves_nothing(tmp_path, data, change, word):
+    with pytest.raises(UsageError, match=word):
+        train(huge(data, 0.5), tmp_path / "r", changes=change)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_start_that_came_to_nothing_does_not_block_the_next(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(run, "_train", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(data, tmp_path / "r")
+    monkeypatch.undo()
+    train(data, tmp_path / "r", changes={"actor_steps": 20})
+    with pytest.raises(UsageError, match="already holds a run"):
+        train(data, tmp_path / "r")
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path, data):
+    (tmp_path / "r").mkdir()
+    with open(tmp_path / "r" / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="another process is training there"):
+            train(data, tmp_path / "r")
+    train(data, tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    "content,word",
+    [
+        (b"[", "not valid JSON"),
+        (b"3", "not the record"),
+        (b'{"settings": 3}', "not the record"),
+        (b'{"settings": {}, "transitions": 1}', "other settings"),
+        (b"[" * 10**6, "nested too deeply"),
+    ],
+)
+def test_bad_records(tmp_path, data, content, word):
+    train(data, tmp_path / "r")
+    (tmp_path / "r" / "run.json").write_bytes(content)
+    with pytest.raises(UsageError, match=word):
+        train(data, tmp_path / "r", resume=True)
+
+
+@pytest.mark.parametrize(
+    "damage,word",
+    [
+        (lambda path: path.write_bytes(b"short"), "damaged"),
+        (lambda path: path.chmod(0o600) or path.write_bytes(path.read_bytes()[:900]), "damaged"),
+    ],
+)
+def test_bad_states(tmp_path, data, damage, word):
+    with pytest.raises(Interrupted):
+        train(data, tmp_path / "r", stop_after=20)
+    (tmp_path / "r" / "states" / "critic-notes.safetensors").write_text("not a state")
+    damage(tmp_path / "r" / "states" / "critic-00000020.safetensors")
+    with pytest.raises(UsageError, match=word):
+        train(data, tmp_path / "r", resume=True)
+    (tmp_path / "r" / "states" / "critic-00000020.safetensors").unlink()
+    train(data, tmp_path / "r", resume=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"observations": np.zeros((3, 4), np.float32)},
+        {"rewards": np.full(190, np.nan, np.float32)},
+        {"actions": np.zeros((190, 2))},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_transitions_that_do_not_fit(tmp_path, data, change):
+    with pytest.raises(UsageError, match=f"data.({next(iter(change))}|observations)"):
+        train(replace(data, **change), tmp_path / "r")
+
+
+FIELDS_BAD = {
+    "critic_steps": [0, 2.0, "10", None, True, 10**12],
+    "critic_batch": [-1, 10**6],
+    "critic_lr": [0, -1e-3, math.nan, math.inf, "fast", 7],
+    "discount": [0, 1, -1, math.nan],
+    "polyak": [0, 1.5],
+    "expectile": [0, 1, math.nan],
+    "reward_transform": ["cube", 1],
+    "weight_function": ["evil", None],
+    "weight_parameter": [0, 1, -1, math.nan, "tau"],
+    "rescale_weights": ["no", 1],
+    "hidden_dim": [0, 10**7, 16.5],
+    "num_blocks": [0, 1, 10**8],
+    "weight_head": ["late"],
+    "dropout": [-0.1, 1, math.nan],
+    "schedule": ["steep"],
+    "num_steps": [0, 3 * 10**6],
+    "actor_steps": [0],
+    "actor_batch": [0, 2**20],
+    "actor_lr": [0, math.inf],
+    "weight_decay": [-1, math.nan, 5],
+    "cosine_decay": [2],
+    "ema_rate": [0, 1.1],
+    "seed": [-1, 2**64, 0.5],
+    "held_out": [1, -0.1, "5%"],
+    "precision": ["fp8", 16],
+}
+
+
+@pytest.mark.parametrize(
+    "name,value", [(n, v) for n, values in FIELDS_BAD.items() for v in values], ids=lambda v: repr(v)[:20]
+)
+def test_bad_settings(name, value):
+    with pytest.raises(UsageError) as error:
+        TrainSettings(**{name: value})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", WEIGHT_FUNCTIONS)
+def test_every_weight_function_with_its_default_passes(name):
+    assert TrainSettings(weight_function=name).parameter_of_weights() in (None, 0.7)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_save_and_resume_bit_for_bit(tmp_path, data, number):
+    straight = train(data, tmp_path / "a", changes={"actor_steps": 3000})
+    out = tmp_path / "b"
+
+    def strike():
+        while not list((out / "states").glob("actor*")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+    with pytest.raises(Interrupted, match="go on with --resume") as stopped:
+        train(data, out, changes={"actor_steps": 3000})
+    thread.join()
+    assert stopped.value.code == 128 + number
+    resumed = train(data, out, resume=True, changes={"actor_steps": 3000})
+    a, b = (load_file(folder / "model.safetensors") for folder in (straight, resumed))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def started(*arguments, cwd, wait_for):
+    """``swg-fast`` in a process of its own, once ``wait_for`` says so."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "swg_fast", *map(str, arguments)],
+        cwd=cwd,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    while not wait_for(process) and process.poll() is None:
+        time.sleep(0.02)
+    return process
+
+
+def children(process):
+    with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+        return file.read().split()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_importing_is_quiet(tmp_path, number):
+    def imports_torch(process):
+        try:
+            with open(f"/proc/{process.pid}/maps") as file:
+                return "libtorch" in file.read() or "numpy" in file.read()
+        except OSError:
+            return False
+
+    process = started("evaluate", "antmaze-umaze-v2", cwd=tmp_path, wait_for=imports_torch)
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + number and said.strip() == "interrupted", said
+
+
+@pytest.mark.parametrize(
+    "number,group", [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)]
+)
+def test_a_stopped_evaluation_prints_no_tracebacks(tmp_path, number, group):
+    """Ctrl-C goes to the whole group; SIGTERM and kill -9 to the parent alone. Workers just end."""
+    process = started(
+        "evaluate",
+        "antmaze-umaze-v2",
+        "-n",
+        1,
+        "--episodes",
+        4,
+        "--workers",
+        1,
+        "--quiet",
+        cwd=tmp_path,
+        wait_for=lambda process: len(children(process)) > 1,
+    )
+    workers = children(process)
+    (os.killpg if group else os.kill)(process.pid, number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+    assert "Traceback" not in said and "Error" not in said, said
+    deadline = time.monotonic() + 60
+    while any(os.path.exists(f"/proc/{pid}") for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(os.path.exists(f"/proc/{pid}/exe") for pid in workers)
+
+
+def test_a_training_process_saves_on_sigterm(tmp_path):
+    write_hdf5(tmp_path / "data.hdf5", make_recording(200, 20))
+    small = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "actor_steps"]
+    command = [
+        "train",
+        "antmaze-umaze-v2",
+        "--dataset",
+        "data.hdf5",
+        "--out",
+        "run",
+        "--logger",
+        "none",
+        *small,
+    ]
+    process = started(
+        *command,
+        "--actor-steps",
+        10**6,
+        "--save-every",
+        20,
+        cwd=tmp_path,
+        wait_for=lambda process: list((tmp_path / "run").glob("states/actor*")),
+    )
+    process.terminate()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 143 and "go on with --resume" in said and "Traceback" not in said, said
+    assert not list((tmp_path / "run").rglob("*.part*")) and not (tmp_path / "run" / "policy").exists()

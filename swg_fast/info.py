@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib import metadata
+from importlib.util import find_spec
 
 from swg_fast.backends import BACKENDS, backend_class, resolve
 from swg_fast.report import versions
@@ -29,6 +31,7 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
         from swg_fast.envs.d4rl_import import FAMILY_MODULES, family_status
 
         rows += [(f"d4rl {family}", family_status(family)) for family in FAMILY_MODULES]
+        rows.append(("other environments", _other_environments()))
         rows.append(("simulator", _simulator()))
         rows.append(("rendering", _rendering_status()))
     return rows
@@ -40,6 +43,19 @@ def _loops() -> str:
     if native.compiler() is None:
         return "ATen's (no C compiler found; with one the cpu backend is faster)"
     return f"compiled by {native.compiler()}" if native.library() else "ATen's (the compiler failed)"
+
+
+def _other_environments() -> str:
+    """Which other names `make_env` knows here, and what brings those that it does not."""
+    found = []
+    for package, name, extra in (("gymnasium", "Gymnasium", ""),
+                                 ("gymnasium_robotics", "Gymnasium-Robotics", "envs"),
+                                 ("ogbench", "OGBench", "envs"), ("minari", "Minari", "minari")):
+        if find_spec(package):
+            found.append(f"{name} {metadata.version(package.replace('_', '-'))}")
+        else:
+            found.append(f"no {name} (pip install 'swg-fast[{extra}]')")
+    return ", ".join(found)
 
 
 def _simulator() -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from swg_fast.arguments import SAMPLING, check_sampling
 from swg_fast.errors import UsageError
-from swg_fast.presets import find_preset
+from swg_fast.presets import settings_for
 from swg_fast.sweep.grid import Plan
 from swg_fast.training.config import FROM_PRESET
 from swg_fast.training.settings import TrainSettings
@@ -125,7 +125,7 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str
                     | sections["toy"])
     if not isinstance(task, str):
         raise UsageError("no task; set task = \"antmaze-umaze-v2\" or another, or a [toy]")
-    find_preset(task)
+    settings_for(task)
     _check(sections["evaluate"], _parameters("evaluate"), "evaluate")
     check_sampling({k: v for k, v in sections["evaluate"].items() if k in SAMPLING and k != "seed"})
     if unknown := sorted(set(sections["rank"]) - set(RANK)):
@@ -149,7 +149,7 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str
 
 def training_settings(task: str, chosen: dict[str, Any]) -> TrainSettings:
     """``chosen`` over the task's preset over the paper's defaults, as ``swg-fast train`` has it."""
-    preset = find_preset(task)
+    preset = settings_for(task)
     return TrainSettings.from_dict({name: getattr(preset, name) for name in FROM_PRESET} | chosen)
 
 

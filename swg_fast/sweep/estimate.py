@@ -30,14 +30,19 @@ def cell_work(cell: Cell) -> float:
     training steps."""
     if cell.kind == "toy":
         return float(cell.settings["steps"])
-    from swg_fast.presets import find_preset
-
     s = cell.settings
     steps = s.get("sampler_steps") or (cell.training.settings["num_steps"] if cell.training else 15)
     passes = steps * (1 if s.get("guidance_scale") == 0 else 3)
     # Below about 64 candidates a call costs the same, whatever their number.
     drawn = max(64, s.get("n_candidates") or 16)
-    return s.get("episodes", 10) * find_preset(cell.task).max_episode_steps * drawn * passes * 1e-6
+    return _env_steps(cell) * drawn * passes * 1e-6
+
+
+def _env_steps(cell: Cell) -> int:
+    """At most, of all episodes."""
+    from swg_fast.presets import settings_for
+
+    return cell.settings.get("episodes", 10) * (settings_for(cell.task).max_episode_steps or 1000)
 
 
 class TimeLeft:
@@ -119,7 +124,6 @@ def _time_training(training: Training, folder: Path, run: dict[str, Any]) -> tup
 def _time_evaluation(cell: Cell, policy_name: str, run: dict[str, Any]) -> float:
     from swg_fast.evaluation import free_running_rate
     from swg_fast.policy import load_policy
-    from swg_fast.presets import find_preset
 
     policy = load_policy(policy_name, device_of(run))
     sampling = {k: v for k, v in cell.settings.items() if k not in OWN}
@@ -131,8 +135,7 @@ def _time_evaluation(cell: Cell, policy_name: str, run: dict[str, Any]) -> float
     policy.sample(states, **sampling)
     sampling_seconds = (time.perf_counter() - started) / len(states)
     stepping = 1 / free_running_rate(cell.task, envs, cell.settings.get("workers") or run["threads"], SECONDS)
-    steps = episodes * find_preset(cell.task).max_episode_steps
-    return (sampling_seconds + stepping) * steps / cell_work(cell)
+    return (sampling_seconds + stepping) * _env_steps(cell) / cell_work(cell)
 
 
 def _time_toy(cell: Cell) -> float:

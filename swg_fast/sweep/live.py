@@ -20,7 +20,7 @@ def headline(result: dict[str, Any]) -> str:
     found = result["result"]
     if "distances" in found:
         return f"{found['distances']['guided_to_target']:.4f} from the target"
-    return f"score {found['normalized_score']:.1f} over {len(found['scores'])} episodes"
+    return f"score {found['score']:.1f} over {len(found['scores'])} episodes"
 
 
 def duration(seconds: float | None) -> str:

@@ -141,11 +141,11 @@ def _seconds(cell: Result) -> float | None:
 
 RUNS = "stratified bootstrap over runs (a run: one seed of one task)"
 METRICS = {
-    "score": Metric("D4RL normalized score, mean", "bootstrap over episodes, resampled within each run: what "
+    "score": Metric("mean score", "bootstrap over episodes, resampled within each run: what "
                     "other episodes of these very policies would give", _score),
     "success": Metric("success rate, %", "Wilson, of all episodes together: these very policies", _success),
-    "iqm": Metric("D4RL normalized score, interquartile mean over runs", RUNS, _over_runs(
-        lambda cell: cell["result"].get("normalized_score"), interquartile_mean)),
+    "iqm": Metric("score, interquartile mean over runs", RUNS, _over_runs(
+        lambda cell: cell["result"].get("score"), interquartile_mean)),
     "distance": Metric("sliced Wasserstein distance of guided samples to the target", RUNS,
                        _over_runs(_distance("guided_to_target"), _mean), 4, True),
     "unguided": Metric("sliced Wasserstein distance of unguided samples to the data", RUNS,

@@ -65,6 +65,8 @@ def run_training(training: Training, store: Store, run: dict[str, Any]) -> None:
                              "start it again")
         card = {"task": training.task, "dataset": Path(training.source).name, "data_hash": training.data_hash,
                 "transitions": len(data), "versions": versions()}
+        if data.observation_keys is not None:
+            card["observation_keys"] = list(data.observation_keys)
         options = LoopOptions(folder / "states", log_every=run["log_every"], save_every=run["save_every"],
                               progress=False)
         train(data, TrainSettings.from_dict(training.settings), folder, device=device_of(run),
@@ -95,9 +97,7 @@ def _toy(cell: Cell) -> dict[str, Any]:
 
 def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
     from swg_fast.evaluation import evaluate
-    from swg_fast.intervals import SUCCESS_FAMILIES
     from swg_fast.policy import load_policy
-    from swg_fast.presets import find_preset
     from swg_fast.report import evaluation_json
 
     folder = cell.policy or str(store.training(cell.training.key) / "policy")
@@ -107,9 +107,10 @@ def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
     backend = policy.backend(settings.get("backend", "auto"), settings.get("dtype"))
     result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}",
                              f"{backend.name} {backend.dtype} on {policy.device}")
-    result["scores"] = found.score.scores
-    if find_preset(cell.task).family in SUCCESS_FAMILIES:
-        result["successes"] = sum(score > 50 for score in found.score.scores)
+    pooled = found.pooled
+    result["scores"] = pooled.scores
+    if pooled.interval is not None and pooled.interval.method == "wilson":  # it succeeds or fails
+        result["successes"] = sum(score > 50 for score in pooled.scores)
     if cell.training:
         result["training"] = read_json(Path(folder) / CARD)["training"]
     if cell.rank:

@@ -223,7 +223,7 @@ def results(folder, rows):
     for task, n, seed, scores in rows:
         plan = plan_of(folder, f'task = "{task}"\ntrain.seed = {seed}\nevaluate.n_candidates = {n}')
         (cell,) = resolved(plan)
-        found = {"scores": scores, "normalized_score": float(np.mean(scores)),
+        found = {"scores": scores, "score": float(np.mean(scores)),
                  "episode_lengths": [10] * len(scores), "seconds": {"sampling": 1.0}}
         if task.startswith("antmaze"):
             found["successes"] = sum(score > 50 for score in scores)

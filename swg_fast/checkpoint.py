@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -111,7 +111,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
                          "point; copy it again")
     for part, module in modules.items():
         _fill(module, tensors, part, directory)
-    network, critic, value = (modules.get(part) for part in PARTS)
+    network, critic, value = (cast(Any, modules.get(part)) for part in PARTS)
     return Checkpoint(network.eval(), NoiseSchedule(card["schedule"], tensors["betas"]), critic, value, card)
 
 

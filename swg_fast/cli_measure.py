@@ -133,7 +133,7 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     from swg_fast.report import show
     from swg_fast.samplers import sampler_table
 
-    backend = policy.backend("triton", dtype)
+    backend: Any = policy.backend("triton", dtype)  # the one that has `tune`
     sampler = sampler_table("ddpm", policy.model.schedule, guidance_scale=guidance_scale, temperature=1.0)
     table = Table("states", "N", "tile x chunk", "warps", "stages", "milliseconds")
     for b in _numbers(states, "--states", MAX_STATES):

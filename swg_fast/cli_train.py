@@ -35,7 +35,9 @@ def _option(entry: Field) -> click.Option:
 
     kind, choices = kind_of(entry), entry.metadata["choices"]
     name = "--" + entry.name.replace("_", "-")
-    default = {True: "on", False: "off"}.get(entry.default, entry.default) if kind is bool else entry.default
+    default: Any = entry.default
+    if kind is bool:
+        default = {True: "on", False: "off"}.get(default, default)
     notes = [f"default: {'preset' if entry.name in FROM_PRESET else default}"] * (default is not None)
     notes += [text for text in (range_text(entry),) if text]
     return click.Option(
@@ -93,15 +95,15 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
                         mirror=options.mirror)
     preset.check_sizes(data.observations.shape[1], data.actions.shape[1], str(source or task))
     click.echo(f"{len(data):,} transitions; {data.dropped}")
-    found = source is not None and Path(source).exists()
-    card = {"task": task, "dataset": Path(source).name if found else source or task, "transitions": len(data),
+    found = Path(source) if source is not None and Path(source).exists() else None
+    card = {"task": task, "dataset": found.name if found else source or task, "transitions": len(data),
             "versions": versions(), "make_it_again": shlex.join(["swg-fast", *sys.argv[1:]])}
     if data.observation_keys is not None:
         card["observation_keys"] = list(data.observation_keys)
         click.echo(f"observations: {', '.join(data.observation_keys)}")
     # With these the file gives the same run from any folder.
     if found:
-        source = str(Path(source).resolve())
+        source = str(found.resolve())
     options = replace(options, device=device, threads=torch.get_num_threads(), dataset=source)
     folder = run(data, settings, out, device=device, resume=resume, card=card, config=asdict(options),
                  logger=options.logger,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -70,6 +72,7 @@ def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str
         row = int(bad.nonzero()[0])
         candidate = int(samples.indices[row])
     else:
+        assert samples.candidates is not None  # what else is unsound
         row, candidate = (int(i) for i in (~samples.candidates.isfinite().all(dim=2)).nonzero()[0])
     step = _first_bad_step(job, model, row, candidate)
     where = f"candidate {candidate} of state {row} is not finite"
@@ -85,8 +88,9 @@ def _first_bad_step(job: SamplingJob, model: Model, row: int, candidate: int) ->
     """Walks one candidate by the reference; the first step with a value that is not finite."""
     states = slice(row, row + 1)
     words = job.words(states, torch.tensor([candidate], device=job.states.device))
-    path = reference.sample(model.network, model.schedule, job.states[states], job.reference_noise(words),
-                            return_trajectory=True, **job.reference_settings())
+    noise = job.reference_noise(words)
+    path: Any = reference.sample(model.network, model.schedule, job.states[states], noise,
+                                 return_trajectory=True, **job.reference_settings())
     for i, step in enumerate(reversed(job.table.steps)):
         if not all(bool(part[i].isfinite().all()) for part in (path.eps, path.grad_log_weight)) \
                 or not bool(path.z[i + 1].isfinite().all()):

@@ -204,11 +204,11 @@ def _copy(target: torch.Tensor, source: np.ndarray, name: str) -> None:
         target.copy_(torch.from_numpy(np.array(source)))
 
 
-def _dense(layer: nn.Linear, tree: Tree, name: str) -> None:
+def _dense(layer: Any, tree: Tree, name: str) -> None:
     _copy(layer.weight, _get(tree, f"{name}/kernel", 2).T, f"{name}/kernel")
     _copy(layer.bias, _get(tree, f"{name}/bias", 1), f"{name}/bias")
 
 
-def _norm(layer: nn.LayerNorm, tree: Tree, name: str) -> None:
+def _norm(layer: Any, tree: Tree, name: str) -> None:
     _copy(layer.weight, _get(tree, f"{name}/scale", 1), f"{name}/scale")
     _copy(layer.bias, _get(tree, f"{name}/bias", 1), f"{name}/bias")

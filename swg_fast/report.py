@@ -136,6 +136,7 @@ def _draw_maze(axes: Any, result: Evaluation) -> None:
     from matplotlib.patches import Rectangle
 
     maze = result.maze
+    assert maze is not None  # who calls has seen to it
     for x, y in maze.walls:
         axes.add_patch(Rectangle((x - maze.size / 2, y - maze.size / 2), maze.size, maze.size,
                                  color=WALL, linewidth=0))
@@ -147,7 +148,8 @@ def _draw_maze(axes: Any, result: Evaluation) -> None:
         axes.plot(path[:, 0], path[:, 1], color=REACHED if success else MISSED, alpha=0.55,
                   linewidth=1.3, linestyle="-" if success else "--")
         axes.plot(*path[0], "o", color="black", markersize=4)
-        axes.plot(*episode.goal, "*", color="#f0e442", markeredgecolor="black", markersize=13)
+        if episode.goal is not None:
+            axes.plot(*episode.goal, "*", color="#f0e442", markeredgecolor="black", markersize=13)
     low, high = maze.walls.min(axis=0) - maze.size / 2, maze.walls.max(axis=0) + maze.size / 2
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xlabel="x (m)",
              ylabel="y (m)")

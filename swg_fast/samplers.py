@@ -6,6 +6,7 @@ To add one: write a function that returns its table and give it a line in `SAMPL
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -130,8 +131,8 @@ def _second_order(schedule: NoiseSchedule, sampler_steps: int | None, guidance_s
                   clip_clean=clip_denoised)
 
 
-SAMPLERS = {"ddpm": ddpm, "ddpm_x0": ddpm_x0, "ddim": ddim, "dpmpp_2m": dpmpp_2m,
-            "dpmpp_2m_sde": dpmpp_2m_sde}
+SAMPLERS: dict[str, Callable[..., SamplerTable]] = {
+    "ddpm": ddpm, "ddpm_x0": ddpm_x0, "ddim": ddim, "dpmpp_2m": dpmpp_2m, "dpmpp_2m_sde": dpmpp_2m_sde}
 SOLVERS = ("ddim", "dpmpp_2m", "dpmpp_2m_sde")  # those that can do with fewer steps
 DETERMINISTIC = ("ddim", "dpmpp_2m")  # but for the initial draw
 
@@ -153,7 +154,7 @@ def sampler_table(name: str, schedule: NoiseSchedule, sampler_steps: int | None 
     elif sampler_steps not in (None, schedule.num_steps):
         raise UsageError(f"sampler {name!r} walks all {schedule.num_steps} trained steps and not "
                          f"{sampler_steps}; use one of {', '.join(SOLVERS)} for fewer")
-    return SAMPLERS[name](schedule, **settings)  # type: ignore[operator]
+    return SAMPLERS[name](schedule, **settings)
 
 
 def _table(schedule: NoiseSchedule, steps: tuple[int, ...], columns: Columns, temperature: float,

@@ -141,11 +141,12 @@ def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0,
         """``samples`` samples, a part at a time: each part has a state word of its own."""
         parts = np.array_split(np.arange(samples), -(-samples // PART))
         name = f"sampling, guidance {rho:g}"
-        return np.concatenate([
-            policy.sample(np.zeros((1, 0), np.float32), len(part), rho, temperature, "none", seed, backend,
-                          dtype="fp32", weight_readout=weight_readout, clip_denoised=clip_denoised,
-                          return_candidates=True, state_indices=[word]).candidates[0].numpy()
-            for word, part in enumerate(tqdm(parts, name, unit="part", disable=not progress))])
+        state = np.zeros((1, 0), np.float32)
+        drawn = (policy.sample(state, len(part), rho, temperature, "none", seed, backend, dtype="fp32",
+                               weight_readout=weight_readout, clip_denoised=clip_denoised,
+                               return_candidates=True, state_indices=np.array([word])).candidates
+                 for word, part in enumerate(tqdm(parts, name, unit="part", disable=not progress)))
+        return np.concatenate([part[0].numpy() for part in drawn if part is not None])
 
     share = weights / weights.sum()
     target, other = (data[rng.choice(len(data), samples, p=share)] for _ in range(2))

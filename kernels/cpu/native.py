@@ -61,6 +61,9 @@ class Library:
                 function.restype, function.argtypes = None, [KINDS[kind] for kind in kinds]
                 setattr(self, whole, self._by_address(function))
 
+    def __getattr__(self, name: str) -> Any:  # what `__init__` sets, to a type checker
+        raise AttributeError(name)
+
     @staticmethod
     def _by_address(function: Any) -> Any:
         def call(*arguments: Any) -> None:

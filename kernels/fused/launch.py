@@ -89,7 +89,8 @@ class KernelNetwork:
             "EARLY": early, "LN_EPS": packed.layer_norm_eps, "PRECISION": PRECISIONS[dtype]})
 
     def sizes(self, config: Config) -> dict[str, int]:
-        return scratch_sizes(*(self.constants[name] for name in ("H", "L", "DP")), config.tile)
+        constants = self.constants
+        return scratch_sizes(constants["H"], constants["L"], constants["DP"], config.tile)
 
     def scratch(self, programs: int, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
         """Where the running programs keep activations, in the weights' type and in float32; small

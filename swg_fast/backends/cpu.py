@@ -39,7 +39,7 @@ class CpuBackend(Backend):
         super().__init__(model, dtype, device)
         packed = pack(model.network, model.schedule.num_steps, DTYPES[dtype])
         loops = native.library() if has_packed_linear() and NativeNetwork.supports(packed) else None
-        self.network = CpuNetwork(packed) if loops is None else NativeNetwork(packed, loops)
+        self.network: Any = CpuNetwork(packed) if loops is None else NativeNetwork(packed, loops)
 
     @classmethod
     def fastest_dtype(cls, device: torch.device) -> str:

@@ -40,7 +40,7 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
         if text.endswith(".npz") and not OGBENCH.fullmatch(task or ""):
             raise UsageError(f"{text} is an OGBench file; name its single task, such as "
                              f"antmaze-large-navigate-singletask-v0, in the place of {task!r}")
-        return load_ogbench(task, text) if text.endswith(".npz") else load_ogbench(text)
+        return load_ogbench(str(task), text) if text.endswith(".npz") else load_ogbench(text)
     path = user_path(text)
     if path.suffix in (".hdf5", ".h5") or path.exists():
         raw = read_hdf5(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -47,6 +48,8 @@ class MujocoEnv(gym.Env):
         self.np_random, seed = seeding.np_random(seed)
         return [seed]
 
+    reset_model: Callable[[], np.ndarray]
+
     def reset(self) -> np.ndarray:
         self.sim.reset()
         self.sim.forward()
@@ -75,7 +78,7 @@ class MujocoEnv(gym.Env):
 def mjrl_modules() -> dict[str, ModuleType]:
     """The modules by name under which D4RL looks for this class."""
     modules = {name: ModuleType(name) for name in ("mjrl", "mjrl.envs", "mjrl.envs.mujoco_env")}
-    modules["mjrl"].envs = modules["mjrl.envs"]
-    modules["mjrl.envs"].mujoco_env = modules["mjrl.envs.mujoco_env"]
-    modules["mjrl.envs.mujoco_env"].MujocoEnv = MujocoEnv
+    vars(modules["mjrl"])["envs"] = modules["mjrl.envs"]
+    vars(modules["mjrl.envs"])["mujoco_env"] = modules["mjrl.envs.mujoco_env"]
+    vars(modules["mjrl.envs.mujoco_env"])["MujocoEnv"] = MujocoEnv
     return modules

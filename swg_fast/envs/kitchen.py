@@ -21,8 +21,8 @@ def dm_control_modules() -> dict[str, ModuleType]:
     """
     modules = {name: ModuleType(name) for name in
                ("dm_control", "dm_control.mujoco", "dm_control.mujoco.engine")}
-    modules["dm_control"].mujoco = modules["dm_control.mujoco"]
-    modules["dm_control.mujoco"].engine = modules["dm_control.mujoco.engine"]
+    vars(modules["dm_control"])["mujoco"] = modules["dm_control.mujoco"]
+    vars(modules["dm_control.mujoco"])["engine"] = modules["dm_control.mujoco.engine"]
     return modules
 
 
@@ -45,7 +45,7 @@ def _scalars(read: Any) -> Any:
         value = np.asarray(read(*arguments, **options))
         return value[0] if value.shape == (1,) else value
 
-    scalar_or_array.gives_scalars = True
+    vars(scalar_or_array)["gives_scalars"] = True
     return scalar_or_array
 
 

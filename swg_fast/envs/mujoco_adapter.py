@@ -175,10 +175,9 @@ def get_version() -> str:
 def modules() -> dict[str, types.ModuleType]:
     """``mujoco_py`` and ``mujoco_py.builder``, ready for ``sys.modules``."""
     package, builder = types.ModuleType("mujoco_py", __doc__), types.ModuleType("mujoco_py.builder")
-    package.is_swg_fast_adapter = True
-    package.builder = builder
-    builder.MujocoException = mujoco.FatalError
-    builder.cymj = types.SimpleNamespace(set_warning_callback=lambda callback: None)
+    vars(package).update(is_swg_fast_adapter=True, builder=builder)
+    vars(builder).update(MujocoException=mujoco.FatalError,
+                         cymj=types.SimpleNamespace(set_warning_callback=lambda callback: None))
     for item in (MjSim, MjSimState, MjRenderContextOffscreen, MjViewer, load_model_from_path,
                  load_model_from_xml, get_version):
         setattr(package, item.__name__, item)

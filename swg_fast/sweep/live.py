@@ -44,7 +44,8 @@ class Live:
 
         self.title, self.store, self.total, self.slots = title, store, total, slots
         self.trainings, self.cells = len(trainings), len(cells)
-        self.items = {item.key: item for item in (*trainings, *cells)}
+        everything: list[Training | Cell] = [*trainings, *cells]
+        self.items = {item.key: item for item in everything}
         self.begun = {item.key: item for item in trainings}
         self.clock = TimeLeft(trainings, cells, slots)
         self.started = time.monotonic()
@@ -52,7 +53,7 @@ class Live:
         self.counts = {"trained": 0, "done": 0, "failed": 0}
         self.since: dict[str, float] = {}
         self.console = Console()
-        self.table = None
+        self.table: Any = None
         self.quiet = quiet
 
     def __enter__(self) -> Live:

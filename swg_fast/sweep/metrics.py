@@ -90,9 +90,9 @@ def _over_runs(value: Callable[[Result], float | None], statistic: Callable[...,
         strata = _by_task(cells, value)
         if not strata:
             return None
-        interval = stratified(strata, statistic) or (None, None)
+        low, high = stratified(strata, statistic) or (None, None)
         runs = sum(map(len, strata))
-        return Estimate(float(statistic(np.concatenate(strata))), *interval, runs, _episodes(cells))
+        return Estimate(float(statistic(np.concatenate(strata))), low, high, runs, _episodes(cells))
 
     return estimate
 
@@ -106,8 +106,8 @@ def _score(cells: list[Result]) -> Estimate | None:
     if not strata:
         return None
     everything = np.concatenate(strata)
-    interval = stratified(strata, _mean) or (None, None)
-    return Estimate(float(everything.mean()), *interval, len(strata), len(everything))
+    low, high = stratified(strata, _mean) or (None, None)
+    return Estimate(float(everything.mean()), low, high, len(strata), len(everything))
 
 
 def _success(cells: list[Result]) -> Estimate | None:

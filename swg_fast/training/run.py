@@ -88,7 +88,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         "settings": settings.to_dict(),
         "data_sha256": data.fingerprint(),
         "steps_per_second": {k: round(v, 1) for k, v in rates.items()},
-        "held_out_losses": _last_losses(options.history),
+        "held_out_losses": _last_losses(options.history) if options.history else {},
         "weights": {"mean": float(weights.mean()), "min": float(weights.min()),
                     "max": float(weights.max())},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from swg_fast.arguments import MAX_SEED
 from swg_fast.errors import UsageError
@@ -15,7 +16,7 @@ from swg_fast.weights import WEIGHT_FUNCTIONS, check_weight_function
 MOST_STEPS = 10**9  # years
 MOST_ROWS = 2**16  # of a batch
 PRECISIONS = ("fp32", "bf16")
-OPEN = {"min_open": True, "max_open": True}
+OPEN: dict[str, Any] = {"min_open": True, "max_open": True}
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def check_sampling(settings: Mapping[str, Any], source: str = "") -> dict[str, A
     try:
         return {name: SAMPLING[name](name, value) for name, value in settings.items()}
     except UsageError as error:
-        raise UsageError(f"{source}: {error}") from None if source else error
+        raise UsageError(f"{source}: {error}" if source else str(error)) from None
 
 
 def shown(value: Any) -> str:

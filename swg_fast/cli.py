@@ -13,7 +13,7 @@ import click
 from swg_fast import __version__, cli_sweep
 from swg_fast.cli_data import download
 from swg_fast.cli_inspect import inspect
-from swg_fast.cli_measure import bench, kernels, tune
+from swg_fast.cli_measure import bench, kernels, tune, whole_numbers
 from swg_fast.cli_train import train
 from swg_fast.errors import UsageError
 from swg_fast.extras import check
@@ -184,13 +184,18 @@ def _profile(result: Any, best: float) -> dict[str, Any]:
 @click.option("--num-steps", type=click.IntRange(min=1), default=15, help="Denoising steps T.")
 @click.option("--weight-head", type=click.Choice(["early", "joint"]), default="early")
 @click.option("--weight-readout", type=click.Choice(["exact", "official"]), default="exact")
+@click.option("--sampler", type=click.Choice(["ddpm", "ddpm_x0", "ddim", "dpmpp_2m", "dpmpp_2m_sde"]),
+              default="ddpm")
+@click.option("--sampler-steps", help="Steps that a solver walks, one number or several: 4,6,15.  "
+                                      "[default: all]")
 @click.option("--clip-denoised/--no-clip-denoised", default=True)
 @click.option("--schedule", type=click.Choice(["vp", "cosine", "linear"]), default="vp")
 @click.option("--seed", type=click.IntRange(min=0), default=0)
 @click.option("--json", "json_path", type=Path)
 @click.option("--plot", "plot_path", type=Path)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def toy(name: str, json_path: Path | None, plot_path: Path | None, quiet: bool, **settings: Any) -> None:
+def toy(name: str, sampler_steps: str | None, json_path: Path | None, plot_path: Path | None, quiet: bool,
+        **settings: Any) -> None:
     """Check the guidance on 2D data of known weights: do samples follow p(x) w(x)?"""
     from swg_fast.files import write_json
     from swg_fast.outputs import check_outputs
@@ -198,15 +203,18 @@ def toy(name: str, json_path: Path | None, plot_path: Path | None, quiet: bool, 
     from swg_fast.toy import plot_toy, run_toy
 
     check_outputs(json=json_path, plot=plot_path)
+    if sampler_steps is not None:
+        settings["sampler_steps"] = whole_numbers(sampler_steps, "--sampler-steps", settings["num_steps"])
     result = run_toy(name, progress=not quiet, **settings)
-    d = result.distances
-    print_table(f"{name}: sliced Wasserstein distances", [
-        ("guided samples to the target", f"{d['guided_to_target']:.4f}"),
-        ("unguided samples to the target", f"{d['unguided_to_target']:.4f}"),
-        ("unguided samples to the data", f"{d['unguided_to_data']:.4f}"),
-        ("floor: two draws of the target", f"{d['floor']:.4f}")])
+    for count, d in result.by_steps.items():
+        print_table(f"{name}: sliced Wasserstein distances, {settings['sampler']} in {count} steps", [
+            ("guided samples to the target", f"{d['guided_to_target']:.4f}"),
+            ("unguided samples to the target", f"{d['unguided_to_target']:.4f}"),
+            ("unguided samples to the data", f"{d['unguided_to_data']:.4f}"),
+            ("floor: two draws of the target", f"{d['floor']:.4f}")])
     if json_path is not None:
-        write_json(json_path, {"data": name, "settings": settings, "distances": d,
+        write_json(json_path, {"data": name, "settings": settings,
+                               "distances": result.distances, "distances_by_steps": result.by_steps,
                                "versions": versions()})
     if plot_path is not None:
         plot_toy(name, result, plot_path)

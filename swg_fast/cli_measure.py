@@ -49,7 +49,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda f, option: option(f), reversed(options), with_policy)
 
 
-def _numbers(text: str, option: str, high: int) -> list[int]:
+def whole_numbers(text: str, option: str, high: int) -> list[int]:
     """"64,1024" as [64, 1024], each in 1..high."""
     try:
         found = [int(part) for part in text.split(",")]
@@ -84,8 +84,8 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
 
     check_outputs(json=json_path, plot=plot_path)
     check_sampling({"guidance_scale": guidance_scale})
-    result = run_bench(policy, candidates=_numbers(candidates, "--candidates", MAX_CANDIDATES),
-                       n_states=_numbers(states, "--states", MAX_STATES), backends=backends.split(","),
+    result = run_bench(policy, candidates=whole_numbers(candidates, "--candidates", MAX_CANDIDATES),
+                       n_states=whole_numbers(states, "--states", MAX_STATES), backends=backends.split(","),
                        dtypes=None if dtypes == "all" else dtypes.split(","),
                        guidance_scale=guidance_scale, repeats=repeats, swg_jax=swg_jax,
                        progress=not quiet)
@@ -136,8 +136,8 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     backend: Any = policy.backend("triton", dtype)  # the one that has `tune`
     sampler = sampler_table("ddpm", policy.model.schedule, guidance_scale=guidance_scale, temperature=1.0)
     table = Table("states", "N", "tile x chunk", "warps", "stages", "milliseconds")
-    for b in _numbers(states, "--states", MAX_STATES):
-        for n in _numbers(candidates, "--candidates", MAX_CANDIDATES):
+    for b in whole_numbers(states, "--states", MAX_STATES):
+        for n in whole_numbers(candidates, "--candidates", MAX_CANDIDATES):
             for trial in backend.tune(sampler, b, n, repeats):
                 config = trial.config
                 table.add_row(str(b), str(n), f"{config.tile} x {config.chunk}", str(config.warps),

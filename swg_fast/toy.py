@@ -6,16 +6,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from swg_fast.arguments import check_sampling, choice
 from swg_fast.networks import ScoreNetwork
 from swg_fast.policy import Policy
+from swg_fast.samplers import sampler_table
 from swg_fast.schedule import NoiseSchedule
 from swg_fast.seeds import stream_seed
 from swg_fast.training.diffusion import DiffusionTrainer
@@ -24,6 +27,7 @@ from swg_fast.training.settings import TrainSettings
 Points = np.ndarray  # [N, 2] float32 within [-1, 1]
 PART = 1000  # samples drawn at once
 NOISE = 0.02  # spread of the curves' points
+SETTINGS = {"actor_batch": 512, "actor_lr": 1e-3, "ema_rate": 0.005, "dropout": 0.0}  # of every toy training
 
 
 def _curve(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> Points:
@@ -81,7 +85,8 @@ def energy(x: Points) -> np.ndarray:
 
 @dataclass
 class ToyResult:
-    """Point sets [N, 2] and the sliced Wasserstein distances between them."""
+    """Point sets [N, 2] and the sliced Wasserstein distances between them; ``by_steps`` has the
+    distances of every number of steps asked for, the point sets and ``distances`` those of the last."""
 
     data: Points
     weights: np.ndarray
@@ -89,6 +94,7 @@ class ToyResult:
     unguided: Points
     guided: Points
     distances: dict[str, float]
+    by_steps: dict[int, dict[str, float]]
 
 
 def sliced_wasserstein(a: Points, b: Points, projections: int = 256) -> float:
@@ -101,77 +107,99 @@ def sliced_wasserstein(a: Points, b: Points, projections: int = 256) -> float:
 def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0, steps: int = 4000,
             batch: int = 512, hidden_dim: int = 128, num_steps: int = 15, samples: int = 10_000,
             weight_head: str = "early", weight_readout: str = "exact", clip_denoised: bool = True,
-            schedule: str = "vp", seed: int = 0, backend: str = "auto",
-            progress: bool = True) -> ToyResult:
-    """Trains on ``name``'s data and compares guided and unguided samples with the target."""
-    from tqdm import tqdm
-
+            schedule: str = "vp", sampler: str = "ddpm", sampler_steps: Sequence[int] | None = None,
+            seed: int = 0, backend: str = "auto", progress: bool = True) -> ToyResult:
+    """Trains on ``name``'s data and compares guided and unguided samples with the target, for each
+    number of ``sampler_steps`` (None: all ``num_steps``) that ``sampler`` is to walk."""
     choice("toy data", name, DATASETS)
     check_sampling({"guidance_scale": guidance_scale, "temperature": temperature, "n_candidates": samples,
                     "seed": seed, "backend": backend, "weight_readout": weight_readout,
-                    "clip_denoised": clip_denoised})
-    settings = TrainSettings(actor_steps=steps, actor_batch=batch, actor_lr=1e-3, ema_rate=0.005,
-                             hidden_dim=hidden_dim, weight_head=weight_head, dropout=0.0, schedule=schedule,
-                             num_steps=num_steps)
-    bar = tqdm(total=steps, desc=f"preparing {name}", unit="step", disable=not progress)
+                    "clip_denoised": clip_denoised, "sampler": sampler})
+    counts = sorted(set(sampler_steps or [num_steps]))
+    for count in counts:  # before the training
+        sampler_table(sampler, NoiseSchedule.by_name(schedule, num_steps), count,
+                      guidance_scale=guidance_scale, temperature=temperature)
+    settings = TrainSettings(actor_steps=steps, hidden_dim=hidden_dim, weight_head=weight_head,
+                             schedule=schedule, num_steps=num_steps, **SETTINGS | {"actor_batch": batch})
+    policy, data, weights, rng = train_toy(name, settings, seed=seed, progress=progress)
+    walk = {"temperature": temperature, "seed": seed, "backend": backend, "weight_readout": weight_readout,
+            "clip_denoised": clip_denoised, "sampler": sampler, "progress": progress}
+    share = weights / weights.sum()
+    target, other = (data[rng.choice(len(data), samples, p=share)] for _ in range(2))
+    plain_data = data[rng.choice(len(data), samples)]
+    floor, by_steps = sliced_wasserstein(target, other), {}
+    for count in counts:
+        plain, guided = (draw_toy(policy, samples, rho, sampler_steps=count, **walk)
+                         for rho in (0.0, guidance_scale))
+        pairs = {"guided_to_target": (guided, target), "unguided_to_target": (plain, target),
+                 "unguided_to_data": (plain, plain_data)}
+        distances = {key: sliced_wasserstein(*pair) for key, pair in tqdm(
+            pairs.items(), "distances", unit="pair", disable=not progress)}
+        by_steps[count] = distances | {"floor": floor}
+    return ToyResult(data[:samples], weights[:samples], target, plain, guided, by_steps[counts[-1]], by_steps)
+
+
+def train_toy(name: str, settings: TrainSettings | None = None, *, steps: int = 4000, seed: int = 0,
+              progress: bool = True) -> tuple[Policy, Points, np.ndarray, np.random.Generator]:
+    """A policy without a state trained on ``name``'s data; the data, its weights and what drew it."""
+    settings = settings or TrainSettings(actor_steps=steps, hidden_dim=128, **SETTINGS)
+    bar = tqdm(total=settings.actor_steps, desc=f"preparing {name}", unit="step", disable=not progress)
     rng = np.random.default_rng(stream_seed(seed, "toy", name))
     data = DATASETS[name](rng, 100_000).astype(np.float32)
     weights = np.exp(-energy(data)).astype(np.float32)
 
     torch.manual_seed(stream_seed(seed, "toy", "initialise"))
-    trainer = DiffusionTrainer(
-        ScoreNetwork(0, 2, hidden_dim, 3, weight_head, dropout=0.0),
-        NoiseSchedule.by_name(schedule, num_steps), settings, torch.device("cpu"))
+    schedule = NoiseSchedule.by_name(settings.schedule, settings.num_steps)
+    network = ScoreNetwork(0, 2, settings.hidden_dim, 3, settings.weight_head, dropout=0.0)
+    trainer = DiffusionTrainer(network, schedule, settings, torch.device("cpu"))
     rows = torch.from_numpy(np.concatenate([data, weights[:, None]], axis=1))
     generator = torch.Generator().manual_seed(stream_seed(seed, "toy", "steps"))
     bar.set_description(f"training on {name}", refresh=False)
     bar.reset()
     with bar:
-        for step in range(steps):
+        for step in range(settings.actor_steps):
             if step % 64 == 0:
                 draws = trainer.draw(generator, 64, len(rows))
             trainer.before_step(step)
             now = {key: value[step % 64] for key, value in draws.items()}
             trainer.step(rows[now["rows"]], now)
             bar.update()
+    return Policy(trainer.ema, trainer.schedule), data, weights, rng
 
-    policy = Policy(trainer.ema, trainer.schedule)
 
-    def draw(rho: float) -> Points:
-        """``samples`` samples, a part at a time: each part has a state word of its own."""
-        parts = np.array_split(np.arange(samples), -(-samples // PART))
-        name = f"sampling, guidance {rho:g}"
-        state = np.zeros((1, 0), np.float32)
-        drawn = (policy.sample(state, len(part), rho, temperature, "none", seed, backend, dtype="fp32",
-                               weight_readout=weight_readout, clip_denoised=clip_denoised,
-                               return_candidates=True, state_indices=np.array([word])).candidates
-                 for word, part in enumerate(tqdm(parts, name, unit="part", disable=not progress)))
-        return np.concatenate([part[0].numpy() for part in drawn if part is not None])
-
-    share = weights / weights.sum()
-    target, other = (data[rng.choice(len(data), samples, p=share)] for _ in range(2))
-    plain, plain_data = draw(0.0), data[rng.choice(len(data), samples)]
-    guided = draw(guidance_scale)
-    pairs = {"guided_to_target": (guided, target), "unguided_to_target": (plain, target),
-             "unguided_to_data": (plain, plain_data), "floor": (target, other)}
-    distances = {key: sliced_wasserstein(*pair) for key, pair in tqdm(
-        pairs.items(), "distances", unit="pair", disable=not progress)}
-    return ToyResult(data[:samples], weights[:samples], target, plain, guided, distances)
+def draw_toy(policy: Policy, samples: int, guidance_scale: float, *, temperature: float = 1.0, seed: int = 0,
+             progress: bool = False, **walk: Any) -> Points:
+    """``samples`` samples, a part at a time: each part has a state word of its own. ``walk`` are
+    keywords of `Policy.sample`."""
+    parts = np.array_split(np.arange(samples), -(-samples // PART))
+    label = f"sampling, guidance {guidance_scale:g}"
+    if walk.get("sampler_steps"):
+        label += f", {walk['sampler_steps']} steps"
+    state = np.zeros((1, 0), np.float32)
+    drawn = (policy.sample(state, len(part), guidance_scale, temperature, "none", seed, dtype="fp32",
+                           return_candidates=True, state_indices=np.array([word]), **walk).candidates
+             for word, part in enumerate(tqdm(parts, label, unit="part", disable=not progress)))
+    return np.concatenate([part[0].numpy() for part in drawn if part is not None])
 
 
 def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
-    """Data, its weights, target, unguided and guided samples, side by side."""
+    """Data, its weights, target, unguided and guided samples, side by side; below, where there are
+    several numbers of steps, the distances over them."""
     from matplotlib.figure import Figure
 
     from swg_fast.files import replacing
 
-    figure = Figure(figsize=(15, 3.9), layout="constrained")
+    several = len(result.by_steps) > 1
+    figure = Figure(figsize=(15, 7.4 if several else 3.9), layout="constrained")
     figure.suptitle(f"{name}: sliced Wasserstein distances")
-    axes = figure.subplots(1, 5, sharex=True, sharey=True)
+    above, below = figure.subfigures(2, 1) if several else (figure, None)
+    if several:
+        _plot_steps(below.subplots(), result)
+    axes = above.subplots(1, 5, sharex=True, sharey=True)
     d = result.distances
     shown = 4000
     dots = axes[1].scatter(*result.data[:shown].T, c=result.weights[:shown], s=2, cmap="viridis")
-    figure.colorbar(dots, ax=axes, shrink=0.8, pad=0.01, label="weight, second panel")
+    above.colorbar(dots, ax=axes, shrink=0.8, pad=0.01, label="weight, second panel")
     for ax, points, title in (
         (axes[0], result.data, "data\np(x)"),
         (axes[1], None, "its weight\nw(x) = exp(-energy)"),
@@ -185,3 +213,16 @@ def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
         ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
     with replacing(path, ".png") as temporary:
         figure.savefig(temporary, dpi=110)
+
+
+def _plot_steps(ax: Any, result: ToyResult) -> None:
+    """The distances over the number of steps, with the floor and twice it."""
+    counts, floor = list(result.by_steps), result.distances["floor"]
+    for key, label, style in (("guided_to_target", "guided to the target", "o-"),
+                              ("unguided_to_data", "unguided to the data", "s--")):
+        ax.plot(counts, [result.by_steps[n][key] for n in counts], style, label=label)
+    ax.axhline(floor, color="black", linewidth=1, label="floor: two draws of the target")
+    ax.axhline(2 * floor, color="black", linewidth=1, linestyle=":", label="twice the floor")
+    ax.set(xlabel="steps of the sampler", ylabel="sliced Wasserstein distance", xticks=counts)
+    ax.set_ylim(bottom=0)
+    ax.legend()

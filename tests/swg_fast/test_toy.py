@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from swg_fast import UsageError
 from swg_fast.toy import DATASETS, energy, plot_toy, run_toy, sliced_wasserstein
 
 
@@ -24,9 +25,19 @@ def test_sliced_wasserstein_of_a_shift():
 
 
 def test_guidance_moves_samples_to_the_target(tmp_path):
-    """A twentieth of the real check's training: it must already halve the distance."""
-    result = run_toy("gaussians8", steps=600, batch=256, hidden_dim=64, samples=4000, progress=False)
-    d = result.distances
-    assert d["guided_to_target"] < 0.5 * d["unguided_to_target"]
+    """A twentieth of the real check's training: it must already halve the distance, with a solver in 5
+    steps as in all."""
+    result = run_toy("gaussians8", steps=600, batch=256, hidden_dim=64, samples=4000, progress=False,
+                     sampler="dpmpp_2m_sde", sampler_steps=[15, 5])
+    assert list(result.by_steps) == [5, 15] and result.distances is result.by_steps[15]
+    for d in result.by_steps.values():
+        assert d["guided_to_target"] < 0.5 * d["unguided_to_target"]
     plot_toy("gaussians8", result, tmp_path / "toy.png")
     assert (tmp_path / "toy.png").stat().st_size > 20_000
+
+
+def test_a_walk_that_cannot_be_is_named_before_the_training():
+    with pytest.raises(UsageError, match="1..15"):
+        run_toy("spiral", sampler="ddim", sampler_steps=[4, 16])
+    with pytest.raises(UsageError, match="walks all 15"):
+        run_toy("spiral", sampler_steps=[6])

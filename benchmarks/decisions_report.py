@@ -1,0 +1,97 @@
+"""The tables and the plot of `decisions.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from swg_fast.files import replacing
+
+QUALITY = {"states": "advantage by another seed's critic", "episodes": "score",
+           "toy": "distance to the target"}
+COLORS = ("#000000", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c8c8c")  # Okabe-Ito
+MARKERS = "os^DvPX*h"
+
+
+def points(data: dict[str, Any], part: str) -> dict[str, list[dict[str, Any]]]:
+    """Contender -> its points by N: milliseconds, quality, its interval. Eager has ours' quality, since
+    it draws the same candidates."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    cells, times = data["parts"].get(part, {}), data["parts"].get("time", {})
+    for key in (cells if part == "toy" else times):
+        name, n = key.rsplit(" ", 1)
+        cell = cells.get(f"ours {n}" if name == "eager" and part != "toy" else key)
+        if cell is not None:
+            clock = cell if part == "toy" else times[key]
+            found.setdefault(name, []).append(cell | {"n": int(n), "milliseconds": clock["milliseconds"]})
+    return {name: sorted(rows, key=lambda row: row["n"]) for name, rows in found.items()}
+
+
+def as_good_as_eager(data: dict[str, Any], part: str, n: int = 1024) -> list[tuple[str, int, float]]:
+    """Of each contender, the least N whose quality reaches eager's at N = n (or its interval's lower
+    end), and eager's time over its own."""
+    found = points(data, part)
+    goal = next((row for row in found.get("eager", []) if row["n"] == n), None)
+    if goal is None:
+        return []
+    least = goal["interval"]["low"] if goal.get("interval") else goal["quality"]
+    reached = ((name, next((row for row in rows if row["quality"] >= least), None))
+               for name, rows in found.items() if name != "eager")
+    return [(name, row["n"], goal["milliseconds"] / row["milliseconds"]) for name, row in reached if row]
+
+
+def tables(data: dict[str, Any]) -> None:
+    """Prints a table for each part that has quality, and what reaches eager's."""
+    console = Console(width=120)
+    for part, quality in QUALITY.items():
+        table = Table("contender", "N" if part != "toy" else "steps", "milliseconds", quality,
+                      "95 % interval", title=part, title_justify="left")
+        for name, rows in points(data, part).items():
+            for row in rows:
+                interval = row.get("interval")
+                table.add_row(name, str(row["n"]), f"{row['milliseconds']:.2f}", f"{row['quality']:.4g}",
+                              f"{interval['low']:.4g} to {interval['high']:.4g}" if interval else "-")
+        if table.row_count:
+            console.print(table)
+    for part in ("states", "episodes"):
+        for name, n, ratio in as_good_as_eager(data, part):
+            console.print(f"{part}: {name} with N = {n} is as good as eager with 1024, "
+                          f"in 1/{ratio:.1f} of its time")
+
+
+def draw(data: dict[str, Any], path: Path) -> None:
+    """Quality over milliseconds a decision, a panel for each part that has been measured."""
+    from matplotlib.figure import Figure
+
+    parts = [part for part in QUALITY if points(data, part)]
+    if not parts:
+        return
+    figure = Figure(figsize=(6.2 * len(parts), 5.4), layout="constrained")
+    for ax, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
+        for i, (name, rows) in enumerate(points(data, part).items()):
+            color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
+            x, y = [row["milliseconds"] for row in rows], [row["quality"] for row in rows]
+            ends = [row.get("interval") or {"low": row["quality"], "high": row["quality"]} for row in rows]
+            spread = [[q - e["low"] for q, e in zip(y, ends, strict=True)],
+                      [e["high"] - q for q, e in zip(y, ends, strict=True)]]
+            ax.errorbar(x, y, spread, color=color, marker=marker, label=name, capsize=2, linewidth=1.2,
+                        linestyle="--" if "," in name else "-")
+            for row in rows:
+                ax.annotate(str(row["n"]), (row["milliseconds"], row["quality"]), xytext=(3, 4),
+                            textcoords="offset points", fontsize=7, color=color)
+        if part == "toy":
+            floor = next(iter(data["parts"]["toy"].values()))["floor"]
+            ax.axhline(floor, color="black", linewidth=1, linestyle=":", label="two draws of the target")
+            ax.set_ylim(bottom=0)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else "")
+        ax.set(xlabel="milliseconds for 1,024 samples" if part == "toy" else "milliseconds a decision",
+               ylabel=QUALITY[part], title=f"{part} ({'steps' if part == 'toy' else 'N'} at the points)")
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    with replacing(path, ".png") as temporary:
+        figure.savefig(temporary, dpi=130)

@@ -75,11 +75,11 @@ def test_unknown_name_lists_the_bundled():
         load_policy("nothing-here")
 
 
-@pytest.mark.parametrize("name", ["antmaze-umaze-v2", "antmaze-large-play-v2"])
-def test_bundled_policies(name):
+@pytest.mark.parametrize("name, sizes", [("antmaze-umaze-v2", (29, 8)), ("hopper-medium-v2", (11, 3))])
+def test_bundled_policies(name, sizes):
     policy = load_policy(name)
-    assert (policy.state_dim, policy.action_dim) == (29, 8) and policy.model.critic is not None
-    drawn = policy.sample(torch.zeros(2, 29), 8, select="max_q")
+    assert (policy.state_dim, policy.action_dim) == sizes and policy.model.critic is not None
+    drawn = policy.sample(torch.zeros(2, sizes[0]), 8, select="max_q")
     assert torch.isfinite(drawn.actions).all()
     card = load_checkpoint(name).card
     assert {"task", "dataset", "training", "make_it_again"} <= card.keys()

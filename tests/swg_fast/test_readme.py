@@ -32,7 +32,7 @@ def test_score_tables_come_from_their_json(monkeypatch):
                 table = text.split(begin)[1].split(end)[0].strip()
                 assert table == markdown(json.loads(path.read_text())["rows"]), (page.name, path.stem)
                 seen += 1
-    assert seen >= 3  # umaze on both pages, large-play on one
+    assert seen >= 3  # umaze on both pages, hopper on one
 
 
 def test_training_table_comes_from_its_json():

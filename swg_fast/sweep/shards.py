@@ -1,0 +1,147 @@
+"""Candidates sharded over Ray actors: each searches a range of indices, and the best of all is kept.
+
+A candidate's noise is a function of its index alone (method, section on noise), so the ranges are drawn where
+it suits, and what is kept is what one process keeps. One candidate a shard and state comes back.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from swg_fast.backends.base import Backend
+from swg_fast.backends.job import Model, Samples, SamplingJob
+from swg_fast.backends.search import Pool, Search
+from swg_fast.errors import UsageError
+from swg_fast.policy import Policy, load_policy
+from swg_fast.sweep.cluster import connected
+
+ALIGN = 128  # ranges of fewer candidates than a chunk begin at a multiple of this
+
+
+def ranges(n_candidates: int, shards: int, unit: int) -> list[tuple[int, int]]:
+    """(first, last + 1) of each shard that gets candidates: whole units of near equal number."""
+    units = -(-n_candidates // unit)
+    shards = min(shards, units)
+    edges = [min(n_candidates, unit * (units * i // shards)) for i in range(shards + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def unit_of(job: SamplingJob, shards: int, chunk: int) -> int:
+    """Candidates that are never parted: the chunk in which one process would draw them, or less where
+    there are too few for every shard to have one; always whole roots."""
+    leaves = job.tree.leaves if job.tree is not None else 1
+    whole = max(chunk, leaves) // leaves * leaves
+    if job.n_candidates >= shards * whole:
+        return whole
+    step = ALIGN * leaves
+    return max(leaves, min(whole, -(-job.n_candidates // (shards * step)) * step))
+
+
+@torch.no_grad()
+def search_range(backend: Backend, job: SamplingJob, first: int, last: int) -> Pool:
+    """What candidates first..last-1 of every state leave in the race, drawn in the backend's chunks."""
+    leaves = job.tree.leaves if job.tree is not None else 1
+    chunk = max(job.chunk or backend.default_chunk(), leaves)
+    count = min(last - first, chunk // leaves * leaves)
+    group = max(1, chunk // (last - first))
+    pools = []
+    for i in range(0, len(job.states), group):
+        states = slice(i, min(i + group, len(job.states)))
+        search = Search(job, states, backend.model.critic)
+        for at in range(first, last, count):
+            search.add(at, backend.candidates(job, states, at, min(count, last - at)))
+        pools.append(search.pool)
+    return Pool(*(torch.cat(parts).cpu() for parts in zip(*pools, strict=True)))
+
+
+@torch.no_grad()
+def merge(job: SamplingJob, pools: list[Pool], model: Model) -> Samples:
+    """The kept candidates of shards' pools, given in the order of their ranges: ties go to the lowest
+    index, as in one process."""
+    pool = Pool(*(torch.cat(parts, dim=1).to(job.states.device) for parts in zip(*pools, strict=True)))
+    search = Search(job, slice(0, len(job.states)), model.critic)
+    order = pool.scores.sort(dim=1, descending=True, stable=True).indices
+    search.pool = pool.take(order[:, :search.size if job.keep_share < 1 else 1])
+    return Samples(*search.best())
+
+
+class Shard:
+    """An actor's state: the model on its device, packed once for each backend and compute type."""
+
+    def __init__(self, model: Model, device: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.policy = Policy(model.network, model.schedule, model.critic, device=device)
+
+    def search(self, job: SamplingJob, name: str, dtype: str | None, first: int, last: int) -> Pool:
+        """`search_range` on this actor's device."""
+        device = self.policy.device
+        job = replace(job, states=job.states.to(device), state_indices=job.state_indices.to(device))
+        return search_range(self.policy.backend(name, dtype), job, first, last)
+
+
+class ShardedBackend(Backend):
+    """Stands where a policy's backend does: `run` hands ranges to the actors and keeps the best."""
+
+    def __init__(self, inner: Backend, asked: tuple[str, str | None], ray: Any, actors: list[Any]) -> None:
+        super().__init__(inner.model, inner.dtype, inner.device)
+        self.name = f"{inner.name} on {len(actors)} actors"
+        self.inner, self.asked, self.ray, self.actors = inner, asked, ray, actors
+
+    def run(self, job: SamplingJob) -> Samples:
+        if job.return_candidates:
+            raise UsageError("shards send one candidate of each state back; leave out return_candidates")
+        if job.select == "none" and job.keep_share == 1:
+            return self.inner.run(job)  # candidate 0 is all that is needed
+        unit = unit_of(job, len(self.actors), job.chunk or self.inner.default_chunk())
+        here = replace(job, states=job.states.cpu(), state_indices=job.state_indices.cpu())
+        shared = self.ray.put(here)
+        parts = ranges(job.n_candidates, len(self.actors), unit)
+        pools = self.ray.get([actor.search.remote(shared, *self.asked, *part)
+                              for actor, part in zip(self.actors, parts, strict=False)])
+        return merge(job, pools, self.model)
+
+
+class ShardedPolicy(Policy):
+    """A `Policy` whose candidates are drawn by Ray actors; `sharded` makes one. All else is the same:
+    `sample`, `predict` and `evaluation.evaluate` take it as any policy."""
+
+    def __init__(self, policy: Policy, ray: Any, actors: list[Any]) -> None:
+        model = policy.model
+        super().__init__(model.network, model.schedule, model.critic, device=policy.device, card=policy.card,
+                         defaults=policy.defaults)
+        self.ray, self.actors = ray, actors
+
+    def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
+        """The backend of each actor, behind one that shares the candidates out."""
+        dtype = dtype or self.defaults["dtype"]
+        return ShardedBackend(super().backend(name, dtype), (name, dtype), self.ray, self.actors)
+
+
+@contextmanager
+def sharded(policy: Policy | str, shards: int, *, address: str | None = None, cpus: float = 1,
+            gpus: float = 0, threads: int = 1) -> Iterator[ShardedPolicy]:
+    """``policy`` (or the one of that name) with its candidates shared by ``shards`` actors of so many CPUs
+    and GPUs each, on this machine or on the Ray cluster at ``address``.
+
+    The kept candidates are those of one process on the same kind of device: bit for bit where every shard
+    has at least a chunk of candidates, up to rounding otherwise. N may be as large as the noise's candidate
+    word, 2**32.
+    Raises `UsageError` where Ray is missing or has no room for the actors.
+    """
+    policy = load_policy(policy) if isinstance(policy, str) else policy
+    with connected(address) as ray:
+        for kind, each in (("CPU", cpus), ("GPU", gpus)):
+            have = ray.cluster_resources().get(kind, 0)
+            if shards * each > have:
+                raise UsageError(f"{shards} shards of {each:g} {kind}(s), and Ray has {have:g}; use fewer")
+        kind = ray.remote(num_cpus=cpus, num_gpus=gpus)(Shard)
+        mine = copy.deepcopy(policy.model)  # moving a module moves it for all who hold it
+        model = ray.put(Model(mine.network.cpu(), mine.schedule, mine.critic and mine.critic.cpu()))
+        actors = [kind.remote(model, "cuda" if gpus else "cpu", threads) for _ in range(shards)]
+        yield ShardedPolicy(policy, ray, actors)

@@ -65,10 +65,11 @@ def test_every_module_of_the_checkout_is_in_the_wheel(names):
 
 
 def test_what_is_no_module(names):
-    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "swg_fast" / "assets").rglob("*.*")}
-    files |= {"swg_fast/presets.toml", "swg_fast/py.typed"}
-    files |= {f"swg_fast/{path.relative_to(ROOT)}" for path in (ROOT / "kernels").rglob("*.[ch]")}
-    assert {"swg_fast/assets/antmaze-umaze-v2/model.safetensors"} < files
+    """Policies, presets, C, pages: every file beside the modules that is not made by running them."""
+    files = {f"{target}/{path.relative_to(ROOT / folder).as_posix()}" for target, folder in HOMES.items()
+             for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert {"swg_fast/presets.toml", "swg_fast/py.typed", "swg_fast/kernels/cpu/native.c",
+            "swg_fast/assets/antmaze-umaze-v2/model.safetensors"} < files
     information = f"swg_fast-{PROJECT['project']['version']}.dist-info/"
     rest = {name for name in names if not name.endswith(".py") and not name.startswith(information)}
     assert rest == files

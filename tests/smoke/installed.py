@@ -2,7 +2,7 @@
 
     python -m build && python3.13 tests/smoke/installed.py dist/*.whl
 
-Uses nothing but the standard library, so that any Python can run it; the environment is that Python's.
+Uses the standard library alone; the new environment is of the Python that runs it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import venv
 from pathlib import Path
 
-NATIVE = """
+LIBRARY = """
 import json, sys
 from importlib.metadata import files
 import numpy as np
@@ -53,20 +52,20 @@ class Place:
         said = out.stdout + out.stderr
         if out.returncode != code or says not in said or "Traceback" in said:
             raise SystemExit(f"FAILED (exit code {out.returncode}, expected {code} and {says!r})\n"
-                             f"$ swg-fast {' '.join(map(str, arguments))}\n{said}")
-        print("ok  ", program, *(str(a).strip().splitlines()[0] if str(a).strip() else "" for a in arguments)
-              if arguments[0] != "-c" else ["-c ..."], flush=True)
+                             f"$ {program} {' '.join(map(str, arguments))}\n{said}")
+        print("ok  ", program, *("..." if "\n" in str(a) else a for a in arguments), flush=True)
         return out.stdout
 
 
 def check(place: Place) -> None:
     """Everything that needs no dataset and no GPU."""
-    place.run("python", "-c", NATIVE)
+    place.run("python", "-c", LIBRARY)
     place.run("swg-fast", "--version")
     place.run("swg-fast", "info")
-    place.run("swg-fast", "toy", "spiral", "--steps", 20, "--quiet", "--json", "toy.json", "--plot", "toy.png")
-    place.run("swg-fast", "evaluate", "antmaze-umaze-v2", "-n", 4, "--episodes", 1, "--quiet", "--json", "e.json",
-              "--plot", "e.png")
+    place.run("swg-fast", "toy", "spiral", "--steps", 20, "--quiet", "--json", "toy.json",
+              "--plot", "toy.png")
+    place.run("swg-fast", "evaluate", "antmaze-umaze-v2", "-n", 4, "--episodes", 1, "--quiet",
+              "--json", "e.json", "--plot", "e.png")
     score = json.loads((place.folder / "e.json").read_text())["normalized_score"]
     assert 0 <= score <= 100, score
     place.run("swg-fast", "bench", "--candidates", 16, "--states", 1, "--hidden-dim", 64, "--repeats", 1,
@@ -76,7 +75,8 @@ def check(place: Place) -> None:
                              (["bench", "--backends", "jax"], "bench"),
                              (["evaluate", "antmaze-umaze-v2", "--video", "v.mp4"], "video")):
         place.run("swg-fast", *arguments, code=2, says=f"pip install 'swg-fast[{extra}]'")
-    if sys.version_info >= (3, 12):
+    minor = int(place.run("python", "-c", "import sys; print(sys.version_info.minor)"))
+    if minor >= 12:
         place.run("swg-fast", "evaluate", "kitchen-complete-v0", "--episodes", 1, code=2, says="Python 3.11")
     left = sorted(path.name for path in place.folder.iterdir())
     assert left == ["cache", "e.json", "e.png", "toy.json", "toy.png"], left
@@ -85,9 +85,9 @@ def check(place: Place) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("wheel", type=Path)
-    parser.add_argument("--environment", type=Path, help="an environment that has the dependencies (torch is "
-                                                         "large); the wheel is put into it anew")
-    parser.add_argument("--pip", default="", help="further arguments of pip install, such as a constraints file")
+    parser.add_argument("--environment", type=Path,
+                        help="an environment that has the dependencies; the wheel is put into it anew")
+    parser.add_argument("--pip", default="", help="more arguments of pip install, such as a constraints file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="swg-fast-installed-") as folder:
         environment = options.environment
@@ -101,7 +101,7 @@ def main() -> None:
         empty = Path(folder, "empty")
         empty.mkdir()
         check(Place(empty, environment.resolve()))
-    print(f"the wheel works on Python {sys.version.split()[0]}")
+    print("the wheel works")
 
 
 if __name__ == "__main__":

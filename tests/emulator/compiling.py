@@ -33,6 +33,17 @@ def _process() -> ProcessPoolExecutor:
     return pool
 
 
+def _source_of(function: Any) -> Any:
+    """What Triton compiles a function from: Gluon has a source of its own."""
+    if type(function).__name__ == "GluonJITFunction":
+        from triton.experimental.gluon._runtime import GluonASTSource
+
+        return GluonASTSource
+    from triton.compiler import ASTSource
+
+    return ASTSource
+
+
 def _compile(
     module: str,
     name: str,
@@ -44,15 +55,13 @@ def _compile(
 ) -> Compiled:
     import triton
     from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
 
     function = getattr(importlib.import_module(module), name)
     positions = {name: (i,) for i, name in enumerate(function.arg_names)}
     types = {name: "constexpr" if name in constants else signature[name] for name in positions}
     aligned = {positions[name]: [["tt.divisibility", 16]] for name, kind in types.items() if kind[0] == "*"}
-    source = ASTSource(
-        function, types, {positions[name]: value for name, value in constants.items()}, aligned
-    )
+    values = {positions[name]: value for name, value in constants.items()}
+    source = _source_of(function)(function, types, values, aligned)
     compiled = triton.compile(
         source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, "num_stages": stages}
     )

@@ -92,7 +92,14 @@ class Operands:
     @staticmethod
     def split(text: str) -> list[str]:
         """Operands, at the commas outside brackets."""
-        return [x.strip() for x in re.split(r",(?![^{\[]*[}\]])", text) if x.strip()]
+        parts, depth = [""], 0
+        for c in text:
+            depth += (c in "{[") - (c in "}]")
+            if c == "," and depth == 0:
+                parts.append("")
+            else:
+                parts[-1] += c
+        return [part.strip() for part in parts if part.strip()]
 
     @staticmethod
     def group(text: str) -> list[str]:

@@ -3,7 +3,8 @@
     python benchmarks/environments.py --json benchmarks/results/environments.json --write
 
 With --write the table between the markers of docs/environments.md is replaced. A rate is of random
-actions on one core, the median of the turns; the one-step error is the median over recorded steps of
+actions and of one core's own time, the median of the turns, so that other work on the machine counts
+little; the one-step error is the median over recorded steps of
 the largest difference of a position, with contacts mended and as this MuJoCo has them.
 """
 
@@ -45,13 +46,13 @@ def look_at(task: str, steps: int, turns: int) -> dict[str, Any]:
     rewards, rates = [], []
     for turn in range(turns):
         env.reset(turn)
-        started = time.perf_counter()
+        started = time.process_time()
         for action in actions:
             _, reward, done = env.step(action)
             rewards.append(reward)
             if done:
                 env.reset(turn)
-        rates.append(steps / (time.perf_counter() - started))
+        rates.append(steps / (time.process_time() - started))
     try:
         drawn = env.render(96, 64).std() > 5
     except UsageError:

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.envs import D4RLEnv, make_env
+from swg_fast.envs import make_env
+from swg_fast.envs.d4rl_env import D4RLEnv
 from swg_fast.presets import presets
 
 FOLDER = Path(__file__).parents[1] / "tests" / "data" / "physics"

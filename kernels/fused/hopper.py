@@ -47,7 +47,7 @@ def producer(up, down, ring, full, empty, L: gl.constexpr, BACK: gl.constexpr, H
              BC: gl.constexpr, SLOTS: gl.constexpr):
     """All chunks in the order in which they are consumed: L blocks forwards, BACK of them back."""
     k = 0
-    for i in range(0, L + BACK):
+    for i in range(L + BACK):
         block = i
         if i >= L:
             block = 2 * L - 1 - i
@@ -154,18 +154,18 @@ def consumer(z, state_vectors, owners, time_row, input_z, up_bias, down_bias, ou
     owner = gl.load(owners + rows)
     h = gl.load(state_vectors + owner[:, None] * H + columns[None, :])
     h += gl.load(time_row + columns)[None, :]
-    for d in range(0, D):
+    for d in range(D):
         entry = gl.load(z + rows * D + d, mask=rows < M, other=0.0)
         h += entry[:, None] * gl.load(input_z + d * H + columns)[None, :]
     k = 0
-    for i in range(0, L):
+    for i in range(L):
         mean = gl.sum(h, axis=1) / H
         centred = h - mean[:, None]
         rstd = 1.0 / gl.sqrt(gl.sum(centred * centred, axis=1) / H + LN_EPS)
         rs.index(GROUP * L + i).store(rstd)
         operand = (centred * rstd[:, None]).to(gl.bfloat16)
         x.store(operand)
-        if GUIDED:
+        if GUIDED:  # noqa: SIM102 -- one is known while compiling, the other is not
             if i < L - 1:
                 gl.store(kept + i * gl.num_programs(0) * 2 * ROWS * H + at, operand)
         fence_async_shared()
@@ -187,15 +187,15 @@ def consumer(z, state_vectors, owners, time_row, input_z, up_bias, down_bias, ou
         g.store(((0.5 + 0.5 * (t + u * (1.0 - t * t))) * row[None, :]).to(gl.bfloat16))
         fence_async_shared()
         gl.barrier()
-        for j in range(0, L):
+        for j in range(L):
             i = L - 1 - j
             if j > 0:
                 x.store(gl.load(kept + i * gl.num_programs(0) * 2 * ROWS * H + at))
                 fence_async_shared()
                 gl.barrier()
             rstd = rs.index(GROUP * L + i).load(gl.SliceLayout(1, wide))
-            k = block_backward(g, x, rstd, up_bias + i * 4 * H, k, ring, full, empty, H, BC, SLOTS, wide, thin,
-                               lhs)
+            k = block_backward(g, x, rstd, up_bias + i * 4 * H, k, ring, full, empty, H, BC, SLOTS, wide,
+                               thin, lhs)
         back = warpgroup_mma(g, ins.permute((1, 0)), none, use_acc=False, is_async=True)
         back = warpgroup_mma_wait(0, [back])
         gl.store(vjp + few_at, back)
@@ -236,11 +236,11 @@ def network_kernel(z, state_vectors, owners, time_row, input_z, up, up_bias, dow
     fence_async_shared()
     gl.barrier()
     gl.warp_specialize([
-        (consumer, (z, state_vectors, owners, time_row, input_z, up_bias, down_bias, output, output_bias, eps, vjp,
-                    kept, M, xs, gs, rs, outs, ins, ring, full, empty, gl.constexpr(0), D, DP, L, GUIDED, H, BC,
-                    SLOTS, LN_EPS)),
-        (consumer, (z, state_vectors, owners, time_row, input_z, up_bias, down_bias, output, output_bias, eps, vjp,
-                    kept, M, xs, gs, rs, outs, ins, ring, full, empty, gl.constexpr(1), D, DP, L, GUIDED, H, BC,
-                    SLOTS, LN_EPS)),
+        (consumer, (z, state_vectors, owners, time_row, input_z, up_bias, down_bias, output, output_bias,
+                    eps, vjp, kept, M, xs, gs, rs, outs, ins, ring, full, empty, gl.constexpr(0), D, DP, L,
+                    GUIDED, H, BC, SLOTS, LN_EPS)),
+        (consumer, (z, state_vectors, owners, time_row, input_z, up_bias, down_bias, output, output_bias,
+                    eps, vjp, kept, M, xs, gs, rs, outs, ins, ring, full, empty, gl.constexpr(1), D, DP, L,
+                    GUIDED, H, BC, SLOTS, LN_EPS)),
         (producer, (up, down, ring, full, empty, L, BACK, H, BC, SLOTS)),
     ], [4, 1], [REGISTERS, 24])

@@ -21,8 +21,8 @@ TILE = f"tensordesc<bf16[{BC}, {H}],NVMMASharedLayout(swizzle_byte_width=128, el
 
 
 def compiled(guided):
-    pointers = {"z": "*fp32", "state_vectors": "*fp32", "owners": "*i64", "time_row": "*fp32", "input_z": "*fp32",
-                "up_bias": "*fp32", "down_bias": "*fp32", "output": "*bf16", "output_bias": "*fp32",
+    pointers = {"z": "*fp32", "state_vectors": "*fp32", "owners": "*i64", "time_row": "*fp32",
+                "input_z": "*fp32", "up_bias": "*fp32", "down_bias": "*fp32", "output": "*bf16", "output_bias": "*fp32",
                 "eps": "*fp32", "vjp": "*fp32", "kept": "*bf16", "up": TILE, "down": TILE, "M": "i32"}
     return compile_kernel("swg_fast.kernels.fused.hopper", "network_kernel", pointers,
                           {"D": A + 1, "DP": DP, "L": L, "GUIDED": guided, "H": H, "BC": BC, "SLOTS": SLOTS,
@@ -52,8 +52,8 @@ def emulate(guided, M, schedules, edit=lambda ptx: ptx):
         eps, vjp = torch.full((2, tiles, DP), torch.nan)
         kept = torch.full((L - 1, tiles, H), torch.nan, dtype=torch.bfloat16)
         inputs = (z, vectors, owned, row, input_z)
-        result = kernel((grid,), *inputs, *mapped(up), up_bias, *mapped(down), down_bias, output, output_bias, eps,
-                        vjp, kept, M, seed=seed, asynchronous=asynchronous,
+        result = kernel((grid,), *inputs, *mapped(up), up_bias, *mapped(down), down_bias, output, output_bias,
+                        eps, vjp, kept, M, seed=seed, asynchronous=asynchronous,
                         readonly=(*inputs, up_bias, down_bias, output, output_bias))
         outputs.append((eps[:M], vjp[:M] if guided else None))
         races += result.races

@@ -23,7 +23,8 @@ TILE = f"tensordesc<bf16[{BC}, {H}],NVMMASharedLayout(swizzle_byte_width=128, el
 def compiled(guided):
     pointers = {"z": "*fp32", "state_vectors": "*fp32", "owners": "*i64", "time_row": "*fp32",
                 "input_z": "*fp32", "up_bias": "*fp32", "down_bias": "*fp32", "output": "*bf16",
-                "output_bias": "*fp32", "eps": "*fp32", "vjp": "*fp32", "kept": "*bf16", "up": TILE, "down": TILE, "M": "i32"}
+                "output_bias": "*fp32", "eps": "*fp32", "vjp": "*fp32", "kept": "*bf16", "up": TILE,
+                "down": TILE, "M": "i32"}
     return compile_kernel("swg_fast.kernels.fused.hopper", "network_kernel", pointers,
                           {"D": A + 1, "DP": DP, "L": L, "GUIDED": guided, "H": H, "BC": BC, "SLOTS": SLOTS,
                            "LN_EPS": 1e-6, "REGISTERS": 240}, 90)

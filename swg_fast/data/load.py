@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,8 +47,9 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
         raw = read_hdf5(path)
     else:
         if text not in presets():
-            raise UsageError(f"{text!r} is neither a file nor a D4RL dataset; give a path, a task such as "
-                             "antmaze-umaze-v2, or minari:D4RL/antmaze/umaze-v1")
+            near = difflib.get_close_matches(text, presets(), n=3, cutoff=0.4) or list(presets())[:3]
+            raise UsageError(f"{text!r} is neither a file nor a D4RL dataset; did you mean "
+                             f"{', '.join(near)}? Or give a path, or minari:D4RL/antmaze/umaze-v1")
         path = download(text, mirror=mirror)
         raw = read_hdf5(path)
     return to_transitions(raw, max_episode_steps=max_episode_steps,

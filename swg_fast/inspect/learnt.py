@@ -88,14 +88,14 @@ def load_learnt(source: Source, data: Transitions) -> Learnt:
     if source.folder is None:
         return _under_way(source, data)
     policy = load_policy(source.folder)
-    if policy.model.critic is None or policy.value is None:
-        raise UsageError(f"{source.name}: this policy has no critic and value to look at; give one that "
-                         "'swg-fast train' wrote")
     sizes = data.observations.shape[1], data.actions.shape[1]
     if sizes != (policy.state_dim, policy.action_dim):
         raise UsageError(f"{source.name} is for states of {policy.state_dim} and actions of "
                          f"{policy.action_dim}, the dataset has {sizes[0]} and {sizes[1]}; give the dataset "
                          "that it was trained on")
+    if policy.model.critic is None or policy.value is None:
+        raise UsageError(f"{source.name}: this policy has no critic and value to look at (bundled ones leave "
+                         "the value out); give one that 'swg-fast train' wrote")
     return Learnt(policy.model.critic, policy.value, policy, "trained to the end")
 
 

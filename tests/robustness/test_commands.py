@@ -137,7 +137,7 @@ OTHERS = {
     "toy donut": (["toy", "donut"], "unknown toy"),
     "toy guidance": (["toy", "spiral", "-g", "nan"], "finite"),
     "toy steps": (["toy", "spiral", "--steps", HUGE], "at most"),
-    "toy T": (["toy", "spiral", "--num-steps", HUGE], "at most"),
+    "toy T": (["toy", "spiral", "--num-steps", HUGE], "1..10000"),
     "toy seed": (["toy", "spiral", "--seed", 2**64], "at most"),
     "toy plot": (["toy", "spiral", "--plot", "a.b"], "type .b"),
     "toy cold": (["toy", "spiral", "--temperature", "-1"], "at least 0"),

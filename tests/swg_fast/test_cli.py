@@ -42,7 +42,7 @@ def nan_file(folder):
 BAD = {
     "missing dataset": (["train", "antmaze-umaze-v2", "--dataset", "none.hdf5"], "no such file"),
     "nan dataset": (["train", "antmaze-umaze-v2", "--dataset", "nan.hdf5"], "NaN"),
-    "unknown task": (["train", "antmaze-nowhere-v2"], "unknown environment"),
+    "unknown task": (["train", "antmaze-nowhere-v2"], "did you mean antmaze-"),
     "unknown env": (["evaluate", "antmaze-nowhere-v2"], "unknown environment"),
     "no policy": (["evaluate", "antmaze-umaze-v2", "--policy", "none"], "no checkpoint"),
     "no candidates": (["evaluate", "antmaze-umaze-v2", "-n", "0"], "at least 1"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
-pytest.importorskip("d4rl", reason="D4RL is not installed")
+if find_spec("d4rl") is None:
+    pytest.skip("D4RL is not installed", allow_module_level=True)
 
 from benchmarks import one_step
 from swg_fast.envs import contacts, make_env, simulator

@@ -26,11 +26,11 @@ title = "Killed twice"
 dataset = "DATA"
 [run]
 retries = 1
-save_every = 100
+save_every = 1000
 log_every = 100
 [[points]]
 task = "antmaze-umaze-v2"
-train.critic_steps = 2000
+train.critic_steps = 60000
 train.critic_batch = 8
 train.actor_steps = 100
 train.actor_batch = 8

@@ -3,6 +3,7 @@ GPU is (see conftest)."""
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -170,7 +171,11 @@ def test_trees_and_rankings_are_the_references(head, sampler, steps, leaves, sha
     parts = policy.sample(random(2, 5), backend="triton", dtype="fp32", chunk=1, **keywords | {
         "select": "max_weight", "keep_share": 0.3, "return_candidates": False})
     kept = reference.keep_among(expected.candidate_weights, expected.expected_weights, 0.3)
-    assert torch.equal(parts.indices, kept)
+    # Of many that guidance leaves at one weight, rounding chooses; what is kept is of the share, and as good.
+    best = expected.candidate_weights.gather(1, kept[:, None])[:, 0]
+    assert relative_error(parts.weights.cpu(), best) < 1e-4
+    share = expected.expected_weights.sort(dim=1, descending=True).values[:, math.ceil(0.3 * 36) - 1]
+    assert (expected.expected_weights.gather(1, parts.indices.cpu()[:, None])[:, 0] >= share - 1e-4).all()
 
 
 @pytest.mark.parametrize("states,N,tile,resident", [

@@ -55,8 +55,9 @@ def _option(entry: Field) -> click.Option:
                    "OUT/config.toml. An option here wins over the file, the file over the task's preset.")
 @click.option("--stop-after", type=click.IntRange(min=1),
               help="Stop (resumably) after this many steps of a phase.")
+@click.option("--profile", is_flag=True, help="Say where the time went.")
 def train(task: str | None, out: Path | None, resume: bool, config_path: Path | None, stop_after: int | None,
-          **chosen: Any) -> None:
+          profile: bool, **chosen: Any) -> None:
     """Train critic, weights and diffusion for TASK (say, antmaze-umaze-v2, minari:DATASET, or an
     OGBench single task).
 
@@ -70,7 +71,7 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     from swg_fast.limits import resolve_device, set_threads
     from swg_fast.outputs import check_folder
     from swg_fast.presets import settings_for
-    from swg_fast.report import versions
+    from swg_fast.report import print_table, versions
     from swg_fast.training.config import read_config, resolve
     from swg_fast.training.logger import check_logger
     from swg_fast.training.loop import LoopOptions
@@ -105,8 +106,13 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     if found:
         source = str(found.resolve())
     options = replace(options, device=device, threads=torch.get_num_threads(), dataset=source)
-    folder = run(data, settings, out, device=device, resume=resume, card=card, config=asdict(options),
-                 logger=options.logger,
-                 options=LoopOptions(out / "states", log_every=options.log_every,
-                                     save_every=options.save_every, stop_after=stop_after))
+    loop = LoopOptions(out / "states", log_every=options.log_every, save_every=options.save_every,
+                       stop_after=stop_after, profile=profile)
+    try:
+        folder = run(data, settings, out, device=device, resume=resume, card=card, config=asdict(options),
+                     logger=options.logger, options=loop)
+    finally:
+        if profile and loop.clocks:
+            print_table("where the time went", [row for phase, clock in loop.clocks.items()
+                                                for row in clock.rows(phase)])
     click.echo(f"policy: {folder}\ntry it: swg-fast evaluate {task} --policy {folder}")

@@ -235,7 +235,7 @@ static void NAME(compare)(const struct NAME(actor_work) *w, long at, long r) {
         for (long j = 0; j <= A; j++) {
             const float eps = j < N ? w->out[place(c->M, r + i, j)] : w->out_weight[place(c->M, r + i, 0)];
             const float error = eps - xi[j], d = 2.0f * error / (float)c->M;
-            *(j < N ? two + i * stride + j : weight + i * P) = d;
+            *(j < N ? two + i * stride + j : weight + i * P) = j < A ? d : c->weight_loss * d;
             if (j < A) sum += error * error;
             else w->weight_terms[r + i] = error * error;
         }

@@ -9,7 +9,7 @@ enum { MOST_BLOCKS = 16, HEAD = 256 }; /* HEAD: the early weight head's width */
 struct actor {
     long S, A, H, L, M, times, E; /* states, actions, hidden, blocks, batch, steps of the schedule, time features */
     long early, bf16;
-    float epsilon, weight_decay, ema_rate;
+    float epsilon, weight_decay, ema_rate, weight_loss; /* the last: of the weight's entry's loss, beside 1 */
     double dropout;
     uint64_t seed; /* dropout's */
     float *p, *p_m, *p_v, *average;

@@ -19,7 +19,7 @@ class _Job(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_long) for name in ("S", "A", "H", "L", "M", "times", "E", "early", "bf16")),
-        *((name, ctypes.c_float) for name in ("epsilon", "weight_decay", "ema_rate")),
+        *((name, ctypes.c_float) for name in ("epsilon", "weight_decay", "ema_rate", "weight_loss")),
         ("dropout", ctypes.c_double), ("seed", ctypes.c_uint64),
         *((name, ctypes.c_void_p) for name in ("p", "p_m", "p_v", "average", "data", "signal", "noise",
                                                "rows", "t", "xi", "rates", "losses")),
@@ -41,6 +41,7 @@ class ActorShape:
     epsilon: float  # of LayerNorm
     weight_decay: float
     ema_rate: float
+    weight_loss: float  # what the loss of the weight's entry counts beside an action's entry
     dropout: float
 
 
@@ -75,7 +76,7 @@ class ActorLoops:
         losses = torch.empty(len(rows), 2)
         job = _Job(shape.state_dim, shape.action_dim, shape.hidden_dim, shape.num_blocks, rows.shape[1],
                    schedule.shape[1], shape.time_embed_dim, shape.early, shape.bf16, shape.epsilon,
-                   shape.weight_decay, shape.ema_rate, shape.dropout, seed,
+                   shape.weight_decay, shape.ema_rate, shape.weight_loss, shape.dropout, seed,
                    *(x.data_ptr() for x in (*floats, rows, t, xi, rates, losses)), len(rows), step, taken)
         self._steps(job, (shape, rows.shape[1], schedule.shape[1]))
         return losses

@@ -48,7 +48,8 @@ def _check(out: Path, mine: dict[str, Any], resume: bool) -> None:
         settings = theirs.get("settings") if isinstance(theirs, dict) else None
         if not isinstance(settings, dict):
             raise UsageError(f"{path}: not the record of a run; choose another --out")
-        if theirs != mine:
+        settings = TrainSettings().to_dict() | settings  # what it did not know, it left at its default
+        if theirs | {"settings": settings} != mine:
             changed = [k for k, v in mine["settings"].items() if settings.get(k) != v]
             raise UsageError(f"{out}: holds a run with other settings "
                              f"({', '.join(changed) or 'another dataset'}); "

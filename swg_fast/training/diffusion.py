@@ -44,7 +44,7 @@ class DiffusionTrainer:
         self.shape = native.ActorShape(
             network.state_dim, network.action_dim, network.hidden_dim, network.num_blocks,
             network.time_embed_dim, network.weight_head == "early", settings.precision == "bf16",
-            LAYER_NORM_EPS, settings.weight_decay, settings.ema_rate, settings.dropout)
+            LAYER_NORM_EPS, settings.weight_decay, settings.ema_rate, settings.weight_loss, settings.dropout)
         loops = native.loops() if device.type == "cpu" else None
         self.loops = loops if loops is not None and loops.supports(self.shape) else None
         self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -110,7 +110,7 @@ class DiffusionTrainer:
             block.dropout.keep = keep
         losses = self._losses(self.network, batch, draws)
         self.flat.zero_grad()
-        losses.sum().backward()
+        (losses[0] + self.settings.weight_loss * losses[1]).backward()
         self.optimizers["actor"].step()
         self.ema_flat.average(self.flat, self.settings.ema_rate)
         return losses.detach()

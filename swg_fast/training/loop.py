@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from swg_fast.errors import UsageError
 from swg_fast.seeds import stream_seed
 from swg_fast.signals import deferred
+from swg_fast.training.clock import Clock
 from swg_fast.training.history import append_line
 from swg_fast.training.logger import Writer
 from swg_fast.training.state import gather_state, load_newest_state, save_state
@@ -48,6 +49,8 @@ class LoopOptions:
     writer: Writer | None = None  # draws the curves
     history: Path | None = None  # every log line goes here, one JSON object a line
     graph: bool = True  # on CUDA, capture the step
+    profile: bool = False  # wait for the device at the end of every part that `clocks` counts
+    clocks: dict[str, Clock] = field(default_factory=dict)  # filled: where each phase's time went
 
 
 def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: int, seed: int,
@@ -65,6 +68,7 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
     stop = total if options.stop_after is None else min(total, options.stop_after)
     sums, counted = torch.zeros(len(trainer.loss_names), device=trainer.device), 0
     take = step_taker(trainer, options.graph)
+    clock = options.clocks[trainer.phase] = Clock(trainer.device, options.profile)
     started = time.perf_counter()
     bar = tqdm(total=total, initial=first, desc=trainer.phase, unit="step", smoothing=0.05,
                disable=not options.progress, mininterval=0.5)
@@ -74,24 +78,29 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
         while step < stop:
             offset = step % BLOCK
             if offset == 0 or step == first:
-                draws = _draw_block(trainer, len(rows), seed, step // BLOCK, trainer.device)
+                with clock.part("random numbers"):
+                    draws = _draw_block(trainer, len(rows), seed, step // BLOCK, trainer.device)
                 chosen = draws.pop("rows")
             count = _stretch(step, stop, trainer, options)
             some = slice(offset, offset + count)
             mine = {name: tensor[some] for name, tensor in draws.items()}
-            sums += take(rows, chosen[some], mine, step).sum(0)
+            with clock.part("steps"):
+                sums += take(rows, chosen[some], mine, step).sum(0)
             counted += count
             step += count
-            bar.update(count)
+            with clock.part("progress bar"):
+                bar.update(count)
             stopping = step == stop or asked() is not None
             if step % options.log_every == 0 or step == stop:
                 _check(trainer, sums, step, good, options)
-                _log(trainer, held_out, seed, step, (sums / counted).tolist(),
-                     (step - first) / (time.perf_counter() - started), options, bar)
+                with clock.part("held-out losses and logs"):
+                    _log(trainer, held_out, seed, step, (sums / counted).tolist(),
+                         (step - first) / (time.perf_counter() - started), options, bar)
                 sums, counted = sums.zero_(), 0
             if step % options.save_every == 0 or stopping:
-                _check(trainer, sums, step, good, options, state=True)
-                save_state(options.folder, trainer, step)
+                with clock.part("saved states"):
+                    _check(trainer, sums, step, good, options, state=True)
+                    save_state(options.folder, trainer, step)
                 good = step
             if asked() is not None or (stopping and step < total):
                 raise Interrupted(f"{trainer.phase} stopped at step {step} of {total}; "

@@ -57,6 +57,8 @@ class TrainSettings:
     actor_batch: int = setting(1024, "Transitions a diffusion step.", min=1, top=MOST_ROWS)
     actor_lr: float = setting(3e-4, "AdamW's learning rate for the score network.", min=0, max=1,
                               min_open=True)
+    weight_loss: float = setting(1.0, "What the weight's entry counts in the diffusion's loss, beside an "
+                                      "action's entry.", min=0, min_open=True)
     weight_decay: float = setting(1e-4, "AdamW's weight decay.", min=0, max=1)
     cosine_decay: bool = setting(True, "Let the diffusion's learning rate fall to 0 along a cosine.")
     ema_rate: float = setting(0.001, "Rate of the moving average that acts.", min=0, max=1, min_open=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -111,3 +114,31 @@ def test_seed_decides(tmp_path, data):
     a, b, c = weights(1, "a"), weights(1, "b"), weights(2, "c")
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert np.isfinite(a.numpy()).all()
+
+
+def test_profile_counts_every_part(tmp_path, data):
+    logs = options(tmp_path, profile=True)
+    train(data, TrainSettings(critic_steps=40, actor_steps=40, **SMALL), tmp_path / "r", options=logs)
+    assert logs.clocks.keys() == {"critic", "actor"}
+    for phase, clock in logs.clocks.items():
+        assert clock.seconds.keys() == {"random numbers", "steps", "progress bar", "saved states",
+                                        "held-out losses and logs"}
+        assert all(seconds > 0 for seconds in clock.seconds.values())
+        name, share = clock.rows(phase)[-1]
+        assert name == f"{phase}: all but steps and random numbers" and share == f"{clock.overhead():.1%}"
+        assert 0 < clock.overhead() < 1
+
+
+def test_a_run_from_before_a_setting_resumes(tmp_path, data):
+    """What its record does not name is at its default."""
+    settings = TrainSettings(critic_steps=20, actor_steps=5, **SMALL)
+    with pytest.raises(Interrupted):
+        train(data, settings, tmp_path / "r", options=options(tmp_path, stop_after=10))
+    path = tmp_path / "r" / "run.json"
+    record = json.loads(path.read_text())
+    del record["settings"]["weight_loss"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(UsageError, match=r"other settings \(weight_loss\)"):
+        other = replace(settings, weight_loss=2.0)
+        train(data, other, tmp_path / "r", resume=True, options=options(tmp_path))
+    train(data, settings, tmp_path / "r", resume=True, options=options(tmp_path))

@@ -1,0 +1,72 @@
+"""The captured step. Where there is no CUDA device a recording of its operators stands in for the graph:
+like a graph, it replays them on the same memory, and what Python computed in between is frozen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from swg_fast.networks import ScoreNetwork
+from swg_fast.schedule import NoiseSchedule
+from swg_fast.training import graph
+from swg_fast.training.critic import CriticTrainer
+from swg_fast.training.diffusion import DiffusionTrainer
+from swg_fast.training.settings import TrainSettings
+from swg_fast.training.state import gather_state
+from swg_fast.training.steps import step_taker
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def record(once):
+    recording = make_fx(once)()
+
+    def replay():
+        with torch.no_grad():
+            recording()
+
+    return replay
+
+
+def make(phase):
+    torch.manual_seed(0)
+    settings = TrainSettings(critic_batch=16, actor_batch=16, dropout=0.2, actor_steps=10, ema_rate=0.1)
+    if phase == "critic":
+        trainer = CriticTrainer(5, 2, settings, DEVICE)
+        data = torch.randn(200, 14, device=DEVICE)
+    else:
+        network = ScoreNetwork(5, 2, 32, 2, dropout=settings.dropout)
+        trainer = DiffusionTrainer(network.train(), NoiseSchedule.vp(15), settings, DEVICE)
+        data = torch.randn(200, 8, device=DEVICE)
+    trainer.loops = None
+    draws = trainer.draw(torch.Generator().manual_seed(0), 10, len(data))
+    draws = {name: tensor.to(DEVICE) for name, tensor in draws.items()}
+    return trainer, data, draws.pop("rows"), draws
+
+
+@pytest.mark.parametrize("phase", ["critic", "actor"])
+def test_a_captured_run_is_the_eager_one(monkeypatch, phase):
+    """Ten steps with other batches, noise, dropout masks and learning rates each; Adam counts on."""
+    if DEVICE.type == "cpu":
+        monkeypatch.setattr(graph, "capture", record)
+    eager, data, rows, draws = make(phase)
+    expected = step_taker(eager)(data, rows, draws, 0)
+    captured, *_ = make(phase)
+    before = {name: tensor.clone() for name, tensor in gather_state(captured).items()}
+    one = {name: tensor[0] for name, tensor in (draws | captured.masks(0, 1)).items()}
+    step = graph.captured_step(captured, data[rows[0]], one)
+    after = gather_state(captured)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    losses = []
+    for index in range(10):
+        captured.before_step(index)
+        one = {name: tensor[index] for name, tensor in draws.items()}
+        one |= {name: tensor[0] for name, tensor in captured.masks(index, 1).items()}
+        losses.append(step(data[rows[index]], one))
+    torch.testing.assert_close(torch.stack(losses), expected, rtol=1e-5, atol=0)
+    theirs, mine = gather_state(eager), gather_state(captured)
+    assert theirs.keys() == mine.keys()
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(mine[name], tensor, rtol=1e-5, atol=1e-7, msg=name)
+    assert int(mine[next(name for name in mine if name.endswith(".step"))]) == 10

@@ -89,7 +89,7 @@ def maze(task: str, grid: Grid, way: Way | None, value: np.ndarray, walking: np.
     left, right, bottom, top = np.array(grid.extent) + np.array([-1, 1, -1, 1])
     columns = 2
     rows = -(-len(panels) // columns)
-    height = 5.2 * (top - bottom) / (right - left) + 0.7
+    height = 5.2 * (top - bottom) / (right - left) + 1.1
     figure, axes = _figure(13, rows * height, rows, columns)
     walls = _walls(task)
     for ax, (title, bins, colours) in zip(axes, panels, strict=False):

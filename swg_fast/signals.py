@@ -66,13 +66,26 @@ def deferred() -> Iterator[Callable[[], int | None]]:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Holds Ctrl-C back while worker processes are started. They inherit that, and leave it to the
-    parent to end them."""
+    """Holds the signals back while a worker process is started: one that has only half of what it is
+    told ends in a traceback.
+
+    Ctrl-C, which goes to workers too, stays blocked in them: it is the parent that ends them.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    asked: list[int] = []
+    before = {}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        with suppress(ValueError):  # not the main thread, which is the one that hears them
+            for number in STOPPING[1:]:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    before[number] = signal.signal(number, lambda number, frame: asked.append(number))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if asked:
+            os.kill(os.getpid(), asked[0])

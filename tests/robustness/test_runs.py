@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import math
 import os
@@ -16,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_recording, write_hdf5
+from conftest import make_recording, run_cli, write_hdf5
 from safetensors.torch import load_file
 
 from swg_fast import UsageError
@@ -95,9 +94,8 @@ def test_divergence_keeps_the_last_good_state(tmp_path, data, monkeypatch):
     ],
 )
 def test_a_refused_start_leaves_nothing(tmp_path, data, change, word):
-    data = replace(huge(data, 0.5), episodes=data.episodes * 0)  # one episode, so one return
     with pytest.raises(UsageError, match=word):
-        train(data, tmp_path / "r", changes=change)
+        train(huge(data, 0.0), tmp_path / "r", changes=change)
     assert not list(tmp_path.iterdir())
 
 
@@ -212,113 +210,46 @@ def test_every_weight_function_with_its_default_passes(name):
     assert TrainSettings(weight_function=name).parameter_of_weights() in (None, 0.7)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_save_and_resume_bit_for_bit(tmp_path, data, number):
-    heard()
-    straight = train(data, tmp_path / "a", changes={"actor_steps": 3000})
-    out = tmp_path / "b"
+LONG = {"actor_steps": 8000}
 
-    def strike():
-        while not list((out / "states").glob("actor*")):
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, data):
+    return load_file(
+        train(data, tmp_path_factory.mktemp("straight") / "r", changes=LONG) / "model.safetensors"
+    )
+
+
+def strike(number, states):
+    """Sends this process a signal once the actor has saved a state."""
+
+    def wait():
+        while not list(states.glob("actor*")):
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
-    thread = threading.Thread(target=strike)
+    thread = threading.Thread(target=wait)
     thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_save_and_resume_bit_for_bit(tmp_path, data, straight, number):
+    heard()
+    thread = strike(number, tmp_path / "states")
     with pytest.raises(Interrupted, match="go on with --resume") as stopped:
-        train(data, out, changes={"actor_steps": 3000})
+        train(data, tmp_path, changes=LONG)
     thread.join()
     assert stopped.value.code == 128 + number
-    resumed = train(data, out, resume=True, changes={"actor_steps": 3000})
-    a, b = (load_file(folder / "model.safetensors") for folder in (straight, resumed))
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    resumed = load_file(train(data, tmp_path, resume=True, changes=LONG) / "model.safetensors")
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in straight.items())
 
 
-def heard():
-    """Signals as a terminal's processes have them: a job in the background ignores some."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-def started(*arguments, cwd, wait_for):
-    """``swg-fast`` in a process of its own, once ``wait_for`` says so."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "swg_fast", *map(str, arguments)],
-        cwd=cwd,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=heard,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    while not wait_for(process) and process.poll() is None:
-        time.sleep(0.02)
-    return process
-
-
-def children(process):
-    with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
-        return file.read().split()
-
-
-def workers_step(process):
-    """Whether a worker of ``process`` has loaded the physics."""
-    for pid in children(process):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/maps") as file:
-            if "libmujoco" in file.read():
-                return True
-    return False
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_importing_is_quiet(tmp_path, number):
-    def imports_torch(process):
-        try:
-            with open(f"/proc/{process.pid}/maps") as file:
-                return "libtorch" in file.read() or "numpy" in file.read()
-        except OSError:
-            return False
-
-    process = started("evaluate", "antmaze-umaze-v2", cwd=tmp_path, wait_for=imports_torch)
-    os.killpg(process.pid, number)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 128 + number and said.strip() == "interrupted", said
-
-
-@pytest.mark.parametrize(
-    "number,group", [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)]
-)
-def test_a_stopped_evaluation_prints_no_tracebacks(tmp_path, number, group):
-    """Ctrl-C goes to the whole group; SIGTERM and kill -9 to the parent alone. Workers just end."""
-    process = started(
-        "evaluate",
-        "antmaze-umaze-v2",
-        "-n",
-        1,
-        "--episodes",
-        4,
-        "--workers",
-        1,
-        "--quiet",
-        cwd=tmp_path,
-        wait_for=workers_step,
-    )
-    workers = children(process)
-    (os.killpg if group else os.kill)(process.pid, number)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
-    assert "Traceback" not in said and "Error" not in said, said
-    deadline = time.monotonic() + 60
-    while any(os.path.exists(f"/proc/{pid}") for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(os.path.exists(f"/proc/{pid}/exe") for pid in workers)
-
-
-def test_a_training_process_saves_on_sigterm(tmp_path):
+def test_the_command_saves_on_sigterm(tmp_path):
     write_hdf5(tmp_path / "data.hdf5", make_recording(200, 20))
     small = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "actor_steps"]
-    command = [
+    thread = strike(signal.SIGTERM, tmp_path / "run" / "states")
+    out = run_cli(
         "train",
         "antmaze-umaze-v2",
         "--dataset",
@@ -328,17 +259,105 @@ def test_a_training_process_saves_on_sigterm(tmp_path):
         "--logger",
         "none",
         *small,
-    ]
-    process = started(
-        *command,
         "--actor-steps",
         10**6,
         "--save-every",
         20,
         cwd=tmp_path,
-        wait_for=lambda process: list((tmp_path / "run").glob("states/actor*")),
     )
-    process.terminate()
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 143 and "go on with --resume" in said and "Traceback" not in said, said
+    thread.join()
+    assert out.returncode == 143 and "go on with --resume" in out.stderr, out.stderr
     assert not list((tmp_path / "run").rglob("*.part*")) and not (tmp_path / "run" / "policy").exists()
+
+
+def heard():
+    """Signals as a terminal's processes have them: a job in the background ignores some."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def started(*command, cwd, ready):
+    """A Python process, once ``ready`` says so of it."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=cwd,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=heard,
+    )
+    while not ready(process) and process.poll() is None:
+        time.sleep(0.02)
+    return process
+
+
+def loaded(pid, library):
+    try:
+        with open(f"/proc/{pid}/maps") as file:
+            return library in file.read()
+    except OSError:
+        return False
+
+
+def test_ctrl_c_while_importing_is_quiet(tmp_path):
+    process = started(
+        "-m",
+        "swg_fast",
+        "evaluate",
+        "antmaze-umaze-v2",
+        cwd=tmp_path,
+        ready=lambda process: loaded(process.pid, "libtorch"),
+    )
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and said.strip() == "interrupted", said
+
+
+STEPPING = """
+import numpy as np
+from swg_fast.envs.vector import VectorEnv
+from swg_fast.signals import Stopped, install
+
+if __name__ == "__main__":
+    install()
+    try:
+        with VectorEnv("Pendulum-v1", 2, 2) as vector:
+            vector.reset({0: 0, 1: 1})
+            while True:
+                vector.step({0: np.zeros(1), 1: np.zeros(1)})
+    except Stopped as stopped:
+        raise SystemExit(stopped.code) from None
+"""
+
+
+@pytest.mark.parametrize(
+    "number,group",
+    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGKILL, False)],
+)
+@pytest.mark.parametrize("workers", ["starting", "importing"])
+def test_workers_of_a_stopped_process_end_quietly(tmp_path, number, group, workers):
+    """Ctrl-C goes to the whole group, others to the parent alone: nothing is printed, nobody stays."""
+    (tmp_path / "stepping.py").write_text(STEPPING)
+
+    def children(process):
+        with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+            return file.read().split()[1:]  # the first is multiprocessing's tracker of resources
+
+    process = started(
+        "stepping.py",
+        cwd=tmp_path,
+        ready=lambda process: (
+            len(children(process)) == 2
+            and (
+                workers == "starting"
+                and number != signal.SIGKILL
+                or all(loaded(pid, "multiarray") for pid in children(process))
+            )
+        ),
+    )
+    pids = children(process)
+    (os.killpg if group else os.kill)(process.pid, number)
+    _, said = process.communicate(timeout=120)  # ends when nobody holds the other end any more
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number) and said == "", said
+    assert not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids)

@@ -27,7 +27,8 @@ TILE = f"tensordesc<bf16[{BC}, {H}],NVMMASharedLayout(swizzle_byte_width=128, el
 
 
 def compiled(guided):
-    floats = ["z", "state_vectors", "time_row", "input_z", "up_bias", "down_bias", "output_bias", "eps", "vjp"]
+    floats = ["z", "state_vectors", "time_row", "input_z", "up_bias", "down_bias", "output_bias",
+              "eps", "vjp"]
     types = dict.fromkeys(floats, "*fp32") | dict.fromkeys(("output", "kept"), "*bf16")
     types |= {"owners": "*i64", "up": TILE, "down": TILE}
     return compile_kernel("swg_fast.kernels.fused.hopper", "network_kernel", types,

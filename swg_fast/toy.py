@@ -27,7 +27,8 @@ from swg_fast.training.settings import TrainSettings
 Points = np.ndarray  # [N, 2] float32 within [-1, 1]
 PART = 1000  # samples drawn at once
 NOISE = 0.02  # spread of the curves' points
-SETTINGS = {"actor_batch": 512, "actor_lr": 1e-3, "ema_rate": 0.005, "dropout": 0.0}  # of every toy training
+# Of every toy training.
+SETTINGS: dict[str, Any] = {"actor_batch": 512, "actor_lr": 1e-3, "ema_rate": 0.005, "dropout": 0.0}
 
 
 def _curve(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> Points:
@@ -122,12 +123,14 @@ def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0,
     settings = TrainSettings(actor_steps=steps, hidden_dim=hidden_dim, weight_head=weight_head,
                              schedule=schedule, num_steps=num_steps, **SETTINGS | {"actor_batch": batch})
     policy, data, weights, rng = train_toy(name, settings, seed=seed, progress=progress)
-    walk = {"temperature": temperature, "seed": seed, "backend": backend, "weight_readout": weight_readout,
-            "clip_denoised": clip_denoised, "sampler": sampler, "progress": progress}
+    walk: dict[str, Any] = {"temperature": temperature, "seed": seed, "backend": backend,
+                            "weight_readout": weight_readout, "clip_denoised": clip_denoised,
+                            "sampler": sampler, "progress": progress}
     share = weights / weights.sum()
     target, other = (data[rng.choice(len(data), samples, p=share)] for _ in range(2))
     plain_data = data[rng.choice(len(data), samples)]
-    floor, by_steps = sliced_wasserstein(target, other), {}
+    floor = sliced_wasserstein(target, other)
+    by_steps: dict[int, dict[str, float]] = {}
     for count in counts:
         plain, guided = (draw_toy(policy, samples, rho, sampler_steps=count, **walk)
                          for rho in (0.0, guidance_scale))

@@ -15,7 +15,7 @@ from conftest import run_cli
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator.compiling import without_interpreter
 from swg_fast.kernels.fused import aot
-from swg_fast.kernels.fused.configs import CONFIGS
+from swg_fast.kernels.fused.configs import CONFIGS, nearest
 from swg_fast.kernels.fused.listing import matrix_loops
 from swg_fast.kernels.fused.sample import WHOLE_NUMBERS
 
@@ -84,6 +84,17 @@ def test_a_shipped_configuration(key):
             assert row["stack_accesses_in_matrix_loops"] == 0, row
         if (hidden, dtype, row["kernel"]) == (256, "bf16", "sample_kernel") and capability != 100:
             assert len(check_loops(row)) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["joint", "early"])
+def test_all_that_a_search_may_ask_for(head, compiling):
+    """A solver that reads the last x0, a tree and a ranking at once, in the largest tile: no stack."""
+    work = {"capability": 90, "hidden": 256, "dtype": "bf16", "config": nearest(90, 256, "bf16").many[0],
+            "head": head, "multistep": True, "tree": True, "rank": True}
+    row = compiling.submit(aot.report_row, work).result()
+    assert row["stack_bytes"] == 0 and row["matrix_instructions"]["HGMMA"] > 0, row
+    assert row["shared_bytes"] <= SHARED_BYTES[90], row
 
 
 def test_what_ships():

@@ -168,7 +168,7 @@ def test_trees_and_rankings_are_the_references(head, sampler, steps, leaves, sha
     assert relative_error(got.expected_weights.cpu(), expected.expected_weights.cpu()) < 1e-4
     assert torch.equal(got.indices.cpu(), expected.indices.cpu())
     assert relative_error(got.actions.cpu(), expected.actions.cpu()) < 1e-4
-    parts = policy.sample(random(2, 5), backend="triton", dtype="fp32", chunk=1, **keywords | {
+    parts = policy.sample(random(2, 5), backend="triton", dtype="fp32", chunk=24, **keywords | {
         "select": "max_weight", "keep_share": 0.3, "return_candidates": False})
     kept = reference.keep_among(expected.candidate_weights, expected.expected_weights, 0.3)
     # Of many that guidance leaves at one weight, rounding chooses; what is kept is of the share, and as good.

@@ -32,7 +32,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
 MARKERS = "<!-- reliability table -->", "<!-- end -->"
 SETTINGS = ["--critic-steps", "12000", "--critic-batch", "32", "--actor-steps", "12000",
-            "--actor-batch", "32", "--hidden-dim", "32", "--num-blocks", "2", "--save-every", "300", "--log-every", "300",
+            "--actor-batch", "32", "--hidden-dim", "32", "--num-blocks", "2", "--save-every", "300",
+            "--log-every", "300",
             "--logger", "none", "--threads", "1"]
 
 

@@ -53,7 +53,8 @@ def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, 
     out = out or (source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}"))
     check_folder(out)
     preset = settings_for(source.task) if source.task else None
-    data = load_dataset(dataset, task=source.task, max_episode_steps=preset and preset.max_episode_steps,
+    data = load_dataset(dataset, task=source.task,
+                        max_episode_steps=preset.max_episode_steps if preset else None,
                         continues_after_terminal=bool(preset and preset.family == "antmaze"),
                         observation_keys=source.observation_keys)
     figures = inspect_run(source, data, out, n_states=states, n_candidates=candidates,

@@ -195,7 +195,8 @@ def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
     several = len(result.by_steps) > 1
     figure = Figure(figsize=(15, 7.4 if several else 3.9), layout="constrained")
     figure.suptitle(f"{name}: sliced Wasserstein distances")
-    above, below = figure.subfigures(2, 1) if several else (figure, None)
+    halves: Any = figure.subfigures(2, 1) if several else (figure, None)
+    above, below = halves
     if several:
         _plot_steps(below.subplots(), result)
     axes = above.subplots(1, 5, sharex=True, sharey=True)

@@ -35,6 +35,24 @@ def test_score_tables_come_from_their_json(monkeypatch):
     assert seen >= 3  # umaze on both pages, hopper on one
 
 
+def test_decisions_table_comes_from_its_json(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from decisions_report import markdown
+
+    found = json.loads((ROOT / "benchmarks" / "results" / "decisions-umaze.json").read_text())
+    assert len(found["parts"]["states"]) >= 10 and markdown(found) in (ROOT / "README.md").read_text()
+
+
+def test_reliability_table_comes_from_its_json(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from reliability import markdown
+
+    found = json.loads((ROOT / "benchmarks" / "results" / "reliability.json").read_text())
+    assert markdown(found) in (ROOT / "docs" / "reliability.md").read_text()
+    assert found["kills"]["kills"] >= 30 and found["kills"]["same_policy"] == found["kills"]["trainings"]
+    assert found["bad_inputs"]["passed"] >= 150 and found["bad_inputs"]["failed"] == 0
+
+
 def test_training_table_comes_from_its_json():
     rows = json.loads((ROOT / "benchmarks" / "results" / "training.json").read_text())["results"]
     text = (ROOT / "docs" / "cpu-notes.md").read_text()

@@ -137,7 +137,7 @@ def block_backward(g, x, rstd, up_bias, k, ring, full, empty, H: gl.constexpr, B
 
 @gluon.jit
 def consumer(z, state_vectors, owners, time_row, input_z, up_bias, down_bias, output, output_bias, eps, vjp,
-             kept, xs, gs, rs, outs, ins, ring, full, empty, GROUP: gl.constexpr, D: gl.constexpr,
+             kept, M, xs, gs, rs, outs, ins, ring, full, empty, GROUP: gl.constexpr, D: gl.constexpr,
              DP: gl.constexpr, L: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr,
              SLOTS: gl.constexpr, LN_EPS: gl.constexpr):
     """Warp group GROUP: 64 rows forwards and, where GUIDED, back."""
@@ -155,7 +155,8 @@ def consumer(z, state_vectors, owners, time_row, input_z, up_bias, down_bias, ou
     h = gl.load(state_vectors + owner[:, None] * H + columns[None, :])
     h += gl.load(time_row + columns)[None, :]
     for d in range(D):
-        h += gl.load(z + rows * DP + d)[:, None] * gl.load(input_z + d * H + columns)[None, :]
+        entry = gl.load(z + rows * D + d, mask=rows < M, other=0.0)
+        h += entry[:, None] * gl.load(input_z + d * H + columns)[None, :]
     k = 0
     for i in range(L):
         mean = gl.sum(h, axis=1) / H
@@ -164,8 +165,9 @@ def consumer(z, state_vectors, owners, time_row, input_z, up_bias, down_bias, ou
         rs.index(GROUP * L + i).store(rstd)
         operand = (centred * rstd[:, None]).to(gl.bfloat16)
         x.store(operand)
-        if GUIDED and i < L - 1:
-            gl.store(kept + i * gl.num_programs(0) * 2 * ROWS * H + at, operand)
+        if GUIDED:  # noqa: SIM102 -- one is known while compiling, the other is not
+            if i < L - 1:
+                gl.store(kept + i * gl.num_programs(0) * 2 * ROWS * H + at, operand)
         fence_async_shared()
         gl.barrier()
         h, k = block_forward(h, x, up_bias + i * 4 * H, k, ring, full, empty, H, BC, SLOTS, wide, thin, lhs)
@@ -210,13 +212,13 @@ def shared_copy(source, DP: gl.constexpr, H: gl.constexpr):
     return gl.allocate_shared_memory(gl.bfloat16, [DP, H], layout, value)
 
 
-@gluon.jit
+@gluon.jit(do_not_specialize=["M"])
 def network_kernel(z, state_vectors, owners, time_row, input_z, up, up_bias, down, down_bias, output,
-                   output_bias, eps, vjp, kept, D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr,
+                   output_bias, eps, vjp, kept, M, D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr,
                    GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr,
                    LN_EPS: gl.constexpr, REGISTERS: gl.constexpr):
-    """eps and d eps_w / dz of z, all [M, DP] of whole tiles, padded with zeros; ``kept`` has room for
-    L - 1 blocks' x [M, H]. ``up`` and ``down`` are tensor maps over [L 4H, H]; other names as in
+    """eps and d eps_w / dz [M, DP], both padded to whole tiles, of z [M, D]; ``kept`` has room for L - 1
+    blocks' x [M, H]. ``up`` and ``down`` are tensor maps over [L 4H, H]; other names as in
     `kernels.fused.sample`."""
     BACK: gl.constexpr = L if GUIDED else 0
     activations: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
@@ -233,12 +235,12 @@ def network_kernel(z, state_vectors, owners, time_row, input_z, up, up_bias, dow
         mbarrier.init(empty.index(i), count=2)
     fence_async_shared()
     gl.barrier()
-    pointers = (z, state_vectors, owners, time_row, input_z, up_bias, down_bias, output, output_bias, eps,
-                vjp, kept)
-    memory = (xs, gs, rs, outs, ins, ring, full, empty)
-    sizes = (D, DP, L, GUIDED, H, BC, SLOTS, LN_EPS)
     gl.warp_specialize([
-        (consumer, (*pointers, *memory, gl.constexpr(0), *sizes)),
-        (consumer, (*pointers, *memory, gl.constexpr(1), *sizes)),
+        (consumer, (z, state_vectors, owners, time_row, input_z, up_bias, down_bias, output, output_bias,
+                    eps, vjp, kept, M, xs, gs, rs, outs, ins, ring, full, empty, gl.constexpr(0), D, DP, L,
+                    GUIDED, H, BC, SLOTS, LN_EPS)),
+        (consumer, (z, state_vectors, owners, time_row, input_z, up_bias, down_bias, output, output_bias,
+                    eps, vjp, kept, M, xs, gs, rs, outs, ins, ring, full, empty, gl.constexpr(1), D, DP, L,
+                    GUIDED, H, BC, SLOTS, LN_EPS)),
         (producer, (up, down, ring, full, empty, L, BACK, H, BC, SLOTS)),
     ], [4, 1], [REGISTERS, 24])

@@ -68,6 +68,8 @@ def test_shards_keep_what_one_process_keeps(name, backend, monkeypatch):
     parts = policy.sample(STATES, **settings)
     assert torch.equal(whole.indices, parts.indices) and len(set(whole.indices.tolist())) > 1
     assert torch.equal(whole.actions, parts.actions) and torch.equal(whole.weights, parts.weights)
+    if name == "tree":  # a shard takes whole groups of roots, and 300 candidates are one
+        return
     # Fewer candidates than chunks: other batches, so equal up to rounding.
     monkeypatch.setattr(policy, "backend", lambda *_: inner)
     whole = policy.sample(STATES, **settings | {"n_candidates": 300})

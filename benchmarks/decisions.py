@@ -171,7 +171,7 @@ def measure_toy(results: Results, name: str, steps: int, samples: int, repeats: 
 @click.option("--quick", is_flag=True)
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--plot", "plot_path", type=Path, help="[default: beside the JSON]")
-@click.option("--write", is_flag=True, help="Put the table of the part states into README.md.")
+@click.option("--write", is_flag=True, help="Put the table of the part episodes into README.md.")
 def main(task: str, policy_name: str | None, judge: str | None, data: str | None, parts: str,
          only: str | None, candidates: str, episode_candidates: str, solver: str, sampler_steps: int,
          guidance_scale: float, dtype: str, state_count: int, episodes: int, repeats: int, toy_name: str,

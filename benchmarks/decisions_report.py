@@ -62,20 +62,18 @@ def tables(data: dict[str, Any]) -> None:
                           f"in 1/{ratio:.1f} of its time")
 
 
-def markdown(data: dict[str, Any], part: str = "states") -> str:
-    """A line for each contender, a column for each N: milliseconds, quality and its interval; below, what is
-    as good as eager with N = 1,024."""
+def markdown(data: dict[str, Any], part: str = "episodes") -> str:
+    """A line for each contender and N: milliseconds, eager's time over them, quality and its interval."""
     found = points(data, part)
-    counts = sorted({row["n"] for rows in found.values() for row in rows})
-    lines = ["| ms, quality | " + " | ".join(f"N = {n:,}" for n in counts) + " |",
-             "|---" * (len(counts) + 1) + "|"]
+    lines = [f"| decision | N | milliseconds | eager's time over it | {QUALITY[part]} |", "|---" * 5 + "|"]
+    eager = {row["n"]: row["milliseconds"] for row in found.get("eager", [])}
     for name, rows in found.items():
-        cells = {row["n"]: f"{row['milliseconds']:.3g} ms, {row['quality']:.3f} "
-                           f"[{row['interval']['low']:.3f}, {row['interval']['high']:.3f}]" for row in rows}
-        lines.append(f"| {name} | " + " | ".join(cells.get(n, "-") for n in counts) + " |")
-    best = sorted(as_good_as_eager(data, part), key=lambda one: -one[2])
-    return "\n".join([*lines, "", "As good as eager with N = 1,024 (within its interval): " + "; ".join(
-        f"{name} with N = {n:,} in 1/{ratio:.0f} of its time" for name, n, ratio in best[:4]) + "."])
+        for row in rows:
+            low, high = (row["interval"][end] for end in ("low", "high"))
+            ratio = f"{eager[row['n']] / row['milliseconds']:.1f}" if row["n"] in eager else "-"
+            lines.append(f"| {name} | {row['n']:,} | {row['milliseconds']:.1f} | {ratio} | "
+                         f"{row['quality']:.0f} [{low:.0f}, {high:.0f}] ({row['episodes']} episodes) |")
+    return "\n".join(lines)
 
 
 def draw(data: dict[str, Any], path: Path) -> None:

@@ -52,7 +52,7 @@ static void pack_float(const float *weight, long ld, int transposed, long k, lon
 static inline __attribute__((always_inline)) void multiply_add(long count, const float *a, long step, long jump,
                                                                const float *b, vec acc[R][2]) {
     for (long k = 0; k < count; k++) {
-        const vec b0 = load(b + k * P), b1 = load(b + k * P + VL);
+        const vec b0 = held(load(b + k * P)), b1 = held(load(b + k * P + VL));
 #pragma GCC unroll 8
         for (int i = 0; i < R; i++) {
             const float s = a[i * step + k * jump];

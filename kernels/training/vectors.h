@@ -30,6 +30,14 @@ typedef int32_t ivec __attribute__((vector_size(4 * VL), aligned(4), may_alias))
 
 static inline vec load(const float *p) { return *(const vec *)p; }
 static inline void store(float *p, vec v) { *(vec *)p = v; }
+/* v in a register: gcc would read it again from memory for each of its uses. */
+static inline vec held(vec v) {
+#if defined(__x86_64__)
+    __asm__("" : "+v"(v));
+#endif
+    return v;
+}
+
 static inline long at_most(long a, long b) { return a < b ? a : b; }
 static inline long panels(long n) { return (n + P - 1) / P; }
 static inline long rows(long m) { return (m + R - 1) / R * R; }

@@ -48,13 +48,13 @@ static void pack_float(const float *weight, long ld, int transposed, long k, lon
         }
 }
 
-/* acc[i][j] += sum over k of a[i step + k jump] b[k P + j]. */
-static inline __attribute__((always_inline)) void multiply_add(long count, const float *a, long step, long jump,
-                                                               const float *b, vec acc[R][2]) {
+/* acc[i][j] += sum over k of a[i step + k jump] b[k P + j], for i < tall. */
+static inline __attribute__((always_inline)) void multiply_add(int tall, long count, const float *a, long step,
+                                                               long jump, const float *b, vec acc[][2]) {
     for (long k = 0; k < count; k++) {
         const vec b0 = held(load(b + k * P)), b1 = held(load(b + k * P + VL));
 #pragma GCC unroll 8
-        for (int i = 0; i < R; i++) {
+        for (int i = 0; i < tall; i++) {
             const float s = a[i * step + k * jump];
             acc[i][0] += s * b0;
             acc[i][1] += s * b1;
@@ -65,13 +65,13 @@ static inline __attribute__((always_inline)) void multiply_add(long count, const
 /* Rows of one panel, from `rows`, times `count` <= P rows of a packed panel. */
 static inline __attribute__((always_inline)) void multiply_rows_float(long count, const float *a, const float *b,
                                                                       vec acc[R][2]) {
-    multiply_add(count, a, P, 1, b, acc);
+    multiply_add(R, count, a, P, 1, b, acc);
 }
 
 /* Columns of one panel times a panel, both from `pairs`: M products each. */
 static inline __attribute__((always_inline)) void multiply_columns_float(long M, const float *a, const float *b,
-                                                                         vec acc[R][2]) {
-    multiply_add(M, a, 1, P, b, acc);
+                                                                         vec acc[G][2]) {
+    multiply_add(G, M, a, 1, P, b, acc);
 }
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
@@ -149,7 +149,7 @@ static inline __attribute__((always_inline)) void multiply_rows_bf16(long count,
 }
 
 static inline __attribute__((always_inline)) void multiply_columns_bf16(long M, const bf16 *a, const bf16 *b,
-                                                                        vec acc[R][2]) {
+                                                                        vec acc[G][2]) {
     multiply_pairs((M + 1) / 2, a, 1, P, b, acc);
 }
 #endif

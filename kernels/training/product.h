@@ -125,10 +125,10 @@ static void NAME(gradient)(struct team *team, long index, struct NAME(gradient) 
         const long n = (p.I < p.N ? task / tall : task % across) * P, width = at_most(P, p.N - n);
         const long top = (p.I < p.N ? task % tall : task / across) * P;
         const T *b = p.b + n * height;
-        for (long i = top; i < at_most(top + P, p.I); i += R) {
-            vec acc[R][2] = {0};
+        for (long i = top; i < at_most(top + P, p.I); i += G) {
+            vec acc[G][2] = {0};
             NAME(multiply_columns)(p.M, p.a + top * height + (i - top) * (long)(sizeof(float) / sizeof(T)), b, acc);
-            for (int l = 0; l < at_most(R, p.I - i); l++)
+            for (int l = 0; l < at_most(G, p.I - i); l++)
                 copy(p.g + (i + l) * p.ld + n, (const float *)acc[l], width);
         }
     }

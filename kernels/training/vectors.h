@@ -10,20 +10,21 @@
 #include "../cpu/scalar.h"
 #include "team.h"
 
+/* Tiles of the result that registers hold: R rows of a product, G of a weight gradient, by two vectors. */
 #if defined(__AVX512F__)
-enum { VL = 16, R = 8 };
+enum { VL = 16, R = 8, G = 8 };
 #define FIRST_HALVES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define SECOND_HALVES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif defined(__AVX__)
-enum { VL = 8, R = 4 };
+enum { VL = 8, R = 6, G = 4 };
 #define FIRST_HALVES 0, 8, 1, 9, 2, 10, 3, 11
 #define SECOND_HALVES 4, 12, 5, 13, 6, 14, 7, 15
 #else
-enum { VL = 4, R = 8 };
+enum { VL = 4, R = 8, G = 8 };
 #define FIRST_HALVES 0, 4, 1, 5
 #define SECOND_HALVES 2, 6, 3, 7
 #endif
-enum { P = 2 * VL, CHUNK = 256 }; /* R divides P and is even */
+enum { P = 2 * VL, CHUNK = 256 }; /* G divides P, R is even */
 
 typedef float vec __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * VL), aligned(4), may_alias));

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -66,26 +67,47 @@ def deferred() -> Iterator[Callable[[], int | None]]:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Holds the signals back while a worker process is started: one that has only half of what it is
-    told ends in a traceback.
+    """Holds the signals back while worker processes are started: one that has only half of what it is
+    told ends in a traceback. The first signal that came meanwhile is raised at the end.
 
     Ctrl-C, which goes to workers too, stays blocked in them: it is the parent that ends them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    from multiprocessing import resource_tracker
+
     asked: list[int] = []
-    before = {}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before: dict[int, Any] = {}
+    holding = True
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if holding:
+            asked.append(number)
+        else:  # between the last line of the work and the return of the handler that was there
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
+
+    # A mask alone holds nothing back here: Python runs the handler in the main thread whichever thread the
+    # system chose, and the libraries' threads have masks of their own. Workers do inherit the mask.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         with suppress(ValueError):  # not the main thread, which is the one that hears them
-            for number in STOPPING[1:]:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    before[number] = signal.signal(number, lambda number, frame: asked.append(number))
+            for number in STOPPING:
+                handler = signal.getsignal(number)
+                if handler is not signal.SIG_IGN and handler is not None:
+                    before[number] = handler
+                    signal.signal(number, hear)
+        # The first worker's start would start multiprocessing's tracker too, and unblocks SIGINT as it does.
+        # The tracker ends with this process, by itself: a hangup is not to end it before.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask | {signal.SIGINT})
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        holding = False
         for number, handler in before.items():
             signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if asked:
-            os.kill(os.getpid(), asked[0])
+            signal.raise_signal(asked[0])

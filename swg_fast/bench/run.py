@@ -32,8 +32,7 @@ class Worker:
         self.contender = contender
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, contender, parts, rho), daemon=True)
-        with shielded():
-            self.process.start()
+        self.process.start()
         theirs.close()
 
     def ask(self, *message: Any) -> Any:
@@ -62,9 +61,10 @@ class Worker:
 def _workers(contenders: list[Contender], parts: dict[str, Any], rho: float) -> Any:
     with ExitStack() as stack:
         workers = []
-        for contender in contenders:
-            workers.append(Worker(contender, parts, rho))
-            stack.callback(workers[-1].close)
+        with shielded():
+            for contender in contenders:
+                workers.append(Worker(contender, parts, rho))
+                stack.callback(workers[-1].close)
         yield workers
 
 

@@ -36,14 +36,15 @@ class VectorEnv:
         context = multiprocessing.get_context("spawn")
         self._processes, self._pipes = [], []
         try:
-            for _ in range(workers):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, task, observation_keys), daemon=True)
-                with shielded():
+            with shielded():
+                for _ in range(workers):
+                    ours, theirs = context.Pipe()
+                    process = context.Process(target=_work, args=(theirs, task, observation_keys),
+                                              daemon=True)
                     process.start()
-                theirs.close()
-                self._processes.append(process)
-                self._pipes.append(ours)
+                    theirs.close()
+                    self._processes.append(process)
+                    self._pipes.append(ours)
             slots = [[i for i in range(count) if i % workers == w] for w in range(workers)]
             for pipe, mine in zip(self._pipes, slots, strict=True):
                 pipe.send(("make", mine))
@@ -117,6 +118,7 @@ class VectorEnv:
             process.terminate()
         for process in self._processes:
             process.join(timeout=5)
+            process.kill()
         for pipe in self._pipes:
             pipe.close()
 

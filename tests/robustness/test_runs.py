@@ -361,3 +361,37 @@ def test_workers_of_a_stopped_process_end_quietly(tmp_path, number, group, worke
     _, said = process.communicate(timeout=120)  # ends when nobody holds the other end any more
     assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number) and said == "", said
     assert not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids)
+
+
+STRIKING = """
+import os
+import time
+from multiprocessing import util
+
+spawn, started = util.spawnv_passfds, 0
+
+
+def strike(*arguments):
+    global started
+    pid = spawn(*arguments)
+    started += 1
+    if started == {process}:
+        time.sleep(0.2)  # the process is up and waits to be told
+        os.killpg(0, {number})
+        time.sleep(0.1)
+    return pid
+
+
+if __name__ == "__main__":
+    util.spawnv_passfds = strike
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("process", [1, 2, 3], ids=["tracker", "first", "second"])
+def test_signals_in_the_midst_of_a_start(tmp_path, number, process):
+    """To the group, when the process is there but has not yet been told what to do."""
+    (tmp_path / "stepping.py").write_text(STRIKING.format(process=process, number=int(number)) + STEPPING)
+    stopped = started("stepping.py", cwd=tmp_path, ready=lambda process: True)
+    _, said = stopped.communicate(timeout=120)
+    assert stopped.returncode == 128 + number and said == "", said

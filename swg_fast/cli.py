@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 
 from swg_fast import __version__, cli_sweep
 from swg_fast.cli_data import download
+from swg_fast.cli_end import run
 from swg_fast.cli_inspect import inspect
 from swg_fast.cli_measure import bench, kernels, tune, whole_numbers
 from swg_fast.cli_train import train
@@ -105,11 +105,11 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     if profile:
         count = result.settings["envs"], result.settings["workers"]
         summary["profile"] = _profile(result, evaluation.free_running_rate(task, *count))
+    if json_path is not None:
+        write_json(json_path, summary)
     report.print_table(task, report.evaluation_rows(summary))
     if profile:
         report.print_table("where the time went", summary["profile"]["rows"])
-    if json_path is not None:
-        write_json(json_path, summary)
     if plot_path is not None:
         report.plot_episodes(result, plot_path)
     if video_path is not None:
@@ -206,16 +206,16 @@ def toy(name: str, sampler_steps: str | None, json_path: Path | None, plot_path:
     if sampler_steps is not None:
         settings["sampler_steps"] = whole_numbers(sampler_steps, "--sampler-steps", settings["num_steps"])
     result = run_toy(name, progress=not quiet, **settings)
+    if json_path is not None:
+        write_json(json_path, {"data": name, "settings": settings,
+                               "distances": result.distances, "distances_by_steps": result.by_steps,
+                               "versions": versions()})
     for count, d in result.by_steps.items():
         print_table(f"{name}: sliced Wasserstein distances, {settings['sampler']} in {count} steps", [
             ("guided samples to the target", f"{d['guided_to_target']:.4f}"),
             ("unguided samples to the target", f"{d['unguided_to_target']:.4f}"),
             ("unguided samples to the data", f"{d['unguided_to_data']:.4f}"),
             ("floor: two draws of the target", f"{d['floor']:.4f}")])
-    if json_path is not None:
-        write_json(json_path, {"data": name, "settings": settings,
-                               "distances": result.distances, "distances_by_steps": result.by_steps,
-                               "versions": versions()})
     if plot_path is not None:
         plot_toy(name, result, plot_path)
 
@@ -262,28 +262,7 @@ for command in (train, download, inspect, bench, tune, kernels, *cli_sweep.COMMA
 def main() -> None:
     """Runs the command line; bad input ends in one line and exit code 2."""
     install()
-    try:
-        cli(standalone_mode=False)
-    except UsageError as error:
-        click.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
-    except MemoryError:
-        click.echo("error: memory ran out; use smaller sizes, or close other programs", err=True)
-        sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt) as error:
-        click.echo("interrupted", err=True)
-        stopped = error if isinstance(error, KeyboardInterrupt) else error.__cause__
-        sys.exit(getattr(stopped, "code", 130))
-    except Exception as error:
-        from swg_fast.training.loop import Interrupted
-
-        if not isinstance(error, Interrupted):
-            raise
-        click.echo(str(error), err=True)
-        sys.exit(error.code)
+    run(cli)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,8 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
                        guidance_scale=guidance_scale, repeats=repeats, swg_jax=swg_jax,
                        progress=not quiet)
     result["versions"] = versions()
+    if json_path is not None:
+        write_json(json_path, result)
     table = Table("backend", "states", "N", "candidates/s", "ms/decision", "x reference", "GFLOP/s",
                   "% of ceiling", "peak MB")
     for row in result["results"]:
@@ -108,8 +110,6 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
     for row in result["left_out"]:
         if not row["seconds"]:
             click.echo(f"left out, since it failed: {row['backend']} {row['dtype']}: {row['reason']}")
-    if json_path is not None:
-        write_json(json_path, result)
     if plot_path is not None:
         plot_bench(result, plot_path)
 

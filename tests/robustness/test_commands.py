@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
+import click
 import pytest
 import torch
 from conftest import make_network, make_recording, run_cli, write_hdf5
 
 from swg_fast import NoiseSchedule
 from swg_fast.checkpoint import Checkpoint, save_checkpoint
+from swg_fast.cli_end import run
+from swg_fast.report import print_table
 
 TASK = "antmaze-umaze-v2"
 HUGE = 10**12
@@ -206,7 +211,7 @@ def test_bad_command(name, place):
     out = run_cli(*arguments, cwd=place)
     assert out.returncode == 2, (out.stdout, out.stderr)
     assert word in out.stderr and "Traceback" not in out.stderr, out.stderr
-    assert not out.stderr.startswith("error:") or out.stderr.count("\n") == 1, out.stderr
+    assert out.stderr.startswith("error:") and out.stderr.count("\n") == 1, out.stderr
     assert contents(place) == before
 
 
@@ -219,3 +224,29 @@ def test_bad_command(name, place):
 def test_no_cuda(command, place):
     out = run_cli(*command, "--device", "cuda", cwd=place)
     assert out.returncode == 2 and "torch sees no CUDA device" in out.stderr and out.stderr.count("\n") == 1
+
+
+def test_an_output_that_is_full(place):
+    with open("/dev/full", "w") as full:
+        out = subprocess.run(
+            [sys.executable, "-m", "swg_fast", "--version"], cwd=place, text=True, stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert out.returncode == 2 and "No space left" in out.stderr and out.stderr.count("\n") == 1, out.stderr
+
+
+def test_outputs_that_are_closed(monkeypatch):
+    """As with >&- in a shell."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(sys, "argv", ["swg-fast"])
+    printed = []
+    run(click.Command("tell", callback=lambda: printed.append(print_table("title", [("a", "b")]))))
+    assert printed == [None]
+
+
+def test_memory_that_ran_out_in_torch(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["swg-fast"])
+    with pytest.raises(SystemExit) as end:
+        run(click.Command("grow", callback=lambda: torch.empty(2**60, dtype=torch.uint8)))
+    assert end.value.code == 2 and capsys.readouterr().err.startswith("error: memory ran out")

@@ -1,0 +1,64 @@
+"""How a command ends: bad input in one line and exit code 2, signals and full outputs in one line too."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import NoReturn
+
+import click
+
+from swg_fast.errors import UsageError
+
+NO_MEMORY = "memory ran out; use smaller sizes, or close other programs"
+
+
+def run(command: click.Command) -> None:
+    """Runs ``command`` with the program's arguments."""
+    for name in ("stdout", "stderr"):  # started with it closed: what is printed goes nowhere
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  until the end
+    try:
+        command(standalone_mode=False)
+    except UsageError as error:
+        _refuse(str(error))
+    except MemoryError:
+        _refuse(NO_MEMORY)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        more = f"; '{context.command_path} --help' says what there is" if context else ""
+        _refuse(error.format_message().rstrip(".") + more)
+    except (click.Abort, KeyboardInterrupt) as error:
+        click.echo("interrupted", err=True)
+        stopped = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        sys.exit(getattr(stopped, "code", 130))
+    except Exception as error:
+        loop = sys.modules.get("swg_fast.training.loop")  # to import it would take seconds
+        if loop is not None and isinstance(error, loop.Interrupted):
+            click.echo(str(error), err=True)
+            sys.exit(error.code)
+        if isinstance(error, RuntimeError) and re.search("(?:can't allocate|out of) memory", str(error)):
+            _refuse(NO_MEMORY)
+        if isinstance(error, OSError) and error.filename is None and _unprintable():
+            _refuse(f"what it found cannot be printed ({error.strerror}); send the output elsewhere")
+        raise
+
+
+def _refuse(cause: str) -> NoReturn:
+    click.echo(f"error: {' '.join(cause.split())}", err=True)
+    sys.exit(2)
+
+
+def _unprintable() -> bool:
+    """Whether standard output takes no more: its disk is full, its reader has gone."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it at its end
+        return True
+    return False

@@ -39,7 +39,11 @@ BEGIN = "<!-- environments table -->"
 
 def look_at(task: str, steps: int, turns: int) -> dict[str, Any]:
     """What the table says of one task."""
-    env = make_env(task)
+    data = {"family": presets()[task].family, "data": remote_path(task)}
+    try:
+        env = make_env(task)
+    except UsageError as error:
+        return data | {"made": False, "why": str(error)}
     first = env.reset(0)
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (steps, env.action_dim))
@@ -57,12 +61,12 @@ def look_at(task: str, steps: int, turns: int) -> dict[str, Any]:
         drawn = env.render(96, 64).std() > 5
     except UsageError:
         drawn = False
-    return {"family": env.preset.family, "state_dim": env.state_dim, "action_dim": env.action_dim,
-            "max_episode_steps": env.max_episode_steps, "made": True,
+    return data | {"made": True, "state_dim": env.state_dim, "action_dim": env.action_dim,
+            "max_episode_steps": env.max_episode_steps,
             "stepped": bool(np.isfinite(rewards).all()),
             "seeded": bool(np.array_equal(first, env.reset(0))),
             "scored": [env.normalized_score(r) for r in (0.0, 1.0)], "rendered": bool(drawn),
-            "steps_per_second": statistics.median(rates), "data": remote_path(task)}
+            "steps_per_second": statistics.median(rates)}
 
 
 def one_step_errors() -> dict[str, dict[str, float]]:
@@ -85,8 +89,11 @@ def markdown(result: dict[str, Any]) -> str:
     lines = ["| task | sizes | made, seeded, stepped, scored | rendered | steps/s | one step, mended | as is "
              "| D4RL's data |", "|---|---|---|---|---|---|---|---|"]
     for task, row in result["tasks"].items():
+        if not row["made"]:
+            lines.append(f"| {task} | - | no: {row['why']} | - | - | - | - | `{row['data']}` |")
+            continue
         error = result["one_step"][one_step.model_of(task)]
-        well = all((row["made"], row["seeded"], row["stepped"], np.isfinite(row["scored"]).all()))
+        well = all((row["seeded"], row["stepped"], np.isfinite(row["scored"]).all()))
         lines.append(f"| {task} | {row['state_dim']}, {row['action_dim']} | {'yes' if well else 'no'} "
                      f"| {'yes' if row['rendered'] else 'no'} | {row['steps_per_second']:,.0f} "
                      f"| {error['mended']:.0e} | {error['as they are']:.0e} | `{row['data']}` |")

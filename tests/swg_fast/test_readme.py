@@ -43,6 +43,22 @@ def test_decisions_table_comes_from_its_json(monkeypatch):
     assert len(found["parts"]["episodes"]) >= 3 and markdown(found) in (ROOT / "README.md").read_text()
 
 
+def test_environments_table_comes_from_its_json_and_has_every_task(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.environments import markdown
+    from swg_fast.presets import presets
+
+    found = json.loads((ROOT / "benchmarks" / "results" / "environments.json").read_text())
+    assert set(found["tasks"]) == set(presets())
+    for task, row in found["tasks"].items():
+        preset = presets()[task]
+        assert (row["state_dim"], row["action_dim"], row["max_episode_steps"]) == (
+            preset.state_dim, preset.action_dim, preset.max_episode_steps), task
+        assert row["made"] and row["stepped"] and row["seeded"] and row["rendered"], task
+    assert set(found["families"].values()) == {"works"}
+    assert markdown(found) in (ROOT / "docs" / "environments.md").read_text()
+
+
 def test_reliability_table_comes_from_its_json(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from reliability import markdown

@@ -95,7 +95,8 @@ def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, c
         for who, policy, chosen, rule, seconds in contenders:
             found = evaluate(policy, task, episodes=episodes, seed=settings.seed, progress=progress, **chosen)
             rows.append({"who": who, "n_candidates": n, "select": rule if n > 1 else "none",
-                         "scores": found.pooled.scores, "training_seconds": seconds,
+                         "scores": found.pooled.scores, "simulator": found.simulator,
+                         "training_seconds": seconds,
                          "milliseconds": 1000 * found.seconds["sampling"] / found.env_steps})
     return rows
 

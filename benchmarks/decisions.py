@@ -128,8 +128,10 @@ def judge_states(policy: Policy, every: dict[str, dict[str, Any]], results: Resu
 def play(policy: Policy, task: str, every: dict[str, dict[str, Any]], results: Results, episodes: int
          ) -> None:
     for key in results.missing("episodes", [key for key in every if not key.startswith("eager")]):
-        found = evaluate(policy, task, episodes=episodes, **every[key]).pooled
+        result = evaluate(policy, task, episodes=episodes, **every[key])
+        found = result.pooled
         results.add("episodes", key, {"quality": found.mean, "episodes": episodes,
+                                      "simulator": result.simulator,
                                       "interval": asdict(found.interval) if found.interval else None})
 
 

@@ -19,6 +19,7 @@ from swg_fast.presets import Preset, find_preset
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 TIMEOUT = 30.0  # seconds without a byte
 BLOCK = 1 << 20
+OTHERS = "-singletask-"  # in every name of OGBench's that can be trained on
 
 _FILES = {
     "antmaze-umaze-v2": "u-maze_noisy_multistart_False_multigoal_False",
@@ -34,7 +35,9 @@ _FILES = {
 
 
 def remote_path(task: str) -> str:
-    """Where D4RL's file of ``task`` is below its server's address. `UsageError` for an unknown task."""
+    """Where D4RL's file of ``task`` is below its server's address. `UsageError` for what is not D4RL's."""
+    if task.startswith("minari:") or OTHERS in task:
+        raise UsageError(f"{task} is not D4RL's; 'swg-fast train {task}' downloads its data by itself")
     preset: Preset = find_preset(task)
     if preset.family == "antmaze":
         return f"ant_maze_v2/Ant_maze_{_FILES[task]}_sparse_fixed.hdf5"

@@ -27,6 +27,9 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
     Raises `UsageError` where there is no such data or it is not usable.
     """
     text = str(source)
+    if mirror is not None and (text not in presets() or Path(text).exists()):
+        raise UsageError(f"--mirror {mirror}: is for D4RL's own data by its name, and {text} does not come "
+                         "from there; leave it out")
     if text.startswith("minari:"):
         from swg_fast.data.minari import load_minari
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from swg_fast.data.transitions import Transitions, to_transitions
 from swg_fast.envs import flatten
-from swg_fast.envs.d4rl_import import explain, quiet
+from swg_fast.envs.d4rl_import import explain, quiet, unlogged
 from swg_fast.envs.gymnasium_env import action_bounds
 from swg_fast.errors import UsageError
 from swg_fast.extras import need
@@ -29,7 +29,8 @@ def open_dataset(name: str) -> Any:
         return minari.load_dataset(name, download=False)
     except Exception:  # not on this machine; Minari raises various types
         try:
-            return minari.load_dataset(name, download=True)
+            with unlogged():  # Hugging Face tells of every retry
+                return minari.load_dataset(name, download=True)
         except Exception as error:
             raise UsageError(f"minari:{name} is not on this machine and could not be downloaded "
                              f"({explain(error)}); 'minari list remote' shows the names") from error

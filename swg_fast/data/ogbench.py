@@ -28,7 +28,7 @@ def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
     from swg_fast.envs.names import make_env
 
     ogbench = need("ogbench", task)
-    make_env(task)  # refuses pictures and goal-conditioned tasks
+    env = make_env(task)  # refuses pictures and goal-conditioned tasks
     parts = task.split("-")
     place = parts.index("singletask")
     dataset_name, env_name = "-".join(parts[:place] + parts[-1:]), "-".join(parts[:place - 1] + parts[place:])
@@ -42,13 +42,24 @@ def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
     _check(file)
     from ogbench.relabel_utils import relabel_dataset
 
-    with quiet():
-        env = ogbench.make_env_and_datasets(task, env_only=True)
-        np.random.seed(0)
-        data = ogbench.load_dataset(str(file), add_info=True)
-        relabel_dataset(env_name, env, data)
+    try:
+        with quiet():
+            np.random.seed(0)
+            data = ogbench.load_dataset(str(file), add_info=True)
+            relabel_dataset(env_name, env.env, data)
+    except Exception as error:  # zip's on damage, numpy's on arrays that do not fit, KeyError on a part
+        raise UsageError(f"{file} is no recording of {task} ({explain(error)}); give that task's own file, "
+                         f"{dataset_name}.npz") from error
     ends = data["terminals"] > 0
     rows = len(ends)
+    core = env.env.unwrapped
+    joints = (getattr(core, "model", None) or core._model).nq
+    for key, width in (("observations", env.state_dim), ("actions", env.action_dim), ("qpos", joints)):
+        if data[key].shape[1:] != (width,):
+            raise UsageError(f"{file}: {key!r} has shape {list(data[key].shape)}, and {task} has {width} a "
+                             f"row; give that task's own file, {dataset_name}.npz")
+    if not rows:
+        raise UsageError(f"{file}: every step is the last of a trajectory; nothing to learn from")
     for key in ("observations", "actions", "next_observations", "rewards", "masks"):
         if len(data[key]) != rows or not np.isfinite(data[key]).all():
             raise UsageError(f"{file}: {key!r} has NaN, infinity or another length; download it again")

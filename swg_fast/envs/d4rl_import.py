@@ -27,17 +27,23 @@ FAMILY_MODULES = {
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps Python-level prints, warnings and log lines of the block from the user."""
+def unlogged() -> Iterator[None]:
+    """Keeps the block's log lines, warnings and below, from the user."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with (contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()),
-              warnings.catch_warnings()):
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logging.disable(level)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Python-level prints, warnings and log lines of the block from the user."""
+    with (unlogged(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()),
+          warnings.catch_warnings()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextlib.contextmanager

@@ -40,6 +40,9 @@ def choose(tree: Any, wanted: Sequence[str] | None, source: str) -> list[str]:
         return names
     chosen = []
     for key in wanted:
+        if not key:
+            raise UsageError(f"{source}: an empty name among the observation keys; name parts, such as "
+                             "achieved_goal,observation, or leave the keys out")
         found = [name for name in names if name == key or name.startswith(key + "/")]
         if not found:
             raise UsageError(f"{source}: its observations have no {key!r}; "

@@ -142,7 +142,8 @@ def nowhere():
     (lambda server: [TASK, "--mirror", "ftp://x"], "begins with http"),
     (lambda server: [TASK, "--mirror", "http://127.0.0.1:nonsense/"], "cannot be reached"),
     (lambda server: [TASK, "hoper-medium-v2", "--mirror", server.address], "did you mean hopper-medium-v2"),
-    (lambda server: ["minari:x/y-v0"], "unknown environment"),
+    (lambda server: ["minari:x/y-v0"], "is not D4RL's; 'swg-fast train minari:x/y-v0'"),
+    (lambda server: ["antmaze-large-navigate-singletask-v0"], "is not D4RL's"),
 ])
 def test_bad_input_is_one_line(server, arguments, word, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["swg-fast", "download", *arguments(server)])

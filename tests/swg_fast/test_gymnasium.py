@@ -158,6 +158,9 @@ def test_flattening():
     assert flatten.choose(tree, ["z", "desired_goal"], "x") == ["z", "desired_goal/a", "desired_goal/kettle"]
     with pytest.raises(UsageError, match="no 'goal'; they have achieved_goal, observation"):
         flatten.choose(tree, ["goal"], "x")
+    for space in (tree, np.zeros(3)):
+        with pytest.raises(UsageError, match="an empty name"):
+            flatten.choose(space, [""], "x")
     with pytest.raises(UsageError, match="one vector"):
         flatten.choose(np.zeros(3), ["observation"], "x")
     assert flatten.leaf_names(np.zeros(3)) == [flatten.VECTOR]

@@ -66,14 +66,29 @@ def poisoned(raw):
     raw["actions"][3, 2] = np.nan
 
 
+def narrow(raw):
+    raw["qpos"] = raw["qpos"][:, :1]
+
+
+def all_last(raw):
+    raw["terminals"][:] = 1
+
+
 @pytest.mark.parametrize(("edit", "word"), [
-    (without("qpos"), "no 'qpos'"), (without("actions"), "no 'actions'"), (poisoned, "NaN")])
+    (without("qpos"), "no 'qpos'"), (without("actions"), "no 'actions'"), (poisoned, "NaN"),
+    (narrow, r"'qpos' has shape \[12, 1\]"), (all_last, "nothing to learn from")])
 def test_files_that_are_not_ogbenchs(recording, tmp_path, edit, word):
     raw = {key: value.copy() for key, value in recording.items()}
     edit(raw)
     np.savez(tmp_path / "bad.npz", **raw)
     with pytest.raises(UsageError, match=word):
         load_dataset(tmp_path / "bad.npz", task=TASK)
+
+
+def test_a_part_that_another_kind_of_task_needs(recording, file):
+    """A puzzle's rewards come of its buttons, which a maze's file does not have."""
+    with pytest.raises(UsageError, match=r"no recording of puzzle.*button_states.*puzzle-3x3-play-v0\.npz"):
+        load_dataset(file, task="puzzle-3x3-play-singletask-v0")
 
 
 def test_unreadable_missing_and_unnamed(file, tmp_path):
@@ -87,6 +102,9 @@ def test_unreadable_missing_and_unnamed(file, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "word"), [
     (["train", "antmaze-medium-navigate-v0"], "is goal-conditioned"),
+    (["train", TASK, "--mirror", "http://x"], "is for D4RL's own data"),
+    (["train", "minari:x/y-v0", "--mirror", "http://x"], "is for D4RL's own data"),
+    (["train", "minari:x/y-v0", "--observation-keys", "", "--logger", "none"], "is not on this machine"),
     (["train", "Hopper-v5"], "neither a file nor a D4RL dataset"),
     (["train", "visual-cube-single-play-singletask-v0"], "shows pictures"),
     (["train", "hoper"], "unknown environment"),

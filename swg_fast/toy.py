@@ -22,7 +22,9 @@ from swg_fast.samplers import sampler_table
 from swg_fast.schedule import NoiseSchedule
 from swg_fast.seeds import stream_seed
 from swg_fast.training.diffusion import DiffusionTrainer
+from swg_fast.training.loop import BLOCK
 from swg_fast.training.settings import TrainSettings
+from swg_fast.training.steps import STRETCH, step_taker
 
 Points = np.ndarray  # [N, 2] float32 within [-1, 1]
 PART = 1000  # samples drawn at once
@@ -108,21 +110,22 @@ def sliced_wasserstein(a: Points, b: Points, projections: int = 256) -> float:
 def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0, steps: int = 4000,
             batch: int = 512, hidden_dim: int = 128, num_steps: int = 15, samples: int = 10_000,
             weight_head: str = "early", weight_readout: str = "exact", clip_denoised: bool = True,
-            schedule: str = "vp", sampler: str = "ddpm", sampler_steps: Sequence[int] | None = None,
-            seed: int = 0, backend: str = "auto", progress: bool = True) -> ToyResult:
+            schedule: str = "vp", sampler: str = "ddpm", sampler_steps: int | Sequence[int] | None = None,
+            seed: int = 0, backend: str = "auto", progress: bool = True,
+            policy: Policy | None = None) -> ToyResult:
     """Trains on ``name``'s data and compares guided and unguided samples with the target, for each
-    number of ``sampler_steps`` (None: all ``num_steps``) that ``sampler`` is to walk."""
-    choice("toy data", name, DATASETS)
-    check_sampling({"guidance_scale": guidance_scale, "temperature": temperature, "n_candidates": samples,
-                    "seed": seed, "backend": backend, "weight_readout": weight_readout,
-                    "clip_denoised": clip_denoised, "sampler": sampler})
-    counts = sorted(set(sampler_steps or [num_steps]))
-    for count in counts:  # before the training
-        sampler_table(sampler, NoiseSchedule.by_name(schedule, num_steps), count,
-                      guidance_scale=guidance_scale, temperature=temperature)
-    settings = TrainSettings(actor_steps=steps, hidden_dim=hidden_dim, weight_head=weight_head,
-                             schedule=schedule, num_steps=num_steps, **SETTINGS | {"actor_batch": batch})
-    policy, data, weights, rng = train_toy(name, settings, seed=seed, progress=progress)
+    number of ``sampler_steps`` (None: all ``num_steps``) that ``sampler`` is to walk. A ``policy`` that
+    `train_toy` left with the same settings is not trained again.
+
+    Raises `UsageError` for settings out of range, before the training."""
+    counts = check_toy(name, guidance_scale=guidance_scale, temperature=temperature, samples=samples,
+                       seed=seed, backend=backend, weight_readout=weight_readout, clip_denoised=clip_denoised,
+                       sampler=sampler, sampler_steps=sampler_steps, schedule=schedule, num_steps=num_steps)
+    if policy is None:
+        settings = toy_settings(steps=steps, batch=batch, hidden_dim=hidden_dim, weight_head=weight_head,
+                                schedule=schedule, num_steps=num_steps)
+        policy, *_ = train_toy(name, settings, seed=seed, progress=progress)
+    data, weights, rng = toy_data(name, seed)
     walk: dict[str, Any] = {"temperature": temperature, "seed": seed, "backend": backend,
                             "weight_readout": weight_readout, "clip_denoised": clip_denoised,
                             "sampler": sampler, "progress": progress}
@@ -142,14 +145,41 @@ def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0,
     return ToyResult(data[:samples], weights[:samples], target, plain, guided, by_steps[counts[-1]], by_steps)
 
 
+def check_toy(name: str, *, samples: int, sampler: str, sampler_steps: int | Sequence[int] | None,
+              schedule: str, num_steps: int, guidance_scale: float, temperature: float, **sampling: Any
+              ) -> list[int]:
+    """The numbers of steps that `run_toy` is to walk. `UsageError` for what it would refuse."""
+    choice("toy data", name, DATASETS)
+    check_sampling({"guidance_scale": guidance_scale, "temperature": temperature, "n_candidates": samples,
+                    "sampler": sampler, **sampling})
+    several = [sampler_steps] if isinstance(sampler_steps, int) else sampler_steps
+    counts = sorted(set(several or [num_steps]))
+    for count in counts:
+        sampler_table(sampler, NoiseSchedule.by_name(schedule, num_steps), count,
+                      guidance_scale=guidance_scale, temperature=temperature)
+    return counts
+
+
+def toy_settings(*, steps: int, batch: int, hidden_dim: int, weight_head: str, schedule: str, num_steps: int
+                 ) -> TrainSettings:
+    """The settings of a toy's training."""
+    return TrainSettings(actor_steps=steps, hidden_dim=hidden_dim, weight_head=weight_head, schedule=schedule,
+                         num_steps=num_steps, **SETTINGS | {"actor_batch": batch})
+
+
+def toy_data(name: str, seed: int) -> tuple[Points, np.ndarray, np.random.Generator]:
+    """``name``'s data [100,000, 2], their weights, and the generator that drew them."""
+    rng = np.random.default_rng(stream_seed(seed, "toy", name))
+    data = DATASETS[name](rng, 100_000).astype(np.float32)
+    return data, np.exp(-energy(data)).astype(np.float32), rng
+
+
 def train_toy(name: str, settings: TrainSettings | None = None, *, steps: int = 4000, seed: int = 0,
               progress: bool = True) -> tuple[Policy, Points, np.ndarray, np.random.Generator]:
     """A policy without a state trained on ``name``'s data; the data, its weights and what drew it."""
     settings = settings or TrainSettings(actor_steps=steps, hidden_dim=128, **SETTINGS)
     bar = tqdm(total=settings.actor_steps, desc=f"preparing {name}", unit="step", disable=not progress)
-    rng = np.random.default_rng(stream_seed(seed, "toy", name))
-    data = DATASETS[name](rng, 100_000).astype(np.float32)
-    weights = np.exp(-energy(data)).astype(np.float32)
+    data, weights, rng = toy_data(name, seed)
 
     torch.manual_seed(stream_seed(seed, "toy", "initialise"))
     schedule = NoiseSchedule.by_name(settings.schedule, settings.num_steps)
@@ -159,14 +189,16 @@ def train_toy(name: str, settings: TrainSettings | None = None, *, steps: int = 
     generator = torch.Generator().manual_seed(stream_seed(seed, "toy", "steps"))
     bar.set_description(f"training on {name}", refresh=False)
     bar.reset()
+    take = step_taker(trainer)
     with bar:
-        for step in range(settings.actor_steps):
-            if step % 64 == 0:
-                draws = trainer.draw(generator, 64, len(rows))
-            trainer.before_step(step)
-            now = {key: value[step % 64] for key, value in draws.items()}
-            trainer.step(rows[now["rows"]], now)
-            bar.update()
+        for step in range(0, settings.actor_steps, STRETCH):
+            if step % BLOCK == 0:
+                draws = trainer.draw(generator, BLOCK, len(rows))
+            some = slice(step % BLOCK, step % BLOCK + min(STRETCH, settings.actor_steps - step))
+            now = {key: value[some] for key, value in draws.items()}
+            chosen = now.pop("rows")
+            take(rows, chosen, now, step)
+            bar.update(len(chosen))
     return Policy(trainer.ema, trainer.schedule), data, weights, rng
 
 

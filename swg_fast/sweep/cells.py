@@ -120,9 +120,9 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str
     if any(key == "toy" or key.startswith("toy.") for key in values):
         known = _parameters("toy")
         _check(sections["toy"], known, "toy")
-        _check_toy(sections["toy"].get("name"))
-        return Cell("toy", axes, {k: v.default for k, v in known.items() if v.default is not v.empty}
-                    | sections["toy"])
+        chosen = {k: v.default for k, v in known.items() if v.default is not v.empty} | sections["toy"]
+        _check_toy(chosen)
+        return Cell("toy", axes, chosen)
     if not isinstance(task, str):
         raise UsageError("no task; set task = \"antmaze-umaze-v2\" or another, or a [toy]")
     settings_for(task)
@@ -172,11 +172,15 @@ def _check(chosen: dict[str, Any], known: Iterable[str], section: str) -> None:
             raise UsageError(f"unknown setting {section}.{name}; did you mean {', '.join(near)}?")
 
 
-def _check_toy(name: Any) -> None:
-    from swg_fast.toy import DATASETS
+def _check_toy(chosen: dict[str, Any]) -> None:
+    from swg_fast.toy import DATASETS, check_toy, toy_settings
 
-    if name not in DATASETS:
-        raise UsageError(f"toy.name is {name!r}; use one of {', '.join(DATASETS)}")
+    if chosen.get("name") not in DATASETS:
+        raise UsageError(f"toy.name is {chosen.get('name')!r}; use one of {', '.join(DATASETS)}")
+    training = set(inspect.signature(toy_settings).parameters)
+    toy_settings(**{k: v for k, v in chosen.items() if k in training})
+    both = {"schedule", "num_steps"}
+    check_toy(**{k: v for k, v in chosen.items() if k not in training - both})
 
 
 @cache

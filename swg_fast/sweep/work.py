@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from swg_fast.checkpoint import CARD
 from swg_fast.errors import UsageError
 from swg_fast.files import read_json, write_json
-from swg_fast.sweep.cells import Cell, Training
+from swg_fast.sweep.cells import Cell, Training, key_of
 from swg_fast.sweep.store import Store, load, locked, transitions_hash
 
 RUN = {"cpus": 1, "gpus": 0, "threads": None, "retries": 3, "save_every": 2000, "log_every": 500}
@@ -82,17 +83,27 @@ def run_cell(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(run["threads"])
     started = time.perf_counter()
     with store.running(cell.key, cell.label):
-        result = _toy(cell) if cell.kind == "toy" else _evaluate(cell, store, run)
+        result = _toy(cell, store) if cell.kind == "toy" else _evaluate(cell, store, run)
         value = cell.to_json() | {"result": result, "run": run, "versions": versions(),
                                   "seconds": round(time.perf_counter() - started, 3)}
         write_json(store.cell(cell.key), value)
     return value
 
 
-def _toy(cell: Cell) -> dict[str, Any]:
-    from swg_fast.toy import run_toy
+def _toy(cell: Cell, store: Store) -> dict[str, Any]:
+    """A toy's distances. Toys that share a training share it: the first of them trains."""
+    from swg_fast.policy import load_policy
+    from swg_fast.toy import run_toy, toy_settings, train_toy
 
-    return {"distances": run_toy(**cell.settings, progress=False).distances}
+    name, seed = cell.settings["name"], cell.settings["seed"]
+    chosen = {k: v for k, v in cell.settings.items() if k in signature(toy_settings).parameters}
+    folder = store.training(key_of({"toy": name, "seed": seed, **chosen}))
+    with locked(folder.with_suffix(".lock"), wait=True):
+        if not (folder / "policy" / CARD).is_file():
+            policy, *_ = train_toy(name, toy_settings(**chosen), seed=seed, progress=False)
+            policy.save(folder / "policy")
+    policy = load_policy(folder / "policy")
+    return {"distances": run_toy(**cell.settings, progress=False, policy=policy).distances}
 
 
 def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:

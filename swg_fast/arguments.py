@@ -121,6 +121,12 @@ def _backend(_: str, value: Any) -> str:
     return choice("backend", value, ("auto", *BACKENDS))
 
 
+def _guidance(name: str, value: Any) -> str:
+    from swg_fast.family import guidance_text
+
+    return guidance_text(name, value)
+
+
 # Every keyword of `Policy.sample` but the states and their indices: its name -> its check.
 SAMPLING: dict[str, Callable[[str, Any], Any]] = {
     "n_candidates": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
@@ -139,6 +145,7 @@ SAMPLING: dict[str, Callable[[str, Any], Any]] = {
     "ranking_draws": optional(lambda name, value: whole(name, value, 1, 2**16)),
     "ranking_step": optional(lambda name, value: whole(name, value, 0, MAX_CANDIDATES)),
     "ranking_mean": optional(lambda name, value: number(name, value, -MAX_SCALE, MAX_SCALE)),
+    "guidance": optional(_guidance),
     "weight_clip": pair,
     "weight_readout": _readout,
     "clip_denoised": flag,

@@ -11,6 +11,7 @@ from torch import nn
 from swg_fast.arguments import choice, number, text, whole
 from swg_fast.defaults import sampling_defaults
 from swg_fast.errors import UsageError
+from swg_fast.family import WeightFamily
 from swg_fast.networks import MOST, WEIGHT_HEADS, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.schedule import MAX_STEPS
 from swg_fast.sizes import shapes_only
@@ -29,13 +30,15 @@ def empty_modules(card: Mapping[str, Any], shapes: Shapes, where: Path) -> dict[
     try:
         sampling_defaults(card.get("sampling"))
         text("schedule", card["schedule"])
+        family = WeightFamily.from_card(card)
+        code = family.width if family is not None else 0
         modules = {part: _empty(kind, part, card.get(part) if part != "network" else card[part])
                    for part, kind in PARTS.items() if part == "network" or card.get(part) is not None}
     except (KeyError, TypeError) as error:
         raise UsageError(f"{name}: incomplete ({error}); copy the checkpoint again") from error
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
-    _check_fit(modules, name)
+    _check_fit(modules, name, code)
     expected = {f"{part}.{key}": tuple(tensor.shape)
                 for part, module in modules.items() for key, tensor in module.state_dict().items()}
     betas = shapes.get("betas", ())
@@ -67,11 +70,12 @@ def _empty(kind: type[nn.Module], part: str, values: Any) -> nn.Module:
         return kind(**values)
 
 
-def _check_fit(modules: Mapping[str, Any], name: Path) -> None:
+def _check_fit(modules: Mapping[str, Any], name: Path, code: int) -> None:
     network = modules["network"]
     for part, sizes in (("critic", ("state_dim", "action_dim")), ("value", ("state_dim",))):
         for size in sizes if part in modules else ():
             theirs, ours = getattr(modules[part], size), getattr(network, size)
+            ours -= code if size == "state_dim" else 0  # a weight function's code, which only it sees
             if theirs != ours:
                 raise UsageError(f"{name}: {part}.{size} is {theirs} and network.{size} {ours}; the parts "
                                  "are from different tasks")

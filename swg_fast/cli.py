@@ -55,6 +55,9 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Forward passes for an expected weight.  " + own),
         click.option("--ranking-step", type=click.IntRange(min=0),
                      help="Trained step to noise an action to.  [default: the policy's, else T // 5]"),
+        click.option("--guidance", metavar="FUNCTION:PARAMETER",
+                     help="Of a policy trained with a family of weight functions, which one guides, such as "
+                          "expectile:0.9.  " + own),
         click.option("--backend", default="auto", help="auto, or a backend that 'info' lists."),
         click.option("--dtype", help="Compute type: fp32, bf16, ...; auto is the fastest.  " + own),
         click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of everything random."),

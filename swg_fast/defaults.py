@@ -32,6 +32,7 @@ class Sampling:
     ranking_draws: int = 8  # forward passes that estimate an expected weight
     ranking_step: int | None = None  # the trained step to which they noise an action; None is T // 5
     ranking_mean: float | None = None  # of the training weights; None is what the card records
+    guidance: str | None = None  # of a family of weight functions; None is the middle of its first one
     dtype: str = "auto"  # compute type; auto is the fastest that this machine has
 
 

@@ -25,8 +25,10 @@ def check_finite(module: nn.Module, what: str) -> None:
     raise UsageError(f"{what}.{name} has NaN or infinity; train it again, or load a sound checkpoint")
 
 
-def check_model(network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None) -> None:
-    """`UsageError` where the parts of a policy are of wrong types, do not fit or are not finite."""
+def check_model(network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None,
+                code: int = 0) -> None:
+    """`UsageError` where the parts of a policy are of wrong types, do not fit or are not finite. The
+    network sees ``code`` entries beside a state, the critic does not."""
     for value, kind, what in ((network, ScoreNetwork, "network"), (schedule, NoiseSchedule, "schedule"),
                               (critic, TwinQ | None, "critic")):
         if not isinstance(value, kind):
@@ -34,7 +36,7 @@ def check_model(network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | 
                              f"{getattr(kind, '__name__', 'TwinQ or None')}")
     check_finite(network, "network")
     if critic is not None:
-        sizes, theirs = (network.state_dim, network.action_dim), (critic.state_dim, critic.action_dim)
+        sizes, theirs = (network.state_dim - code, network.action_dim), (critic.state_dim, critic.action_dim)
         if sizes != theirs:
             raise UsageError(f"the critic is for states of {theirs[0]} and actions of {theirs[1]}, the "
                              f"network for {sizes[0]} and {sizes[1]}; they are from different tasks")

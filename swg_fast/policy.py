@@ -19,6 +19,7 @@ from swg_fast.backends.job import Model, Samples, SamplingJob
 from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from swg_fast.defaults import sampling_defaults, sampling_settings
 from swg_fast.errors import UsageError
+from swg_fast.family import WeightFamily
 from swg_fast.finite import check_job, check_model, check_samples
 from swg_fast.limits import resolve_device
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
@@ -45,7 +46,10 @@ class Policy:
         self.device = resolve_device(device)
         self.card = dict(card or {})
         self.defaults = sampling_defaults(self.card.get("sampling") if defaults is None else defaults)
-        check_model(network, schedule, critic)
+        self.family = WeightFamily.from_card(self.card)  # None: trained with one weight function
+        if self.family is not None and self.defaults["guidance"] is None:
+            self.defaults["guidance"] = self.family.default
+        check_model(network, schedule, critic, self.family.width if self.family else 0)
         critic = critic.to(self.device) if critic is not None else None
         self.model = Model(network.to(self.device).eval(), schedule, critic)
         self.value = value.to(self.device) if value is not None else None
@@ -55,7 +59,8 @@ class Policy:
 
     @property
     def state_dim(self) -> int:
-        return self.model.network.state_dim
+        code = self.family.width if self.family is not None else 0
+        return self.model.network.state_dim - code
 
     @property
     def action_dim(self) -> int:
@@ -94,7 +99,7 @@ class Policy:
         sampler: str | None = None, sampler_steps: int | None = None, leaves: int | None = None,
         branch_after: int | None = None, keep_share: float | None = None,
         ranking_draws: int | None = None, ranking_step: int | None = None,
-        ranking_mean: float | None = None,
+        ranking_mean: float | None = None, guidance: str | tuple[str, float] | None = None,
         weight_clip: tuple[float, float] = WEIGHT_CLIP, weight_readout: str = "exact",
         clip_denoised: bool = True, selection_temperature: float = 1.0,
         return_candidates: bool = False, state_indices: Array | None = None,
@@ -122,6 +127,8 @@ class Policy:
         leaves: above 1, so many candidates share the first ``branch_after`` steps of their root and go
         on from there with noise of their own; a root's first leaf is the candidate of that index
         without a tree.
+        guidance: for a policy trained with a family of weight functions, which of them guides, such as
+        ``expectile:0.9``: any parameter within the range that it was trained for.
         chunk: candidates in memory at once; it changes no result beyond rounding.
         dtype: the backend's compute type, such as ``fp32`` or ``bf16``; ``auto`` is the fastest that
         this machine has.
@@ -135,7 +142,8 @@ class Policy:
             "select": select, "seed": seed, "backend": backend, "chunk": chunk, "dtype": dtype,
             "sampler": sampler, "sampler_steps": sampler_steps, "leaves": leaves,
             "branch_after": branch_after, "keep_share": keep_share, "ranking_draws": ranking_draws,
-            "ranking_step": ranking_step, "ranking_mean": ranking_mean, "weight_clip": weight_clip,
+            "ranking_step": ranking_step, "ranking_mean": ranking_mean, "guidance": guidance,
+            "weight_clip": weight_clip,
             "weight_readout": weight_readout, "clip_denoised": clip_denoised,
             "selection_temperature": selection_temperature, "return_candidates": return_candidates})
         job = self._job(given, state_rows(states, self.state_dim, self.device), state_indices)
@@ -152,14 +160,19 @@ class Policy:
         if select == "max_q" and self.model.critic is None:
             raise UsageError("select='max_q' needs a critic and this policy has none; "
                              "use select='max_weight'")
+        code = self._code(chosen["guidance"])
         settings = {name: chosen.get(name, given.get(name)) for name in (
             "guidance_scale", "temperature", "weight_clip", "weight_readout", "clip_denoised")}
         table = sampler_table(chosen["sampler"], schedule, chosen["sampler_steps"], **settings)
         tree = plan_tree(table, chosen["n_candidates"], chosen["leaves"], chosen["branch_after"])
         ranking = None
         if select == "expected_weight" or chosen["keep_share"] < 1:
-            ranking = plan_ranking(schedule, self.card, *(
-                chosen[f"ranking_{name}"] for name in ("draws", "step", "mean")))
+            mean = chosen["ranking_mean"]
+            if mean is None and self.family is not None:
+                mean = self.family.mean_weight(chosen["guidance"])
+            ranking = plan_ranking(schedule, self.card, chosen["ranking_draws"], chosen["ranking_step"], mean)
+        if code is not None:
+            states = torch.cat([states, code.expand(len(states), -1)], dim=1)
         job = SamplingJob(
             states=states, state_indices=index_row(indices, len(states), self.device),
             n_candidates=chosen["n_candidates"], table=table, sampler=chosen["sampler"],
@@ -169,6 +182,15 @@ class Policy:
             keep_share=chosen["keep_share"])
         check_job(job, self.model.network)
         return job
+
+    def _code(self, guidance: str | None) -> torch.Tensor | None:
+        """What stands beside a state for ``guidance``, [K + 1]; None for a policy without a family."""
+        if self.family is not None and guidance is not None:
+            return self.family.code(guidance).to(self.device)
+        if guidance is not None:
+            raise UsageError(f"guidance={guidance!r}: this policy was trained with one weight function; leave "
+                             "guidance out, or train with --weight-function family")
+        return None
 
     def check(self, **arguments: Any) -> None:
         """`UsageError` for ``arguments`` that `sample` would refuse, whatever the states. Nothing is

@@ -33,7 +33,7 @@ def linex(u: torch.Tensor, alpha: float) -> torch.Tensor:
     top = math.log(torch.finfo(u.dtype).max) - 8.0
     safe = torch.where(u == 0, torch.ones_like(u), u)
     weight = alpha * torch.expm1((alpha * safe).clamp(max=top)).abs() / safe.abs()
-    return torch.where(u == 0, torch.full_like(u, alpha).square(), weight)
+    return torch.where(u == 0, alpha * alpha * torch.ones_like(u), weight)
 
 
 def quantile(u: torch.Tensor, tau: float) -> torch.Tensor:
@@ -103,12 +103,7 @@ def compute_weights(
     are not finite (which never reach a training set).
     """
     value = check_weight_function(name, parameter)
-    if not torch.is_tensor(advantages) or not advantages.is_floating_point():
-        raise UsageError("advantages must be a tensor of floating point")
-    bad = int((~torch.isfinite(advantages)).sum())
-    if bad:
-        raise UsageError(f"{bad} of {advantages.numel()} advantages are not finite; the critic has "
-                         "diverged, train it with a lower critic_lr")
+    check_advantages(advantages)
     weights = WEIGHT_FUNCTIONS[name].function(advantages, value)
     bad = int((~torch.isfinite(weights)).sum())
     if bad:
@@ -120,3 +115,13 @@ def compute_weights(
         low, high = weights.min(), weights.max()
         weights = (weights - low) / (high - low).clamp(min=torch.finfo(weights.dtype).tiny)
     return weights
+
+
+def check_advantages(advantages: torch.Tensor) -> None:
+    """`UsageError` where ``advantages`` are no tensor of finite floating-point numbers."""
+    if not torch.is_tensor(advantages) or not advantages.is_floating_point():
+        raise UsageError("advantages must be a tensor of floating point")
+    bad = int((~torch.isfinite(advantages)).sum())
+    if bad:
+        raise UsageError(f"{bad} of {advantages.numel()} advantages are not finite; the critic has "
+                         "diverged, train it with a lower critic_lr")

@@ -74,7 +74,8 @@ class Search:
         if job.select == "expected_weight":
             return expected
         if job.select == "max_q":
-            repeated = job.states[self.states].repeat_interleave(n, dim=0)
+            # Beside the state there may be the code of a weight function, which is the network's alone.
+            repeated = job.states[self.states, :self.critic.state_dim].repeat_interleave(n, dim=0)
             return self.critic.minimum(repeated, pool.z[..., :-1].reshape(b * n, -1)).view(b, n)
         if job.select == "softmax":
             logits = pool.weights.clamp(min=job.table.weight_clip[0]).log() / job.selection_temperature

@@ -108,12 +108,14 @@ def _under_way(source: Source, data: Transitions) -> Learnt:
     if not steps:
         raise UsageError(f"{source.name}: this run has saved no state yet; try again later")
     progress = f"critic at step {steps:,} of {settings.critic_steps:,}"
-    network = ScoreNetwork(S, A, settings.hidden_dim, settings.num_blocks, settings.weight_head,
-                           dropout=settings.dropout)
+    family = settings.family()
+    network = ScoreNetwork(S + (family.width if family else 0), A, settings.hidden_dim, settings.num_blocks,
+                           settings.weight_head, dropout=settings.dropout)
     diffusion = DiffusionTrainer(
         network, NoiseSchedule.by_name(settings.schedule, settings.num_steps), settings, CPU)
     steps = load_newest_state(states, diffusion)
     if steps:
         progress += f", actor at step {steps:,} of {settings.actor_steps:,}"
-    policy = Policy(diffusion.ema, diffusion.schedule, critic.target) if steps else None
+    card = {"weight_family": family.to_card()} if family else {}
+    policy = Policy(diffusion.ema, diffusion.schedule, critic.target, card=card) if steps else None
     return Learnt(critic.target, critic.value, policy, progress)

@@ -74,9 +74,9 @@ def merge(job: SamplingJob, pools: list[Pool], model: Model) -> Samples:
 class Shard:
     """An actor's state: the model on its device, packed once for each backend and compute type."""
 
-    def __init__(self, model: Model, device: str, threads: int) -> None:
+    def __init__(self, model: Model, card: dict[str, Any], device: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.policy = Policy(model.network, model.schedule, model.critic, device=device)
+        self.policy = Policy(model.network, model.schedule, model.critic, device=device, card=card)
 
     def search(self, job: SamplingJob, name: str, dtype: str | None, first: int, last: int) -> Pool:
         """`search_range` on this actor's device."""
@@ -143,5 +143,5 @@ def sharded(policy: Policy | str, shards: int, *, address: str | None = None, cp
         kind = ray.remote(num_cpus=cpus, num_gpus=gpus)(Shard)
         mine = copy.deepcopy(policy.model)  # moving a module moves it for all who hold it
         model = ray.put(Model(mine.network.cpu(), mine.schedule, mine.critic and mine.critic.cpu()))
-        actors = [kind.remote(model, "cuda" if gpus else "cpu", threads) for _ in range(shards)]
+        actors = [kind.remote(model, policy.card, "cuda" if gpus else "cpu", threads) for _ in range(shards)]
         yield ShardedPolicy(policy, ray, actors)

@@ -36,6 +36,7 @@ class DiffusionTrainer:
         self.device = device
         self.schedule = schedule
         self.network = network.to(device)
+        self.family = settings.family()  # to be `fitted` before the first step
         if device.type == "cpu":
             accelerate(self.network)
         for block in self.network.blocks:
@@ -63,18 +64,30 @@ class DiffusionTrainer:
             device.type, torch.bfloat16, enabled=settings.precision == "bf16")
 
     def pack(self, data: Transitions, weights: np.ndarray) -> torch.Tensor:
-        """One row a transition, [a, w, s]."""
+        """One row a transition, [a, w, s]; for a family ``weights`` are advantages, and `members` makes
+        weights of them."""
         columns = [data.actions, weights[:, None], data.observations]
         return torch.from_numpy(np.concatenate(columns, axis=1)).to(self.device)
 
     def draw(self, generator: torch.Generator, steps: int, rows: int) -> dict[str, torch.Tensor]:
         """The random numbers of ``steps`` steps, `masks` aside."""
         shape = (steps, self.settings.actor_batch)
-        return {
+        drawn = {
             "rows": torch.randint(rows, shape, generator=generator),
             "t": torch.randint(self.schedule.num_steps, shape, generator=generator),
             "noise": torch.randn(*shape, self.network.latent_dim, generator=generator),
         }
+        if self.family is not None:
+            drawn["member"] = torch.rand(*shape, 2, generator=generator)
+        return drawn
+
+    def members(self, batch: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        """Rows [M, ...] of a family, [a, u, s], as the network learns them: [a, w, s, c] with the code c of a
+        member drawn by ``uniform`` [M, 2], and the weight w under it."""
+        assert self.family is not None
+        A = self.network.action_dim
+        weights, codes = self.family.rows(batch[:, A], uniform)
+        return torch.cat([batch[:, :A], weights[:, None], batch[:, A + 1:], codes], dim=1)
 
     def learning_rate_at(self, step: int) -> float:
         """Cosine decay, from step 0 to zero at the last."""
@@ -98,6 +111,8 @@ class DiffusionTrainer:
                 draws: dict[str, torch.Tensor]) -> torch.Tensor:
         D = network.latent_dim
         t, xi = draws["t"], draws["noise"]
+        if self.family is not None:
+            batch = self.members(batch, draws["member"])
         z_t = self.signal[t, None] * batch[:, :D] + self.noise[t, None] * xi
         with self.autocast:
             eps = network(z_t, batch[:, D:], t)
@@ -119,6 +134,9 @@ class DiffusionTrainer:
               step: int) -> torch.Tensor:
         """Updates in C with each of ``rows`` [count, batch] of packed ``data``; the losses, [count, 2]."""
         assert self.loops is not None
+        if self.family is not None:
+            data = self.members(data[rows].flatten(0, 1), draws["member"].flatten(0, 1))
+            rows = torch.arange(rows.numel()).view(rows.shape)
         state = adam_state(self.optimizers["actor"])
         rates = torch.tensor([self.learning_rate_at(step + i) for i in range(len(rows))])
         losses = self.loops.steps(

@@ -68,8 +68,9 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
 
     torch.manual_seed(stream_seed(settings.seed, "initialise"))
     critic = CriticTrainer(S, A, settings, device)
-    network = ScoreNetwork(S, A, settings.hidden_dim, settings.num_blocks, settings.weight_head,
-                           dropout=settings.dropout)
+    family = settings.family()
+    network = ScoreNetwork(S + (family.width if family else 0), A, settings.hidden_dim, settings.num_blocks,
+                           settings.weight_head, dropout=settings.dropout)
     schedule = NoiseSchedule.by_name(settings.schedule, settings.num_steps)
     diffusion = DiffusionTrainer(network, schedule, settings, device)
 
@@ -78,8 +79,16 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         critic, critic.pack(training, rewards[~mask]), critic.pack(held_out, rewards[mask]),
         settings.critic_steps, settings.seed, options)}
 
-    weights = compute_weights(critic.advantages(data), settings.weight_function,
-                              settings.parameter_of_weights(), rescale=settings.rescale_weights).numpy()
+    weights = advantages = critic.advantages(data)
+    if family is None:
+        weights = compute_weights(advantages, settings.weight_function, settings.parameter_of_weights(),
+                                  rescale=settings.rescale_weights)
+        about = {"mean": float(weights.mean()), "min": float(weights.min()), "max": float(weights.max())}
+    else:  # every step computes the weights of its own rows
+        diffusion.family = family = family.fitted(advantages)
+        card = card | {"weight_family": family.to_card()}
+        about = {"mean": float(np.mean(family.means))}
+    weights = weights.numpy()
 
     rates["actor"] = run_phase(
         diffusion, diffusion.pack(training, weights[~mask]),
@@ -89,8 +98,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         "data_sha256": data.fingerprint(),
         "steps_per_second": {k: round(v, 1) for k, v in rates.items()},
         "held_out_losses": _last_losses(options.history) if options.history else {},
-        "weights": {"mean": float(weights.mean()), "min": float(weights.min()),
-                    "max": float(weights.max())},
+        "weights": about,
     }
     return save_checkpoint(out / "policy", Checkpoint(
         diffusion.ema, schedule, critic.target, critic.value, card | {"training": record}))

@@ -7,6 +7,7 @@ from typing import Any
 
 from swg_fast.arguments import MAX_SEED
 from swg_fast.errors import UsageError
+from swg_fast.family import DEFAULT, FAMILY, WeightFamily
 from swg_fast.networks import MOST, WEIGHT_HEADS
 from swg_fast.schedule import MAX_STEPS, SCHEDULES
 from swg_fast.training.fields import check_fields, setting
@@ -38,10 +39,12 @@ class TrainSettings:
         "none", "What rewards become: minus_one is r - 1, return_range is 1000 r over the span of returns.",
         choices=REWARD_TRANSFORMS)
     # weights
-    weight_function: str = setting("expectile", "Weight w(u) of the advantage u.",
-                                    choices=tuple(WEIGHT_FUNCTIONS))
+    weight_function: str = setting("expectile", "Weight w(u) of the advantage u; family: one network for many, "
+                                   "of which one is chosen at sampling.", choices=(*WEIGHT_FUNCTIONS, FAMILY))
     weight_parameter: float | None = setting(
         None, "tau or alpha of the weight function. Left out: --expectile, or the function's own.")
+    weight_family: str | None = setting(
+        None, f"The family's functions, FUNCTION:LOW:HIGH each, comma-separated. Left out: {DEFAULT}.")
     rescale_weights: bool = setting(False, "Move the weights linearly onto [0, 1].")
     # network
     hidden_dim: int = setting(256, "Width of the score network.", min=1, top=MOST["hidden_dim"])
@@ -74,7 +77,20 @@ class TrainSettings:
         if self.weight_head == "early" and self.num_blocks < 2:
             raise UsageError("weight_head='early' with num_blocks=1: the early head reads the second block, "
                              "so use num_blocks >= 2, or weight_head='joint'")
-        check_weight_function(self.weight_function, self.parameter_of_weights())
+        if self.weight_function == FAMILY:
+            if self.weight_parameter is not None or self.rescale_weights:
+                raise UsageError("a family has its parameters in --weight-family and scales its weights "
+                                 "itself; leave out weight_parameter and rescale_weights")
+            self.family()
+        elif self.weight_family is not None:
+            raise UsageError(f"weight_family={self.weight_family!r} with weight_function="
+                             f"{self.weight_function!r}: use weight_function='family', or leave it out")
+        else:
+            check_weight_function(self.weight_function, self.parameter_of_weights())
+
+    def family(self) -> WeightFamily | None:
+        """The family of weight functions; None where there is one function."""
+        return WeightFamily.parse(self.weight_family or DEFAULT) if self.weight_function == FAMILY else None
 
     def parameter_of_weights(self) -> float | None:
         """tau or alpha of the weight function; the critic's expectile where a tau is left out."""

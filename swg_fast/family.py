@@ -1,0 +1,222 @@
+"""A family of weight functions that one network serves; which member guides is chosen at sampling.
+
+The code of a member, [one-hot of the function, the place of its parameter], stands beside the state, so that
+nothing but the state's width changes (SWG's third open question). A parameter's place is in [-1, 1]: linear
+in tau, logarithmic in alpha. Weights are divided by the largest that the data have under the member, which
+the gradient of their logarithm does not see, so that all members' lie in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from swg_fast.arguments import shown
+from swg_fast.errors import UsageError
+from swg_fast.weights import WEIGHT_FUNCTIONS, check_advantages, check_weight_function
+
+FAMILY = "family"  # beside the names of single weight functions
+DEFAULT = "expectile:0.6:0.95,exponential:0.5:10"
+GRID = 17  # places of a parameter at which a card records the mean weight
+
+
+@dataclass(frozen=True)
+class Member:
+    """A weight function with the range of its parameter, ``low`` to ``high``; None for one without."""
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def parameter(self) -> str:
+        return WEIGHT_FUNCTIONS[self.name].parameter
+
+    def place(self, value: float) -> float:
+        """Where in [-1, 1] a parameter's value stands."""
+        if self.low is None or self.high is None or self.low == self.high:
+            return 0.0
+        low, high, value = (self._axis(x) for x in (self.low, self.high, value))
+        return min(1.0, max(-1.0, 2 * (value - low) / (high - low) - 1))
+
+    def value(self, place: torch.Tensor) -> torch.Tensor:
+        """The inverse of `place`."""
+        if self.low is None or self.high is None:
+            return torch.zeros_like(place)
+        low, high = self._axis(self.low), self._axis(self.high)
+        value = low + (high - low) * (place + 1) / 2
+        return value if self.parameter == "tau" else value.exp()
+
+    def _axis(self, value: float) -> float:
+        return value if self.parameter == "tau" else math.log(value)
+
+    def __str__(self) -> str:
+        return ":".join([self.name, *(f"{x:g}" for x in dict.fromkeys((self.low, self.high)) if x is not None)])
+
+
+@dataclass(frozen=True)
+class WeightFamily:
+    """``members`` by function; ``extremes`` [E], the advantages among which every member has its largest
+    weight, once it was `fitted`; ``means`` of the members' weights, [K][GRID], where they are known."""
+
+    members: tuple[Member, ...]
+    extremes: torch.Tensor | None = None
+    means: tuple[tuple[float, ...], ...] | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> WeightFamily:
+        """A family from ``FUNCTION:LOW:HIGH,...``; FUNCTION:VALUE and FUNCTION are members without a range.
+
+        Raises `UsageError` for another form, an unknown function, one that comes twice, and a range that
+        is empty or outside what the function takes.
+        """
+        members = []
+        for part in text.split(","):
+            name, *bounds = (piece.strip() for piece in part.split(":"))
+            try:
+                values = [float(bound) for bound in bounds]
+            except ValueError:
+                values = [math.nan] * 3
+            if len(values) > 2:
+                raise UsageError(f"weight family {shown(part)}: write a member as FUNCTION:LOW:HIGH, such as "
+                                 "expectile:0.6:0.95")
+            for value in values or [None]:
+                check_weight_function(name, value)
+            if not values and WEIGHT_FUNCTIONS[name].parameter:
+                values = [WEIGHT_FUNCTIONS[name].default]
+            if values and values[0] > values[-1]:
+                raise UsageError(f"weight family {shown(part)}: the range ends below its start; turn it round")
+            members.append(Member(name, *((values[0], values[-1]) if values else ())))
+        names = [member.name for member in members]
+        if len(set(names)) < len(names):
+            raise UsageError(f"weight family {shown(text)}: a function comes twice; give each one range")
+        return cls(tuple(members))
+
+    @property
+    def width(self) -> int:
+        """Entries of a code."""
+        return len(self.members) + 1
+
+    @property
+    def default(self) -> str:
+        """The guidance where none is asked for: the first function in the middle of its range."""
+        first = self.members[0]
+        return first.name if first.low is None else f"{first.name}:{float(first.value(torch.zeros(()))):.4g}"
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.members))
+
+    def fitted(self, advantages: torch.Tensor) -> WeightFamily:
+        """The family for data of these advantages [N]. `UsageError` where they are not finite."""
+        check_advantages(advantages)
+        # Every weight function is monotone above 0 and monotone below it.
+        sides = [side for side in (advantages[advantages <= 0], advantages[advantages > 0]) if len(side)]
+        ends = torch.stack([end for side in sides for end in (side.min(), side.max())])
+        fitted = replace(self, extremes=ends)
+        grid = torch.linspace(-1, 1, GRID)
+        means = tuple(tuple(float(fitted._weights(k, advantages, place[None]).mean()) for place in grid)
+                      for k in range(len(self.members)))
+        return replace(fitted, means=means)
+
+    def draw(self, uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(which function [M], place of its parameter [M]) from ``uniform`` [M, 2] in [0, 1)."""
+        which = (uniform[:, 0] * len(self.members)).long().clamp(max=len(self.members) - 1)
+        return which, 2 * uniform[:, 1] - 1
+
+    def rows(self, advantages: torch.Tensor, uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights [M] of ``advantages`` [M] under members drawn by ``uniform`` [M, 2], and their codes
+        [M, K + 1]."""
+        which, place = self.draw(uniform)
+        every = torch.stack([self._weights(k, advantages, place) for k in range(len(self.members))])
+        weights = every.gather(0, which[None])[0]
+        single = torch.tensor([m.low is None or m.low == m.high for m in self.members], device=which.device)
+        hot = torch.nn.functional.one_hot(which, len(self.members)).to(place.dtype)
+        return weights, torch.cat([hot, torch.where(single[which], 0.0, place)[:, None]], dim=1)
+
+    def _weights(self, k: int, advantages: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        """Weights of ``advantages`` [M] under function ``k`` with parameters at ``place`` ([M] or [1])."""
+        assert self.extremes is not None
+        function, parameter = WEIGHT_FUNCTIONS[self.members[k].name].function, self.members[k].value(place)
+        extremes = self.extremes.to(advantages.device)[:, None]
+        return function(advantages, parameter) / function(extremes, parameter).amax(dim=0)
+
+    def find(self, guidance: str) -> tuple[int, float]:
+        """(which function, place of its parameter) of ``guidance``, such as ``expectile:0.9``.
+
+        Raises `UsageError` for a function or a parameter that the family was not trained for.
+        """
+        name, value = parse_guidance("guidance", guidance)
+        for k, member in enumerate(self.members):
+            if member.name == name and (value is None) == (member.low is None):
+                if value is None or (member.low <= value <= member.high):
+                    return k, member.place(value) if value is not None else 0.0
+        raise UsageError(f"guidance {guidance!r} is not in what this policy was trained for, {self}; choose "
+                         "within that, or train with another --weight-family")
+
+    def code(self, guidance: str) -> torch.Tensor:
+        """The code [K + 1] of ``guidance``. `UsageError` as `find`."""
+        which, place = self.find(guidance)
+        return torch.tensor([float(which == k) for k in range(len(self.members))] + [place])
+
+    def mean_weight(self, guidance: str) -> float | None:
+        """The mean of the data's weights under ``guidance``; None where no card has recorded it."""
+        if self.means is None:
+            return None
+        which, place = self.find(guidance)
+        at = (place + 1) / 2 * (GRID - 1)
+        low = min(int(at), GRID - 2)
+        row = self.means[which]
+        return row[low] + (at - low) * (row[low + 1] - row[low])
+
+    def to_card(self) -> dict[str, Any]:
+        """What a model card says of the family."""
+        return {"functions": str(self), "code": [*(m.name for m in self.members), "place of the parameter"],
+                "mean_weights": [[round(x, 6) for x in row] for row in self.means or ()]}
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> WeightFamily | None:
+        """The family of a policy by its card; None where it was trained with one weight function.
+
+        Raises `UsageError` for an entry that is none.
+        """
+        entry = card.get("weight_family")
+        if entry is None:
+            return None
+        try:
+            family = cls.parse(entry["functions"])
+            means = tuple(tuple(float(x) for x in row) for row in entry["mean_weights"]) or None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"weight_family of the card is no family ({error}); copy the checkpoint "
+                             "again") from error
+        if means and (len(means) != len(family.members) or any(len(row) != GRID for row in means)):
+            raise UsageError(f"weight_family of the card has no {GRID} mean weights for each function; copy "
+                             "the checkpoint again")
+        return replace(family, means=means)
+
+
+def parse_guidance(name: str, value: Any) -> tuple[str, float | None]:
+    """(function, parameter) of ``value``: ``"expectile:0.9"``, ``("expectile", 0.9)`` or ``"dice"``.
+
+    Raises `UsageError`, with ``name``, for anything else, and a parameter that the function cannot have.
+    """
+    parts = value.split(":") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or len(parts) not in (1, 2) or not isinstance(parts[0], str):
+        raise UsageError(f"{name} must be FUNCTION:PARAMETER, such as expectile:0.9, got {shown(value)}")
+    function, *given = parts
+    try:
+        parameter = float(given[0]) if given else None
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} must be FUNCTION:PARAMETER, such as expectile:0.9, got "
+                         f"{shown(value)}") from None
+    used = check_weight_function(function.strip(), parameter)
+    return function.strip(), used if WEIGHT_FUNCTIONS[function.strip()].parameter else None
+
+
+def guidance_text(name: str, value: Any) -> str:
+    """``value`` as `parse_guidance` takes it, in its one plain form."""
+    function, parameter = parse_guidance(name, value)
+    return function if parameter is None else f"{function}:{parameter:.12g}"

@@ -96,7 +96,7 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
 
     check_outputs(json=json_path, plot=plot_path, video=video_path)
     if video_path is not None:
-        check_video(video_path)
+        check_video(video_path, task)
     policy, name = _load_or_untrained(task, policy_name, device)
     seed = _seeds(options.pop("seed"), seeds)
     sampling = policy.settings(n_candidates=candidates, **options)

@@ -175,7 +175,7 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
     from swg_fast.files import write_json
     from swg_fast.limits import max_threads
     from swg_fast.outputs import check_outputs
-    from swg_fast.signals import shielded
+    from swg_fast.signals import end_with_parent, shielded
 
     check_outputs(json=json_path)
     jobs = whole("--jobs", jobs or os.cpu_count() or 1, 1, max_threads())
@@ -190,7 +190,7 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
     from swg_fast.report import show
 
     work = shipped([int(target.removeprefix("sm_")) for target in targets.split(",")])
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
         with shielded():
             compiled = pool.map(report_row, work)
         try:

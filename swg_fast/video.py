@@ -38,11 +38,16 @@ def replay(result: Evaluation, count: int = 6) -> dict[int, np.ndarray]:
     return dict(_pictures(result, steps.__contains__))
 
 
-def check_video(path: str | Path) -> None:
-    """Raises `UsageError` where what writes ``path``, an .mp4 or .gif, is not installed."""
+def check_video(path: str | Path, task: str | None = None) -> None:
+    """Raises `UsageError` where what writes ``path``, an .mp4 or .gif, is not installed, and where this
+    machine cannot draw ``task``."""
     check("imageio", f"writing {path}")
     if Path(path).suffix.lower() != ".gif":
         check("imageio_ffmpeg", f"writing {path}")
+    if task is not None:
+        env = make_env(task)
+        env.reset(0)
+        env.render()
 
 
 def record_video(result: Evaluation, path: str | Path, every: int = 4, progress: bool = True) -> int:

@@ -395,3 +395,25 @@ def test_signals_in_the_midst_of_a_start(tmp_path, number, process):
     stopped = started("stepping.py", cwd=tmp_path, ready=lambda process: True)
     _, said = stopped.communicate(timeout=120)
     assert stopped.returncode == 128 + number and said == "", said
+
+
+POOL = """
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from swg_fast.signals import end_with_parent
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2, get_context("spawn"), end_with_parent) as pool:
+        list(pool.map(abs, range(4)))
+        print("ready", flush=True)
+        time.sleep(600)
+"""
+
+
+def test_a_pool_ends_with_its_parent(tmp_path):
+    (tmp_path / "pool.py").write_text(POOL)
+    process = started("pool.py", cwd=tmp_path, ready=lambda process: process.stdout.readline() == "ready\n")
+    process.kill()
+    _, said = process.communicate(timeout=120)  # ends when nobody holds the other end any more
+    assert "Traceback" not in said, said  # the tracker names the semaphores that it cleans up

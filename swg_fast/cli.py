@@ -95,12 +95,11 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     from swg_fast.video import check_video, record_video
 
     check_outputs(json=json_path, plot=plot_path, video=video_path)
+    seed = evaluation.check_counts(episodes, _seeds(options.pop("seed"), seeds), envs, workers)
     if video_path is not None:
         check_video(video_path, task)
     policy, name = _load_or_untrained(task, policy_name, device)
-    seed = _seeds(options.pop("seed"), seeds)
     sampling = policy.settings(n_candidates=candidates, **options)
-    evaluation.check_counts(episodes, seed, envs, workers)
     used = policy.backend(sampling["backend"], sampling["dtype"])
     result = evaluation.evaluate(policy, task, episodes=episodes, seed=seed, envs=envs,
                                  workers=workers, progress=not quiet, **sampling)

@@ -90,6 +90,8 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     out = user_path(out or Path("runs") / task)
     check_folder(out)
     source = options.dataset
+    if source == "":
+        raise UsageError("--dataset '' names nothing; give a file, a D4RL dataset or minari:DATASET")
     keys = options.observation_keys.split(",") if options.observation_keys is not None else None
     data = load_dataset(source or task, max_episode_steps=preset.max_episode_steps, task=task,
                         continues_after_terminal=preset.family == "antmaze", observation_keys=keys,

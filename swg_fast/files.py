@@ -17,6 +17,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -154,6 +155,19 @@ def read_json(path: str | Path) -> Any:
         raise UsageError(f"{path}: not valid JSON ({error})") from error
     except OSError as error:
         raise UsageError(f"{path}: not readable ({error.strerror}); check its permissions") from error
+
+
+def read_toml(path: str | Path, what: str) -> dict[str, Any]:
+    """The tables of ``path``; `UsageError` where there are none. ``what`` names the option that takes it."""
+    path = user_path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a regular file")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); {what} takes a TOML file") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not valid TOML ({error})") from error
 
 
 def sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from swg_fast.errors import UsageError
+from swg_fast.files import read_toml
 
 SECTIONS = ("train", "evaluate", "rank", "toy")
 SINGLES = ("task", "dataset", "policy")
@@ -50,13 +51,7 @@ def read_plan(path: str | Path, overrides: tuple[str, ...] = ()) -> Plan:
 
     Raises `UsageError` where the file is not TOML or has a part that no sweep has.
     """
-    path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); give a sweep's TOML file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not valid TOML ({error})") from error
+    table = read_toml(path, "a sweep")
     unknown = sorted(set(table) - TOP)
     if unknown:
         raise UsageError(f"{path}: unknown part {unknown[0]!r}; a sweep has {', '.join(sorted(TOP))}")

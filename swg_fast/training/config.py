@@ -7,15 +7,13 @@ the file, the file over the task's preset, the preset over the default.
 from __future__ import annotations
 
 import difflib
-import errno
-import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from swg_fast.errors import UsageError
-from swg_fast.files import replacing, user_path
+from swg_fast.files import read_toml, replacing
 from swg_fast.presets import Preset
 from swg_fast.training.fields import check_fields, check_value, kind_of, setting
 from swg_fast.training.logger import LOGGERS
@@ -57,15 +55,7 @@ def config_fields() -> dict[str, Field]:
 def read_config(path: str | Path) -> dict[str, Any]:
     """The values of a TOML file. `UsageError`, with the file's name, where there is none or it has
     an unknown key or a value outside its range."""
-    path = user_path(path)
-    try:
-        if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "not a regular file")
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); --config takes a TOML file") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not valid TOML ({error})") from error
+    values = read_toml(path, "--config")
     known = config_fields()
     for name, value in values.items():
         if name not in known:

@@ -117,6 +117,7 @@ TRAIN = {
             ("config", "file.txt", "not valid TOML"),
             ("config", "deep.toml", "not valid TOML"),
             ("dataset", "none.hdf5", "no such file"),
+            ("dataset", "", "names nothing"),
             ("dataset", "folder", "is a folder"),
             ("dataset", "file.txt", "not a readable HDF5"),
             ("dataset", "pipe", "not a regular file"),
@@ -165,6 +166,12 @@ OTHERS = {
     "kernels json": (["kernels", "--json", "folder"], "is a folder"),
     "tune device": (["tune", "--device", "tpu"], "unknown device"),
     "tune states": (["tune", "--states", "x"], "whole numbers"),
+    "sweep of a pipe": (["sweep", "pipe", "--out", "o"], "not a regular file"),
+    "sweep of a folder": (["sweep", "folder", "--out", "o"], "not a regular file"),
+    "sweep of no TOML": (["sweep", "file.txt", "--out", "o"], "not valid TOML"),
+    "sweep of deep TOML": (["sweep", "deep.toml", "--out", "o"], "not valid TOML"),
+    "report of nothing": (["report", "pipe"], "no such file"),
+    "inspect a pipe": (["inspect", "pipe"], "no checkpoint"),
     "no command": (["fly"], "No such command"),
 }
 COMMANDS = {

@@ -3,8 +3,9 @@
     python benchmarks/score_table.py antmaze-umaze-v2 --json benchmarks/results/scores/antmaze-umaze-v2.json
 
 Each cell is written when it is done; run again to go on after an interrupt. Intervals are of 95 %
-(`swg_fast.intervals`). With --pages the tables between a task's markers in README.md and docs/results.md
-are replaced by that of the JSON.
+(`swg_fast.intervals`). With --data the behaviour's own score is written beside the policy's, of whole
+recorded episodes and of what they earn within the task's limit of steps. With --pages the tables
+between a task's markers in README.md and docs/results.md are replaced by that of the JSON.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from bench_table import replaced
 
 from swg_fast.checkpoint import CARD, find_checkpoint
+from swg_fast.data.hdf5 import read_hdf5
+from swg_fast.envs import make_env
 from swg_fast.evaluation import evaluate
 from swg_fast.files import read_json, replacing, write_json
-from swg_fast.intervals import interval_text
+from swg_fast.intervals import interval_text, score_interval
 from swg_fast.policy import load_policy
 from swg_fast.report import versions
 
@@ -52,6 +56,7 @@ def cells(counts: list[int], scales: list[float], selections: list[str]) -> list
 @click.option("--threads", type=int)
 @click.option("--seed", default=0)
 @click.option("--seeds", help="Several evaluation seeds, such as 0,1,2; --episodes are for each.")
+@click.option("--data", "data_path", type=Path, help="D4RL HDF5 file that the policy was trained on.")
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--plot", "plot_path", type=Path)
 @click.option("--pages", is_flag=True, help="Write the table into README.md and docs/results.md.")
@@ -59,7 +64,8 @@ def cells(counts: list[int], scales: list[float], selections: list[str]) -> list
 def main(task: str, policy_name: str | None, candidates: str, guidance_scales: str, selections: str,
          temperature: float, sampler: str | None, sampler_steps: int | None,
          episodes: int, large_episodes: int, dtype: str, workers: int | None,
-         threads: int | None, seed: int, seeds: str | None, json_path: Path, plot_path: Path | None,
+         threads: int | None, seed: int, seeds: str | None, data_path: Path | None, json_path: Path,
+         plot_path: Path | None,
          pages: bool, card: bool) -> None:
     import torch
 
@@ -77,6 +83,9 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
             raise click.UsageError(f"{json_path} has scores with {setting} = {kept.get(setting)}; give that, "
                                    "or another file")
     rows = kept["rows"]
+    if data_path:
+        kept["behaviour"] = behaviour(task, data_path)
+        write_json(json_path, kept)
     known = {(row["n_candidates"], row["guidance_scale"], row["select"], row["temperature"])
              for row in rows}
     counts, scales = ([kind(part) for part in text.split(",")]
@@ -95,8 +104,9 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
             "interval": None if result.pooled.interval is None else asdict(result.pooled.interval),
             "per_seed": [round(score.mean, 3) for score in result.per_seed],
             "mean_length": sum(e.length for e in result.episodes) / len(result.episodes)})
-        write_json(json_path, {"task": task, **same, "backend": f"{used.name} {used.dtype}",
-                               "rows": rows, "simulator": result.simulator, "versions": versions()})
+        kept |= {"task": task, "backend": f"{used.name} {used.dtype}", "simulator": result.simulator,
+                 "versions": versions()}
+        write_json(json_path, kept)
         click.echo(f"N={n} rho={rho:g} {select}: " + interval_text(
             result.pooled.mean, result.pooled.interval, len(result.episodes)))
     if plot_path:
@@ -107,6 +117,31 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
     if card:
         path = find_checkpoint(name) / CARD
         write_json(path, read_json(path) | {"scores": rows, "scores_backend": f"{used.name} {used.dtype}"})
+
+
+def behaviour(task: str, data: Path) -> dict[str, Any]:
+    """Scores of the recorded episodes: ``whole``, and ``within`` the first ``limit`` steps of each."""
+    env, raw = make_env(task), read_hdf5(data)
+    limit = env.max_episode_steps
+    ends = np.flatnonzero(raw["timeouts"].astype(bool) | (raw["terminals"] > 0))
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    found: dict[str, Any] = {"episodes": len(ends), "limit": limit,
+                             "mean_length": float(np.mean(ends - begins + 1))}
+    for name, most in (("whole", None), ("within", limit)):
+        scores = [env.score(float(raw["rewards"][a:b + 1][:most].sum()), None)
+                  for a, b in zip(begins, ends, strict=True)]
+        interval = score_interval(scores, False)
+        found[name] = {"normalized_score": float(np.mean(scores)), "episodes": len(ends),
+                       "interval": asdict(interval) if interval else None}
+    return found
+
+
+def behaviour_text(found: dict[str, Any]) -> str:
+    """``29 [24, 35] (25)``, and what of it was earned within the task's limit where episodes are longer."""
+    text = cell(found["whole"])
+    if found["within"] != found["whole"]:
+        text += f", and {cell(found['within'])} within the task's {found['limit']} steps"
+    return text
 
 
 def markers(task: str) -> tuple[str, str]:

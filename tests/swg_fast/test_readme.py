@@ -6,6 +6,10 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from conftest import make_recording, write_hdf5
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,6 +37,36 @@ def test_score_tables_come_from_their_json(monkeypatch):
                 assert table == markdown(json.loads(path.read_text())["rows"]), (page.name, path.stem)
                 seen += 1
     assert seen >= 3  # umaze on both pages, hopper on one
+
+
+def test_behaviours_scores_come_from_their_json(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from score_table import SCORES, behaviour_text
+
+    page = (ROOT / "docs" / "results.md").read_text()
+    every = [json.loads(path.read_text()) for path in SCORES.glob("*.json")]
+    known = [found for found in every if "behaviour" in found]
+    assert known
+    for found in known:
+        assert f"behaviour: {behaviour_text(found['behaviour'])}" in " ".join(page.split()), found["task"]
+
+
+def test_a_behaviours_score_within_the_limit(monkeypatch, tmp_path):
+    """Recorded episodes may be longer than the task's: what they earn later is not the task's."""
+    pytest.importorskip("d4rl", reason="D4RL is not installed")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from score_table import behaviour, behaviour_text
+
+    raw = make_recording(states=39, actions=28, n=310)
+    ends = np.isin(np.arange(310), (209, 309))
+    raw |= {"rewards": np.full(310, 5.0, np.float32), "terminals": np.zeros(310, bool), "timeouts": ends}
+    found = behaviour("door-human-v1", write_hdf5(tmp_path / "door.hdf5", raw))
+    low, high = -56.512833, 2880.5693087298737  # D4RL's references
+    scores = {steps: 100 * (5.0 * steps - low) / (high - low) for steps in (100, 200, 210)}
+    assert found["whole"]["normalized_score"] == pytest.approx((scores[210] + scores[100]) / 2)
+    assert found["within"]["normalized_score"] == pytest.approx((scores[200] + scores[100]) / 2)
+    assert (found["episodes"], found["mean_length"], found["limit"]) == (2, 155, 200)
+    assert behaviour_text(found).endswith("within the task's 200 steps")
 
 
 def test_decisions_table_comes_from_its_json(monkeypatch):

@@ -20,7 +20,7 @@ from swg_fast.errors import UsageError
 from swg_fast.presets import settings_for
 from swg_fast.sweep.grid import Plan
 from swg_fast.training.config import FROM_PRESET
-from swg_fast.training.settings import TrainSettings
+from swg_fast.training.settings import CRITIC, TrainSettings
 
 IDLE = {"envs", "workers"}  # how an evaluation runs, not what it finds
 RANK = {"states": 64, "candidates": 128, "seed": 0}  # the defaults of a [rank] section
@@ -44,6 +44,11 @@ class Training:
     @property
     def key(self) -> str:
         return key_of({"task": self.task, "data": self.data_hash, "settings": self.settings})
+
+    @property
+    def critic_key(self) -> str:
+        """What stands for its critic, which trainings may share."""
+        return key_of({"data": self.data_hash, "settings": {name: self.settings[name] for name in CRITIC}})
 
 
 @dataclass(frozen=True)

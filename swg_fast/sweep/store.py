@@ -4,7 +4,8 @@
     cells/KEY.json        a finished cell
     failed/KEY.json       the error of a cell or training that failed in the last run
     running/KEY.json      written while a worker has the cell or training
-    trainings/KEY/        a training's folder, as 'swg-fast train' leaves it
+    critics/KEY/          the states and the log of a critic, for all trainings that have the same one
+    trainings/KEY/        a training's folder, as 'swg-fast train' leaves it, but for the critic's states
     report/               what 'swg-fast report' makes
 """
 
@@ -43,6 +44,9 @@ class Store:
 
     def training(self, key: str) -> Path:
         return self.folder / "trainings" / key
+
+    def critic(self, key: str) -> Path:
+        return self.folder / "critics" / key
 
     def trained(self, key: str) -> bool:
         """Whether the training has left its policy; its card is the last file that it writes."""

@@ -43,7 +43,8 @@ def device_of(run: dict[str, Any]) -> str:
 
 
 def run_training(training: Training, store: Store, run: dict[str, Any]) -> None:
-    """Trains, from the newest saved state if there is one, unless the policy is there already.
+    """Trains, from the newest saved state if there is one, unless the policy is there already. A critic that
+    trainings share is trained by the first of them while the others wait.
 
     Raises `UsageError` where the data are not those that the sweep was planned with.
     """
@@ -51,7 +52,7 @@ def run_training(training: Training, store: Store, run: dict[str, Any]) -> None:
 
     from swg_fast.report import versions
     from swg_fast.training.loop import LoopOptions
-    from swg_fast.training.run import train
+    from swg_fast.training.run import train, train_critic
     from swg_fast.training.settings import TrainSettings
 
     folder = store.training(training.key)
@@ -70,8 +71,11 @@ def run_training(training: Training, store: Store, run: dict[str, Any]) -> None:
             card["observation_keys"] = list(data.observation_keys)
         options = LoopOptions(folder / "states", log_every=run["log_every"], save_every=run["save_every"],
                               progress=False)
-        train(data, TrainSettings.from_dict(training.settings), folder, device=device_of(run),
-              resume=(folder / "run.json").is_file(), card=card, options=options)
+        settings, critic = TrainSettings.from_dict(training.settings), store.critic(training.critic_key)
+        with locked(critic.with_suffix(".lock"), wait=True):
+            train_critic(data, settings, critic, device=device_of(run), options=options)
+        train(data, settings, folder, device=device_of(run), resume=(folder / "run.json").is_file(), card=card,
+              options=options, critic=critic)
 
 
 def run_cell(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:

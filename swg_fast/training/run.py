@@ -12,6 +12,7 @@ import torch
 
 from swg_fast.checkpoint import Checkpoint, save_checkpoint
 from swg_fast.data import Transitions
+from swg_fast.errors import UsageError
 from swg_fast.files import user_path
 from swg_fast.limits import resolve_device
 from swg_fast.networks import ScoreNetwork
@@ -26,13 +27,14 @@ from swg_fast.training.history import HISTORY, read_history
 from swg_fast.training.logger import check_logger, open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
 from swg_fast.training.settings import TrainSettings
+from swg_fast.training.state import load_newest_state
 from swg_fast.weights import compute_weights
 
 
 def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
           device: str | torch.device = "cpu", resume: bool = False,
           card: dict[str, Any] | None = None, config: Mapping[str, Any] | None = None,
-          logger: str = "none", options: LoopOptions | None = None) -> Path:
+          logger: str = "none", options: LoopOptions | None = None, critic: Path | None = None) -> Path:
     """Trains a policy on ``data`` and returns the folder of its checkpoint, ``out/policy``.
 
     ``out`` holds ``run.json`` (the settings), ``config.toml`` (the same, with what ``config`` adds, for
@@ -43,6 +45,9 @@ def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
     Raises `UsageError` for what would fail later, before ``out`` is touched; where ``out`` holds another
     run or is in use; and where the losses cease to be finite (`Diverged`). `Interrupted` on Ctrl-C and
     SIGTERM. The policy is written whole or not at all.
+
+    ``critic`` is a folder where `train_critic` has trained the critic of these settings, to be taken from
+    there; the policy is the same.
     """
     out, device = user_path(out), resolve_device(device)
     check_logger(logger)
@@ -57,27 +62,55 @@ def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
         with open_writer(logger, out / "logs", config, resume) as writer:
             options = replace(options, folder=out / "states", resume=resume, history=history,
                               writer=writer or options.writer)
-            return _train(data, rewards, settings, out, device, card or {}, options)
+            return _train(data, rewards, settings, out, device, card or {}, options, critic)
 
 
-def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out: Path,
-           device: torch.device, card: dict[str, Any], options: LoopOptions) -> Path:
+def train_critic(data: Transitions, settings: TrainSettings, folder: Path, *,
+                 device: str | torch.device = "cpu", options: LoopOptions | None = None) -> None:
+    """Trains the critic alone, from its newest state if there is one; its states and log are in ``folder``.
+
+    It is the critic of every training that has the same data and the same `settings.CRITIC`. The folder is
+    the caller's to lock. Raises as `train` does.
+    """
+    device = resolve_device(device)
+    rewards = check_run(data, settings, device)
+    options = replace(options or LoopOptions(folder), folder=folder, resume=True, history=folder / HISTORY)
+    trainer = _critic(data, settings, device)
+    _run_critic(trainer, data, rewards, settings, options)
+
+
+def _critic(data: Transitions, settings: TrainSettings, device: torch.device) -> CriticTrainer:
+    torch.manual_seed(stream_seed(settings.seed, "initialise"))
+    return CriticTrainer(data.observations.shape[1], data.actions.shape[1], settings, device)
+
+
+def _run_critic(critic: CriticTrainer, data: Transitions, rewards: np.ndarray, settings: TrainSettings,
+                options: LoopOptions) -> float:
+    training, held_out = data.split(settings.held_out, settings.seed)
+    mask = np.isin(data.episodes, np.unique(held_out.episodes))
+    return run_phase(critic, critic.pack(training, rewards[~mask]), critic.pack(held_out, rewards[mask]),
+                     settings.critic_steps, settings.seed, options)
+
+
+def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out: Path, device: torch.device,
+           card: dict[str, Any], options: LoopOptions, shared: Path | None) -> Path:
     """Both phases and what lies between them."""
     training, held_out = data.split(settings.held_out, settings.seed)
     S, A = data.observations.shape[1], data.actions.shape[1]
 
-    torch.manual_seed(stream_seed(settings.seed, "initialise"))
-    critic = CriticTrainer(S, A, settings, device)
+    critic = _critic(data, settings, device)
     family = settings.family()
     network = ScoreNetwork(S + (family.width if family else 0), A, settings.hidden_dim, settings.num_blocks,
                            settings.weight_head, dropout=settings.dropout)
     schedule = NoiseSchedule.by_name(settings.schedule, settings.num_steps)
     diffusion = DiffusionTrainer(network, schedule, settings, device)
 
-    mask = np.isin(data.episodes, np.unique(held_out.episodes))
-    rates = {"critic": run_phase(
-        critic, critic.pack(training, rewards[~mask]), critic.pack(held_out, rewards[mask]),
-        settings.critic_steps, settings.seed, options)}
+    if shared is not None:
+        if load_newest_state(shared, critic) != settings.critic_steps:
+            raise UsageError(f"{shared}: no finished critic; train it there first")
+        rates = {}
+    else:
+        rates = {"critic": _run_critic(critic, data, rewards, settings, options)}
 
     weights = advantages = critic.advantages(data)
     if family is None:
@@ -90,6 +123,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         about = {"mean": float(np.mean(family.means))}
     weights = weights.numpy()
 
+    mask = np.isin(data.episodes, np.unique(held_out.episodes))
     rates["actor"] = run_phase(
         diffusion, diffusion.pack(training, weights[~mask]),
         diffusion.pack(held_out, weights[mask]), settings.actor_steps, settings.seed, options)
@@ -97,13 +131,13 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         "settings": settings.to_dict(),
         "data_sha256": data.fingerprint(),
         "steps_per_second": {k: round(v, 1) for k, v in rates.items()},
-        "held_out_losses": _last_losses(options.history) if options.history else {},
+        "held_out_losses": _last_losses(shared / HISTORY if shared else None) | _last_losses(options.history),
         "weights": about,
     }
     return save_checkpoint(out / "policy", Checkpoint(
         diffusion.ema, schedule, critic.target, critic.value, card | {"training": record}))
 
 
-def _last_losses(history: Path) -> dict[str, float]:
-    return {name: round(value, 5) for lines in read_history(history).values()
+def _last_losses(history: Path | None) -> dict[str, float]:
+    return {name: round(value, 5) for lines in (read_history(history) if history else {}).values()
             for name, value in lines[-1].items() if "held_out" in name}

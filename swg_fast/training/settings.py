@@ -16,6 +16,9 @@ from swg_fast.weights import WEIGHT_FUNCTIONS, check_weight_function
 
 MOST_STEPS = 10**9  # years
 MOST_ROWS = 2**16  # of a batch
+# What decides the critic; trainings that differ in other settings alone have the same one.
+CRITIC = ("critic_steps", "critic_batch", "critic_lr", "discount", "polyak", "expectile", "reward_transform",
+          "seed", "held_out")
 PRECISIONS = ("fp32", "bf16")
 OPEN: dict[str, Any] = {"min_open": True, "max_open": True}
 

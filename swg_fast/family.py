@@ -55,7 +55,8 @@ class Member:
         return value if self.parameter == "tau" else math.log(value)
 
     def __str__(self) -> str:
-        return ":".join([self.name, *(f"{x:g}" for x in dict.fromkeys((self.low, self.high)) if x is not None)])
+        bounds = dict.fromkeys(bound for bound in (self.low, self.high) if bound is not None)
+        return ":".join([self.name, *(f"{bound:g}" for bound in bounds)])
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class WeightFamily:
             if not values and WEIGHT_FUNCTIONS[name].parameter:
                 values = [WEIGHT_FUNCTIONS[name].default]
             if values and values[0] > values[-1]:
-                raise UsageError(f"weight family {shown(part)}: the range ends below its start; turn it round")
+                raise UsageError(f"weight family {shown(part)}: the range ends below its start; turn it "
+                                 "round")
             members.append(Member(name, *((values[0], values[-1]) if values else ())))
         names = [member.name for member in members]
         if len(set(names)) < len(names):
@@ -151,9 +153,12 @@ class WeightFamily:
         """
         name, value = parse_guidance("guidance", guidance)
         for k, member in enumerate(self.members):
-            if member.name == name and (value is None) == (member.low is None):
-                if value is None or (member.low <= value <= member.high):
-                    return k, member.place(value) if value is not None else 0.0
+            if member.name != name:
+                continue
+            if value is None:
+                return k, 0.0
+            if member.low is not None and member.high is not None and member.low <= value <= member.high:
+                return k, member.place(value)
         raise UsageError(f"guidance {guidance!r} is not in what this policy was trained for, {self}; choose "
                          "within that, or train with another --weight-family")
 

@@ -188,8 +188,8 @@ class Policy:
         if self.family is not None and guidance is not None:
             return self.family.code(guidance).to(self.device)
         if guidance is not None:
-            raise UsageError(f"guidance={guidance!r}: this policy was trained with one weight function; leave "
-                             "guidance out, or train with --weight-function family")
+            raise UsageError(f"guidance={guidance!r}: this policy was trained with one weight function; "
+                             "leave guidance out, or train with --weight-function family")
         return None
 
     def check(self, **arguments: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell]
     train = ray.remote(**options)(_train)
     find = ray.remote(**options)(_find)
     folder = str(store.folder)
-    needed = {training.key: train.remote(training, folder, run) for training in trainings}
+    needed = {training.key: train.remote(training, folder, run) for training in spread(trainings)}
     waiting: dict[Any, Training | Cell] = {needed[training.key]: training for training in trainings}
     for cell in cells:
         training = needed.get(cell.training.key) if cell.training else None
@@ -93,6 +94,16 @@ def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell]
             tell(outcome)
         tell(None)
     return outcomes
+
+
+def spread(trainings: list[Training]) -> list[Training]:
+    """The trainings in an order in which those that share a critic, and would wait for it, stand apart."""
+    before: Counter[str] = Counter()
+    turns = []
+    for training in trainings:
+        turns.append(before[training.critic_key])
+        before[training.critic_key] += 1
+    return [training for _, training in sorted(zip(turns, trainings, strict=True), key=lambda pair: pair[0])]
 
 
 def _outcome(ray: Any, reference: Any, item: Training | Cell, run: dict[str, Any]) -> Outcome:

@@ -17,12 +17,13 @@ STEPS = 96  # a timed training's steps of each phase
 SECONDS = 1.0  # how long environments are stepped for a timing
 
 
-def training_work(training: Training) -> float:
-    """Multiplications of a training, in 1e9, up to a factor: batches times layers times width squared."""
+def training_work(training: Training, critic: bool = True) -> float:
+    """Multiplications of a training, in 1e9, up to a factor: batches times layers times width squared.
+    Without ``critic`` where another training has it."""
     s = training.settings
-    critic = s["critic_steps"] * s["critic_batch"] * 3 * 256**2
+    first = s["critic_steps"] * s["critic_batch"] * 3 * 256**2 if critic else 0
     actor = s["actor_steps"] * s["actor_batch"] * (1 + 8 * s["num_blocks"]) * s["hidden_dim"] ** 2
-    return (critic + actor) * 1e-9
+    return (first + actor) * 1e-9
 
 
 def cell_work(cell: Cell) -> float:
@@ -53,6 +54,9 @@ class TimeLeft:
         self.left = {"train": 0.0, "evaluate": 0.0, "toy": 0.0}
         self.done = dict(self.left)
         self.spent = dict(self.left)
+        # Of trainings that share a critic the first trains it.
+        critics = {t.critic_key: t.key for t in reversed(trainings)}
+        self.with_critic = set(critics.values())
         for item in (*trainings, *cells):
             self.left[self.kind(item)] += self.work(item)
 
@@ -60,9 +64,10 @@ class TimeLeft:
     def kind(item: Training | Cell) -> str:
         return "train" if isinstance(item, Training) else item.kind
 
-    @staticmethod
-    def work(item: Training | Cell) -> float:
-        return training_work(item) if isinstance(item, Training) else cell_work(item)
+    def work(self, item: Training | Cell) -> float:
+        if isinstance(item, Training):
+            return training_work(item, item.key in self.with_critic)
+        return cell_work(item)
 
     def add(self, item: Training | Cell, seconds: float | None) -> None:
         """``item`` is over; None seconds where it failed or its time is not known."""

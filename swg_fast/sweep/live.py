@@ -10,7 +10,6 @@ from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.cluster import Outcome
 from swg_fast.sweep.estimate import TimeLeft
 from swg_fast.sweep.store import Store
-from swg_fast.training.history import HISTORY, read_history
 
 SHOWN = 12  # finished cells in the table
 
@@ -121,7 +120,7 @@ class Live:
         """Where a training stands, by its log."""
         if isinstance(item, Cell):
             return "running"
-        history = read_history(self.store.training(item.key) / "logs" / HISTORY)
+        history = self.store.history(item)
         phase = "actor" if history.get("actor") else "critic"
         step = int(history[phase][-1]["step"]) if history.get(phase) else 0
         return f"{phase} step {step:,} of {item.settings[phase + '_steps']:,}"

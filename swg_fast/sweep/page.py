@@ -16,7 +16,6 @@ from swg_fast.sweep.cells import Cell
 from swg_fast.sweep.live import duration, headline
 from swg_fast.sweep.store import Store
 from swg_fast.sweep.views import Block, blocks_of, views_of
-from swg_fast.training.history import HISTORY, read_history
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> list[Path]:
@@ -110,7 +109,7 @@ def _histories(store: Store, cells: list[Cell]) -> dict[str, Any]:
         if cell.training:
             axes = {k: v for k, v in cell.axes.items() if not k.startswith(("evaluate.", "rank."))}
             label = ", ".join(f"{k.split('.')[-1]} {v}" for k, v in axes.items()) or cell.training.task
-            history = read_history(store.training(cell.training.key) / "logs" / HISTORY)
+            history = store.history(cell.training)
             if history:
                 found.setdefault(cell.training.key, (label, history))
     apart = len({label for label, _ in found.values()}) == len(found)

@@ -48,6 +48,13 @@ class Store:
     def critic(self, key: str) -> Path:
         return self.folder / "critics" / key
 
+    def history(self, training: Training) -> dict[str, Any]:
+        """The log lines of a training and of its critic, by phase."""
+        from swg_fast.training.history import HISTORY, read_history
+
+        return (read_history(self.critic(training.critic_key) / HISTORY)
+                | read_history(self.training(training.key) / "logs" / HISTORY))
+
     def trained(self, key: str) -> bool:
         """Whether the training has left its policy; its card is the last file that it writes."""
         from swg_fast.checkpoint import CARD

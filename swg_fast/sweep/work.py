@@ -74,8 +74,8 @@ def run_training(training: Training, store: Store, run: dict[str, Any]) -> None:
         settings, critic = TrainSettings.from_dict(training.settings), store.critic(training.critic_key)
         with locked(critic.with_suffix(".lock"), wait=True):
             train_critic(data, settings, critic, device=device_of(run), options=options)
-        train(data, settings, folder, device=device_of(run), resume=(folder / "run.json").is_file(), card=card,
-              options=options, critic=critic)
+        train(data, settings, folder, device=device_of(run), resume=(folder / "run.json").is_file(),
+              card=card, options=options, critic=critic)
 
 
 def run_cell(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:

@@ -42,8 +42,9 @@ class TrainSettings:
         "none", "What rewards become: minus_one is r - 1, return_range is 1000 r over the span of returns.",
         choices=REWARD_TRANSFORMS)
     # weights
-    weight_function: str = setting("expectile", "Weight w(u) of the advantage u; family: one network for many, "
-                                   "of which one is chosen at sampling.", choices=(*WEIGHT_FUNCTIONS, FAMILY))
+    weight_function: str = setting(
+        "expectile", "Weight w(u) of the advantage u; family: one network for many, of which one is chosen at "
+                     "sampling.", choices=(*WEIGHT_FUNCTIONS, FAMILY))
     weight_parameter: float | None = setting(
         None, "tau or alpha of the weight function. Left out: --expectile, or the function's own.")
     weight_family: str | None = setting(
@@ -93,7 +94,7 @@ class TrainSettings:
 
     def family(self) -> WeightFamily | None:
         """The family of weight functions; None where there is one function."""
-        return WeightFamily.parse(self.weight_family or DEFAULT) if self.weight_function == FAMILY else None
+        return WeightFamily.parse(DEFAULT if self.weight_family is None else self.weight_family) if self.weight_function == FAMILY else None
 
     def parameter_of_weights(self) -> float | None:
         """tau or alpha of the weight function; the critic's expectile where a tau is left out."""

@@ -75,23 +75,22 @@ def test_mean_weights_are_of_the_data_and_survive_a_card():
     u = advantages()
     family = WeightFamily.parse(TWO).fitted(u)
     again = WeightFamily.from_card(json.loads(json.dumps({"weight_family": family.to_card()})))
-    for guidance, name, value in (("expectile:0.8", "expectile", 0.8), ("exponential:2.5", "exponential", 2.5)):
+    for name, value in (("expectile", 0.8), ("exponential", 2.5)):
         alone = compute_weights(u, name, value)
         expected = float(alone.mean() / alone.max())
-        assert again.mean_weight(guidance) == pytest.approx(expected, rel=0.02)
+        assert again.mean_weight(f"{name}:{value}") == pytest.approx(expected, rel=0.02)
     assert str(again) == TWO and again.default == "expectile:0.775"
 
 
 @pytest.mark.parametrize("text,word", [
     ("evil:0:1", "unknown weight function"), ("expectile:0.6:0.7:0.8", "FUNCTION:LOW:HIGH"),
-    ("expectile:a", "FUNCTION:LOW:HIGH"), ("expectile:0.9:0.6", "turn it round"), ("expectile:0.5:1.5", "tau"),
-    ("exponential:0:1", "alpha"), ("dice:1", "no parameter"), ("dice,dice", "twice"), ("", "unknown weight")])
+    ("expectile:a", "FUNCTION:LOW:HIGH"), ("expectile:0.9:0.6", "turn it round"),
+    ("expectile:0.5:1.5", "tau"), ("exponential:0:1", "alpha"), ("dice:1", "no parameter"),
+    ("dice,dice", "twice")])
 def test_bad_families_are_one_line(text, word):
-    for make in (WeightFamily.parse, lambda text: TrainSettings(weight_function="family", weight_family=text)):
-        if text or make is WeightFamily.parse:
-            with pytest.raises(UsageError, match=word) as error:
-                make(text)
-            assert "\n" not in str(error.value)
+    with pytest.raises(UsageError, match=word) as error:
+        TrainSettings(weight_function="family", weight_family=text)
+    assert "\n" not in str(error.value)
 
 
 def test_settings_that_do_not_go_together():
@@ -108,6 +107,7 @@ def test_resume_is_bit_identical(tmp_path, data, compiled, monkeypatch):
     from unittest import mock
 
     from swg_fast.kernels.training import actor
+
     from swg_fast.training import run
 
     if not compiled:
@@ -225,8 +225,8 @@ def test_a_policy_without_a_family_refuses_guidance(data):
 def test_a_damaged_entry_of_the_card(folder):
     card = json.loads((folder / "model_card.json").read_text())
     network = load_policy(folder).model.network
-    for entry in ("expectile", {}, {"functions": 3, "mean_weights": []}, {"functions": TWO, "mean_weights": [[1.0]]},
-                  {"functions": "evil", "mean_weights": []}):
+    for entry in ("expectile", {}, {"functions": 3, "mean_weights": []},
+                  {"functions": TWO, "mean_weights": [[1.0]]}, {"functions": "evil", "mean_weights": []}):
         with pytest.raises(UsageError):
             Policy(network, NoiseSchedule.vp(5), card=card | {"weight_family": entry})
 

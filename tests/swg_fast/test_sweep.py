@@ -8,19 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from scipy.stats import trim_mean
 
+from swg_fast.checkpoint import CARD, load_checkpoint
 from swg_fast.cli_sweep import report, sweep
 from swg_fast.errors import UsageError
-from swg_fast.files import write_json
+from swg_fast.files import read_json, write_json
 from swg_fast.sweep import metrics, store, work
 from swg_fast.sweep.cells import Cell, resolve
-from swg_fast.sweep.estimate import TimeLeft, cell_work
+from swg_fast.sweep.cluster import spread
+from swg_fast.sweep.estimate import TimeLeft, cell_work, training_work
 from swg_fast.sweep.grid import read_plan
 from swg_fast.sweep.live import duration
 from swg_fast.sweep.page import write_report
 from swg_fast.sweep.store import Store, locked, transitions_hash
+from swg_fast.toy import run_toy
+from swg_fast.training.loop import LoopOptions
+from swg_fast.training.run import train
+from swg_fast.training.settings import TrainSettings
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 
@@ -201,11 +208,17 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
     assert missing == cells
     work.run_training(training, folder, run)
     assert folder.pending(cells) == ([], cells)
+    alone = train(store.load(training.task, training.source), TrainSettings.from_dict(training.settings),
+                  tmp_path / "alone", options=LoopOptions(tmp_path, log_every=4, progress=False))
+    assert (alone / "model.safetensors").read_bytes() == (
+        folder.training(training.key) / "policy" / "model.safetensors").read_bytes()
     saved = (folder.training(training.key) / "policy" / "model.safetensors").stat().st_mtime_ns
     work.run_training(training, folder, run)  # nothing left to do
     assert (folder.training(training.key) / "policy" / "model.safetensors").stat().st_mtime_ns == saved
     value = work.run_cell(cells[1], folder, run)
     found = value["result"]
+    assert found["training"]["held_out_losses"].keys() == read_json(alone / CARD)["training"][
+        "held_out_losses"].keys()
     assert value["training"]["data_hash"] == store.hash_data("antmaze-umaze-v2", str(dataset_file))
     assert len(found["scores"]) == 1 and found["successes"] in (0, 1)
     assert len(found["rank_correlations"]) == 3 and all(-1 <= r <= 1 for r in found["rank_correlations"])
@@ -215,6 +228,45 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
     dataset_file.write_bytes(b"")
     with pytest.raises(UsageError):
         work.run_training(training, Store(tmp_path / "elsewhere"), run)
+
+
+def test_trainings_share_a_critic(tmp_path, dataset_file):
+    """By whatever does not decide it; the second takes it up, and has its log."""
+    plan = plan_of(tmp_path, f"""
+        task = "antmaze-umaze-v2"
+        dataset = "{dataset_file}"
+        train = {{critic_steps = 12, actor_steps = 4, critic_batch = 8, actor_batch = 8, hidden_dim = 16}}
+        grid.train.seed = [0, 1]
+        grid.train.weight_function = ["dice", "family"]""")
+    cells = resolve(plan, store.hash_data, store.hash_policy)
+    trainings = [cell.training for cell in cells]
+    a, b, c, d = trainings
+    assert a.critic_key == b.critic_key != c.critic_key == d.critic_key
+    assert spread(trainings) == [a, c, b, d]
+    clock = TimeLeft(trainings, [], 1)
+    assert clock.left["train"] == pytest.approx(2 * training_work(a) + 2 * training_work(b, critic=False))
+    folder, run = Store(tmp_path / "out"), work.run_settings({"log_every": 4})
+    work.run_training(a, folder, run)
+    (state,) = folder.critic(a.critic_key).glob("critic-*.safetensors")
+    written = state.stat().st_mtime_ns
+    work.run_training(b, folder, run)
+    assert state.stat().st_mtime_ns == written and folder.history(b)["critic"][-1]["step"] == 12
+    first, second = (load_checkpoint(folder.training(t.key) / "policy") for t in (a, b))
+    assert torch.equal(first.critic.weights[0], second.critic.weights[0])
+    assert second.card["weight_family"] and "weight_family" not in first.card
+    state.unlink()
+    with pytest.raises(UsageError, match="no finished critic"):
+        train(store.load(a.task, a.source), TrainSettings.from_dict(b.settings), tmp_path / "none",
+              critic=folder.critic(a.critic_key))
+
+
+def test_toys_share_a_training(tmp_path):
+    cells = resolved(plan_of(tmp_path, TOY + 'toy.sampler = ["ddpm", "ddpm_x0"]'))
+    folder, run = Store(tmp_path / "out"), work.run_settings({})
+    found = [work.run_cell(cell, folder, run)["result"] for cell in cells[:2]]
+    assert len(list((folder.folder / "trainings").glob("*/policy"))) == 1 and found[0] != found[1]
+    alone = run_toy(**cells[1].settings, progress=False)
+    assert found[1]["distances"] == alone.distances
 
 
 def results(folder, rows):

@@ -76,7 +76,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
     training = cells[0].training
     toy, broken = (cell for cell in cells if cell.kind == "toy")
     folder = Store(tmp_path / "out")
-    states = folder.training(training.key) / "states"
+    states = folder.critic(training.critic_key)
     command = [sys.executable, "-m", "swg_fast.cli", "sweep", str(tmp_path / "plan.toml"), "--out",
                str(folder.folder), "--cpus", "2"]
 

@@ -43,8 +43,8 @@ class TrainSettings:
         choices=REWARD_TRANSFORMS)
     # weights
     weight_function: str = setting(
-        "expectile", "Weight w(u) of the advantage u; family: one network for many, of which one is chosen at "
-                     "sampling.", choices=(*WEIGHT_FUNCTIONS, FAMILY))
+        "expectile", "Weight w(u) of the advantage u; family: one network for many, chosen from at sampling.",
+        choices=(*WEIGHT_FUNCTIONS, FAMILY))
     weight_parameter: float | None = setting(
         None, "tau or alpha of the weight function. Left out: --expectile, or the function's own.")
     weight_family: str | None = setting(
@@ -94,7 +94,9 @@ class TrainSettings:
 
     def family(self) -> WeightFamily | None:
         """The family of weight functions; None where there is one function."""
-        return WeightFamily.parse(DEFAULT if self.weight_family is None else self.weight_family) if self.weight_function == FAMILY else None
+        if self.weight_function != FAMILY:
+            return None
+        return WeightFamily.parse(DEFAULT if self.weight_family is None else self.weight_family)
 
     def parameter_of_weights(self) -> float | None:
         """tau or alpha of the weight function; the critic's expectile where a tau is left out."""

@@ -103,6 +103,12 @@ def _select(_: str, value: Any) -> str:
     return choice("selection", value, SELECTIONS)
 
 
+def _ranking(_: str, value: Any) -> str:
+    from swg_fast.backends.job import RANKINGS
+
+    return choice("ranking", value, RANKINGS)
+
+
 def _sampler(_: str, value: Any) -> str:
     from swg_fast.samplers import SAMPLERS
 
@@ -142,6 +148,7 @@ SAMPLING: dict[str, Callable[[str, Any], Any]] = {
     "leaves": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
     "branch_after": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
     "keep_share": optional(lambda name, value: number(name, value, high=1.0, above=0.0)),
+    "ranking": optional(_ranking),
     "ranking_draws": optional(lambda name, value: whole(name, value, 1, 2**16)),
     "ranking_step": optional(lambda name, value: whole(name, value, 0, MAX_CANDIDATES)),
     "ranking_mean": optional(lambda name, value: number(name, value, -MAX_SCALE, MAX_SCALE)),

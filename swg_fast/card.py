@@ -12,11 +12,12 @@ from swg_fast.arguments import choice, number, text, whole
 from swg_fast.defaults import sampling_defaults
 from swg_fast.errors import UsageError
 from swg_fast.family import WeightFamily
-from swg_fast.networks import MOST, WEIGHT_HEADS, ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.networks import MOST, WEIGHT_HEADS, Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.schedule import MAX_STEPS
 from swg_fast.sizes import shapes_only
 
-PARTS: dict[str, type[nn.Module]] = {"network": ScoreNetwork, "critic": TwinQ, "value": ValueNetwork}
+PARTS: dict[str, type[nn.Module]] = {"network": ScoreNetwork, "critic": TwinQ, "value": ValueNetwork,
+                                     "ranker": Ranker}
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -72,7 +73,8 @@ def _empty(kind: type[nn.Module], part: str, values: Any) -> nn.Module:
 
 def _check_fit(modules: Mapping[str, Any], name: Path, code: int) -> None:
     network = modules["network"]
-    for part, sizes in (("critic", ("state_dim", "action_dim")), ("value", ("state_dim",))):
+    for part, sizes in (("critic", ("state_dim", "action_dim")), ("value", ("state_dim",)),
+                        ("ranker", ("state_dim", "action_dim"))):
         for size in sizes if part in modules else ():
             theirs, ours = getattr(modules[part], size), getattr(network, size)
             ours -= code if size == "state_dim" else 0  # a weight function's code, which only it sees

@@ -17,7 +17,7 @@ from swg_fast.card import PARTS, empty_modules
 from swg_fast.defaults import sampling_defaults
 from swg_fast.errors import UsageError
 from swg_fast.files import read_json, replacing, sha256, sweep, user_path, write_json
-from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.schedule import NoiseSchedule
 
 FORMAT = 1
@@ -28,7 +28,7 @@ STORED = {"fp32": torch.float32, "fp16": torch.float16}
 
 @dataclass
 class Checkpoint:
-    """A score network, its schedule, and the critic if there is one.
+    """A score network, its schedule, and the critic if there is one; ``ranker`` regresses E[w | s, a].
 
     ``card`` is free JSON that travels along: data, settings, scores; ``card["sampling"]`` holds
     the policy's own defaults of sampling (`defaults.Sampling`), all of them once it is saved.
@@ -39,6 +39,7 @@ class Checkpoint:
     critic: TwinQ | None = None
     value: ValueNetwork | None = None
     card: dict[str, Any] = field(default_factory=dict)
+    ranker: Ranker | None = None
 
 
 def save_checkpoint(directory: str | Path, checkpoint: Checkpoint, *, dtype: str = "fp32") -> Path:
@@ -60,8 +61,8 @@ def save_checkpoint(directory: str | Path, checkpoint: Checkpoint, *, dtype: str
         "format": FORMAT,
         "network": checkpoint.network.config(),
         "schedule": checkpoint.schedule.name,
-        "critic": checkpoint.critic.config() if checkpoint.critic is not None else None,
-        "value": checkpoint.value.config() if checkpoint.value is not None else None,
+        **{part: module.config() if module is not None else None
+           for part, module in _parts(checkpoint).items() if part != "network"},
         "stored": dtype,
     }
     sweep(directory)
@@ -72,10 +73,13 @@ def save_checkpoint(directory: str | Path, checkpoint: Checkpoint, *, dtype: str
     return directory
 
 
+def _parts(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {part: getattr(checkpoint, part) for part in PARTS}
+
+
 def _stored(checkpoint: Checkpoint, dtype: str) -> dict[str, torch.Tensor]:
     tensors = {}
-    parts = {"network": checkpoint.network, "critic": checkpoint.critic, "value": checkpoint.value}
-    for part, module in parts.items():
+    for part, module in _parts(checkpoint).items():
         for name, tensor in (module.state_dict() if module is not None else {}).items():
             stored = tensor.detach().to("cpu", STORED[dtype]).contiguous().clone()
             if not bool(stored.isfinite().all()):
@@ -111,8 +115,9 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
                          "point; copy it again")
     for part, module in modules.items():
         _fill(module, tensors, part, directory)
-    network, critic, value = (cast(Any, modules.get(part)) for part in PARTS)
-    return Checkpoint(network.eval(), NoiseSchedule(card["schedule"], tensors["betas"]), critic, value, card)
+    network, critic, value, ranker = (cast(Any, modules.get(part)) for part in PARTS)
+    return Checkpoint(network.eval(), NoiseSchedule(card["schedule"], tensors["betas"]), critic, value, card,
+                      ranker)
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:

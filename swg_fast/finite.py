@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from swg_fast.backends.job import Model, Samples, SamplingJob
 from swg_fast.errors import UsageError
 from swg_fast.kernels.shared.table import COLUMNS
 from swg_fast.limits import check_memory
-from swg_fast.networks import ScoreNetwork, TwinQ
+from swg_fast.networks import Ranker, ScoreNetwork, TwinQ
 from swg_fast.schedule import NoiseSchedule
 
 
@@ -26,21 +26,24 @@ def check_finite(module: nn.Module, what: str) -> None:
 
 
 def check_model(network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None,
-                code: int = 0) -> None:
+                ranker: Ranker | None, code: int = 0) -> None:
     """`UsageError` where the parts of a policy are of wrong types, do not fit or are not finite. The
-    network sees ``code`` entries beside a state, the critic does not."""
+    network sees ``code`` entries beside a state, critic and ranker do not."""
     for value, kind, what in ((network, ScoreNetwork, "network"), (schedule, NoiseSchedule, "schedule"),
-                              (critic, TwinQ | None, "critic")):
+                              (critic, TwinQ | None, "critic"), (ranker, Ranker | None, "ranker")):
         if not isinstance(value, kind):
-            raise UsageError(f"{what}: a {type(value).__name__} was given, expected "
-                             f"{getattr(kind, '__name__', 'TwinQ or None')}")
+            wanted = getattr(kind, "__name__", None) or " or ".join(
+                getattr(one, "__name__", "") for one in get_args(kind)).replace("NoneType", "None")
+            raise UsageError(f"{what}: a {type(value).__name__} was given, expected {wanted}")
     check_finite(network, "network")
-    if critic is not None:
-        sizes, theirs = (network.state_dim - code, network.action_dim), (critic.state_dim, critic.action_dim)
+    for what, part in (("critic", critic), ("ranker", ranker)):
+        if part is None:
+            continue
+        sizes, theirs = (network.state_dim - code, network.action_dim), (part.state_dim, part.action_dim)
         if sizes != theirs:
-            raise UsageError(f"the critic is for states of {theirs[0]} and actions of {theirs[1]}, the "
+            raise UsageError(f"the {what} is for states of {theirs[0]} and actions of {theirs[1]}, the "
                              f"network for {sizes[0]} and {sizes[1]}; they are from different tasks")
-        check_finite(critic, "critic")
+        check_finite(part, what)
 
 
 def check_job(job: SamplingJob, network: ScoreNetwork) -> None:

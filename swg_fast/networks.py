@@ -184,6 +184,11 @@ class TwinQ(nn.Module):
         return self(states, actions).amin(dim=0)
 
 
+class Ranker(TwinQ):
+    """E[w | s, a], regressed by two networks of `TwinQ`'s form; the lower counts, so that an action on
+    which they disagree, as they do off the data, ranks low."""
+
+
 class ValueNetwork(nn.Module):
     """V(s): LayerNorm on the input, then S -> hidden -> hidden -> 1 with ReLU."""
 

@@ -22,7 +22,7 @@ from swg_fast.errors import UsageError
 from swg_fast.family import WeightFamily
 from swg_fast.finite import check_job, check_model, check_samples
 from swg_fast.limits import resolve_device
-from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.plan import plan_ranking, plan_tree
 from swg_fast.samplers import WEIGHT_CLIP, sampler_table
 from swg_fast.schedule import NoiseSchedule
@@ -31,7 +31,8 @@ Array = np.ndarray | torch.Tensor
 
 
 class Policy:
-    """A trained score network, its schedule, and optionally a critic for ``select="max_q"``.
+    """A trained score network, its schedule, and optionally a critic for ``select="max_q"`` and a
+    ranker for ``ranking="ranker"``.
 
     The networks are read when a backend first samples; change them afterwards and the change is
     not seen. ``defaults`` are what `sample` and `predict` take where they are given nothing: any of
@@ -42,16 +43,18 @@ class Policy:
 
     def __init__(self, network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None = None,
                  *, device: str | torch.device = "cpu", defaults: Mapping[str, Any] | None = None,
-                 value: ValueNetwork | None = None, card: Mapping[str, Any] | None = None) -> None:
+                 value: ValueNetwork | None = None, card: Mapping[str, Any] | None = None,
+                 ranker: Ranker | None = None) -> None:
         self.device = resolve_device(device)
         self.card = dict(card or {})
         self.defaults = sampling_defaults(self.card.get("sampling") if defaults is None else defaults)
         self.family = WeightFamily.from_card(self.card)  # None: trained with one weight function
         if self.family is not None and self.defaults["guidance"] is None:
             self.defaults["guidance"] = self.family.default
-        check_model(network, schedule, critic, self.family.width if self.family else 0)
+        check_model(network, schedule, critic, ranker, self.family.width if self.family else 0)
         critic = critic.to(self.device) if critic is not None else None
-        self.model = Model(network.to(self.device).eval(), schedule, critic)
+        ranker = ranker.to(self.device) if ranker is not None else None
+        self.model = Model(network.to(self.device).eval(), schedule, critic, ranker)
         self.value = value.to(self.device) if value is not None else None
         self._backends: dict[tuple[str, str], Backend] = {}
         self._calls = 0
@@ -81,7 +84,7 @@ class Policy:
         included; returns ``folder``. `UsageError` where it cannot be written."""
         return save_checkpoint(folder, Checkpoint(
             self.model.network, self.model.schedule, self.model.critic, self.value,
-            self.card | {"sampling": self.defaults}))
+            self.card | {"sampling": self.defaults}, self.model.ranker))
 
     def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
         """The backend ``name`` in compute type ``dtype`` (None: the policy's default), packed once
@@ -98,8 +101,9 @@ class Policy:
         backend: str = "auto", chunk: int | None = None, *, dtype: str | None = None,
         sampler: str | None = None, sampler_steps: int | None = None, leaves: int | None = None,
         branch_after: int | None = None, keep_share: float | None = None,
-        ranking_draws: int | None = None, ranking_step: int | None = None,
-        ranking_mean: float | None = None, guidance: str | tuple[str, float] | None = None,
+        ranking: str | None = None, ranking_draws: int | None = None,
+        ranking_step: int | None = None, ranking_mean: float | None = None,
+        guidance: str | tuple[str, float] | None = None,
         weight_clip: tuple[float, float] = WEIGHT_CLIP, weight_readout: str = "exact",
         clip_denoised: bool = True, selection_temperature: float = 1.0,
         return_candidates: bool = False, state_indices: Array | None = None,
@@ -112,11 +116,13 @@ class Policy:
         temperature: scale of the noise; one candidate alone is drawn at 0 unless this is given (the
         paper's plain SWG).
         select: ``max_weight`` (highest predicted weight of the last step before its clip),
-        ``expected_weight`` (highest estimate of E[w | a, s]: the clean weight predicted of the action
-        noised again to ``ranking_step``, averaged over ``ranking_draws`` forward passes),
+        ``expected_weight`` (highest estimate of E[w | a, s], see ``ranking``),
         ``max_q`` (highest min(Q1, Q2); needs a critic), ``softmax`` (with probability proportional
         to weight ** (1 / selection_temperature)), ``none`` (the lowest index). Ties go to the lowest
         index.
+        ranking: where expected weights come from: ``draws`` (the clean weight predicted of the action
+        noised again to ``ranking_step``, averaged over ``ranking_draws`` forward passes) or ``ranker``
+        (one pass of the policy's small network that was trained to regress them).
         keep_share: below 1, only this share of a state's candidates, the best by expected weight, is
         selected from; they stay in memory, D + 3 numbers each.
         seed: 64 bits. A candidate's noise depends on (seed, candidate index, state index) alone;
@@ -141,10 +147,10 @@ class Policy:
             "n_candidates": n_candidates, "guidance_scale": guidance_scale, "temperature": temperature,
             "select": select, "seed": seed, "backend": backend, "chunk": chunk, "dtype": dtype,
             "sampler": sampler, "sampler_steps": sampler_steps, "leaves": leaves,
-            "branch_after": branch_after, "keep_share": keep_share, "ranking_draws": ranking_draws,
-            "ranking_step": ranking_step, "ranking_mean": ranking_mean, "guidance": guidance,
-            "weight_clip": weight_clip,
-            "weight_readout": weight_readout, "clip_denoised": clip_denoised,
+            "branch_after": branch_after, "keep_share": keep_share, "ranking": ranking,
+            "ranking_draws": ranking_draws, "ranking_step": ranking_step, "ranking_mean": ranking_mean,
+            "guidance": guidance, "weight_clip": weight_clip, "weight_readout": weight_readout,
+            "clip_denoised": clip_denoised,
             "selection_temperature": selection_temperature, "return_candidates": return_candidates})
         job = self._job(given, state_rows(states, self.state_dim, self.device), state_indices)
         if job.settings["temperature"] == 0 and job.n_candidates > 1:
@@ -165,8 +171,11 @@ class Policy:
             "guidance_scale", "temperature", "weight_clip", "weight_readout", "clip_denoised")}
         table = sampler_table(chosen["sampler"], schedule, chosen["sampler_steps"], **settings)
         tree = plan_tree(table, chosen["n_candidates"], chosen["leaves"], chosen["branch_after"])
-        ranking = None
-        if select == "expected_weight" or chosen["keep_share"] < 1:
+        ranks, ranking = select == "expected_weight" or chosen["keep_share"] < 1, None
+        if ranks and chosen["ranking"] == "ranker" and self.model.ranker is None:
+            raise UsageError("ranking='ranker' needs a ranker and this policy has none; use ranking='draws', "
+                             "or train one with --ranker-steps")
+        if ranks and chosen["ranking"] == "draws":
             mean = chosen["ranking_mean"]
             if mean is None and self.family is not None:
                 mean = self.family.mean_weight(chosen["guidance"])
@@ -179,7 +188,7 @@ class Policy:
             settings=settings | {"latent_dim": self.action_dim + 1}, seed=given["seed"], select=select,
             chunk=given["chunk"], selection_temperature=given["selection_temperature"],
             return_candidates=given["return_candidates"], tree=tree, ranking=ranking,
-            keep_share=chosen["keep_share"])
+            keep_share=chosen["keep_share"], ranker=ranks and ranking is None)
         check_job(job, self.model.network)
         return job
 
@@ -242,4 +251,4 @@ def load_policy(name_or_path: str | Path, device: str | torch.device = "cpu") ->
     """A policy from a checkpoint's folder, or a bundled one by name (``antmaze-umaze-v2``)."""
     checkpoint = load_checkpoint(name_or_path)
     return Policy(checkpoint.network, checkpoint.schedule, checkpoint.critic, device=device,
-                  value=checkpoint.value, card=checkpoint.card)
+                  value=checkpoint.value, card=checkpoint.card, ranker=checkpoint.ranker)

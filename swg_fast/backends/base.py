@@ -94,11 +94,10 @@ class Backend:
         return Samples(*joined)
 
     def _search(self, job: SamplingJob, states: slice, N: int, count: int) -> tuple[Any, ...]:
-        search = Search(job, states, self.model.critic)
+        search = Search(job, states, self.model)
         kept: list[tuple[torch.Tensor | None, ...]] = []
         for first in range(0, N, count):
-            found = self.candidates(job, states, first, min(count, N - first))
-            search.add(first, found)
+            found = search.add(first, self.candidates(job, states, first, min(count, N - first)))
             if job.return_candidates:
                 kept.append((found.z[..., :-1], found.weights, found.expected))
         everything = [None if column[0] is None else torch.cat(column, dim=1)

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import torch
 
 from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree, Words
-from swg_fast.networks import ScoreNetwork, TwinQ
+from swg_fast.networks import Ranker, ScoreNetwork, TwinQ
 from swg_fast.reference import Noise, philox
 from swg_fast.schedule import NoiseSchedule
 
 SELECTIONS = ("max_weight", "expected_weight", "max_q", "softmax", "none")
+RANKINGS = ("draws", "ranker")  # where expected weights come from
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Model:
     network: ScoreNetwork
     schedule: NoiseSchedule
     critic: TwinQ | None = None
+    ranker: Ranker | None = None
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class SamplingJob:
 
     states [B, S] float32; state_indices [B] int64, the noise's state word; ``settings`` are the
     sampler's own (guidance_scale, temperature, weight_clip, weight_readout, clip_denoised). ``ranking``
-    is there where candidates are ranked or filtered by their expected weight: only the best
-    ``keep_share`` of each state's goes on to ``select``.
+    is there where candidates are ranked or filtered by their expected weight, estimated by draws, and
+    ``ranker`` is true where that is asked of the model's ranker: only the best ``keep_share`` of each
+    state's goes on to ``select``.
     """
 
     states: torch.Tensor
@@ -49,6 +52,7 @@ class SamplingJob:
     tree: Tree | None = None
     ranking: Ranking | None = None
     keep_share: float = 1.0
+    ranker: bool = False
 
     def words(self, vectors: slice, candidates: torch.Tensor) -> Words:
         """Owners and noise words of these candidates [n] of every state in the slice, b states' worth:
@@ -103,7 +107,7 @@ class Samples:
 
 class Candidates(NamedTuple):
     """Finished candidates of b states: z [b, n, D], their weights before the last clip [b, n], and
-    their expected weights [b, n] where the job has a ranking."""
+    their expected weights [b, n] where the job asks for them."""
 
     z: torch.Tensor
     weights: torch.Tensor

@@ -8,10 +8,19 @@ from typing import NamedTuple
 
 import torch
 
-from swg_fast.backends.job import Candidates, SamplingJob
+from swg_fast.backends.job import Candidates, Model, SamplingJob
 from swg_fast.networks import TwinQ
 from swg_fast.reference import philox
 from swg_fast.reference.resample import keep
+
+
+def asked(network: TwinQ | None, states: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """What critic or ranker say of the actions of z [b, n, D] in states [b, S]: the lower of two, [b, n]."""
+    assert network is not None  # a job that needs one is refused without
+    b, n, _ = z.shape
+    # Beside the state there may be the code of a weight function, which is the score network's alone.
+    repeated = states[:, :network.state_dim].repeat_interleave(n, dim=0)
+    return network.minimum(repeated, z[..., :-1].reshape(b * n, -1)).view(b, n)
 
 
 class Pool(NamedTuple):
@@ -36,14 +45,17 @@ class Search:
     three numbers each. Without a share it is one candidate a state. Ties go to the lowest index.
     """
 
-    def __init__(self, job: SamplingJob, states: slice, critic: TwinQ | None) -> None:
-        self.job, self.states, self.critic = job, states, critic
+    def __init__(self, job: SamplingJob, states: slice, model: Model) -> None:
+        self.job, self.states, self.model = job, states, model
         self.size = max(1, math.ceil(job.keep_share * job.n_candidates))
         self.pool: Pool | None = None
 
-    def add(self, first: int, found: Candidates) -> None:
-        """The next chunk, whose first candidate has this index."""
+    def add(self, first: int, found: Candidates) -> Candidates:
+        """The next chunk, whose first candidate has this index; with its expected weights where the model's
+        ranker gives them."""
         b, n, _ = found.z.shape
+        if self.job.ranker:
+            found = found._replace(expected=asked(self.model.ranker, self.job.states[self.states], found.z))
         indices = torch.arange(first, first + n, device=found.z.device).expand(b, n)
         pool = Pool(found.weights, indices, found.z, found.weights)
         share = self.job.keep_share < 1
@@ -56,6 +68,7 @@ class Search:
         # Stable, and lower indices stand first: ties go to them.
         order = pool.scores.sort(dim=1, descending=True, stable=True).indices
         self.pool = pool.take(order[:, :self.size if share else 1])
+        return found
 
     def best(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of each state the chosen action [b, A], its weight [b] and its index [b]."""
@@ -68,15 +81,13 @@ class Search:
 
     def _scores(self, pool: Pool, expected: torch.Tensor | None) -> torch.Tensor:
         """What a pool's candidates [b, m] are chosen by."""
-        job, (b, n, _) = self.job, pool.z.shape
+        job = self.job
         if job.select == "max_weight":
             return pool.weights
         if job.select == "expected_weight":
             return expected
         if job.select == "max_q":
-            # Beside the state there may be the code of a weight function, which is the network's alone.
-            repeated = job.states[self.states, :self.critic.state_dim].repeat_interleave(n, dim=0)
-            return self.critic.minimum(repeated, pool.z[..., :-1].reshape(b * n, -1)).view(b, n)
+            return asked(self.model.critic, job.states[self.states], pool.z)
         if job.select == "softmax":
             logits = pool.weights.clamp(min=job.table.weight_clip[0]).log() / job.selection_temperature
             words = job.state_indices[self.states][:, None]

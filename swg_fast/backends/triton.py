@@ -72,7 +72,7 @@ class TritonBackend(Backend):
 
     @torch.no_grad()
     def run(self, job: SamplingJob) -> Samples:
-        if job.select == "max_q" or job.keep_share < 1 or job.chunk is not None or (
+        if job.select == "max_q" or job.keep_share < 1 or job.ranker or job.chunk is not None or (
                 job.select == "none" and not job.return_candidates):
             return super().run(job)
         actions, weights, indices, z, raw, expected = self.launch.sample(

@@ -53,7 +53,7 @@ def search_range(backend: Backend, job: SamplingJob, first: int, last: int) -> P
     pools = []
     for i in range(0, len(job.states), group):
         states = slice(i, min(i + group, len(job.states)))
-        search = Search(job, states, backend.model.critic)
+        search = Search(job, states, backend.model)
         for at in range(first, last, count):
             search.add(at, backend.candidates(job, states, at, min(count, last - at)))
         pools.append(search.pool)
@@ -65,7 +65,7 @@ def merge(job: SamplingJob, pools: list[Pool], model: Model) -> Samples:
     """The kept candidates of shards' pools, given in the order of their ranges: ties go to the lowest
     index, as in one process."""
     pool = Pool(*(torch.cat(parts, dim=1).to(job.states.device) for parts in zip(*pools, strict=True)))
-    search = Search(job, slice(0, len(job.states)), model.critic)
+    search = Search(job, slice(0, len(job.states)), model)
     order = pool.scores.sort(dim=1, descending=True, stable=True).indices
     search.pool = pool.take(order[:, :search.size if job.keep_share < 1 else 1])
     return Samples(*search.best())
@@ -76,7 +76,8 @@ class Shard:
 
     def __init__(self, model: Model, card: dict[str, Any], device: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.policy = Policy(model.network, model.schedule, model.critic, device=device, card=card)
+        self.policy = Policy(model.network, model.schedule, model.critic, device=device, card=card,
+                             ranker=model.ranker)
 
     def search(self, job: SamplingJob, name: str, dtype: str | None, first: int, last: int) -> Pool:
         """`search_range` on this actor's device."""
@@ -114,7 +115,7 @@ class ShardedPolicy(Policy):
     def __init__(self, policy: Policy, ray: Any, actors: list[Any]) -> None:
         model = policy.model
         super().__init__(model.network, model.schedule, model.critic, device=policy.device, card=policy.card,
-                         defaults=policy.defaults)
+                         defaults=policy.defaults, ranker=model.ranker)
         self.ray, self.actors = ray, actors
 
     def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
@@ -142,6 +143,7 @@ def sharded(policy: Policy | str, shards: int, *, address: str | None = None, cp
                 raise UsageError(f"{shards} shards of {each:g} {kind}(s), and Ray has {have:g}; use fewer")
         kind = ray.remote(num_cpus=cpus, num_gpus=gpus)(Shard)
         mine = copy.deepcopy(policy.model)  # moving a module moves it for all who hold it
-        model = ray.put(Model(mine.network.cpu(), mine.schedule, mine.critic and mine.critic.cpu()))
+        model = ray.put(Model(mine.network.cpu(), mine.schedule, mine.critic and mine.critic.cpu(),
+                              mine.ranker and mine.ranker.cpu()))
         actors = [kind.remote(model, policy.card, "cuda" if gpus else "cpu", threads) for _ in range(shards)]
         yield ShardedPolicy(policy, ray, actors)

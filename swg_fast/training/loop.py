@@ -119,8 +119,9 @@ def _check(trainer: Any, sums: torch.Tensor, step: int, good: int, options: Loop
     if bad:
         kept = f"the last good state, of step {good}, is kept in {options.folder}" if good else \
             "no state was saved before"
+        rate = f"a lower {trainer.phase}_lr or " if hasattr(trainer.settings, f"{trainer.phase}_lr") else ""
         raise Diverged(f"{trainer.phase} diverged by step {step}: {', '.join(bad)} not finite; {kept}. Begin "
-                       f"anew, in another --out, with a lower {trainer.phase}_lr or data of smaller values")
+                       f"anew, in another --out, with {rate}data of smaller values")
 
 
 def _stretch(step: int, stop: int, trainer: Any, options: LoopOptions) -> int:

@@ -1,4 +1,4 @@
-"""A whole training run: critic, weights, diffusion, and the policy it leaves."""
+"""A whole training run: critic, weights, diffusion, a ranker if asked for, and the policy it leaves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swg_fast.data import Transitions
 from swg_fast.errors import UsageError
 from swg_fast.files import user_path
 from swg_fast.limits import resolve_device
-from swg_fast.networks import ScoreNetwork
+from swg_fast.networks import Ranker, ScoreNetwork
 from swg_fast.schedule import NoiseSchedule
 from swg_fast.seeds import stream_seed
 from swg_fast.training.checks import check_run
@@ -26,6 +26,7 @@ from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.history import HISTORY, read_history
 from swg_fast.training.logger import check_logger, open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
+from swg_fast.training.ranker import RankerTrainer
 from swg_fast.training.settings import TrainSettings
 from swg_fast.training.state import load_newest_state
 from swg_fast.weights import compute_weights
@@ -127,6 +128,9 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
     rates["actor"] = run_phase(
         diffusion, diffusion.pack(training, weights[~mask]),
         diffusion.pack(held_out, weights[mask]), settings.actor_steps, settings.seed, options)
+    ranker = None
+    if settings.ranker_steps:
+        ranker, rates["ranker"] = train_ranker(training, held_out, weights, mask, settings, device, options)
     record = {
         "settings": settings.to_dict(),
         "data_sha256": data.fingerprint(),
@@ -135,7 +139,19 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         "weights": about,
     }
     return save_checkpoint(out / "policy", Checkpoint(
-        diffusion.ema, schedule, critic.target, critic.value, card | {"training": record}))
+        diffusion.ema, schedule, critic.target, critic.value, card | {"training": record}, ranker))
+
+
+def train_ranker(training: Transitions, held_out: Transitions, weights: np.ndarray, mask: np.ndarray,
+                 settings: TrainSettings, device: torch.device, options: LoopOptions) -> tuple[Ranker, float]:
+    """A ranker of the ``weights`` [N] of all transitions, those of ``held_out`` where ``mask`` [N] is
+    true; and its steps/s."""
+    torch.manual_seed(stream_seed(settings.seed, "ranker", "initialise"))
+    S, A = training.observations.shape[1], training.actions.shape[1]
+    trainer = RankerTrainer(S, A, weights[~mask], settings, device)
+    rate = run_phase(trainer, trainer.pack(training, weights[~mask]), trainer.pack(held_out, weights[mask]),
+                     settings.ranker_steps, settings.seed, options)
+    return trainer.ranker(), rate
 
 
 def _last_losses(history: Path | None) -> dict[str, float]:

@@ -69,6 +69,12 @@ class TrainSettings:
     weight_decay: float = setting(1e-4, "AdamW's weight decay.", min=0, max=1)
     cosine_decay: bool = setting(True, "Let the diffusion's learning rate fall to 0 along a cosine.")
     ema_rate: float = setting(0.001, "Rate of the moving average that acts.", min=0, max=1, min_open=True)
+    # the ranker, for --ranking ranker
+    ranker_steps: int = setting(0, "Gradient steps of a small network that regresses the expected weight of "
+                                   "an action; 0 leaves it out.", min=0, top=MOST_STEPS)
+    ranker_hidden_dim: int = setting(128, "Its width.", min=1, top=MOST["hidden_dim"])
+    ranker_others: float = setting(0.0, "What actions that are not the data's count in its loss, where their "
+                                        "target is the lowest weight.", min=0)
     # the run
     seed: int = setting(0, "Seed of everything random.", min=0, top=MAX_SEED)
     held_out: float = setting(0.05, "Share of the episodes kept for validation.", min=0, max=1,

@@ -10,13 +10,14 @@ from conftest import make_network, relative_error
 from swg_fast import NoiseSchedule, Policy, TwinQ, UsageError
 from swg_fast.backends.base import Backend
 from swg_fast.backends.job import Samples
+from swg_fast.networks import Ranker
 from swg_fast.sweep.shards import merge, ranges, search_range, sharded, unit_of
 
 
 def make_policy():
     torch.manual_seed(3)
     return Policy(make_network(5, 3, hidden_dim=64), NoiseSchedule.vp(4), TwinQ(5, 3, 16).eval(),
-                  card={"training": {"weights": {"mean": 0.5}}})
+                  card={"training": {"weights": {"mean": 0.5}}}, ranker=Ranker(5, 3, 16))
 
 
 STATES = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
@@ -51,6 +52,7 @@ CASES = {
     "max_weight": {}, "softmax": {"select": "softmax"}, "max_q": {"select": "max_q"},
     "expected_weight": {"select": "expected_weight", "ranking_draws": 2},
     "share": {"keep_share": 0.1, "ranking_draws": 2, "select": "max_q"},
+    "ranker": {"keep_share": 0.1, "ranking": "ranker"},
     "tree": {"leaves": 4, "branch_after": 2},
     "solver": {"sampler": "dpmpp_2m_sde", "sampler_steps": 3, "guidance_scale": 0.0},
 }

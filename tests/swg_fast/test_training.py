@@ -85,6 +85,24 @@ def test_losses_fall_and_the_policy_prefers_rewarded_actions(tmp_path, data):
     assert card["training"]["weights"]["max"] == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize("others", [0.0, 1.0])
+def test_a_ranker_learns_the_weights(tmp_path, data, others):
+    """Its order is that of the critic's weights; other actions rank low where they count, and resuming in
+    its phase changes nothing."""
+    settings = TrainSettings(critic_steps=600, actor_steps=1, dropout=0.0, ranker_steps=400, discount=0.5,
+                             ranker_hidden_dim=32, ranker_others=others, **SMALL | {"critic_lr": 3e-3})
+    policy = load_policy(train(data, settings, tmp_path / "a", options=options(tmp_path)))
+    s, a = torch.from_numpy(data.observations), torch.from_numpy(data.actions)
+    found = policy.model.ranker.minimum(s, a)
+    with torch.no_grad():
+        good = policy.model.critic.minimum(s, a) > policy.value(s)
+        far = policy.model.ranker.minimum(s, (a + 1.5 * torch.sign(a.roll(1, 0))).clamp(-1, 1))
+    assert found[good].mean() > found[~good].mean() + 0.2  # 0.8 lies between the weights
+    assert (far.mean() < found.mean() - 0.1) or not others
+    again = train(data, settings, tmp_path / "a", resume=True, options=options(tmp_path))
+    assert torch.equal(load_policy(again).model.ranker.minimum(s, a), found)
+
+
 def test_a_run_is_not_overwritten_or_mixed(tmp_path, data):
     settings = TrainSettings(critic_steps=5, actor_steps=5, **SMALL)
     train(data, settings, tmp_path / "r", options=options(tmp_path))

@@ -7,8 +7,9 @@ import torch
 from conftest import make_network, relative_error
 from swg_fast.kernels.shared.table import Tree
 
-from swg_fast import Policy, UsageError, reference
+from swg_fast import Policy, UsageError, load_policy, reference
 from swg_fast.backends import BACKENDS
+from swg_fast.networks import Ranker
 from swg_fast.plan import plan_tree
 from swg_fast.samplers import sampler_table
 
@@ -105,6 +106,51 @@ def test_a_share_is_chosen_from(policy, states, backend, select, share):
     assert torch.equal(drawn.actions, drawn.candidates[torch.arange(3), drawn.indices])
     streamed = policy.sample(states, **keywords | {"return_candidates": False}, chunk=7)
     assert torch.equal(streamed.indices, drawn.indices)
+
+
+@pytest.fixture
+def ranked(policy):
+    torch.manual_seed(5)
+    model = policy.model
+    return Policy(model.network, model.schedule, model.critic, ranker=Ranker(5, 3, 16))
+
+
+@pytest.mark.parametrize("select,share", [("expected_weight", 1.0), ("max_q", 0.25), ("max_weight", 0.25)])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_ranker_ranks_and_filters(ranked, states, backend, select, share):
+    """Its two networks written out; they are the same for every backend, which draws the candidates."""
+    n = 6 if backend == "triton" else 40
+    keywords = EVERYTHING | {"n_candidates": n, "select": select, "keep_share": share, "backend": backend,
+                             "ranking": "ranker", "sampler": "dpmpp_2m_sde", "sampler_steps": 3}
+    drawn = ranked.sample(states, **keywords)
+    rows = torch.cat([states.repeat_interleave(n, 0), drawn.candidates.flatten(0, 1)], dim=1)
+    net = ranked.model.ranker
+    for weight, bias in zip(net.weights, net.biases, strict=True):
+        rows = torch.stack([(rows if rows.ndim == 2 else rows[i]) @ weight[i] + bias[i] for i in range(2)])
+        rows = rows.relu() if weight.shape[-1] > 1 else rows
+    expected = rows.amin(0).view(3, n)
+    assert relative_error(drawn.expected_weights, expected) < 1e-5
+    scores = {"expected_weight": expected, "max_weight": drawn.candidate_weights,
+              "max_q": ranked.model.critic.minimum(
+                  states.repeat_interleave(n, 0), drawn.candidates.flatten(0, 1)).view(3, n)}[select]
+    assert torch.equal(drawn.indices, reference.keep_among(scores, drawn.expected_weights, share))
+    streamed = ranked.sample(states, **keywords | {"return_candidates": False}, chunk=max(2, n // 3))
+    assert torch.equal(streamed.indices, drawn.indices)
+
+
+def test_a_ranker_is_asked_for_and_saved(ranked, policy, states, tmp_path):
+    chosen = {"n_candidates": 8, "select": "expected_weight", "ranking": "ranker"}
+    with pytest.raises(UsageError, match="--ranker-steps"):
+        policy.sample(states, **chosen)
+    with pytest.raises(UsageError, match="unknown ranking 'x'"):
+        policy.sample(states, 8, ranking="x")
+    with pytest.raises(UsageError, match="the ranker is for states of 4"):
+        Policy(ranked.model.network, ranked.model.schedule, ranker=Ranker(4, 3, 16))
+    with pytest.raises(UsageError, match="expected Ranker or None"):
+        Policy(ranked.model.network, ranked.model.schedule, ranker=ranked.model.critic)
+    again = load_policy(ranked.save(tmp_path / "p"))
+    assert torch.equal(again.sample(states, **chosen).actions, ranked.sample(states, **chosen).actions)
+    assert load_policy(policy.save(tmp_path / "q")).model.ranker is None
 
 
 def test_ties_in_a_share_go_to_the_lowest_index(schedule):

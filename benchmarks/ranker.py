@@ -1,0 +1,112 @@
+"""Trains a ranker for a checkpoint that has none, on the dataset that its critic was trained on.
+
+    python benchmarks/ranker.py hopper-medium-v2 --data FILE --out runs/hopper-ranker
+
+A bundled policy has no value network; the one that its critic's weights need is fitted again, by the
+critic's own loss with Q at rest. The checkpoint goes to OUT/policy. 'swg-fast train --ranker-steps' makes a
+new policy's ranker with the rest of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.data import Transitions, load_dataset
+from swg_fast.errors import UsageError
+from swg_fast.networks import TwinQ, ValueNetwork
+from swg_fast.presets import settings_for
+from swg_fast.seeds import stream_seed
+from swg_fast.training.critic import expectile_loss
+from swg_fast.training.loop import LoopOptions
+from swg_fast.training.run import train_ranker
+from swg_fast.training.settings import TrainSettings
+from swg_fast.weights import compute_weights
+
+BATCH = 512
+PART = 65536  # rows evaluated at once
+
+
+@torch.no_grad()
+def in_parts(function: Any, *tensors: torch.Tensor) -> torch.Tensor:
+    return torch.cat([function(*part) for part in zip(*(t.split(PART) for t in tensors), strict=True)])
+
+
+def fit_value(critic: TwinQ, states: torch.Tensor, actions: torch.Tensor, expectile: float, steps: int,
+              seed: int) -> ValueNetwork:
+    """V of a critic that no longer changes."""
+    q = in_parts(critic.minimum, states, actions)
+    mean, spread = q.mean(), q.std()
+    torch.manual_seed(stream_seed(seed, "value", "initialise"))
+    value = ValueNetwork(states.shape[1])
+    optimizer = torch.optim.Adam(value.parameters(), lr=1e-3)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    generator = torch.Generator().manual_seed(stream_seed(seed, "value", "rows"))
+    for _ in range(steps):
+        rows = torch.randint(len(states), (BATCH,), generator=generator)
+        loss = expectile_loss((q[rows] - mean) / spread - value(states[rows]), expectile).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        decay.step()
+    with torch.no_grad():
+        value.layers[-1].weight.mul_(spread)
+        value.layers[-1].bias.mul_(spread).add_(mean)
+    return value
+
+
+def find_advantages(policy: Checkpoint, data: Transitions, settings: TrainSettings, steps: int
+                    ) -> torch.Tensor:
+    """min Q - V of every transition, [N]; ``policy`` gets the V if it has none."""
+    states, actions = torch.from_numpy(data.observations), torch.from_numpy(data.actions)
+    if policy.critic is None:
+        raise UsageError("the checkpoint has no critic, whose advantages a ranker learns")
+    if policy.value is None:
+        policy.value = fit_value(policy.critic, states, actions, settings.expectile, steps, settings.seed)
+    return in_parts(lambda s, a: policy.critic.minimum(s, a) - policy.value(s), states, actions)
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("--data", required=True, help="D4RL file or name.")
+@click.option("--task", help="[default: the card's]")
+@click.option("--out", type=Path, required=True)
+@click.option("--value-steps", default=5000, help="Steps that fit V again.")
+@click.option("--steps", default=10_000, help="Steps of the ranker.")
+@click.option("--hidden-dim", default=128)
+@click.option("--others", default=0.0, help="What actions that are not the data's count in the loss.")
+def main(checkpoint: str, data: str, task: str | None, out: Path, value_steps: int, steps: int,
+         hidden_dim: int, others: float) -> None:
+    policy = load_checkpoint(checkpoint)
+    own = policy.card["training"]["settings"]
+    known = {field.name for field in fields(TrainSettings)}
+    settings = replace(TrainSettings(**{k: v for k, v in own.items() if k in known}), ranker_steps=steps,
+                       ranker_hidden_dim=hidden_dim, ranker_others=others)
+    preset = settings_for(task or policy.card["task"])
+    loaded = load_dataset(data, task=preset.task, max_episode_steps=preset.max_episode_steps,
+                          continues_after_terminal=preset.family == "antmaze")
+    advantages = find_advantages(policy, loaded, settings, value_steps)
+    weights = compute_weights(advantages, settings.weight_function, settings.parameter_of_weights(),
+                              rescale=settings.rescale_weights).numpy()
+    training, held_out = loaded.split(settings.held_out, settings.seed)
+    mask = np.isin(loaded.episodes, np.unique(held_out.episodes))
+    (out / "states").mkdir(parents=True, exist_ok=True)
+    options = LoopOptions(out / "states", log_every=1000, save_every=steps, history=out / "history.jsonl")
+    policy.ranker, _ = train_ranker(training, held_out, weights, mask, settings, torch.device("cpu"), options)
+    record = {"steps": steps, "hidden_dim": hidden_dim, "others": others, "value_steps": value_steps,
+              "weights_mean": float(weights.mean())}
+    policy.card = policy.card | {"ranker_training": record}
+    click.echo(save_checkpoint(out / "policy", policy))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UsageError as error:
+        raise SystemExit(f"error: {error}") from None

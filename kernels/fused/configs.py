@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Config:
-    """BM candidates a tile, BC of the 4H columns at a time, warps and pipeline stages."""
+    """BM candidates a tile, BC of the 4H columns at a time, warps and pipeline stages. With ``gluon`` set, of
+    the kernels of `kernels.fused.hopper_sample`: tile and warps of one of their two warp groups, and slots
+    of the ring."""
 
     tile: int
     chunk: int
     warps: int
     stages: int
+    gluon: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ AMPERE = Choices(many=(Config(64, 64, 8, 1), Config(32, 64, 8, 2)),
 TF32 = Choices(many=(Config(32, 32, 8, 1), Config(16, 64, 8, 1)), few=(Config(16, 64, 8, 1),))
 FP32 = Choices(many=(Config(16, 16, 8, 1), Config(32, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
 FP32_NARROW = Choices(many=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
+
+# By hidden size, on sm_90 in bf16: for many candidates. No GPU has run them yet, so that they are used only
+# where they are asked for.
+GLUON = {256: Config(64, 32, 4, 4, gluon=True), 128: Config(64, 64, 4, 4, gluon=True)}
 
 # (capability, hidden, compute type) -> choices. `nearest` fills in what is not listed.
 CONFIGS: dict[tuple[int, int, str], Choices] = {

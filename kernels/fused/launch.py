@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from swg_fast.kernels.fused import tune
+from swg_fast.kernels.fused import hopper_launch, tune
 from swg_fast.kernels.fused.configs import Config, suitable
 from swg_fast.kernels.fused.keep import keep_best_kernel
 from swg_fast.kernels.fused.sample import guided_step_kernel, sample_kernel
@@ -90,14 +90,26 @@ class KernelNetwork:
 
     def sizes(self, config: Config) -> dict[str, int]:
         constants = self.constants
-        return scratch_sizes(constants["H"], constants["L"], constants["DP"], config.tile)
+        sizes = hopper_launch.scratch_sizes if config.gluon else scratch_sizes
+        return sizes(constants["H"], constants["L"], constants["DP"], config.tile)
 
-    def scratch(self, programs: int, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where the running programs keep activations, in the weights' type and in float32; small
+    def scratch(self, tiles: int, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the tiles that run together keep activations, in the weights' type and in float32; small
         enough to stay in the L2 cache."""
         sizes, device = self.sizes(config), self.packed.device
-        return (_unwritten(device, programs * sizes["LOW"], dtype=DTYPES[self.dtype]),
-                _unwritten(device, programs * sizes["WIDE"]))
+        return (_unwritten(device, tiles * sizes["LOW"], dtype=DTYPES[self.dtype]),
+                _unwritten(device, tiles * sizes["WIDE"]))
+
+    def run(self, name: str, programs: int, config: Config, arguments: tuple[Any, ...], **sampler: bool
+            ) -> None:
+        """Launches ``sample_kernel`` or ``guided_step_kernel``, whichever kind the configuration asks for."""
+        if config.gluon:
+            hopper_launch.run(name, programs, self, config, arguments, **sampler)
+            return
+        kernel = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_kernel}[name]
+        kernel[(programs,)](*arguments, *self.tensors, **sampler, BM=config.tile, BC=config.chunk,
+                            **self.constants, **self.sizes(config), num_warps=config.warps,
+                            num_stages=config.stages)
 
     def configs(self, candidates: int) -> tuple[Config, ...]:
         """What `tune.measure` chooses among for this many candidates in all, the default first."""
@@ -156,23 +168,23 @@ def guided_step(network: KernelNetwork, table: SamplerTable, j: int, z: torch.Te
     """
     M, D = z.shape
     config = config or network.config(M, table.guided)
-    grid = -(-M // config.tile)
+    groups = hopper_launch.GROUPS if config.gluon else 1
+    grid = -(-M // (groups * config.tile))
     out = [_unwritten(z.device, M, D) for _ in range(4)]
     weight = _unwritten(z.device, M)
     integers = torch.zeros(1, dtype=torch.int64, device=z.device)
-    owners = torch.nn.functional.pad(states, (0, grid * config.tile - M))
+    owners = torch.nn.functional.pad(states, (0, grid * groups * config.tile - M))
     row = table.coefficients[j].float().to(z.device)
     step = table.steps[j]
     k0, k1 = _key(seed)
-    guided_step_kernel[(grid,)](
+    network.run("guided_step_kernel", grid, config, (
         z.contiguous(), z if last is None else last.contiguous(), z if noise is None else noise.contiguous(),
         state_vectors, network.packed.time_table[step], row, *map(float, table.weight_clip),
-        *network.scratch(grid, config), out[0], weight, *out[1:], M, k0, k1,
+        *network.scratch(groups * grid, config), out[0], weight, *out[1:], M, k0, k1,
         integers if candidates is None else candidates,
-        integers if state_words is None else state_words, owners, step, *network.tensors,
-        BM=config.tile, BC=config.chunk, GUIDED=table.guided, CLIP_STATE=table.clip_state,
-        CLIP_CLEAN=table.clip_clean, MULTISTEP=table.multistep, DRAW=noise is None, **network.constants,
-        **network.sizes(config), num_warps=config.warps, num_stages=config.stages)
+        integers if state_words is None else state_words, owners, step),
+        GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
+        MULTISTEP=table.multistep, DRAW=noise is None)
     return out[0], weight, *out[1:4 if table.multistep else 3]
 
 
@@ -192,12 +204,14 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     B, D, DP = len(state_vectors), network.constants["D"], network.constants["DP"]
     device = state_vectors.device
     config = config or network.config(B * n_candidates, table.guided)
-    resident = _resident_programs(device)
+    groups = hopper_launch.GROUPS if config.gluon else 1
+    resident = groups * _resident_programs(device)  # tiles that are walked together
     group, items, phases = 0, -(-n_candidates // config.tile), 1
     if tree is not None:
         group, items, phases = grouping(B, n_candidates, tree, table.num_steps, config.tile, resident)
     tiles = items * max(1, phases - 1)
-    programs = min(B * items, resident)
+    programs = -(-min(B * items, resident) // groups)
+    together = programs * groups
     new = functools.partial(_unwritten, device)
     best_score, best_weight, best_z = new(B, tiles), new(B, tiles), new(B, tiles, DP)
     best_index = new(B, tiles, dtype=torch.int32)
@@ -206,18 +220,17 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     rows, steps = table.coefficients, table.steps
     if ranking is not None:
         rows, steps = torch.cat([rows, ranking.row()[None]]), (*steps, ranking.step)
-    sample_kernel[(programs,)](
+    network.run("sample_kernel", programs, config, (
         state_vectors, state_words, network.packed.time_table, rows.float().to(device),
         torch.tensor(steps, dtype=torch.int32, device=device), *map(float, table.weight_clip),
         float(table.initial), 1.0 / selection_temperature, ranking.mean if ranking else 0.0,
-        *network.scratch(programs, config), new(programs if tree else 1, 2, config.tile, DP), best_score,
+        *network.scratch(together, config), new(together if tree else 1, 2, config.tile, DP), best_score,
         best_index, best_weight, best_z, all_z, all_weight, all_expected, B, n_candidates, first, items,
         programs, table.num_steps, table.trained_steps, *_key(seed), tree.leaves if tree else 1,
-        tree.shared if tree else 0, group, phases, ranking.draws if ranking else 0, *network.tensors,
-        BM=config.tile, BC=config.chunk, GUIDED=table.guided, CLIP_STATE=table.clip_state,
-        CLIP_CLEAN=table.clip_clean, MULTISTEP=table.multistep, TREE=tree is not None,
-        RANK=ranking is not None, SOFTMAX=softmax, WRITE_ALL=return_candidates, **network.constants,
-        **network.sizes(config), num_warps=config.warps, num_stages=config.stages)
+        tree.shared if tree else 0, group, phases, ranking.draws if ranking else 0),
+        GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
+        MULTISTEP=table.multistep, TREE=tree is not None, RANK=ranking is not None, SOFTMAX=softmax,
+        WRITE_ALL=return_candidates)
     actions, weights = new(B, D - 1), new(B)
     indices = new(B, dtype=torch.int64)
     keep_best_kernel[(B,)](best_score, best_index, best_weight, best_z, actions, weights, indices, tiles,

@@ -133,8 +133,8 @@ def guided_step_kernel(
     clean = z
     if MULTISTEP:
         clean = tl.load(clean_in + at, mask=live, other=0.0)
-    z, raw, gradient, clean = update(z, eps, vjp, xi, clean, row, w_min, w_max, D, DP, GUIDED, CLIP_STATE,
-                                     CLIP_CLEAN, MULTISTEP)
+    z, raw, gradient, clean = update(z, eps, vjp, xi, clean, entries[None, :], row, w_min, w_max, D, GUIDED,
+                                     CLIP_STATE, CLIP_CLEAN, MULTISTEP)
     if MULTISTEP:
         tl.store(clean_out + at, clean, mask=live)
     tl.store(z_out + at, z, mask=live)
@@ -216,8 +216,8 @@ def sample_kernel(
             last = z
             if MULTISTEP:
                 last = tl.load(clean_at + at_rows(0, BM, DP))
-            z, raw, _, clean = update(z, eps, vjp, xi, last, table + j * COLUMNS, w_min, w_max, D, DP, GUIDED,
-                                      CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+            z, raw, _, clean = update(z, eps, vjp, xi, last, tl.arange(0, DP)[None, :], table + j * COLUMNS,
+                                      w_min, w_max, D, GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
             lanes = tl.arange(0, BM)
             if RANK:
                 score = tl.where(draw > 0, tl.load(score_at + lanes), 0.0)

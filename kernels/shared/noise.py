@@ -49,23 +49,28 @@ def unit_circle(u):
 
 
 @triton.jit
-def normals(candidate, state, step, k0, k1, DP: tl.constexpr):
-    """Standard normal noise [BM, DP] for candidate words [BM] and one state and step."""
-    BM: tl.constexpr = candidate.shape[0]
-    zero = tl.zeros([BM, DP // 4], tl.uint32)
-    block = tl.arange(0, DP // 4).to(tl.uint32)[None, :] + zero
-    w0, w1, w2, w3 = philox(candidate[:, None] + zero, state + zero, step + zero, block, k0, k1)
+def four_normals(candidate, state, step, block, k0, k1):
+    """Standard normals 4 j .. 4 j + 3 as [BM, J, 2, 2], for candidate words [BM, 1] and blocks j [1, J]."""
+    zero = (candidate ^ candidate) | (block ^ block)  # of the shape, and in Gluon the layout, of both
+    w0, w1, w2, w3 = philox(candidate + zero, state + zero, step + zero, block + zero, k0, k1)
     r0 = tl.sqrt(-2.0 * tl.log(uniform(w0)))
     r1 = tl.sqrt(-2.0 * tl.log(uniform(w2)))
     c0, s0 = unit_circle(uniform(w1))
     c1, s1 = unit_circle(uniform(w3))
     # Interleaved so that entry 4 j + i of a row is normal i of block j.
-    return tl.reshape(tl.join(tl.join(r0 * c0, r1 * c1), tl.join(r0 * s0, r1 * s1)), [BM, DP])
+    return tl.join(tl.join(r0 * c0, r1 * c1), tl.join(r0 * s0, r1 * s1))
+
+
+@triton.jit
+def normals(candidate, state, step, k0, k1, DP: tl.constexpr):
+    """Standard normal noise [BM, DP] for candidate words [BM] and one state and step."""
+    block = tl.arange(0, DP // 4).to(tl.uint32)[None, :]
+    return tl.reshape(four_normals(candidate[:, None], state, step, block, k0, k1), [candidate.shape[0], DP])
 
 
 @triton.jit
 def gumbel(candidate, state, step, k0, k1):
     """Standard Gumbel noise [BM]: the first uniform of counter (candidate, state, step, 0)."""
-    zero = tl.zeros_like(candidate)
+    zero = candidate ^ candidate
     word, _, _, _ = philox(candidate, state + zero, step + zero, zero, k0, k1)
     return -tl.log(-tl.log(uniform(word)))

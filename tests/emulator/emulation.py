@@ -10,6 +10,7 @@ import torch
 
 from emulator.compiling import Compiled, compile_kernel
 from emulator.kernel import Kernel, Race, Result
+from emulator.results import TensorMap
 
 TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", torch.int32: "*i32"}
 # What the kernels write; all else they are given must stay as it is.
@@ -51,11 +52,17 @@ class Emulation:
         self._kernels: dict[str, Kernel] = {}
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Emulation:
-        """Puts the machine where `kernels.fused.launch` has its kernels."""
-        from swg_fast.kernels.fused import launch
+        """Puts the machine where `kernels.fused.launch` has its kernels, and those in Gluon."""
+        from swg_fast.kernels.fused import hopper_launch, launch
 
         for name in KERNELS:
             monkeypatch.setattr(launch, name, _Launcher(getattr(launch, name), name, self))
+        kernel = hopper_launch.kernel
+        module = "swg_fast.kernels.fused.hopper_sample"
+        monkeypatch.setattr(
+            hopper_launch, "kernel", lambda name: _Launcher(kernel(name), name, self, module)
+        )
+        monkeypatch.setattr(hopper_launch, "tensor_map", tensor_map)
         return self
 
     def run(self, launch: Callable[[], Any], seed: int, asynchronous: str) -> Any:
@@ -75,28 +82,28 @@ class Emulation:
         return self._kernels[ptx]
 
 
+def tensor_map(weights: torch.Tensor, chunk: int) -> TensorMap:
+    """Stands for `hopper_launch.tensor_map`: copies of a box fill 128 bytes of each row at a time."""
+    return TensorMap(weights, (chunk, 64), 128)
+
+
 class _Launcher:
     """Stands where a Triton kernel stands."""
 
-    def __init__(self, function: Any, name: str, emulation: Emulation) -> None:
+    def __init__(
+        self, function: Any, name: str, emulation: Emulation, module: str = "swg_fast.kernels.fused.sample"
+    ) -> None:
         self.function = getattr(function, "function", function)
-        self.name, self.emulation = name, emulation
+        self.name, self.emulation, self.module = name, emulation, module
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         def run(*arguments: Any, num_warps: int = 4, num_stages: int = 3, **constants: Any) -> None:
             names = [name for name in self.function.arg_names if name not in constants]
             values = dict(zip(names, arguments, strict=True))
-            signature = {
-                name: TYPES[v.dtype]
-                if isinstance(v, torch.Tensor)
-                else "fp32"
-                if isinstance(v, float)
-                else "i32"
-                for name, v in values.items()
-            }
+            signature = {name: _type(value) for name, value in values.items()}
             it = self.emulation
             compiled = compile_kernel(
-                "swg_fast.kernels.fused.sample",
+                self.module,
                 self.name,
                 signature,
                 constants,
@@ -109,7 +116,7 @@ class _Launcher:
             )
             result = it.kernel(self.name, compiled)(
                 grid,
-                *arguments,
+                *(part for value in arguments for part in _passed(value)),
                 seed=it.seed,
                 asynchronous=it.asynchronous,
                 detect=it.detect,
@@ -121,3 +128,20 @@ class _Launcher:
                     it.traffic[name] = it.traffic.get(name, 0) + result.traffic[value.data_ptr()]
 
         return run
+
+
+def _type(value: Any) -> str:
+    """An argument's type in Triton's words."""
+    if isinstance(value, TensorMap):
+        layout = "NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)"
+        return f"tensordesc<bf16[{value.box[0]}, {value.tensor.shape[1]}],{layout}>"
+    if isinstance(value, torch.Tensor):
+        return TYPES[value.dtype]
+    return "fp32" if isinstance(value, float) else "i32"
+
+
+def _passed(value: Any) -> tuple[Any, ...]:
+    """An argument as the compiled kernel takes it: after a tensor map, the shape and strides it has."""
+    if isinstance(value, TensorMap):
+        return (value, *value.tensor.shape, *value.tensor.stride())
+    return (value,)

@@ -1,0 +1,67 @@
+"""Launching the Gluon kernels of `kernels.fused.hopper_sample`: what `kernels.fused.launch` does otherwise for
+a configuration with ``gluon`` set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from swg_fast.kernels.fused.configs import GLUON, Config
+
+GROUPS = 2  # warp groups a program, each with a tile of its own
+REGISTERS = 240  # of a thread of a warp group
+SHARED_BYTES = 232448  # of a program on sm_90
+
+
+def unsupported(hidden: int, latent: int, dtype: str) -> str | None:
+    """In words, why the Gluon kernels cannot run this network; None where they can."""
+    if hidden not in GLUON:
+        return f"hidden_dim {hidden} (the Gluon kernels have {', '.join(map(str, GLUON))})"
+    if dtype != "bf16":
+        return f"compute type {dtype} (the Gluon kernels have bf16)"
+    if latent > 16:
+        return f"{latent - 1} actions (the Gluon kernels have up to 15)"
+    return None
+
+
+def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str, int]:
+    """Elements that a warp group needs of the two scratch buffers (laid out in `kernels.fused.hopper_sample`)."""
+    return {"LOW": max(blocks - 1, 1) * hidden * tile, "WIDE": (hidden + 4 * padded + 2) * tile}
+
+
+def constants(network: Any, config: Config) -> dict[str, Any]:
+    """What the kernels take while they are compiled, beside the sampler's own."""
+    names = ("D", "DP", "H", "L", "E", "LN_EPS")
+    return {name: network.constants[name] for name in names} | {
+        "BC": config.chunk, "SLOTS": config.stages, "REGISTERS": REGISTERS}
+
+
+def tensor_map(weights: torch.Tensor, chunk: int) -> Any:
+    """``weights`` [.., H] for TMA, ``chunk`` rows at a time."""
+    from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+    return TensorDescriptor(weights, list(weights.shape), list(weights.stride()), [chunk, weights.shape[1]],
+                            gl.NVMMASharedLayout(128, 16, 2))
+
+
+def tensors(network: Any, config: Config) -> tuple[Any, ...]:
+    """`KernelNetwork.tensors` with tensor maps for what the ring streams."""
+    input_z, up, up_bias, down, down_bias, output, output_bias, head, *of_head = network.tensors
+    hidden = network.constants["H"]
+    head = head if network.constants["EARLY"] else up  # of the joint head nothing is read
+    up_map, down_map, head_map = (tensor_map(w.reshape(-1, hidden), config.chunk) for w in (up, down, head))
+    return input_z, up_map, up_bias, down_map, down_bias, output, output_bias, head_map, *of_head
+
+
+def kernel(name: str) -> Any:
+    from swg_fast.kernels.fused import hopper_sample
+
+    return getattr(hopper_sample, name)
+
+
+def run(name: str, programs: int, network: Any, config: Config, arguments: tuple[Any, ...],
+        **sampler: bool) -> None:
+    """One of the kernels, on a device of capability 9.0."""
+    kernel(name)[(programs,)](*arguments, *tensors(network, config), **sampler, **constants(network, config),
+                              num_warps=config.warps)

@@ -1,0 +1,393 @@
+"""The sampler's kernels around the Gluon network of `kernels.fused.hopper`, with the arguments of those in
+`kernels.fused.sample`: the same noise, rows of the table, trees, rankings and selection.
+
+A warp group walks work items of its own, tiles of 64: item 2 p of a pair to one, 2 p + 1 to the other, the
+same phases and rows in step, since both take weights off one ring. Where items are odd in number the last
+one's partner walks along and keeps nothing. All of z and of what stands beside it is in layout ``few``, a
+row's entries with four threads of one warp, and waits in scratch private to the thread.
+
+A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` eps, d eps_w / dz [64, DP], the parked h
+[64, H], z and x0 [64, DP], the weight and the ranking's score [64].
+"""
+
+from __future__ import annotations
+
+from swg_fast.kernels.fused.hopper import ROWS, network, send_network
+from swg_fast.kernels.fused.update import CLEAN_SCALE, COLUMNS, SIGMA, update
+from swg_fast.kernels.shared.noise import four_normals, gumbel
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
+
+COLUMNS = gl.constexpr(COLUMNS.value)
+
+
+@gluon.jit
+def scratch_of(wide, DP: gl.constexpr, H: gl.constexpr):
+    """Where z, x0, the weight and the score wait."""
+    z_at = wide + (2 * DP + H) * ROWS
+    return z_at, z_at + ROWS * DP, z_at + 2 * ROWS * DP, z_at + (2 * DP + 1) * ROWS
+
+
+@gluon.jit
+def candidates_of(item, phase, group, leaves, TREE: gl.constexpr, layout: gl.constexpr):
+    """The candidates [64] that a phase walks; a root is its first leaf."""
+    lanes = gl.arange(0, ROWS, layout)
+    if TREE:
+        first = item * group * leaves
+        index = gl.where(phase == 0, first + lanes * leaves, first + (phase - 1) * ROWS + lanes)
+    else:
+        index = item * ROWS + lanes
+    return index
+
+
+@gluon.jit
+def noise(candidate, state, step, k0, k1, DP: gl.constexpr, spread: gl.constexpr, few: gl.constexpr):
+    """Standard normals [64, DP] in layout ``few``; ``candidate`` [64] has ``spread``'s rows, ``state`` is a
+    number or [64, 1]."""
+    block = gl.arange(0, DP // 4, gl.SliceLayout(0, spread)).to(gl.uint32)[None, :]
+    four = four_normals(candidate.to(gl.uint32)[:, None], state, step.to(gl.uint32), block, k0, k1)
+    return gl.convert_layout(gl.reshape(four, [ROWS, DP]), few)
+
+
+@gluon.jit
+def walk_of(phase, rows, shared, draws, TREE: gl.constexpr, RANK: gl.constexpr):
+    """(the first row of a phase, how many it walks, with the ranking's draws)."""
+    top = rows - 1
+    length = rows
+    if TREE:
+        top = gl.where(phase == 0, top, top - shared)
+        length = gl.where(phase == 0, shared, rows - shared)
+    walked = length
+    if RANK:
+        walked += draws
+        if TREE:
+            walked = gl.where(phase == 0, length, walked)
+    return top, length, walked
+
+
+@gluon.jit
+def producer(up, down, head, memory, plan, TREE: gl.constexpr, RANK: gl.constexpr, L: gl.constexpr,
+             E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
+    """The weights of every network that the consumers walk. ``plan``: turns, phases, rows, shared, draws."""
+    k = 0
+    for turn in range(plan[0] * plan[1]):
+        _, length, walked = walk_of(turn % plan[1], plan[2], plan[3], plan[4], TREE, RANK)
+        for i in range(walked):
+            k = send_network(up, down, head, k, memory, i < length, L, E, GUIDED, H, BC, SLOTS)
+
+
+@gluon.jit
+def keep(z_at, weight_at, score_at, b, index, end, tile, N, state, output, numbers, D: gl.constexpr,
+         DP: gl.constexpr, RANK: gl.constexpr, SOFTMAX: gl.constexpr, WRITE_ALL: gl.constexpr,
+         few: gl.constexpr):
+    """As `kernels.fused.keep.keep_of_tile`."""
+    first, T, k0, k1, w_min, gumbel_scale = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]
+    lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))
+    inside = index < end
+    z = gl.load(z_at + lanes[:, None] * DP + entries[None, :])
+    raw = gl.load(weight_at + lanes)
+    score = raw
+    if RANK:
+        score = gl.load(score_at + lanes)
+    if WRITE_ALL:
+        row = b.to(gl.int64) * N + index
+        gl.store(output[4] + row[:, None] * D + entries[None, :], z, mask=inside[:, None] & (entries < D)[None, :])
+        gl.store(output[5] + row, raw, mask=inside)
+        if RANK:
+            gl.store(output[6] + row, score, mask=inside)
+    if SOFTMAX:
+        score = gl.log(gl.maximum(raw, w_min)) * gumbel_scale
+        score += gumbel((first + index).to(gl.uint32), state, (T + 1).to(gl.uint32), k0, k1)
+    score = gl.where(inside & (score == score), score, float("-inf"))
+    top = gl.max(score, axis=0)
+    at = gl.min(gl.where(score == top, index, 0x7FFFFFFF), axis=0)
+    chosen = index == at
+    gl.store(output[0] + tile, top)
+    gl.store(output[1] + tile, at)
+    gl.store(output[2] + tile, gl.sum(gl.where(chosen, raw, 0.0), axis=0))
+    gl.store(output[3] + tile * DP + entries, gl.sum(gl.where(chosen[:, None], z, 0.0), axis=0))
+
+
+@gluon.jit
+def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, output,
+             GROUP: gl.constexpr, TREE: gl.constexpr, RANK: gl.constexpr, SOFTMAX: gl.constexpr,
+             WRITE_ALL: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
+             MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr,
+             GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr,
+             LN_EPS: gl.constexpr):
+    """Warp group GROUP's items. ``states``: vectors, words, the time table, the sampler's table, its steps;
+    ``plan`` as for `producer`; ``places``: B, N, items, programs, leaves, group; ``numbers``: first, T, the
+    key, w_min, the Gumbel scale, w_max, the initial scale, the ranking's mean."""
+    wide_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, H, 16])
+    thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BC, 16])
+    few: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DP, 16])
+    lhs: gl.constexpr = gl.DotOperandLayout(0, wide_layout, 2)
+    spread: gl.constexpr = gl.BlockedLayout([2, 1], [8, 4], [4, 1], [1, 0])
+    of_rows: gl.constexpr = gl.SliceLayout(1, spread)
+    B, N, items, programs, leaves, group = places[0], places[1], places[2], places[3], places[4], places[5]
+    first, T, k0, k1 = numbers[0], numbers[1], numbers[2], numbers[3]
+    phases, rows, shared, draws = plan[1], plan[2], plan[3], plan[4]
+    table, steps = states[3], states[4]
+    worker = (gl.program_id(0) * 2 + GROUP).to(gl.int64)
+    low += worker * (L - 1) * ROWS * H
+    wide += worker * (4 * DP + H + 2) * ROWS
+    roots += worker * 2 * ROWS * DP
+    z_at, clean_at, weight_at, score_at = scratch_of(wide, DP, H)
+    lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))
+    columns = gl.arange(0, H, gl.SliceLayout(0, wide_layout))
+    at = lanes[:, None] * DP + entries[None, :]
+    k = 0
+    for turn in range(plan[0] * phases):
+        pair = gl.minimum(2 * (gl.program_id(0) + turn // phases * programs) + GROUP, B * items)
+        phase = turn % phases
+        alive = pair < B * items
+        pair = gl.minimum(pair, B * items - 1)
+        b = pair // items
+        item = pair % items
+        state = gl.load(states[1] + b).to(gl.uint32)
+        top, length, walked = walk_of(phase, rows, shared, draws, TREE, RANK)
+        drawn = True
+        if TREE:
+            drawn = phase == 0
+        if drawn:
+            candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
+            z = numbers[7] * noise(candidate, state, T, k0, k1, DP, spread, few)
+            gl.store(z_at + at, gl.where(entries[None, :] < D, z, 0.0))
+            if MULTISTEP:
+                gl.store(clean_at + at, gl.zeros([ROWS, DP], gl.float32, few))
+        else:
+            root = gl.minimum(((phase - 1) * ROWS + lanes) // leaves, ROWS - 1)
+            source = roots + root[:, None] * DP + entries[None, :]
+            gl.store(z_at + at, gl.load(source))
+            if MULTISTEP:
+                gl.store(clean_at + at, gl.load(source + ROWS * DP))
+        for i in range(walked):
+            j = top - i
+            whole = True
+            z = gl.load(z_at + at)
+            if RANK:
+                draw = i - length
+                j = gl.where(draw >= 0, rows, j)
+                whole = draw < 0
+                if draw >= 0:
+                    if draw == 0:
+                        gl.store(clean_at + at, z)
+                    candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
+                    xi = noise(candidate, state, T + 2 + draw, k0, k1, DP, spread, few)
+                    z = gl.where(entries[None, :] == D - 1, numbers[8], gl.load(clean_at + at))
+                    z = z / gl.load(table + rows * COLUMNS + CLEAN_SCALE) + gl.load(table + rows * COLUMNS + SIGMA) * xi
+                    z = gl.where(entries[None, :] < D, z, 0.0)
+                    gl.store(z_at + at, z)
+            t = gl.load(steps + j)
+            vector = gl.load(states[0] + b * H + columns) + gl.load(states[2] + t * H + columns)
+            base = gl.zeros([ROWS, H], gl.float32, wide_layout) + vector[None, :]
+            k = network(z, base, low, wide, weights, k, memory, whole, GROUP, D, DP, L, E, GUIDED, H, BC, SLOTS,
+                        LN_EPS, wide_layout, thin, few, lhs)
+            candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
+            xi = noise(candidate, state, t, k0, k1, DP, spread, few)
+            z = gl.load(z_at + at)
+            eps = gl.load(wide + at)
+            vjp = gl.zeros([ROWS, DP], gl.float32, few)
+            if GUIDED:
+                vjp = gl.load(wide + ROWS * DP + at)
+            last = z
+            if MULTISTEP:
+                last = gl.load(clean_at + at)
+            z, raw, _, clean = update(z, eps, vjp, xi, last, entries[None, :], table + j * COLUMNS, numbers[4],
+                                      numbers[6], D, GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+            if RANK:
+                if draw >= 0:
+                    score = raw / draws
+                    if draw > 0:
+                        score += gl.load(score_at + lanes)
+                    gl.store(score_at + lanes, score)
+                else:
+                    gl.store(weight_at + lanes, raw)
+                if MULTISTEP:
+                    if draw < 0:
+                        gl.store(clean_at + at, clean)
+            else:
+                gl.store(weight_at + lanes, raw)
+                if MULTISTEP:
+                    gl.store(clean_at + at, clean)
+            gl.store(z_at + at, z)
+        finished = clean_at if RANK else z_at
+        index = candidates_of(item, phase, group, leaves, TREE, gl.SliceLayout(1, few))
+        if drawn and TREE:
+            gl.barrier()  # the leaves before are read
+            gl.store(roots + at, gl.load(z_at + at))
+            if MULTISTEP:
+                gl.store(roots + ROWS * DP + at, gl.load(clean_at + at))
+            gl.barrier()
+        else:
+            if alive:
+                end = N
+                tile = pair
+                if TREE:
+                    end = gl.minimum(N, (item + 1) * group * leaves)
+                    tile = pair * (phases - 1) + phase - 1
+                keep(finished, weight_at, score_at, b, index, end, tile, N, state, output, numbers, D, DP, RANK,
+                     SOFTMAX, WRITE_ALL, few)
+
+
+@gluon.jit
+def shared_copy(source, DP: gl.constexpr, H: gl.constexpr, REST: gl.constexpr):
+    """[DP, H] of global memory in shared memory in bf16, or what that leaves of it."""
+    spread: gl.constexpr = gl.BlockedLayout([1, 8], [1, 32], [4, 1], [1, 0])
+    rows = gl.arange(0, DP, gl.SliceLayout(1, spread))
+    columns = gl.arange(0, H, gl.SliceLayout(0, spread))
+    value = gl.load(source + rows[:, None] * H + columns[None, :])
+    if REST:
+        value -= value.to(gl.bfloat16).to(gl.float32)
+    layout: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
+    return gl.allocate_shared_memory(gl.bfloat16, [DP, H], layout, value.to(gl.bfloat16))
+
+
+@gluon.jit
+def shared_memory(up, input_z, output, DP: gl.constexpr, L: gl.constexpr, H: gl.constexpr, BC: gl.constexpr,
+                  SLOTS: gl.constexpr):
+    """(ring, full, empty, x, g, 1 / std, the read-out's weights, the input's, the rest of the input's)."""
+    activations: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
+    ring = gl.allocate_shared_memory(gl.bfloat16, [SLOTS, BC, H], up.layout)
+    x = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
+    g = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
+    rstd = gl.allocate_shared_memory(gl.float32, [2 * L, ROWS], gl.SwizzledSharedLayout(1, 1, 1, [0]))
+    outs = shared_copy(output, DP, H, False)
+    ins = shared_copy(input_z, DP, H, False)
+    rest = shared_copy(input_z, DP, H, True)
+    full = mbarrier.allocate_mbarrier(batch=SLOTS)
+    empty = mbarrier.allocate_mbarrier(batch=SLOTS)
+    for i in gl.static_range(SLOTS):
+        mbarrier.init(full.index(i), count=1)
+        mbarrier.init(empty.index(i), count=2)
+    fence_async_shared()
+    gl.barrier()
+    return ring, full, empty, x, g, rstd, outs, ins, rest
+
+
+@gluon.jit(do_not_specialize=["B", "N", "first", "items", "programs", "rows", "T", "k0", "k1", "leaves",
+                              "shared", "group", "phases", "draws"])
+def sample_kernel(
+    state_vectors, state_words, time_table, table, steps, w_min, w_max, initial_scale, gumbel_scale,
+    ranking_mean, low, wide, roots, best_score, best_index, best_weight, best_z, all_z, all_weight,
+    all_expected, B, N, first, items, programs, rows, T, k0, k1, leaves, shared, group, phases, draws,
+    input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
+    head_output_bias, D: gl.constexpr, DP: gl.constexpr, BC: gl.constexpr, H: gl.constexpr,
+    L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr, CLIP_STATE: gl.constexpr,
+    CLIP_CLEAN: gl.constexpr, MULTISTEP: gl.constexpr, TREE: gl.constexpr, RANK: gl.constexpr,
+    SOFTMAX: gl.constexpr, WRITE_ALL: gl.constexpr, LN_EPS: gl.constexpr, SLOTS: gl.constexpr,
+    REGISTERS: gl.constexpr,
+):
+    """As `kernels.fused.sample.sample_kernel`, with tiles of 64, ``items`` of them a state, two at a time;
+    ``up``, ``down`` and ``head`` are tensor maps over [.., H], BC rows at a time."""
+    memory = shared_memory(up, input_z, output, DP, L, H, BC, SLOTS)
+    turns = gl.cdiv(gl.cdiv(B * items, 2) - gl.program_id(0), programs)
+    plan = (turns, phases, rows, shared, draws)
+    states = (state_vectors, state_words, time_table, table, steps)
+    weights = (input_z, input_z, up_bias, up_bias, down_bias, output, output_bias, output_bias, head_bias,
+               head_output, head_output_bias)
+    places = (B, N, items, programs, leaves, group)
+    numbers = (first, T, k0.to(gl.uint32), k1.to(gl.uint32), w_min, gumbel_scale, w_max, initial_scale,
+               ranking_mean)
+    best = (best_score, best_index, best_weight, best_z, all_z, all_weight, all_expected)
+    gl.warp_specialize([
+        (consumer, (states, low, wide, roots, weights, memory, plan, places, numbers, best, gl.constexpr(0),
+                    TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
+                    BC, SLOTS, LN_EPS)),
+        (consumer, (states, low, wide, roots, weights, memory, plan, places, numbers, best, gl.constexpr(1),
+                    TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
+                    BC, SLOTS, LN_EPS)),
+        (producer, (up, down, head, memory, plan, TREE, RANK, L, E, GUIDED, H, BC, SLOTS)),
+    ], [4, 1], [REGISTERS, 24])
+
+
+@gluon.jit
+def step_producer(up, down, head, memory, L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr,
+                  H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
+    send_network(up, down, head, gl.to_tensor(0), memory, True, L, E, GUIDED, H, BC, SLOTS)
+
+
+@gluon.jit
+def step_consumer(rows_in, rows_out, row, low, wide, weights, memory, M, step, k0, k1, w_min, w_max,
+                  GROUP: gl.constexpr, DRAW: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
+                  MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr,
+                  E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr,
+                  SLOTS: gl.constexpr, LN_EPS: gl.constexpr):
+    """Warp group GROUP's 64 rows. ``rows_in``: z, the last x0, noise, state vectors, owners, candidates,
+    state words, the time table's row; ``rows_out``: z, weight, eps, gradient, x0."""
+    wide_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, H, 16])
+    thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BC, 16])
+    few: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DP, 16])
+    lhs: gl.constexpr = gl.DotOperandLayout(0, wide_layout, 2)
+    spread: gl.constexpr = gl.BlockedLayout([2, 1], [8, 4], [4, 1], [1, 0])
+    worker = gl.program_id(0) * 2 + GROUP
+    low += worker.to(gl.int64) * (L - 1) * ROWS * H
+    wide += worker.to(gl.int64) * (4 * DP + H + 2) * ROWS
+    lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))
+    columns = gl.arange(0, H, gl.SliceLayout(0, wide_layout))
+    rows = worker * ROWS + lanes
+    at = rows[:, None] * D + entries[None, :]
+    live = (rows < M)[:, None] & (entries < D)[None, :]
+    owner = gl.load(rows_in[4] + worker * ROWS + gl.arange(0, ROWS, gl.SliceLayout(1, wide_layout)))
+    base = gl.load(rows_in[3] + owner[:, None] * H + columns[None, :])
+    base += gl.load(rows_in[7] + columns)[None, :]
+    z = gl.load(rows_in[0] + at, mask=live, other=0.0)
+    network(z, base, low, wide, weights, gl.to_tensor(0), memory, True, GROUP, D, DP, L, E, GUIDED, H, BC, SLOTS, LN_EPS,
+            wide_layout, thin, few, lhs)
+    few_at = lanes[:, None] * DP + entries[None, :]
+    eps = gl.load(wide + few_at)
+    vjp = gl.zeros([ROWS, DP], gl.float32, few)
+    if GUIDED:
+        vjp = gl.load(wide + ROWS * DP + few_at)
+    if DRAW:
+        drawn = worker * ROWS + gl.arange(0, ROWS, gl.SliceLayout(1, spread))
+        candidate = gl.load(rows_in[5] + drawn, mask=drawn < M, other=0)
+        word = gl.load(rows_in[6] + drawn, mask=drawn < M, other=0).to(gl.uint32)
+        xi = noise(candidate, word[:, None], step, k0, k1, DP, spread, few)
+    else:
+        xi = gl.load(rows_in[2] + at, mask=live, other=0.0)
+    z = gl.load(rows_in[0] + at, mask=live, other=0.0)
+    clean = z
+    if MULTISTEP:
+        clean = gl.load(rows_in[1] + at, mask=live, other=0.0)
+    z, raw, gradient, clean = update(z, eps, vjp, xi, clean, entries[None, :], row, w_min, w_max, D, GUIDED,
+                                     CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+    gl.store(rows_out[0] + at, z, mask=live)
+    gl.store(rows_out[1] + rows, raw, mask=rows < M)
+    gl.store(rows_out[2] + at, eps, mask=live)
+    gl.store(rows_out[3] + at, gradient, mask=live)
+    if MULTISTEP:
+        gl.store(rows_out[4] + at, clean, mask=live)
+
+
+@gluon.jit(do_not_specialize=["M", "k0", "k1", "step"])
+def guided_step_kernel(
+    z_in, clean_in, noise_in, state_vectors, time_row, row, w_min, w_max, low, wide, z_out, weight_out,
+    eps_out, gradient_out, clean_out, M, k0, k1, candidates, state_words, owners, step,
+    input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
+    head_output_bias, D: gl.constexpr, DP: gl.constexpr, BC: gl.constexpr, H: gl.constexpr, L: gl.constexpr,
+    E: gl.constexpr, GUIDED: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
+    MULTISTEP: gl.constexpr, DRAW: gl.constexpr, LN_EPS: gl.constexpr, SLOTS: gl.constexpr,
+    REGISTERS: gl.constexpr,
+):
+    """As `kernels.fused.sample.guided_step_kernel`, 64 rows a warp group."""
+    memory = shared_memory(up, input_z, output, DP, L, H, BC, SLOTS)
+    weights = (input_z, input_z, up_bias, up_bias, down_bias, output, output_bias, output_bias, head_bias,
+               head_output, head_output_bias)
+    rows_in = (z_in, clean_in, noise_in, state_vectors, owners, candidates, state_words, time_row)
+    rows_out = (z_out, weight_out, eps_out, gradient_out, clean_out)
+    key0 = k0.to(gl.uint32)
+    key1 = k1.to(gl.uint32)
+    gl.warp_specialize([
+        (step_consumer, (rows_in, rows_out, row, low, wide, weights, memory, M, step, key0, key1, w_min, w_max,
+                         gl.constexpr(0), DRAW, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H, BC,
+                         SLOTS, LN_EPS)),
+        (step_consumer, (rows_in, rows_out, row, low, wide, weights, memory, M, step, key0, key1, w_min, w_max,
+                         gl.constexpr(1), DRAW, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H, BC,
+                         SLOTS, LN_EPS)),
+        (step_producer, (up, down, head, memory, L, E, GUIDED, H, BC, SLOTS)),
+    ], [4, 1], [REGISTERS, 24])

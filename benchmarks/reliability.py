@@ -110,7 +110,8 @@ def markdown(found: dict) -> str:
         f"| kill -9 of a training at a random moment, then `--resume` | {killed['kills']} kills of "
         f"{killed['trainings']} trainings | {killed['same_policy']} of {killed['trainings']} policies equal "
         "to the last bit that of a training left alone |",
-        f"| bad inputs: paths, datasets, checkpoints, numbers, signals, arguments | "
+        "| cases of tests/robustness: bad paths, datasets, checkpoints, numbers and arguments, signals, and "
+        "odd input that is fine | "
         f"{inputs['passed'] + inputs['failed']} | {inputs['passed']} |"])
 
 

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HOMES = {"swg_fast": "swg_fast", "swg_fast/kernels": "kernels", "swg_fast/reference": "reference"}
-SOURCES = ("swg_fast", "kernels", "reference", "benchmarks", "tests", "docs")
+SOURCES = ("swg_fast", "kernels", "reference", "benchmarks", "tests", "docs", "experiments")
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,9 @@ def test_metadata_is_complete(built):
 def test_the_sdist_holds_what_the_tests_read(built):
     with tarfile.open(built[0]) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
-    for name in ("LICENSE", "CITATION.cff", "Makefile", "constraints.txt", "docs/results.md",
-                 "tests/data/golden/joint_a8_s29.npz", "benchmarks/results/cpu-bench.json"):
+    for name in ("LICENSE", "CITATION.cff", "Makefile", "constraints.txt", "mkdocs.yml", "docs/results.md",
+                 "tests/data/golden/joint_a8_s29.npz", "benchmarks/results/cpu-bench.json",
+                 "experiments/quick.toml"):
         assert name in inside, name
 
 

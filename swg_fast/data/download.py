@@ -98,6 +98,9 @@ def _fetch(task: str, address: str, file: BinaryIO, part: Path, progress: bool) 
     with _opened(task, address, have, mark.partition(" ")[2]) as answer:
         if answer.status != 206:
             have = 0
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise UsageError(f"{task}: {address} sends another part of the file than was asked for; delete "
+                             f"{part} to begin anew, or give another address to --mirror")
         file.truncate(have)
         file.seek(have)
         _mark(part).write_text(_identity(answer))

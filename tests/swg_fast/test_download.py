@@ -28,6 +28,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.cut, self.tag, self.asked, self.paths = content, None, '"1"', [], []
+        self.shift = 0  # of the part that a range gets
         self.address = f"http://127.0.0.1:{self.server_address[1]}/d4rl"
 
 
@@ -46,6 +47,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if begin else 200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", server.tag)
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin + server.shift}-{len(server.content) - 1}/*")
         self.end_headers()
         self.wfile.write(body if server.cut is None else body[:server.cut])
 
@@ -92,6 +95,15 @@ def test_goes_on_where_it_broke_off(server):
     path = download(TASK, mirror=server.address + "/", progress=False)
     assert path.read_bytes() == server.content
     assert server.asked == [None, "bytes=30000-"]
+
+
+def test_another_part_than_asked_for_is_refused(server):
+    server.cut, server.shift = 30_000, 1
+    with pytest.raises(UsageError, match="run again to go on"):
+        download(TASK, mirror=server.address, progress=False)
+    with pytest.raises(UsageError, match="another part of the file"):
+        download(TASK, mirror=server.address, progress=False)
+    assert not cached(TASK).exists()
 
 
 def test_another_file_by_then_begins_anew(server):

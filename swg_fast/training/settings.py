@@ -91,6 +91,9 @@ class TrainSettings:
             if self.weight_parameter is not None or self.rescale_weights:
                 raise UsageError("a family has its parameters in --weight-family and scales its weights "
                                  "itself; leave out weight_parameter and rescale_weights")
+            if self.ranker_steps:
+                raise UsageError("a ranker regresses the weight of one function and a family has many; leave "
+                                 "out ranker_steps")
             self.family()
         elif self.weight_family is not None:
             raise UsageError(f"weight_family={self.weight_family!r} with weight_function="

@@ -94,7 +94,7 @@ def test_bad_families_are_one_line(text, word):
 
 
 def test_settings_that_do_not_go_together():
-    for changes in ({"weight_parameter": 0.5}, {"rescale_weights": True}):
+    for changes in ({"weight_parameter": 0.5}, {"rescale_weights": True}, {"ranker_steps": 1}):
         with pytest.raises(UsageError, match="leave out"):
             TrainSettings(weight_function="family", **changes)
     with pytest.raises(UsageError, match="weight_function='family'"):

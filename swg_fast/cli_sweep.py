@@ -107,7 +107,10 @@ def _dry_run(trainings: list[Any], missing: list[Any], run: dict[str, Any], cpus
 @click.argument("folder", type=Path)
 @click.option("--out", type=Path, help="Folder of the report.  [default: FOLDER/report]")
 def report(folder: Path, out: Path | None) -> None:
-    """Tables, pictures and one HTML page of the sweep in FOLDER, finished or not."""
+    """Tables, pictures and one HTML page of the sweep in FOLDER, finished or not.
+
+    FOLDER may also be the results.json of an earlier report, which has all that it was made of.
+    """
     from swg_fast.sweep.page import write_report
 
     for path in write_report(folder, out):

@@ -17,23 +17,21 @@ from swg_fast.sweep.live import duration, headline
 from swg_fast.sweep.store import Store
 from swg_fast.sweep.views import Block, blocks_of, views_of
 
+FORMAT = 1
+RESULTS = "results.json"
 
-def write_report(folder: str | Path, out: str | Path | None = None) -> list[Path]:
-    """Writes tables.md, .tex and .csv, a PNG for every view and metric, and index.html; returns their paths.
 
-    Raises `UsageError` where ``folder`` holds no sweep, or none of its cells is done.
+def write_report(source: str | Path, out: str | Path | None = None) -> list[Path]:
+    """Writes tables.md, .tex and .csv, a PNG for every view and metric, index.html, and results.json, which
+    has all that they are made of; returns their paths. ``source`` is a sweep's folder or a results.json.
+
+    Raises `UsageError` where ``source`` holds no sweep, or none of its cells is done.
     """
     jinja2 = need("jinja2", "a report")
-    store = Store(folder)
-    sweep = store.read()
-    cells = [Cell.from_json(value) for value in sweep["cells"]]
-    results = [read_json(store.cell(cell.key)) for cell in cells if store.done(cell)]
-    # An older sweep of this folder may have named the same result by other axes.
-    named = {cell.key: cell for cell in cells}
-    results = [result | {"axes": named[result["key"]].axes} for result in results]
-    if not results:
-        raise UsageError(f"{store.folder}: no cell is done yet; run 'swg-fast sweep' first")
-    out = Path(out) if out else store.folder / "report"
+    source = Path(source)
+    found = collect(source)
+    sweep, results = found["sweep"], found["results"]
+    out = Path(out) if out else source.parent / source.stem if source.is_file() else source / "report"
     budget = describe_budget(results)
     blocks = [blocks_of(view, results) for view in views_of(sweep, results)]
     every = [block for part in blocks for block in part]
@@ -50,19 +48,52 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> list[Path
             paths.append(path)
             sections.append(_section(mine, path))
     curves = out / "curves.png"
-    if plots.draw_curves(_histories(store, cells), curves):
+    if plots.draw_curves(found["histories"], curves):
         paths.append(curves)
         sections.append({"title": "Held-out losses of the trainings", "picture": _inline(curves),
                          "tables": []})
     page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
         (resources.files("swg_fast.sweep") / "page.html").read_text())
     _write(out / "index.html", page.render(
-        title=sweep["title"], question=sweep["question"], done=len(results), total=len(cells), budget=budget,
-        hours=duration(sum(result["seconds"] for result in results)), sections=sections,
-        failures=_failures(store, cells), shared=json.dumps(_shared(results), indent=1),
-        cells=[{"label": named[result["key"]].label, "text": headline(result), "key": result["key"],
+        title=sweep["title"], question=sweep["question"], done=len(results), total=found["cells"],
+        budget=budget, hours=duration(sum(result["seconds"] for result in results)), sections=sections,
+        failures=found["failures"], shared=json.dumps(_shared(results), indent=1),
+        cells=[{"label": _cell(result).label, "text": headline(result), "key": result["key"],
                 "seconds": f"{result['seconds']:.0f}"} for result in results]))
-    return [*paths, out / "index.html"]
+    _write(out / RESULTS, json.dumps(found, separators=(",", ":")).replace('{"kind":', '\n{"kind":') + "\n")
+    return [*paths, out / "index.html", out / RESULTS]
+
+
+def collect(source: Path) -> dict[str, Any]:
+    """What a report is made of: ``sweep`` (title, question, report), the finished ``results``, how many
+    ``cells`` there are, ``failures`` and the trainings' ``histories``; from a sweep's folder, or from the
+    results.json that a report has left.
+
+    Raises `UsageError` where ``source`` is neither, or no cell is done.
+    """
+    if source.is_file():
+        found = read_json(source)
+        if not isinstance(found, dict) or found.get("results_format") != FORMAT:
+            raise UsageError(f"{source}: not a report's {RESULTS} of format {FORMAT}; give that, or the "
+                             "folder of a sweep")
+        return found
+    store = Store(source)
+    sweep = store.read()
+    cells = [Cell.from_json(value) for value in sweep["cells"]]
+    # An older sweep of this folder may have named the same result by other axes.
+    results = [read_json(store.cell(cell.key)) | {"axes": cell.axes} for cell in cells if store.done(cell)]
+    if not results:
+        raise UsageError(f"{store.folder}: no cell is done yet; run 'swg-fast sweep' first")
+    for result in results:
+        if result["training"]:  # where the data were is no part of a result
+            result["training"] |= {"source": Path(result["training"]["source"]).name}
+    return {"results_format": FORMAT, "cells": len(cells), "failures": _failures(store, cells),
+            "sweep": {name: sweep[name] for name in ("title", "question", "report")},
+            "histories": _histories(store, cells), "results": results}
+
+
+def _cell(result: dict[str, Any]) -> Cell:
+    return Cell.from_json({name: result[name] for name in Cell.__dataclass_fields__})
 
 
 def describe_budget(results: list[dict[str, Any]]) -> str:

@@ -306,7 +306,8 @@ metrics = ["iqm"]""")
     assert out.exit_code == 0, out.output
     folder = tmp_path / "out" / "report"
     assert {path.name for path in folder.iterdir()} == {
-        "tables.md", "tables.tex", "tables.csv", "1-success.png", "1-iqm.png", "2-iqm.png", "index.html"}
+        "tables.md", "tables.tex", "tables.csv", "1-success.png", "1-iqm.png", "2-iqm.png", "index.html",
+        "results.json"}
     page = (folder / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 3 and "Score &lt;against&gt; N &amp; more" in page
     assert not re.search(r'(src|href)="(?!data:)', page)  # opens from disk, alone
@@ -316,6 +317,23 @@ metrics = ["iqm"]""")
     assert re.search(rf"^\| 4 \| {share} \[", markdown, re.M) and "24 episodes" in markdown
     assert r"N \& more" in (folder / "tables.tex").read_text()
     assert len((folder / "tables.csv").read_text().splitlines()) == 1 + 3 * 6
+
+
+def test_a_report_can_be_made_from_its_json(tmp_path):
+    rows = [("hopper-medium-v2", n, seed, [30.0 + n + seed, 40.0]) for n in (1, 4) for seed in (0, 1)]
+    plan = plan_of(tmp_path, 'title = "T"\ntask = "hopper-medium-v2"\n[[report]]\nrows = "n_candidates"')
+    Store(tmp_path / "out").begin(plan, results(tmp_path, rows))
+    write_report(tmp_path / "out")
+    first, again = tmp_path / "out" / "report", tmp_path / "again"
+    assert str(tmp_path) not in (first / "results.json").read_text()
+    write_report(first / "results.json", again)
+    names = {path.name for path in first.iterdir()}
+    assert names == {path.name for path in again.iterdir()} and "1-iqm.png" in names
+    for name in names - {name for name in names if name.endswith(".png")}:
+        assert (first / name).read_bytes() == (again / name).read_bytes(), name
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(UsageError, match="not a report's results.json"):
+        write_report(tmp_path / "other.json")
 
 
 def test_report_of_nothing_is_one_line(tmp_path):

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from swg_fast.kernels.cpu.aten import has_native_bf16
 from swg_fast.kernels.shared.pack import pack
 
 from swg_fast.bench.contenders import products
@@ -95,6 +96,8 @@ def test_transitions_of_a_million_rows(benchmark):
 def test_actor_step(benchmark, policy, precision):
     import copy
 
+    if precision == "bf16" and not has_native_bf16():
+        pytest.skip("this processor has no native bf16")
     settings = TrainSettings(actor_batch=256, dropout=0.0, precision=precision)
     trainer = DiffusionTrainer(copy.deepcopy(policy.model.network).train(), NoiseSchedule.vp(15), settings,
                                torch.device("cpu"))

@@ -14,6 +14,7 @@ import torch
 from swg_fast.backends import BACKENDS, backend_class
 from swg_fast.errors import UsageError
 from swg_fast.extras import check
+from swg_fast.kernels.cpu.aten import TILE, PackedLinear, has_native_bf16
 from swg_fast.policy import Policy
 
 Run = Callable[[np.ndarray, int, int], Any]  # (states [B, S], N, seed): one decision
@@ -32,7 +33,12 @@ class Contender:
 def find(policy: Policy, names: list[str], dtypes: list[str] | None, swg_jax: str | None
          ) -> list[Contender]:
     """The contenders that ``names`` stands for on the policy's device; with ``all``, those that this
-    machine has. Raises `UsageError` for one that was named and is not here."""
+    machine has; without ``dtypes`` in every type but a bf16 that the processor would emulate. Raises
+    `UsageError` for one that was named and is not here."""
+    emulated = policy.device.type == "cpu" and not has_native_bf16()
+    if emulated and dtypes and "bf16" in dtypes:
+        raise UsageError("--dtypes bf16: this processor has no native bf16 (AVX512-BF16 or AMX), and an "
+                         "emulation's times say nothing; use --dtypes fp32")
     everything = names == ["all"]
     if everything:
         names = [*BACKENDS, *(name for name in PEERS if name != "swg-jax" or swg_jax)]
@@ -45,7 +51,7 @@ def find(policy: Policy, names: list[str], dtypes: list[str] | None, swg_jax: st
                 raise
             continue  # not on this machine
         found += [Contender(name, kind, swg_jax if name == "swg-jax" else None)
-                  for kind in kinds if not dtypes or kind in dtypes]
+                  for kind in kinds if (kind in dtypes if dtypes else not (emulated and kind == "bf16"))]
     if not found:
         raise UsageError("no backend is left to measure; widen --backends or --dtypes")
     return found
@@ -103,8 +109,6 @@ ROUNDS = 8  # of them in one call on a CPU
 
 def products_flops(device: torch.device, hidden: int) -> int:
     """FLOP of one call of `products`."""
-    from swg_fast.kernels.cpu.aten import TILE
-
     rows = ROUNDS * torch.get_num_threads() * TILE if device.type == "cpu" else ROWS
     return rows * 2 * 2 * hidden * 4 * hidden
 
@@ -119,7 +123,6 @@ def products(dtype: str, device: torch.device, hidden: int) -> Callable[[], Any]
         x = torch.randn(ROWS, hidden, device=device).to(kind)
         return lambda: (x @ up.T) @ down.T
     from swg_fast.backends.cpu import worker_pool
-    from swg_fast.kernels.cpu.aten import TILE, PackedLinear
 
     layers, threads = (PackedLinear(up, None), PackedLinear(down, None)), torch.get_num_threads()
     tiles = [torch.randn(TILE, hidden).to(kind) for _ in range(threads)]

@@ -139,7 +139,7 @@ def run_bench(policy: Policy, *, candidates: list[int], n_states: list[int], bac
             "ceiling_gflops": {kind: value / 1e9 for kind, value in ceiling.items()},
             "network": network.config(), "num_steps": policy.model.schedule.num_steps,
             "guidance_scale": guidance_scale, "repeats": repeats, "threads": torch.get_num_threads(),
-            "device_name": _device_name(device)}
+            "device_name": device_name(device)}
 
 
 def _row(contender: Contender, device: torch.device, b: int, n: int, warmup: float, times: list[float],
@@ -165,7 +165,7 @@ def _flops(policy: Policy) -> int:
     return pack(policy.model.network, policy.model.schedule.num_steps).flops_per_candidate(True)
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpu = Path("/proc/cpuinfo")

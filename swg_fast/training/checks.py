@@ -7,6 +7,7 @@ import torch
 
 from swg_fast.data import Transitions
 from swg_fast.errors import UsageError
+from swg_fast.kernels.cpu.aten import has_native_bf16
 from swg_fast.limits import check_memory
 from swg_fast.networks import ScoreNetwork
 from swg_fast.sizes import shapes_only
@@ -21,8 +22,13 @@ def check_run(data: Transitions, settings: TrainSettings, device: torch.device) 
     """The transformed rewards [N] of ``data``.
 
     Raises `UsageError` for arrays that do not fit each other or are not finite float32, rewards that the
-    transform does not suit, and a network or batch for which there is no memory.
+    transform does not suit, a precision that the processor would emulate, and a network or batch for which
+    there is no memory.
     """
+    if settings.precision == "bf16" and device.type == "cpu" and not has_native_bf16():
+        raise UsageError("precision 'bf16': this processor has no native bf16 (AVX512-BF16 or AMX), and "
+                         "emulated the training would hardly end; use --precision fp32, or go on with it on "
+                         "a machine that has bf16")
     if not isinstance(data, Transitions):
         raise UsageError(f"data is {type(data).__name__}, expected the Transitions that load_dataset gives")
     for name in ("observations", "next_observations", "actions", "rewards"):

@@ -79,7 +79,8 @@ class TrainSettings:
     seed: int = setting(0, "Seed of everything random.", min=0, top=MAX_SEED)
     held_out: float = setting(0.05, "Share of the episodes kept for validation.", min=0, max=1,
                                max_open=True)
-    precision: str = setting("fp32", "Of the diffusion's passes; parameters stay fp32.",
+    precision: str = setting("fp32", "Of the diffusion's passes; parameters stay fp32. bf16 needs a GPU or a "
+                                      "processor that has it.",
                               choices=PRECISIONS)
 
     def __post_init__(self) -> None:

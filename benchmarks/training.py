@@ -1,10 +1,11 @@
 """Training steps a second on this machine, beside a jitted JAX step of the same networks.
 
-    python benchmarks/training.py
+    python benchmarks/training.py --write
 
 Contenders: this project's compiled steps, its plain PyTorch step (what runs without a C compiler), and JAX.
 Each has a process of its own, held to its number of cores, and they take turns; medians and their ratios
-are printed and written to benchmarks/results/training.json.
+are printed and written to benchmarks/results/training.json, beside what a whole run costs besides its steps
+and whether it resumes bit for bit (`training_run`). bf16 is left out where the processor would emulate it.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ import multiprocessing
 import os
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
+from bench_table import replaced
+from training_run import markdown, measure
 
 ROOT = Path(__file__).parent.parent
 CASES = [("critic", "fp32", 256), ("actor", "fp32", 256), ("actor", "bf16", 256), ("actor", "fp32", 1024),
          ("actor", "bf16", 1024)]
+PAGE = ROOT / "docs" / "cpu-notes.md"
+MARKERS = "<!-- training tables -->", "<!-- end -->"
 CONTENDERS = ("swg_fast", "plain", "jax")
 
 
@@ -53,8 +60,9 @@ def build(contender: str, phase: str, precision: str, batch: int) -> tuple[Any, 
         if critic:
             return critic_step(trainer.q, trainer.value, settings, data, 29), 1
         return actor_step(trainer.network, schedule, settings, data), 1
+    count = STRETCH
     if contender == "plain":
-        trainer.loops = None
+        trainer.loops, count = None, 1
     elif trainer.loops is None:
         raise click.ClickException("no compiled steps on this machine: no C compiler, or no bf16")
     rows, generator = torch.from_numpy(data), torch.Generator().manual_seed(0)
@@ -62,81 +70,120 @@ def build(contender: str, phase: str, precision: str, batch: int) -> tuple[Any, 
 
     def some() -> Any:
         nonlocal done
-        draws = trainer.draw(generator, STRETCH, len(rows))
+        draws = trainer.draw(generator, count, len(rows))
         losses = take(rows, draws.pop("rows"), draws, done)
-        done += STRETCH
+        done += count
         return losses
 
-    return some, STRETCH
+    return some, count
 
 
-def serve(connection: Any, cores: list[int], *case: Any) -> None:
-    """Answers each message, a number of seconds, with the times of the steps taken in them."""
+def serve(connection: Any, cores: list[int], contender: str) -> None:
+    """For each case that it is sent: says when it is ready, and answers each number of seconds with the
+    times of the steps taken in them. None ends a case, and None instead of a case the process.
+
+    On one core it is the processor's time that counts, which other processes do not add to.
+    """
     os.sched_setaffinity(0, cores)
-    some, count = build(*case)
-    for _ in range(5):
-        some()
-    while True:
-        seconds = connection.recv()
-        if seconds is None:
-            return
-        times: list[float] = []
-        while sum(times) * count < seconds:
-            started = time.perf_counter()
+    clock = time.process_time if len(cores) == 1 else time.perf_counter
+    for case in iter(connection.recv, None):
+        some, count = build(contender, *case)
+        for _ in range(2):
             some()
-            times.append((time.perf_counter() - started) / count)
-        connection.send(times)
+        connection.send(contender)
+        for seconds in iter(connection.recv, None):
+            times: list[float] = []
+            while sum(times) * count < seconds:
+                started = clock()
+                some()
+                times.append((clock() - started) / count)
+            connection.send(times)
 
 
-def race(cores: list[int], case: tuple[str, str, int], turns: int) -> dict[str, float]:
-    """Median steps a second of each contender on ``cores``."""
+@contextmanager
+def workers(cores: list[int]) -> Iterator[dict[str, Any]]:
+    """A connection to each contender's process on ``cores``."""
     context = multiprocessing.get_context("spawn")
-    workers = {}
+    connections, processes = {}, []
     for contender in CONTENDERS:
-        mine, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, cores, contender, *case), daemon=True)
-        process.start()
-        workers[contender] = (mine, process, [])
-    for turn in range(turns + 1):
-        for mine, _, times in workers.values():
-            mine.send(0.5)
-            answer = mine.recv()
-            times += answer if turn else []  # the first turn warms up
-            time.sleep(0.02)
-    for mine, process, _ in workers.values():
-        mine.send(None)
+        connections[contender], theirs = context.Pipe()
+        processes.append(context.Process(target=serve, args=(theirs, cores, contender), daemon=True))
+        processes[-1].start()
+        theirs.close()
+    yield connections
+    for connection, process in zip(connections.values(), processes, strict=True):
+        connection.send(None)
         process.join()
-    return {contender: 1 / statistics.median(times) for contender, (_, _, times) in workers.items()}
+
+
+def race(connections: dict[str, Any], case: tuple[str, str, int], turns: int) -> dict[str, float]:
+    """Median steps a second of each contender."""
+    for connection in connections.values():
+        connection.send(case)
+    for connection in connections.values():
+        connection.recv()
+    found: dict[str, list[float]] = {contender: [] for contender in connections}
+    for turn in range(turns + 1):
+        for contender, connection in connections.items():
+            connection.send(0.5)
+            answer = connection.recv()
+            found[contender] += answer if turn else []  # the first turn warms up
+            time.sleep(0.02)
+    for connection in connections.values():
+        connection.send(None)
+    return {contender: 1 / statistics.median(times) for contender, times in found.items()}
+
+
+def whole_run(core: int) -> dict[str, Any]:
+    """`training_run.measure` in a process of its own on one core."""
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=measure, args=(theirs, [core]), daemon=True)
+    process.start()
+    theirs.close()
+    found: dict[str, Any] = mine.recv()
+    process.join()
+    return found
 
 
 @click.command()
 @click.option("--turns", default=6)
 @click.option("--json", "json_path", type=Path, default=ROOT / "benchmarks" / "results" / "training.json")
-def main(turns: int, json_path: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
+@click.option("--one-core", is_flag=True, help="Leave out the rows on all cores, for a busy machine.")
+@click.option("--write", is_flag=True, help="Put the tables into docs/cpu-notes.md.")
+def main(turns: int, json_path: Path, one_core: bool, write: bool) -> None:
+    import torch
+    from swg_fast.kernels.cpu.aten import has_native_bf16
 
-    from swg_fast.files import write_json
+    from swg_fast.bench.run import device_name
+    from swg_fast.files import read_json, replacing, write_json
     from swg_fast.report import versions
 
     if find_spec("jax") is None:
         raise click.ClickException("the peer needs jax; pip install 'swg-fast[bench]'")
     cores = sorted(os.sched_getaffinity(0))
+    cases = [case for case in CASES if case[1] != "bf16" or has_native_bf16()]
     rows = []
-    table = Table("phase", "type", "batch", "cores", "swg-fast steps/s", "plain", "jax", "times plain",
-                  "times jax")
-    for some in ([cores[0]], *([cores] if len(cores) > 1 else [])):
-        for case in CASES:
-            rate = race(some, case, turns)
-            phase, precision, batch = case
-            ours, plain, jax = (rate[contender] for contender in CONTENDERS)
-            rows.append({"phase": phase, "precision": precision, "batch": batch, "cores": len(some),
-                         "steps_per_second": ours, "plain_steps_per_second": plain,
-                         "jax_steps_per_second": jax, "ratio": ours / jax, "times_plain": ours / plain})
-            table.add_row(phase, precision, str(batch), str(len(some)), f"{ours:.1f}", f"{plain:.1f}",
-                          f"{jax:.1f}", f"{ours / plain:.2f}", f"{ours / jax:.2f}")
-    Console(width=110).print(table)
-    write_json(json_path, {"results": rows, "versions": versions()})
+    for some in ([cores[0]], *([cores] if len(cores) > 1 and not one_core else [])):
+        with workers(some) as connections:
+            for case in cases:
+                rate = race(connections, case, turns)
+                phase, precision, batch = case
+                ours, plain, jax = (rate[contender] for contender in CONTENDERS)
+                rows.append({"phase": phase, "precision": precision, "batch": batch, "cores": len(some),
+                             "steps_per_second": ours, "plain_steps_per_second": plain,
+                             "jax_steps_per_second": jax, "ratio": ours / jax, "times_plain": ours / plain})
+                click.echo(f"{phase} {precision} {batch}, {len(some)} core(s): {ours:.1f} steps/s, plain "
+                           f"{plain:.1f}, jax {jax:.1f}")
+    write_json(json_path, {
+        "machine": device_name(torch.device("cpu")), "cores": len(cores), "results": rows,
+        "left_out": [case for case in CASES if case not in cases], "whole_run": whole_run(cores[0]),
+        "versions": versions()})
+    table = markdown(read_json(json_path))
+    click.echo(table)
+    if write:
+        with replacing(PAGE) as temporary:
+            temporary.write_text(replaced(PAGE.read_text(), table, *MARKERS))
 
 
 if __name__ == "__main__":

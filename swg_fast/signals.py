@@ -44,8 +44,10 @@ def _stop(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def deferred() -> Iterator[Callable[[], int | None]]:
     """Yields a function that gives the signal that has asked to stop, if one has, so that work can end
-    where it suits. A second signal stops at once. Elsewhere than in the main thread nothing is caught."""
+    where it suits. A second signal stops at once, and so does one that came after the work last looked,
+    at its end. Elsewhere than in the main thread nothing is caught."""
     asked: list[int] = []
+    ended = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         if asked:
@@ -61,9 +63,12 @@ def deferred() -> Iterator[Callable[[], int | None]]:
         pass
     try:
         yield lambda: asked[0] if asked else None
+        ended = True
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if ended and asked:
+            signal.raise_signal(asked[0])
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 
@@ -18,9 +17,10 @@ import torch
 from conftest import make_recording, run_cli, write_hdf5
 from safetensors.torch import load_file
 
-from swg_fast import UsageError
+from swg_fast import UsageError, signals
 from swg_fast.data.transitions import to_transitions
-from swg_fast.training import run
+from swg_fast.signals import STOPPING, deferred
+from swg_fast.training import loop, run
 from swg_fast.training.loop import Diverged, Interrupted, LoopOptions
 from swg_fast.training.settings import TrainSettings
 from swg_fast.weights import WEIGHT_FUNCTIONS
@@ -210,45 +210,48 @@ def test_every_weight_function_with_its_default_passes(name):
     assert TrainSettings(weight_function=name).parameter_of_weights() in (None, 0.7)
 
 
-LONG = {"actor_steps": 8000}
-
-
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory, data):
-    return load_file(
-        train(data, tmp_path_factory.mktemp("straight") / "r", changes=LONG) / "model.safetensors"
-    )
+    return load_file(train(data, tmp_path_factory.mktemp("straight") / "r") / "model.safetensors")
 
 
-def strike(number, states):
-    """Sends this process a signal once the actor has saved a state."""
-
-    def wait():
-        while not list(states.glob("actor*")):
-            time.sleep(0.01)
-        os.kill(os.getpid(), number)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_save_and_resume_bit_for_bit(tmp_path, data, straight, number):
+@pytest.fixture
+def strike(monkeypatch):
+    """Has this process get a signal when the actor's first state has been saved."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
     heard()
-    thread = strike(number, tmp_path / "states")
+
+    def with_signal(number):
+        honest, struck = loop.save_state, []
+
+        def save(folder, trainer, step):
+            path = honest(folder, trainer, step)
+            if trainer.phase == "actor" and not struck:
+                struck.append(step)
+                os.kill(os.getpid(), number)
+            return path
+
+        monkeypatch.setattr(loop, "save_state", save)
+
+    yield with_signal
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_signals_save_and_resume_bit_for_bit(tmp_path, data, straight, strike, number):
+    strike(number)
     with pytest.raises(Interrupted, match="go on with --resume") as stopped:
-        train(data, tmp_path, changes=LONG)
-    thread.join()
+        train(data, tmp_path)
     assert stopped.value.code == 128 + number
-    resumed = load_file(train(data, tmp_path, resume=True, changes=LONG) / "model.safetensors")
+    resumed = load_file(train(data, tmp_path, resume=True) / "model.safetensors")
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in straight.items())
 
 
-def test_the_command_saves_on_sigterm(tmp_path):
+def test_the_command_saves_on_sigterm(tmp_path, strike):
     write_hdf5(tmp_path / "data.hdf5", make_recording(200, 20))
     small = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "actor_steps"]
-    thread = strike(signal.SIGTERM, tmp_path / "run" / "states")
+    strike(signal.SIGTERM)
     out = run_cli(
         "train",
         "antmaze-umaze-v2",
@@ -265,9 +268,21 @@ def test_the_command_saves_on_sigterm(tmp_path):
         20,
         cwd=tmp_path,
     )
-    thread.join()
     assert out.returncode == 143 and "go on with --resume" in out.stderr, out.stderr
     assert not list((tmp_path / "run").rglob("*.part*")) and not (tmp_path / "run" / "policy").exists()
+
+
+def test_a_signal_after_the_last_look_is_not_lost():
+    before = signal.signal(signal.SIGTERM, signals._stop)
+    try:
+        with pytest.raises(signals.Stopped), deferred() as asked:
+            assert asked() is None
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(ZeroDivisionError), deferred() as asked:  # the work has heard, and says so itself
+            signal.raise_signal(signal.SIGTERM)
+            asked() and 1 / 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def heard():

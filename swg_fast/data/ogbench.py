@@ -25,10 +25,12 @@ def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
     Raises `UsageError` where ogbench is not installed, the name is not a single task's, or the file
     is not there or is not OGBench's.
     """
+    from swg_fast.envs.gymnasium_env import GymnasiumEnv
     from swg_fast.envs.names import make_env
 
     ogbench = need("ogbench", task)
     env = make_env(task)  # refuses pictures and goal-conditioned tasks
+    assert isinstance(env, GymnasiumEnv)  # what that name makes
     parts = task.split("-")
     place = parts.index("singletask")
     dataset_name, env_name = "-".join(parts[:place] + parts[-1:]), "-".join(parts[:place - 1] + parts[place:])

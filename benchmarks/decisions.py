@@ -6,7 +6,9 @@
 Parts (--parts), each written cell by cell and taken up again after an interrupt:
 - time: milliseconds of one decision, contenders in turn, the median of --repeats after one to warm up;
 - states: the kept action's advantage on held-out states by the critic of --judge, a checkpoint trained with
-  another seed. A diagnostic: among candidates off the data a critic's favourite is often its own error;
+  another seed; the share of states where it is positive; and the rank correlation within a state between
+  what the candidates are ranked by and that advantage. Diagnostics: among candidates off the data a critic's
+  favourite is often its own error;
 - episodes: scores, with 95 % intervals;
 - toy: distance of guided samples from a known target, and the time of 1,024 of them.
 --quick makes all of them small, to see that they run. Eager draws our candidates, so its quality is ours.
@@ -27,6 +29,8 @@ import torch
 from bench_table import replaced
 from decisions_report import draw, markdown, tables
 
+from swg_fast.backends.job import Samples
+from swg_fast.backends.search import asked
 from swg_fast.checkpoint import load_checkpoint
 from swg_fast.data import load_dataset
 from swg_fast.errors import UsageError
@@ -44,10 +48,11 @@ PARTS = ("time", "states", "episodes", "toy")
 TOY_STEPS = (4, 5, 6, 8, 15)
 
 
-def contenders(solver: str, steps: int) -> dict[str, dict[str, Any]]:
+def contenders(solver: str, steps: int, ranker: bool) -> dict[str, dict[str, Any]]:
     """Settings of `Policy.sample` by name. Where there is a tree, N is 64 or more."""
-    fewer = {"sampler": solver, "sampler_steps": steps}
-    return {
+    fewer, asked = {"sampler": solver, "sampler_steps": steps}, {"ranking": "ranker"}
+    return ({"ranker": DDPM | RANKING | asked, "ranker's filter": DDPM | asked | {"keep_share": 0.25},
+             "solver, ranker": DDPM | fewer | RANKING | asked} if ranker else {}) | {
         "eager": DDPM | {"backend": "reference", "dtype": "fp32"}, "ours": DDPM, "solver": DDPM | fewer,
         "tree": DDPM | TREE, "ranking": DDPM | RANKING,
         "filter": DDPM | {"keep_share": 0.25}, "all": DDPM | fewer | TREE | RANKING,
@@ -106,6 +111,24 @@ def measure_time(policy: Policy, every: dict[str, dict[str, Any]], results: Resu
                 results.add("time", key, {"milliseconds": milliseconds})
 
 
+def ranked_by(policy: Policy, states: torch.Tensor, drawn: Samples, settings: dict[str, Any]) -> torch.Tensor:
+    """What the candidates [B, N] were ranked by, or filtered where a share was kept."""
+    if drawn.expected_weights is not None:
+        return drawn.expected_weights
+    if settings["select"] == "max_q":
+        return asked(policy.model.critic, states, drawn.candidates)
+    return drawn.candidate_weights
+
+
+def rank_correlation(scores: torch.Tensor, values: torch.Tensor) -> float | None:
+    """Spearman's, of each row of [B, N], averaged over the rows; None of fewer than 3 candidates."""
+    if scores.shape[1] < 3:
+        return None
+    ranks = [x.argsort(1).argsort(1).double() for x in (scores, values)]
+    a, b = (rank - rank.mean(1, keepdim=True) for rank in ranks)
+    return float(((a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()).mean())
+
+
 def judge_states(policy: Policy, every: dict[str, dict[str, Any]], results: Results, judge: str, data: str,
                  count: int) -> None:
     critic = load_checkpoint(judge)
@@ -116,12 +139,16 @@ def judge_states(policy: Policy, every: dict[str, dict[str, Any]], results: Resu
     rows = np.random.default_rng(0).choice(len(held_out), min(count, len(held_out)), replace=False)
     states = torch.from_numpy(held_out.observations[rows])
     for key in results.missing("states", [key for key in every if not key.startswith("eager")]):
-        actions = policy.sample(states, seed=1, **every[key]).actions
+        drawn = policy.sample(states, seed=1, return_candidates=True, **every[key])
         with torch.no_grad():
-            advantage = (critic.critic.minimum(states, actions) - critic.value(states)).numpy()
+            values = asked(critic.critic, states, drawn.candidates)
+            values -= critic.value(states)[:, None]
+        advantage = values[torch.arange(len(rows)), drawn.indices].numpy()
         interval = mean_interval(advantage)
         results.add("states", key, {"quality": float(advantage.mean()), "states": len(rows),
                                     "positive": float((advantage > 0).mean()),
+                                    "rank_correlation": rank_correlation(
+                                        ranked_by(policy, states, drawn, every[key]), values),
                                     "interval": asdict(interval) if interval else None})
 
 
@@ -184,7 +211,7 @@ def main(task: str, policy_name: str | None, judge: str | None, data: str | None
     counts, playing = ([int(n) for n in text.split(",")] for text in (candidates, episode_candidates))
     if quick:
         counts, playing, state_count, episodes, repeats = [1, 64], [16], 4, 2, 1
-    every = contenders(solver, sampler_steps)
+    every = contenders(solver, sampler_steps, policy.model.ranker is not None)
     every = {name: every[name] for name in (only.split(",") if only else every)}
     every = {name: {"guidance_scale": guidance_scale, "temperature": 1.0, "dtype": dtype} | settings
              for name, settings in every.items()}

@@ -13,7 +13,7 @@ from swg_fast.files import replacing
 QUALITY = {"states": "advantage by another seed's critic", "episodes": "score",
            "toy": "distance to the target"}
 COLORS = ("#000000", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c8c8c")  # Okabe-Ito
-MARKERS = "os^DvPX*h"
+MARKERS = "os^DvPX*hp<>"  # of another number than the colours: more pairs than either
 
 
 def points(data: dict[str, Any], part: str) -> dict[str, list[dict[str, Any]]]:

@@ -40,12 +40,19 @@ def cells(counts: list[int], scales: list[float], selections: list[str]) -> list
             for select in (selections[:1] if n == 1 else selections)]
 
 
+def parts(selection: str) -> dict[str, Any]:
+    """``max_weight/ranker/0.25`` as keywords of `Policy.sample`."""
+    found: dict[str, Any] = dict(zip(("select", "ranking", "keep_share"), selection.split("/"), strict=False))
+    return found | {"keep_share": float(found.get("keep_share", 1))}
+
+
 @click.command()
 @click.argument("task")
 @click.option("--policy", "policy_name", help="Checkpoint folder or bundled name.  [default: TASK]")
 @click.option("--candidates", default="1,4,16,64,256")
 @click.option("--guidance-scales", default="0,1,5,10,20")
-@click.option("--select", "selections", default="max_weight")
+@click.option("--select", "selections", default="max_weight",
+              help="Each SELECT, SELECT/RANKING or SELECT/RANKING/SHARE, such as max_weight/ranker/0.25.")
 @click.option("--temperature", default=1.0, help="For N > 1; one candidate is drawn at 0.")
 @click.option("--sampler", help="One for the whole table.  [default: the policy's]")
 @click.option("--sampler-steps", type=int, help="[default: the policy's]")
@@ -97,7 +104,7 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
             continue
         result = evaluate(policy, task, episodes=large_episodes if n >= 64 else episodes,
                           seed=used_seeds, workers=workers, n_candidates=n, guidance_scale=rho,
-                          temperature=heat, select=select, dtype=dtype, **walk)
+                          temperature=heat, dtype=dtype, **parts(select), **walk)
         rows.append({
             "n_candidates": n, "guidance_scale": rho, "select": select, "temperature": heat,
             "episodes": len(result.episodes), "normalized_score": result.normalized_score,

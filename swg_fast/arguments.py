@@ -103,6 +103,10 @@ def _select(_: str, value: Any) -> str:
     return choice("selection", value, SELECTIONS)
 
 
+def _leaves(name: str, value: Any) -> int | str:
+    return "auto" if value == "auto" and isinstance(value, str) else whole(name, value, 1, MAX_CANDIDATES)
+
+
 def _ranking(_: str, value: Any) -> str:
     from swg_fast.backends.job import RANKINGS
 
@@ -145,7 +149,7 @@ SAMPLING: dict[str, Callable[[str, Any], Any]] = {
     "dtype": optional(text),
     "sampler": optional(_sampler),
     "sampler_steps": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
-    "leaves": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
+    "leaves": optional(_leaves),
     "branch_after": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
     "keep_share": optional(lambda name, value: number(name, value, high=1.0, above=0.0)),
     "ranking": optional(_ranking),

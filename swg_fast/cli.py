@@ -29,6 +29,18 @@ def cli() -> None:
     """Self-Weighted Guidance for offline RL, with candidates by the thousand."""
 
 
+class Leaves(click.IntRange):
+    """A number from 1 on, or ``auto``."""
+
+    name = "number or auto"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of `Policy.sample` that every sampling command shares."""
     own = "[default: the policy's]"
@@ -45,8 +57,8 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="ddpm, or a solver, which needs fewer steps.  " + own),
         click.option("--sampler-steps", type=click.IntRange(min=1),
                      help="Steps that a solver walks, of the trained ones.  " + own),
-        click.option("--leaves", type=click.IntRange(min=1),
-                     help="Candidates that share a root's first steps.  " + own),
+        click.option("--leaves", type=Leaves(),
+                     help="Candidates that share a root's first steps; auto: 16 from N = 256 on.  " + own),
         click.option("--branch-after", type=click.IntRange(min=1),
                      help="Steps that the leaves share.  [default: the policy's, else four fifths]"),
         click.option("--keep-share", type=click.FloatRange(0, 1, min_open=True),
@@ -102,6 +114,10 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
         check_video(video_path, task)
     policy, name = _load_or_untrained(task, policy_name, device)
     sampling = policy.settings(n_candidates=candidates, **options)
+    if (options["leaves"] or policy.defaults["leaves"]) == "auto":
+        roots = sampling["n_candidates"] // sampling["leaves"]
+        click.echo(f"leaves: auto picked {sampling['leaves']} for each of {roots} roots"
+                   if sampling["leaves"] > 1 else f"leaves: auto picked no tree for N = {roots}")
     used = policy.backend(sampling["backend"], sampling["dtype"])
     result = evaluation.evaluate(policy, task, episodes=episodes, seed=seed, envs=envs,
                                  workers=workers, progress=not quiet, **sampling)

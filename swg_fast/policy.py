@@ -99,7 +99,7 @@ class Policy:
         self, states: Array, n_candidates: int | None = None, guidance_scale: float | None = None,
         temperature: float | None = None, select: str | None = None, seed: int = 0,
         backend: str = "auto", chunk: int | None = None, *, dtype: str | None = None,
-        sampler: str | None = None, sampler_steps: int | None = None, leaves: int | None = None,
+        sampler: str | None = None, sampler_steps: int | None = None, leaves: int | str | None = None,
         branch_after: int | None = None, keep_share: float | None = None,
         ranking: str | None = None, ranking_draws: int | None = None,
         ranking_step: int | None = None, ranking_mean: float | None = None,
@@ -132,7 +132,7 @@ class Policy:
         ``dpmpp_2m``, ``dpmpp_2m_sde``.
         leaves: above 1, so many candidates share the first ``branch_after`` steps of their root and go
         on from there with noise of their own; a root's first leaf is the candidate of that index
-        without a tree.
+        without a tree. ``auto`` picks 16 or none by N (`defaults.auto_leaves`).
         guidance: for a policy trained with a family of weight functions, which of them guides, such as
         ``expectile:0.9``: any parameter within the range that it was trained for.
         chunk: candidates in memory at once; it changes no result beyond rounding.

@@ -14,13 +14,13 @@ from swg_fast.reference import philox
 from swg_fast.reference.resample import keep
 
 
-def asked(network: TwinQ | None, states: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    """What critic or ranker say of the actions of z [b, n, D] in states [b, S]: the lower of two, [b, n]."""
+def asked(network: TwinQ | None, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """What critic or ranker say of actions [b, n, A] in states [b, S]: the lower of two, [b, n]."""
     assert network is not None  # a job that needs one is refused without
-    b, n, _ = z.shape
+    b, n, _ = actions.shape
     # Beside the state there may be the code of a weight function, which is the score network's alone.
     repeated = states[:, :network.state_dim].repeat_interleave(n, dim=0)
-    return network.minimum(repeated, z[..., :-1].reshape(b * n, -1)).view(b, n)
+    return network.minimum(repeated, actions.reshape(b * n, -1)).view(b, n)
 
 
 class Pool(NamedTuple):
@@ -55,7 +55,8 @@ class Search:
         ranker gives them."""
         b, n, _ = found.z.shape
         if self.job.ranker:
-            found = found._replace(expected=asked(self.model.ranker, self.job.states[self.states], found.z))
+            states, actions = self.job.states[self.states], found.z[..., :-1]
+            found = found._replace(expected=asked(self.model.ranker, states, actions))
         indices = torch.arange(first, first + n, device=found.z.device).expand(b, n)
         pool = Pool(found.weights, indices, found.z, found.weights)
         share = self.job.keep_share < 1
@@ -87,7 +88,7 @@ class Search:
         if job.select == "expected_weight":
             return expected
         if job.select == "max_q":
-            return asked(self.model.critic, job.states[self.states], pool.z)
+            return asked(self.model.critic, job.states[self.states], pool.z[..., :-1])
         if job.select == "softmax":
             logits = pool.weights.clamp(min=job.table.weight_clip[0]).log() / job.selection_temperature
             words = job.state_indices[self.states][:, None]

@@ -116,10 +116,10 @@ def ranked(policy):
 
 
 @pytest.mark.parametrize("select,share", [("expected_weight", 1.0), ("max_q", 0.25), ("max_weight", 0.25)])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["reference", *FAST])
 def test_a_ranker_ranks_and_filters(ranked, states, backend, select, share):
     """Its two networks written out; they are the same for every backend, which draws the candidates."""
-    n = 6 if backend == "triton" else 40
+    n = 40
     keywords = EVERYTHING | {"n_candidates": n, "select": select, "keep_share": share, "backend": backend,
                              "ranking": "ranker", "sampler": "dpmpp_2m_sde", "sampler_steps": 3}
     drawn = ranked.sample(states, **keywords)
@@ -134,7 +134,7 @@ def test_a_ranker_ranks_and_filters(ranked, states, backend, select, share):
               "max_q": ranked.model.critic.minimum(
                   states.repeat_interleave(n, 0), drawn.candidates.flatten(0, 1)).view(3, n)}[select]
     assert torch.equal(drawn.indices, reference.keep_among(scores, drawn.expected_weights, share))
-    streamed = ranked.sample(states, **keywords | {"return_candidates": False}, chunk=max(2, n // 3))
+    streamed = ranked.sample(states, **keywords | {"return_candidates": False}, chunk=13)
     assert torch.equal(streamed.indices, drawn.indices)
 
 
@@ -166,7 +166,8 @@ def test_ties_in_a_share_go_to_the_lowest_index(schedule):
     ({"leaves": 7}, "no whole number of roots"), ({"sampler": "ddim"}, "all leaves of a root would be one"),
     ({"sampler": "dpmpp_2m"}, "without noise"), ({"temperature": 0.0}, "temperature 0"),
     ({"branch_after": 14}, "1..13"), ({"branch_after": 0}, "branch_after"), ({"leaves": 0}, "leaves"),
-    ({"leaves": 1, "branch_after": 3}, "leaves of 2 or more"),
+    ({"leaves": 1, "branch_after": 3}, "leaves of 2 or more"), ({"leaves": "x"}, "leaves must be a whole"),
+    ({"leaves": "auto", "branch_after": 3}, "needs a number of leaves"),
     ({"sampler": "dpmpp_2m_sde", "sampler_steps": 2}, "3 steps or more"),
     ({"keep_share": 0.0}, "keep_share"), ({"keep_share": 1.5}, "keep_share"),
     ({"select": "expected_weight"}, "ranking_mean"), ({"keep_share": 0.5}, "does not record"),
@@ -183,6 +184,16 @@ def test_bad_input_is_named(policy, states, change, word):
 def test_where_a_tree_branches_by_itself(schedule, n, shared):
     table = sampler_table("dpmpp_2m_sde", schedule, n, guidance_scale=1.0, temperature=1.0)
     assert plan_tree(table, 64, 16, None) == Tree(16, shared)
+
+
+@pytest.mark.parametrize("change,leaves", [
+    ({}, 16), ({"n_candidates": 255}, 1), ({"n_candidates": 250}, 1), ({"n_candidates": 264}, 1),
+    ({"temperature": 0.0}, 1), ({"sampler": "ddim"}, 1), ({"sampler": "dpmpp_2m_sde", "sampler_steps": 2}, 1),
+    ({"sampler": "dpmpp_2m_sde", "sampler_steps": 3}, 16)])
+def test_what_auto_picks(policy, change, leaves):
+    settings = policy.settings(**{"n_candidates": 256, "leaves": "auto"} | change)
+    assert (settings["leaves"], settings["branch_after"]) == (leaves, None)
+    assert policy.settings(**settings) == settings
 
 
 def test_a_cards_tree_and_mean(schedule, states):

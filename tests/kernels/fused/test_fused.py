@@ -20,6 +20,7 @@ from swg_fast.kernels.shared.table import Tree
 from swg_fast.reference import philox
 
 from swg_fast import NoiseSchedule, Policy, UsageError, flax_import, reference
+from swg_fast.networks import Ranker
 from swg_fast.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m, dpmpp_2m_sde
 
 # One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
@@ -176,6 +177,17 @@ def test_trees_and_rankings_are_the_references(head, sampler, steps, leaves, sha
     assert relative_error(parts.weights.cpu(), best) < 1e-4
     share = expected.expected_weights.sort(dim=1, descending=True).values[:, math.ceil(0.3 * 36) - 1]
     assert (expected.expected_weights.gather(1, parts.indices.cpu()[:, None])[:, 0] >= share - 1e-4).all()
+
+
+def test_a_ranker_ranks_what_the_kernel_draws():
+    torch.manual_seed(0)
+    policy = Policy(make_network(5, 3, 32, 2), NoiseSchedule.vp(15), device=DEVICE, ranker=Ranker(5, 3, 16))
+    keywords = {"n_candidates": 19, "temperature": 1.0, "sampler": "dpmpp_2m_sde", "sampler_steps": 2,
+                "select": "expected_weight", "ranking": "ranker", "return_candidates": True}
+    expected = policy.sample(random(2, 5), backend="reference", **keywords)
+    got = policy.sample(random(2, 5), backend="triton", dtype="fp32", **keywords)
+    assert relative_error(got.expected_weights.cpu(), expected.expected_weights.cpu()) < 1e-4
+    assert torch.equal(got.indices.cpu(), expected.expected_weights.cpu().argmax(1))
 
 
 @pytest.mark.parametrize("states,N,tile,resident", [

@@ -34,6 +34,14 @@ def expected_weight(network: Any, schedule: Any, states: torch.Tensor, actions: 
     return torch.stack(found).mean(dim=0)
 
 
+@torch.no_grad()
+def read_weight(network: Any, states: torch.Tensor, actions: torch.Tensor, T: int) -> torch.Tensor:
+    """E[w | a, s], [M], of finished actions [M, A], by a network that has learnt it: at step T, beyond the
+    trained ones, the action is clean, the weight's entry 0, and the weight's noise minus the weight."""
+    z = torch.cat([actions, torch.zeros_like(actions[:, :1])], dim=1)
+    return -network(z, states, torch.tensor(T))[:, -1]
+
+
 def keep_among(scores: torch.Tensor, expected: torch.Tensor, share: float) -> torch.Tensor:
     """`keep`, after all but the best ``share`` of each row by expected weight [B, N] are dropped."""
     kept = []

@@ -63,7 +63,7 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Steps that the leaves share.  [default: the policy's, else four fifths]"),
         click.option("--keep-share", type=click.FloatRange(0, 1, min_open=True),
                      help="Select from the best share by expected weight.  " + own),
-        click.option("--ranking", type=click.Choice(["draws", "ranker"]),
+        click.option("--ranking", type=click.Choice(["draws", "ranker", "read"]),
                      help="Where expected weights come from.  " + own),
         click.option("--ranking-draws", type=click.IntRange(min=1),
                      help="Forward passes for an expected weight.  " + own),

@@ -29,7 +29,7 @@ class Sampling:
     leaves: int | str = 1  # candidates that share a root's first steps; auto is `auto_leaves`
     branch_after: int | None = None  # how many steps they share; None is four fifths
     keep_share: float = 1.0  # of the candidates, by expected weight, that one is selected from
-    ranking: str = "draws"  # where an expected weight comes from: forward passes, or the policy's ranker
+    ranking: str = "draws"  # where an expected weight comes from: draws, ranker or read
     ranking_draws: int = 8  # forward passes that estimate an expected weight
     ranking_step: int | None = None  # the trained step to which they noise an action; None is T // 5
     ranking_mean: float | None = None  # of the training weights; None is what the card records

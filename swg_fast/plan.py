@@ -41,6 +41,14 @@ def plan_tree(table: SamplerTable, n_candidates: int, leaves: int, branch_after:
     return Tree(leaves, shared)
 
 
+def reads_weights(card: Mapping[str, Any]) -> bool:
+    """Whether the network was trained to read expected weights off clean actions."""
+    training = card.get("training")
+    settings = training.get("settings") if isinstance(training, Mapping) else None
+    share = settings.get("read_share") if isinstance(settings, Mapping) else None
+    return isinstance(share, float | int) and share > 0
+
+
 def plan_ranking(schedule: NoiseSchedule, card: Mapping[str, Any], draws: int, step: int | None,
                  mean: float | None) -> Ranking:
     """The ranking by expected weight: ``draws`` forward passes at the trained ``step`` (None: a fifth of

@@ -23,7 +23,7 @@ from swg_fast.family import WeightFamily
 from swg_fast.finite import check_job, check_model, check_samples
 from swg_fast.limits import resolve_device
 from swg_fast.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
-from swg_fast.plan import plan_ranking, plan_tree
+from swg_fast.plan import plan_ranking, plan_tree, reads_weights
 from swg_fast.samplers import WEIGHT_CLIP, sampler_table
 from swg_fast.schedule import NoiseSchedule
 
@@ -121,8 +121,9 @@ class Policy:
         to weight ** (1 / selection_temperature)), ``none`` (the lowest index). Ties go to the lowest
         index.
         ranking: where expected weights come from: ``draws`` (the clean weight predicted of the action
-        noised again to ``ranking_step``, averaged over ``ranking_draws`` forward passes) or ``ranker``
-        (one pass of the policy's small network that was trained to regress them).
+        noised again to ``ranking_step``, averaged over ``ranking_draws`` forward passes) ``ranker``
+        (one pass of the policy's small network that was trained to regress them) or ``read`` (one pass of
+        the score network, where it was trained with a ``read_share``).
         keep_share: below 1, only this share of a state's candidates, the best by expected weight, is
         selected from; they stay in memory, D + 3 numbers each.
         seed: 64 bits. A candidate's noise depends on (seed, candidate index, state index) alone;
@@ -172,10 +173,14 @@ class Policy:
         table = sampler_table(chosen["sampler"], schedule, chosen["sampler_steps"], **settings)
         tree = plan_tree(table, chosen["n_candidates"], chosen["leaves"], chosen["branch_after"])
         ranks, ranking = select == "expected_weight" or chosen["keep_share"] < 1, None
-        if ranks and chosen["ranking"] == "ranker" and self.model.ranker is None:
+        expects = chosen["ranking"] if ranks else None
+        if expects == "ranker" and self.model.ranker is None:
             raise UsageError("ranking='ranker' needs a ranker and this policy has none; use ranking='draws', "
                              "or train one with --ranker-steps")
-        if ranks and chosen["ranking"] == "draws":
+        if expects == "read" and not reads_weights(self.card):
+            raise UsageError("ranking='read' needs a network trained with --read-share, and this policy's "
+                             "card does not say so; use ranking='draws'")
+        if expects == "draws":
             mean = chosen["ranking_mean"]
             if mean is None and self.family is not None:
                 mean = self.family.mean_weight(chosen["guidance"])
@@ -188,7 +193,7 @@ class Policy:
             settings=settings | {"latent_dim": self.action_dim + 1}, seed=given["seed"], select=select,
             chunk=given["chunk"], selection_temperature=given["selection_temperature"],
             return_candidates=given["return_candidates"], tree=tree, ranking=ranking,
-            keep_share=chosen["keep_share"], ranker=ranks and ranking is None)
+            keep_share=chosen["keep_share"], expects=expects)
         check_job(job, self.model.network)
         return job
 

@@ -68,14 +68,14 @@ class NativeNetwork(PackedLayers):
                     eps=torch.empty(rows, D), vjp=torch.empty(rows, D), noise=torch.zeros(rows, D),
                     gradient=torch.empty(rows, D), weight=torch.empty(rows), clean=torch.empty(rows, D))
 
-    def eps_and_weight_vjp(self, tile: Tile, vectors: torch.Tensor, owners: torch.Tensor, t: int,
+    def eps_and_weight_vjp(self, tile: Tile, vectors: torch.Tensor, owners: torch.Tensor, t: int | None,
                            guided: bool, weight_alone: bool = False) -> None:
         """Step t's eps and, if ``guided``, d eps_w / dz of ``tile.z``, into the tile. Row r belongs to
         `vectors[owners[r]]`, of size H. With ``weight_alone`` an early head's eps_w is all there is."""
         packed, h = self.packed, tile.h
         M, H = h.shape
         D, E = packed.latent_dim, 4 * H
-        self.library.input_layer(M, H, D, tile.z, vectors, owners, packed.time_table[t], self.input_rows, h)
+        self.library.input_layer(M, H, D, tile.z, vectors, owners, packed.time_row(t), self.input_rows, h)
         sums = None
         for i in range(packed.num_blocks):
             self.add_normalise(M, H, packed.layer_norm_eps, h, sums, tile.x[i], tile.rstd[i])
@@ -157,3 +157,11 @@ class NativeNetwork(PackedLayers):
             self.eps_and_weight_vjp(tile, vectors, words.owners, ranking.step, False, weight_alone=True)
             total += tile.z[:, -1] - ranking.sigma * tile.eps[:, -1]
         return total[:M] / (ranking.signal * ranking.draws)
+
+    def read(self, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
+        """E[w | a, s] of M finished candidates z [M, D] as the network reads it in one pass: [M]."""
+        M, words = len(z), words.padded(ROW_MULTIPLE)
+        tile = self.tile(len(words.owners), False)
+        tile.z.zero_()[:M, :-1] = z[:, :-1]
+        self.eps_and_weight_vjp(tile, vectors.contiguous(), words.owners, None, False, weight_alone=True)
+        return -tile.eps[:M, -1]

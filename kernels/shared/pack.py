@@ -24,7 +24,8 @@ ROW_MULTIPLE = 16
 class PackedNetwork:
     """H hidden, L blocks, A actions, D = A + 1, S states, E the early head's width.
 
-    input_z [H, D], input_s [H, S] and time_table [T, H] are always float32 or wider; up [L, 4H, H],
+    input_z [H, D], input_s [H, S], time_table [T, H] and read_row [H], the one of step T at which a network
+    may have learnt to read the weight off a clean action, are always float32 or wider; up [L, 4H, H],
     down [L, H, 4H], output [A or D, H], head_hidden [E, H] and head_output [E] have the compute
     type; biases are float32 or wider. The head's tensors are None for ``joint``.
     """
@@ -34,6 +35,7 @@ class PackedNetwork:
     input_z: torch.Tensor
     input_s: torch.Tensor
     time_table: torch.Tensor
+    read_row: torch.Tensor
     up: torch.Tensor
     up_bias: torch.Tensor
     down: torch.Tensor
@@ -73,6 +75,10 @@ class PackedNetwork:
     def device(self) -> torch.device:
         return self.up.device
 
+    def time_row(self, t: int | None) -> torch.Tensor:
+        """What step t adds to the input layer, [H]; None for the step to read at."""
+        return self.read_row if t is None else self.time_table[t]
+
     def hoist_states(self, states: torch.Tensor) -> torch.Tensor:
         """W_s s, [B, H], once a state; the same for a state whatever others stand beside it."""
         rows = F.pad(states.to(self.input_s.dtype), (0, 0, 0, -len(states) % ROW_MULTIPLE))
@@ -105,7 +111,7 @@ def pack(network: Any, num_steps: int, dtype: torch.dtype = torch.float32,
     D, S = network.latent_dim, network.state_dim
     weight = double(network.input.weight)
     input_z, input_s, input_t = weight[:, :D], weight[:, D:D + S], weight[:, D + S:]
-    table = _time_embedding(network, num_steps) @ input_t.T + double(network.input.bias)
+    table = _time_embedding(network, num_steps + 1) @ input_t.T + double(network.input.bias)
 
     blocks = list(network.blocks)
     ups = [double(b.up.weight) for b in blocks]
@@ -118,7 +124,8 @@ def pack(network: Any, num_steps: int, dtype: torch.dtype = torch.float32,
         layer_norm_eps=blocks[0].norm.eps,
         input_z=cast(input_z, wide),
         input_s=cast(input_s, wide),
-        time_table=cast(table, wide),
+        time_table=cast(table[:-1], wide),
+        read_row=cast(table[-1], wide),
         up=cast(up),
         up_bias=cast(up_bias, wide),
         down=cast(torch.stack([double(b.down.weight) for b in blocks])),

@@ -7,9 +7,12 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
+from torch.nn import functional as F
 
 from swg_fast.backends.job import Candidates, Model, Samples, SamplingJob
 from swg_fast.backends.search import Search
+from swg_fast.kernels.shared import analytic
+from swg_fast.kernels.shared.pack import ROW_MULTIPLE, PackedNetwork
 from swg_fast.kernels.shared.table import Latent, Words
 
 
@@ -47,8 +50,8 @@ class Backend:
         """M candidates through ``rows`` of the job's table, from ``start`` or else the initial draw."""
         raise NotImplementedError
 
-    def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int) -> torch.Tensor:
-        """The network's eps [M, D] for z [M, D] at the trained step t, no gradient."""
+    def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int | None) -> torch.Tensor:
+        """The network's eps [M, D] for z [M, D] at the trained step t, or at the one to read at."""
         raise NotImplementedError
 
     def expect(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
@@ -61,6 +64,11 @@ class Backend:
             eps = self.predict(vectors, words, again, r.step)
             total += (again[:, -1] - r.sigma * eps[:, -1]) / r.signal
         return total / r.draws
+
+    def read(self, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
+        """E[w | a, s] of finished candidates z [M, D] as a network trained for it reads it off, [M]."""
+        return -self.predict(vectors, words, torch.cat([z[:, :-1], torch.zeros_like(z[:, -1:])], dim=1),
+                             None)[:, -1]
 
     def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
         """Candidates first .. first+count-1 of these states, whole roots where the job has a tree."""
@@ -76,6 +84,8 @@ class Backend:
         words = job.words(states, torch.arange(first, last, device=self.device))
         z, _, weight = self.walk(job, vectors, words, rows, start)
         expected = self.expect(job, vectors, words, z) if job.ranking is not None else None
+        if job.expects == "read":
+            expected = self.read(vectors, words, z)
         return Candidates(*(None if part is None else part.float().unflatten(0, (-1, count))
                             for part in (z, weight, expected)))
 
@@ -103,6 +113,15 @@ class Backend:
         everything = [None if column[0] is None else torch.cat(column, dim=1)
                       for column in zip(*kept, strict=True)] or [None, None, None]
         return *search.best(), *everything
+
+
+def predicted(packed: PackedNetwork, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int | None
+              ) -> torch.Tensor:
+    """`Backend.predict` in plain torch operations."""
+    M, words = len(z), words.padded(ROW_MULTIPLE)
+    z = F.pad(z.to(packed.input_z.dtype), (0, 0, 0, -M % ROW_MULTIPLE))
+    base = vectors[words.owners] + packed.time_row(t)
+    return analytic.eps_and_weight_vjp(packed, z, base, guided=False)[0][:M]
 
 
 def row_noise(job: SamplingJob, words: Words, rows: Sequence[int], start: Latent | None,

@@ -69,9 +69,17 @@ class CpuBackend(Backend):
 
         return torch.cat(self._tiles(len(z), tile))
 
-    def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int) -> torch.Tensor:
+    def read(self, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
+        def tile(part: slice) -> torch.Tensor:
+            if isinstance(self.network, NativeNetwork):
+                return self.network.read(vectors, words.part(part), z[part])
+            return Backend.read(self, vectors, words.part(part), z[part])
+
+        return torch.cat(self._tiles(len(z), tile))
+
+    def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int | None) -> torch.Tensor:
         M, words = len(z), words.padded(ROW_MULTIPLE)
-        base = vectors[words.owners] + self.network.packed.time_table[t]
+        base = vectors[words.owners] + self.network.packed.time_row(t)
         z = F.pad(z, (0, 0, 0, -M % ROW_MULTIPLE))
         return self.network.eps_and_weight_vjp(z, base, False)[0][:M]
 

@@ -14,7 +14,7 @@ from swg_fast.reference import Noise, philox
 from swg_fast.schedule import NoiseSchedule
 
 SELECTIONS = ("max_weight", "expected_weight", "max_q", "softmax", "none")
-RANKINGS = ("draws", "ranker")  # where expected weights come from
+RANKINGS = ("draws", "ranker", "read")  # where expected weights come from
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class SamplingJob:
 
     states [B, S] float32; state_indices [B] int64, the noise's state word; ``settings`` are the
     sampler's own (guidance_scale, temperature, weight_clip, weight_readout, clip_denoised). ``ranking``
-    is there where candidates are ranked or filtered by their expected weight, estimated by draws, and
-    ``ranker`` is true where that is asked of the model's ranker: only the best ``keep_share`` of each
-    state's goes on to ``select``.
+    is there where candidates are ranked or filtered by their expected weight and that is estimated by
+    draws; ``expects`` says by what it is, one of `RANKINGS`. Only the best ``keep_share`` of each state's
+    goes on to ``select``.
     """
 
     states: torch.Tensor
@@ -52,7 +52,7 @@ class SamplingJob:
     tree: Tree | None = None
     ranking: Ranking | None = None
     keep_share: float = 1.0
-    ranker: bool = False
+    expects: str | None = None
 
     def words(self, vectors: slice, candidates: torch.Tensor) -> Words:
         """Owners and noise words of these candidates [n] of every state in the slice, b states' worth:

@@ -31,5 +31,8 @@ class ReferenceBackend(Backend):
             expected = reference.expected_weight(
                 self.network, self.model.schedule, rows, path.final[:, :-1],
                 job.noise(words, r.words).to(self.type), r.step, r.mean)
+        if job.expects == "read":
+            T = self.model.schedule.num_steps
+            expected = reference.read_weight(self.network, rows, path.final[:, :-1], T)
         return Candidates(*(None if part is None else part.float().unflatten(0, (-1, count))
                             for part in (path.final, path.weight, expected)))

@@ -54,7 +54,7 @@ class Search:
         """The next chunk, whose first candidate has this index; with its expected weights where the model's
         ranker gives them."""
         b, n, _ = found.z.shape
-        if self.job.ranker:
+        if self.job.expects == "ranker":
             states, actions = self.job.states[self.states], found.z[..., :-1]
             found = found._replace(expected=asked(self.model.ranker, states, actions))
         indices = torch.arange(first, first + n, device=found.z.device).expand(b, n)

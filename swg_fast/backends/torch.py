@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch.nn import functional as F
 
-from swg_fast.backends.base import Backend, row_noise
+from swg_fast.backends.base import Backend, predicted, row_noise
 from swg_fast.backends.job import Model, SamplingJob
 from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.pack import ROW_MULTIPLE, pack
@@ -40,8 +39,5 @@ class TorchBackend(Backend):
 
         return analytic.walk(job.table, network, rows, start, noise).take(slice(M))
 
-    def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int) -> torch.Tensor:
-        M, words = len(z), words.padded(ROW_MULTIPLE)
-        base = vectors[words.owners] + self.packed.time_table[t]
-        z = F.pad(z, (0, 0, 0, -M % ROW_MULTIPLE))
-        return analytic.eps_and_weight_vjp(self.packed, z, base, guided=False)[0][:M]
+    def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int | None) -> torch.Tensor:
+        return predicted(self.packed, vectors, words, z, t)

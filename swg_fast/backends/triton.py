@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from swg_fast.backends.base import Backend
+from swg_fast.backends.base import Backend, predicted
 from swg_fast.backends.job import Candidates, Model, Samples, SamplingJob
 from swg_fast.errors import UsageError
 from swg_fast.kernels.shared.pack import pack
-from swg_fast.kernels.shared.table import SamplerTable
+from swg_fast.kernels.shared.table import SamplerTable, Words
 from swg_fast.networks import ScoreNetwork
 
 
@@ -72,8 +72,8 @@ class TritonBackend(Backend):
 
     @torch.no_grad()
     def run(self, job: SamplingJob) -> Samples:
-        if job.select == "max_q" or job.keep_share < 1 or job.ranker or job.chunk is not None or (
-                job.select == "none" and not job.return_candidates):
+        in_parts = job.keep_share < 1 or job.expects in ("ranker", "read") or job.chunk is not None
+        if job.select == "max_q" or in_parts or (job.select == "none" and not job.return_candidates):
             return super().run(job)
         actions, weights, indices, z, raw, expected = self.launch.sample(
             self.network, job.table, self.network.packed.hoist_states(job.states), job.state_indices,
@@ -88,4 +88,10 @@ class TritonBackend(Backend):
         *_, z, raw, expected = self.launch.sample(
             self.network, job.table, vectors, job.state_indices[states], count, job.seed, tree=job.tree,
             ranking=job.ranking, return_candidates=True, first=first)
+        if job.expects == "read":
+            words = job.words(states, torch.arange(first, first + count, device=self.device))
+            expected = self.read(vectors, words, z.flatten(0, 1)).float().unflatten(0, (-1, count))
         return Candidates(z, raw, expected)
+
+    def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int | None) -> torch.Tensor:
+        return predicted(self.network.packed, vectors, words, z, t)

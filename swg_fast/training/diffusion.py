@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from swg_fast.data import Transitions
 from swg_fast.kernels.training import actor as native
@@ -47,7 +48,8 @@ class DiffusionTrainer:
             network.time_embed_dim, network.weight_head == "early", settings.precision == "bf16",
             LAYER_NORM_EPS, settings.weight_decay, settings.ema_rate, settings.weight_loss, settings.dropout)
         loops = native.loops() if device.type == "cpu" else None
-        self.loops = loops if loops is not None and loops.supports(self.shape) else None
+        reads = settings.read_share > 0  # rows of a kind that the compiled steps do not have
+        self.loops = loops if loops is not None and not reads and loops.supports(self.shape) else None
         self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.flat = FlatParameters([self.network])
         self.ema_flat = FlatParameters([self.ema])
@@ -60,6 +62,8 @@ class DiffusionTrainer:
         bars = schedule.alphas_cumprod
         self.signal = bars.sqrt().float().to(device)
         self.noise = (1.0 - bars).sqrt().float().to(device)
+        if reads:  # step T: the action as it is
+            self.signal, self.noise = F.pad(self.signal, (0, 1), value=1.0), F.pad(self.noise, (0, 1))
         self.autocast = torch.autocast(
             device.type, torch.bfloat16, enabled=settings.precision == "bf16")
 
@@ -77,6 +81,9 @@ class DiffusionTrainer:
             "t": torch.randint(self.schedule.num_steps, shape, generator=generator),
             "noise": torch.randn(*shape, self.network.latent_dim, generator=generator),
         }
+        if self.settings.read_share:
+            reads = torch.rand(shape, generator=generator) < self.settings.read_share
+            drawn["t"] = drawn["t"].masked_fill(reads, self.schedule.num_steps)
         if self.family is not None:
             drawn["member"] = torch.rand(*shape, 2, generator=generator)
         return drawn
@@ -114,9 +121,15 @@ class DiffusionTrainer:
         if self.family is not None:
             batch = self.members(batch, draws["member"])
         z_t = self.signal[t, None] * batch[:, :D] + self.noise[t, None] * xi
+        reads = t == self.schedule.num_steps
+        if self.settings.read_share:  # all noise is no news, so 0 will do; -w is then what leads to w
+            z_t = torch.cat([z_t[:, :-1], z_t[:, -1:].masked_fill(reads[:, None], 0.0)], dim=1)
+            xi = torch.cat([xi[:, :-1], torch.where(reads, -batch[:, D - 1], xi[:, -1])[:, None]], dim=1)
         with self.autocast:
             eps = network(z_t, batch[:, D:], t)
         error = (eps.float() - xi).square()
+        if self.settings.read_share:  # of a clean action there is no noise to learn
+            error = torch.cat([error[:, :-1].masked_fill(reads[:, None], 0.0), error[:, -1:]], dim=1)
         return torch.stack([error[:, :-1].sum(dim=1).mean(), error[:, -1].mean()])
 
     def step(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -66,6 +66,8 @@ class TrainSettings:
                               min_open=True)
     weight_loss: float = setting(1.0, "What the weight's entry counts in the diffusion's loss, beside an "
                                       "action's entry.", min=0, min_open=True)
+    read_share: float = setting(0.0, "Share of the diffusion's rows whose action is clean and whose weight "
+                                     "is all noise: what --ranking read needs.", min=0, max=1, max_open=True)
     weight_decay: float = setting(1e-4, "AdamW's weight decay.", min=0, max=1)
     cosine_decay: bool = setting(True, "Let the diffusion's learning rate fall to 0 along a cosine.")
     ema_rate: float = setting(0.001, "Rate of the moving average that acts.", min=0, max=1, min_open=True)

@@ -108,6 +108,28 @@ def test_a_share_is_chosen_from(policy, states, backend, select, share):
     assert torch.equal(streamed.indices, drawn.indices)
 
 
+READS = {"training": {"settings": {"read_share": 0.1}}}
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_a_network_reads_the_expected_weight(policy, states, backend):
+    """At step T of clean actions beside an entry of 0; and where it has not learnt to, it is not asked."""
+    model = policy.model
+    taught = Policy(model.network, model.schedule, model.critic, card=READS)
+    chosen = {"select": "expected_weight", "ranking": "read"}
+    keywords = EVERYTHING | {"n_candidates": 37, "sampler": "dpmpp_2m_sde", "sampler_steps": 3} | chosen
+    got = taught.sample(states, **keywords, backend=backend)
+    expected = taught.sample(states, **keywords, backend="reference")
+    assert relative_error(got.expected_weights, expected.expected_weights) < 1e-4
+    z = torch.cat([got.candidates, torch.zeros(3, 37, 1)], dim=2).flatten(0, 1)
+    with torch.no_grad():
+        eps = model.network(z, states.repeat_interleave(37, 0), torch.tensor(15))
+    assert relative_error(got.expected_weights.flatten(), -eps[:, -1]) < 1e-4
+    assert torch.equal(got.indices, got.expected_weights.argmax(1))
+    with pytest.raises(UsageError, match="--read-share"):
+        policy.sample(states, 8, **chosen)
+
+
 @pytest.fixture
 def ranked(policy):
     torch.manual_seed(5)

@@ -179,11 +179,13 @@ def test_trees_and_rankings_are_the_references(head, sampler, steps, leaves, sha
     assert (expected.expected_weights.gather(1, parts.indices.cpu()[:, None])[:, 0] >= share - 1e-4).all()
 
 
-def test_a_ranker_ranks_what_the_kernel_draws():
+@pytest.mark.parametrize("ranking", ["ranker", "read"])
+def test_a_ranking_of_what_the_kernel_draws(ranking):
     torch.manual_seed(0)
-    policy = Policy(make_network(5, 3, 32, 2), NoiseSchedule.vp(15), device=DEVICE, ranker=Ranker(5, 3, 16))
+    policy = Policy(make_network(5, 3, 64, 2), NoiseSchedule.vp(15), device=DEVICE, ranker=Ranker(5, 3, 16),
+                    card={"training": {"settings": {"read_share": 0.1}}})
     keywords = {"n_candidates": 19, "temperature": 1.0, "sampler": "dpmpp_2m_sde", "sampler_steps": 2,
-                "select": "expected_weight", "ranking": "ranker", "return_candidates": True}
+                "select": "expected_weight", "ranking": ranking, "return_candidates": True}
     expected = policy.sample(random(2, 5), backend="reference", **keywords)
     got = policy.sample(random(2, 5), backend="triton", dtype="fp32", **keywords)
     assert relative_error(got.expected_weights.cpu(), expected.expected_weights.cpu()) < 1e-4

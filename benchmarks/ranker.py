@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 
 from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -94,11 +93,9 @@ def main(checkpoint: str, data: str, task: str | None, out: Path, value_steps: i
     advantages = find_advantages(policy, loaded, settings, value_steps)
     weights = compute_weights(advantages, settings.weight_function, settings.parameter_of_weights(),
                               rescale=settings.rescale_weights).numpy()
-    training, held_out = loaded.split(settings.held_out, settings.seed)
-    mask = np.isin(loaded.episodes, np.unique(held_out.episodes))
     (out / "states").mkdir(parents=True, exist_ok=True)
     options = LoopOptions(out / "states", log_every=1000, save_every=steps, history=out / "history.jsonl")
-    policy.ranker, _ = train_ranker(training, held_out, weights, mask, settings, torch.device("cpu"), options)
+    policy.ranker, _ = train_ranker(loaded, weights, settings, torch.device("cpu"), options)
     record = {"steps": steps, "hidden_dim": hidden_dim, "others": others, "value_steps": value_steps,
               "weights_mean": float(weights.mean())}
     policy.card = policy.card | {"ranker_training": record}

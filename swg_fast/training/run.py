@@ -130,7 +130,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         diffusion.pack(held_out, weights[mask]), settings.actor_steps, settings.seed, options)
     ranker = None
     if settings.ranker_steps:
-        ranker, rates["ranker"] = train_ranker(training, held_out, weights, mask, settings, device, options)
+        ranker, rates["ranker"] = train_ranker(data, weights, settings, device, options)
     record = {
         "settings": settings.to_dict(),
         "data_sha256": data.fingerprint(),
@@ -142,12 +142,13 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         diffusion.ema, schedule, critic.target, critic.value, card | {"training": record}, ranker))
 
 
-def train_ranker(training: Transitions, held_out: Transitions, weights: np.ndarray, mask: np.ndarray,
-                 settings: TrainSettings, device: torch.device, options: LoopOptions) -> tuple[Ranker, float]:
-    """A ranker of the ``weights`` [N] of all transitions, those of ``held_out`` where ``mask`` [N] is
-    true; and its steps/s."""
+def train_ranker(data: Transitions, weights: np.ndarray, settings: TrainSettings, device: torch.device,
+                 options: LoopOptions) -> tuple[Ranker, float]:
+    """A ranker of the ``weights`` [N] of ``data``, but for what is held out; and its steps/s."""
+    training, held_out = data.split(settings.held_out, settings.seed)
+    mask = np.isin(data.episodes, np.unique(held_out.episodes))
     torch.manual_seed(stream_seed(settings.seed, "ranker", "initialise"))
-    S, A = training.observations.shape[1], training.actions.shape[1]
+    S, A = data.observations.shape[1], data.actions.shape[1]
     trainer = RankerTrainer(S, A, weights[~mask], settings, device)
     rate = run_phase(trainer, trainer.pack(training, weights[~mask]), trainer.pack(held_out, weights[mask]),
                      settings.ranker_steps, settings.seed, options)

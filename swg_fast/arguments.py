@@ -104,7 +104,7 @@ def _select(_: str, value: Any) -> str:
 
 
 def _leaves(name: str, value: Any) -> int | str:
-    return "auto" if value == "auto" and isinstance(value, str) else whole(name, value, 1, MAX_CANDIDATES)
+    return "auto" if isinstance(value, str) and value == "auto" else whole(name, value, 1, MAX_CANDIDATES)
 
 
 def _ranking(_: str, value: Any) -> str:

@@ -48,11 +48,11 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
     if dry_run:
         _dry_run(trainings, missing, run, cpus)
         return
-    if not missing:
-        click.echo(f"nothing to do; swg-fast report {store.folder}")
-        return
     with stores.locked(store.folder / "lock"):
-        store.begin(plan, cells)
+        store.begin(plan, cells)  # also where nothing is missing: FILE may ask for other tables now
+        if not missing:
+            click.echo(f"nothing to do; swg-fast report {store.folder}")
+            return
         _run(plan.title, store, trainings, missing, len(cells), run, address, cpus, quiet)
 
 

@@ -4,7 +4,7 @@
     cp runs/NAME/report/results.json experiments/results/NAME.json
     python benchmarks/experiment_tables.py            # puts them in their places
 
-A place in the page is `<!-- experiment NAME VIEW METRIC -->` ... `<!-- end -->`; VIEW counts the file's [[report]]s.
+A place in the page is `<!-- experiment NAME VIEW METRIC -->` ... `<!-- end -->`; VIEW counts the [[report]]s.
 """
 
 from __future__ import annotations

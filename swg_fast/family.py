@@ -85,10 +85,11 @@ class WeightFamily:
             if len(values) > 2:
                 raise UsageError(f"weight family {shown(part)}: write a member as FUNCTION:LOW:HIGH, such as "
                                  "expectile:0.6:0.95")
-            for value in values or [None]:
+            default = check_weight_function(name)
+            for value in values:
                 check_weight_function(name, value)
             if not values and WEIGHT_FUNCTIONS[name].parameter:
-                values = [WEIGHT_FUNCTIONS[name].default]
+                values = [default]
             if values and values[0] > values[-1]:
                 raise UsageError(f"weight family {shown(part)}: the range ends below its start; turn it "
                                  "round")

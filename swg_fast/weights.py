@@ -14,18 +14,20 @@ import torch
 from swg_fast.arguments import choice, number
 from swg_fast.errors import UsageError
 
+Parameter = float | torch.Tensor  # tau or alpha: one for all advantages, or tensors that broadcast with them
 
-def expectile(u: torch.Tensor, tau: float) -> torch.Tensor:
+
+def expectile(u: torch.Tensor, tau: Parameter) -> torch.Tensor:
     """tau where the action beat the value, 1 - tau elsewhere."""
     return torch.where(u > 0, tau, 1.0 - tau).to(u.dtype)
 
 
-def exponential(u: torch.Tensor, alpha: float) -> torch.Tensor:
+def exponential(u: torch.Tensor, alpha: Parameter) -> torch.Tensor:
     """exp(alpha u), clipped to [1e-3, 80]; clipped in the exponent, so that it cannot overflow."""
     return torch.exp((alpha * u).clamp(math.log(1e-3), math.log(80.0)))
 
 
-def linex(u: torch.Tensor, alpha: float) -> torch.Tensor:
+def linex(u: torch.Tensor, alpha: Parameter) -> torch.Tensor:
     """alpha |exp(alpha u) - 1| / |u|, with its limit alpha**2 at u = 0.
 
     The exponent stops at the type's largest, where the value would no longer be finite.
@@ -36,18 +38,18 @@ def linex(u: torch.Tensor, alpha: float) -> torch.Tensor:
     return torch.where(u == 0, alpha * alpha * torch.ones_like(u), weight)
 
 
-def quantile(u: torch.Tensor, tau: float) -> torch.Tensor:
+def quantile(u: torch.Tensor, tau: Parameter) -> torch.Tensor:
     """(tau or 1 - tau) / |u|; |u| below 1e-6 counts as 1e-6, where the weight has no limit."""
     return expectile(u, tau) / u.abs().clamp(min=1e-6)
 
 
-def smooth_expectile(u: torch.Tensor, tau: float) -> torch.Tensor:
+def smooth_expectile(u: torch.Tensor, tau: Parameter) -> torch.Tensor:
     """The expectile weight with a sigmoid of slope 3 in place of the step."""
     s = torch.sigmoid(3.0 * u)
     return s * tau + (1.0 - s) * (1.0 - tau)
 
 
-def dice(u: torch.Tensor, _: float = 0.0) -> torch.Tensor:
+def dice(u: torch.Tensor, _: Parameter = 0.0) -> torch.Tensor:
     """v = u / 0.6: v / 2 + 1 above zero, exp(v) below; clipped to [1e-40, 100]."""
     v = u / 0.6
     return torch.where(v >= 0, v / 2 + 1, torch.exp(v.clamp(max=0.0))).clamp(1e-40, 100.0)
@@ -55,7 +57,7 @@ def dice(u: torch.Tensor, _: float = 0.0) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class WeightFunction:
-    function: Callable[[torch.Tensor, float], torch.Tensor]
+    function: Callable[[torch.Tensor, Parameter], torch.Tensor]
     parameter: str  # "tau", "alpha" or "" where there is none
     default: float
 

@@ -125,9 +125,9 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str
     if any(key == "toy" or key.startswith("toy.") for key in values):
         known = _parameters("toy")
         _check(sections["toy"], known, "toy")
-        chosen = {k: v.default for k, v in known.items() if v.default is not v.empty} | sections["toy"]
-        _check_toy(chosen)
-        return Cell("toy", axes, chosen)
+        toy = {k: v.default for k, v in known.items() if v.default is not v.empty} | sections["toy"]
+        _check_toy(toy)
+        return Cell("toy", axes, toy)
     if not isinstance(task, str):
         raise UsageError("no task; set task = \"antmaze-umaze-v2\" or another, or a [toy]")
     settings_for(task)

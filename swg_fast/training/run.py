@@ -113,16 +113,15 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
     else:
         rates = {"critic": _run_critic(critic, data, rewards, settings, options)}
 
-    weights = advantages = critic.advantages(data)
+    weights = critic.advantages(data).numpy()
     if family is None:
-        weights = compute_weights(advantages, settings.weight_function, settings.parameter_of_weights(),
-                                  rescale=settings.rescale_weights)
+        weights = compute_weights(torch.from_numpy(weights), settings.weight_function,
+                                  settings.parameter_of_weights(), rescale=settings.rescale_weights).numpy()
         about = {"mean": float(weights.mean()), "min": float(weights.min()), "max": float(weights.max())}
     else:  # every step computes the weights of its own rows
-        diffusion.family = family = family.fitted(advantages)
+        diffusion.family = family = family.fitted(torch.from_numpy(weights))
         card = card | {"weight_family": family.to_card()}
-        about = {"mean": float(np.mean(family.means))}
-    weights = weights.numpy()
+        about = {"mean": float(np.mean(family.means or ()))}
 
     mask = np.isin(data.episodes, np.unique(held_out.episodes))
     rates["actor"] = run_phase(

@@ -4,7 +4,8 @@
     cp runs/NAME/report/results.json experiments/results/NAME.json
     python benchmarks/experiment_tables.py            # puts them in their places
 
-A place in the page is `<!-- experiment NAME VIEW METRIC -->` ... `<!-- end -->`; VIEW counts the [[report]]s.
+A place in the page is `<!-- experiment NAME VIEW METRIC -->` ... `<!-- end -->`, with `table` or `picture`
+behind METRIC where only that is wanted; VIEW counts the [[report]]s.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
 PAGE = ROOT / "docs" / "experiments.md"
-PLACE = re.compile(r"<!-- experiment (\S+) (\d+) (\S+) -->\n(.*?)<!-- end -->", re.S)
+PLACE = re.compile(r"<!-- experiment (\S+) (\d+) (\S+?)( table| picture)? -->\n(.*?)<!-- end -->", re.S)
 
 
 def table(found: dict[str, Any], number: int, metric: str) -> str:
@@ -36,11 +37,13 @@ def filled(page: str) -> str:
     from swg_fast.sweep.page import collect
 
     def place(match: re.Match[str]) -> str:
-        name, number, metric, _ = match.groups()
-        text = table(collect(RESULTS / f"{name}.json"), int(number), metric).replace("### ", "**", 1)
-        head, rest = text.split("\n", 1)
-        return (f"<!-- experiment {name} {number} {metric} -->\n{head}**\n\n{rest}\n"
-                f"![{name}](experiments/{picture(name, number, metric)})\n<!-- end -->")
+        name, number, metric, only, _ = match.groups()
+        text = table(collect(RESULTS / f"{name}.json"), int(number), metric)
+        head, rest = text.removeprefix("### ").split("\n", 1)
+        parts = [] if only == " picture" else [f"**{head}**\n\n{rest}"]
+        parts += [] if only == " table" else [f"![{head}](experiments/{picture(name, number, metric)})\n"]
+        begin = " ".join(("experiment", name, number, metric)) + (only or "")
+        return f"<!-- {begin} -->\n" + "\n".join(parts) + "<!-- end -->"
 
     return PLACE.sub(place, page)
 
@@ -56,7 +59,9 @@ def main() -> None:
     folder = ROOT / "docs" / "experiments"
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        for name, number, metric, _ in PLACE.findall(page):
+        for name, number, metric, only, _ in PLACE.findall(page):
+            if only == " table":
+                continue
             out = Path(temporary) / name
             if not out.exists():
                 write_report(RESULTS / f"{name}.json", out)

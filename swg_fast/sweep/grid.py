@@ -51,6 +51,7 @@ def read_plan(path: str | Path, overrides: tuple[str, ...] = ()) -> Plan:
 
     Raises `UsageError` where the file is not TOML or has a part that no sweep has.
     """
+    path = Path(path)
     table = read_toml(path, "a sweep")
     unknown = sorted(set(table) - TOP)
     if unknown:

@@ -11,6 +11,7 @@ from swg_fast.sweep.views import Block, short, shown
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe-Ito
 MARKERS = "os^Dv*P"
 WIDTH = 2  # panels side by side
+NAN = float("nan")
 
 
 def draw(blocks: list[Block], path: Path) -> None:
@@ -49,8 +50,9 @@ def _panel(axes: Any, block: Block) -> None:
         # Side by side, so that intervals of one place do not hide each other.
         offset = 0.0 if numbers or len(lines) == 1 else 0.5 * (i / (len(lines) - 1) - 0.5)
         xs = [points[j] if numbers else j + offset for j, _ in found]
-        errors = [[max(0.0, one.value - (one.value if one.low is None else one.low)) for _, one in found],
-                  [max(0.0, (one.value if one.high is None else one.high) - one.value) for _, one in found]]
+        # NaN draws nothing: a bar of no length would claim an interval.
+        errors = [[NAN if end is None else max(0.0, sign * (end - one.value)) for _, one in found
+                   for end in (one.low if sign < 0 else one.high,)] for sign in (-1, 1)]
         color = COLORS[i % len(COLORS)]
         axes.errorbar(xs, [one.value for _, one in found], yerr=errors, color=color, capsize=3, markersize=5,
                       marker=MARKERS[i % len(MARKERS)], linestyle="-" if numbers else "", label=shown(line),

@@ -32,6 +32,8 @@ def caption(block: Block) -> str:
     if episodes:
         each += f" and {_span(episodes)} episode{'s' if episodes[-1] > 1 else ''}"
     better = " Lower is better." if block.metric.lower_is_better else ""
+    if all(found.low is None for found in block.values.values()):
+        return f"Each value: {each}, too few for an interval.{better}"
     return f"95 % intervals: {block.metric.interval}. Each value: {each}.{better}"
 
 

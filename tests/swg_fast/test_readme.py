@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,6 +69,16 @@ def test_a_behaviours_score_within_the_limit(monkeypatch, tmp_path):
     assert found["within"]["normalized_score"] == pytest.approx((scores[200] + scores[100]) / 2)
     assert (found["episodes"], found["mean_length"], found["limit"]) == (2, 155, 200)
     assert behaviour_text(found).endswith("within the task's 200 steps")
+
+
+def test_experiments_page_comes_from_its_json(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from experiment_tables import PAGE, PLACE, RESULTS, filled
+
+    page = PAGE.read_text()
+    assert {name for name, *_ in PLACE.findall(page)} == {path.stem for path in RESULTS.glob("*.json")}
+    assert filled(page) == page, "run python benchmarks/experiment_tables.py"
+    assert all((ROOT / "docs" / link).is_file() for link in re.findall(r"\]\((experiments/.*?)\)", page))
 
 
 def test_decisions_table_comes_from_its_json(monkeypatch):

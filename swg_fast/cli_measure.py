@@ -157,15 +157,17 @@ def _loop(loop: dict[str, Any]) -> str:
 
 @click.command()
 @click.option("--targets", default="sm_80,sm_90,sm_100", help="GPU generations.")
+@click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Compilations at a time.  [default: all cores]")
 @click.option("--json", "json_path", type=Path, help="Write one row a configuration and target.")
-def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
+def kernels(targets: str, dtypes: str, jobs: int | None, json_path: Path | None) -> None:
     """Compile the fused kernels for GPUs that need not be here, and report what their code does.
 
     Of each innermost loop over matrix products, a trip: its matrix instructions; the products of a tile
     with a chunk that these make up (2 forwards and 3 back are needed); waits for products and for copies;
     barriers; special-function instructions an entry of the wide layer. And the bytes of weights and of
-    scratch that a candidate and step move through the L2 cache.
+    scratch that a candidate and step move through the L2 cache. Last, for sm_90 in bf16, thousand cycles
+    that a step of 128 candidates takes by a static model, which no GPU has confirmed.
     """
     import os
     import re
@@ -183,6 +185,9 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
         raise UsageError(f"--targets {targets!r}: give names such as sm_80,sm_90")
     if os.environ.get("TRITON_INTERPRET") == "1":
         raise UsageError("under TRITON_INTERPRET=1 nothing compiles; unset it for this command")
+    kinds = {"fp32", "bf16", "tf32"} if dtypes == "all" else set(dtypes.split(","))
+    if not kinds <= {"fp32", "bf16", "tf32"}:
+        raise UsageError(f"--dtypes {dtypes!r}: give all, or of fp32, bf16, tf32")
     from rich.table import Table
     from tqdm import tqdm
 
@@ -190,6 +195,7 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
     from swg_fast.report import show
 
     work = shipped([int(target.removeprefix("sm_")) for target in targets.split(",")])
+    work = [row for row in work if row["dtype"] in kinds]
     with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
         with shielded():
             compiled = pool.map(report_row, work)
@@ -201,14 +207,15 @@ def kernels(targets: str, jobs: int | None, json_path: Path | None) -> None:
     table = Table("kernel", "target", "dtype", "hidden", "head", "tile x chunk", "registers",
                   "stack bytes", "shared bytes",
                   "a loop's matrix instructions, products, waits, barriers, special functions",
-                  "KB weights, scratch")
+                  "KB weights, scratch", "predicted thousand cycles")
     for row in rows:
         config = row["config"]
         table.add_row(row["kernel"], row["target"], row["dtype"], str(config["hidden_dim"]), config["head"],
                       f"{config['tile']} x {config['chunk']}", str(row["registers"]),
                       str(row["stack_bytes"]), str(row["shared_bytes"]),
                       "\n".join(map(_loop, row["matrix_loops"])),
-                      " ".join(f"{n / 1000:.1f}" for n in row["bytes_per_candidate_and_step"].values()))
+                      " ".join(f"{n / 1000:.1f}" for n in row["bytes_per_candidate_and_step"].values()),
+                      str(row.get("predicted_thousand_cycles", {}).get("total", "-")))
     show(table)
     if json_path is not None:
         write_json(json_path, rows)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import triton
-from swg_fast.kernels.fused.configs import CONFIGS, Config, nearest
+from swg_fast.kernels.fused import cost, hopper_launch
+from swg_fast.kernels.fused.configs import CONFIGS, GLUON, Config, nearest
 from swg_fast.kernels.fused.keep import keep_best_kernel
 from swg_fast.kernels.fused.launch import PRECISIONS, REDUCE, scratch_sizes
 from swg_fast.kernels.fused.listing import MATRIX_INSTRUCTIONS, instructions, matrix_loops
 from swg_fast.kernels.fused.sample import WHOLE_NUMBERS, guided_step_kernel, sample_kernel
-from swg_fast.kernels.fused.traffic import bytes_per_candidate
+from swg_fast.kernels.fused.traffic import bytes_per_candidate, gluon_bytes_per_candidate
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -26,6 +27,7 @@ KERNELS = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_ker
 WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
 INDEX_POINTERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "candidates": "*i64",
                   "owners": "*i64", "indices": "*i64"}
+WEIGHT_MAPS = ("up", "down", "head")  # tensor maps in the Gluon kernels
 HEAD_WIDTH = 256
 FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale", "ranking_mean")
 
@@ -33,19 +35,29 @@ FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale", "ranking_mean")
 def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_kernel", head: str = "joint",
            blocks: int = 3, latent: int = 9, guided: bool = True, softmax: bool = False,
            multistep: bool = False, tree: bool = False, rank: bool = False) -> ASTSource:
-    """A kernel's source with every constant set, as a launch would set them."""
+    """A kernel's source with every constant set, as a launch would set them; where the configuration asks
+    for the Gluon kernels, theirs."""
     early, padded = head == "early", 16 if latent <= 16 else 32
     every: dict[str, Any] = {
         "D": latent, "DP": padded, "BM": config.tile, "H": hidden, "BC": config.chunk, "L": blocks,
         "E": HEAD_WIDTH * early, "EARLY": early, "GUIDED": guided, "CLIP_STATE": not multistep,
         "CLIP_CLEAN": multistep, "MULTISTEP": multistep, "TREE": tree, "RANK": rank, "SOFTMAX": softmax,
         "WRITE_ALL": False, "DRAW": True, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
-        **scratch_sizes(hidden, blocks, padded, config.tile)}
-    function = KERNELS[kernel]
+        **scratch_sizes(hidden, blocks, padded, config.tile), "SLOTS": config.stages,
+        "REGISTERS": hopper_launch.REGISTERS}
+    function, kind, maps = KERNELS[kernel], ASTSource, {}
+    if config.gluon:
+        from triton.experimental.gluon._runtime import GluonASTSource
+
+        function, kind = hopper_launch.kernel(kernel), GluonASTSource
+        layout = "NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)"
+        maps = dict.fromkeys(WEIGHT_MAPS, f"tensordesc<bf16[{config.chunk}, {hidden}],{layout}>")
     signature, constants, attributes = {}, {}, {}
     for index, name in enumerate(function.arg_names):
         if name in every:
             signature[name], constants[(index,)] = "constexpr", every[name]
+        elif name in maps:
+            signature[name] = maps[name]
         elif name in FLOATS:
             signature[name] = "fp32"
         elif name in WHOLE_NUMBERS:
@@ -54,11 +66,12 @@ def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_ker
             weights = WEIGHT_TYPES[dtype] if name in WEIGHT_POINTERS else "*fp32"
             signature[name] = INDEX_POINTERS.get(name, weights)
             attributes[(index,)] = [["tt.divisibility", 16]]
-    return ASTSource(function, signature, constants, attributes)
+    return kind(function, signature, constants, attributes)
 
 
 def report(capability: int, hidden: int, dtype: str, config: Config, **shape: Any) -> dict[str, Any]:
-    """Compiles one configuration for ``capability`` (80, 90, 100) and reads its resources."""
+    """Compiles one configuration for ``capability`` (80, 90, 100) and reads its resources. Where a static
+    model can tell (sm_90, bf16, tiles of 128 rows in all), also what a step costs by it."""
     started = time.perf_counter()
     compiled = triton.compile(
         source(hidden, dtype, config, **shape), target=GPUTarget("cuda", capability, 32),
@@ -70,7 +83,7 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
     loops = matrix_loops(sass, config.tile, config.chunk, hidden, config.warps)
     early, kernel = shape.get("head", "joint") == "early", shape.get("kernel", "sample_kernel")
     row = {
-        "kernel": kernel, "target": f"sm_{capability}", "dtype": dtype,
+        "kernel": kernel + " (Gluon)" * config.gluon, "target": f"sm_{capability}", "dtype": dtype,
         "config": {"hidden_dim": hidden, "tile": config.tile, "chunk": config.chunk,
                    "warps": config.warps, "stages": config.stages, "head": shape.get("head", "joint")},
         "registers": usage["REG"], "stack_bytes": usage["STACK"],
@@ -78,9 +91,17 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
         "shared_bytes": compiled.metadata.shared,
         "matrix_instructions": {kind: kinds.count(kind) for kind in MATRIX_INSTRUCTIONS if kind in kinds},
         "matrix_loops": loops, "code_bytes": len(cubin), "compile_seconds": round(seconds, 2)}
-    row["bytes_per_candidate_and_step"] = {} if kernel == "keep_best_kernel" else bytes_per_candidate(
-        hidden, shape.get("blocks", 3), config.tile, head_width=HEAD_WIDTH * early,
-        guided=shape.get("guided", True), bytes_per_weight=2 if dtype == "bf16" else 4)
+    blocks, guided = shape.get("blocks", 3), shape.get("guided", True)
+    count = gluon_bytes_per_candidate if config.gluon else bytes_per_candidate
+    row["bytes_per_candidate_and_step"] = {} if kernel == "keep_best_kernel" else count(
+        hidden, blocks, config.tile, head_width=HEAD_WIDTH * early, guided=guided,
+        bytes_per_weight=2 if dtype == "bf16" else 4)
+    groups = hopper_launch.GROUPS if config.gluon else 1
+    if (capability, dtype, kernel) == (90, "bf16", "sample_kernel") and config.tile * groups == cost.ROWS:
+        sizes = cost.Shape(hidden, blocks, shape.get("latent", 9), HEAD_WIDTH * early, config.chunk,
+                           config.stages * config.gluon)
+        row["predicted_thousand_cycles"] = cost.predict(
+            sass, sizes, config.warps * groups, sum(row["bytes_per_candidate_and_step"].values()))
     return row
 
 
@@ -98,7 +119,8 @@ def shipped(targets: list[int]) -> list[dict[str, Any]]:
         for hidden, dtype in pairs:
             choices = nearest(target, hidden, dtype)
             where = {"capability": target, "hidden": hidden, "dtype": dtype}
-            for config in dict.fromkeys((choices.many[0], choices.few[0])):
+            gluon = [GLUON[hidden]] if (target, dtype) == (90, "bf16") and hidden in GLUON else []
+            for config in dict.fromkeys((choices.many[0], choices.few[0], *gluon)):
                 rows += [where | {"config": config, "head": head} for head in ("joint", "early")]
             if (hidden, dtype) == (256, "bf16"):
                 rows += [where | {"config": choices.many[0], "kernel": kernel}

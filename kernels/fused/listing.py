@@ -9,7 +9,10 @@ from typing import Any
 
 # The instructions that multiply matrices, by the generation that brought them.
 MATRIX_INSTRUCTIONS = ("HGMMA", "HMMA", "UTCHMMA", "UTCQMMA", "QGMMA")
-LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Za-z0-9_.]*)([^;]*);")
+LINE = re.compile(
+    r"/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+)?\s*([A-Z][A-Za-z0-9_.]*)([^;]*);"
+    r"(?:\s*/\* 0x[0-9a-f]{16} \*/\s+/\* 0x([0-9a-f]{16}) \*/)?"
+)
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,28 @@ class Instruction:
     address: int
     name: str  # with its modifiers: HGMMA.64x32x16.F32.BF16
     operands: str
+    predicate: str = ""
+    control: int = 0  # the upper half of its code, which says what it waits for
+
+    @property
+    def stall(self) -> int:
+        """Cycles before the warp's next instruction."""
+        return self.control >> 41 & 15
+
+    @property
+    def write_barrier(self) -> int:
+        """The scoreboard that its result releases, 7 for none."""
+        return self.control >> 46 & 7 if self.control else 7
+
+    @property
+    def read_barrier(self) -> int:
+        """The scoreboard that is released when its operands are read, 7 for none."""
+        return self.control >> 49 & 7 if self.control else 7
+
+    @property
+    def waits(self) -> int:
+        """The scoreboards that it waits for, a bit each."""
+        return self.control >> 52 & 63
 
     @property
     def kind(self) -> str:
@@ -34,20 +59,27 @@ class Instruction:
 def instructions(sass: str) -> list[Instruction]:
     """Of a listing by `cuobjdump -sass`."""
     return [
-        Instruction(int(address, 16), name, operands.strip())
-        for address, name, operands in LINE.findall(sass)
+        Instruction(int(address, 16), name, operands.strip(), predicate, int(control or "0", 16))
+        for address, predicate, name, operands, control in LINE.findall(sass)
     ]
+
+
+def backward_branches(listing: list[Instruction], conditional: bool = True) -> set[tuple[int, int]]:
+    """(first, last) of what lies between a branch and its target before it. An unconditional one ends no
+    loop: it comes back from code that the compiler has moved out of the way."""
+    position = {one.address: index for index, one in enumerate(listing)}
+    found = set()
+    for index, one in enumerate(listing):
+        target = re.search(r"0x([0-9a-f]+)$", one.operands) if one.kind == "BRA" else None
+        first = position.get(int(target[1], 16), index) if target else index
+        if first < index and (one.predicate or "UP" in one.operands or not conditional):
+            found.add((first, index))
+    return found
 
 
 def innermost_loops(listing: list[Instruction]) -> list[list[Instruction]]:
     """What lies between a backward branch and its target, and holds no other such."""
-    position = {one.address: index for index, one in enumerate(listing)}
-    loops = set()
-    for index, one in enumerate(listing):
-        target = re.search(r"0x([0-9a-f]+)$", one.operands) if one.kind == "BRA" else None
-        first = position.get(int(target[1], 16), index) if target else index
-        if first < index:
-            loops.add((first, index))
+    loops = backward_branches(listing, conditional=False)
     inner = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
     return [listing[first : last + 1] for first, last in sorted(inner)]
 

@@ -35,3 +35,24 @@ def bytes_per_candidate(
     if head_width:  # the stream is added up for the head, so that the next stage has nothing to add
         scratch += 2 * wide + 3 * narrow - (wide + narrow if blocks > 2 else narrow)
     return {"weights": weights / tile, "scratch": float(scratch)}
+
+
+def gluon_bytes_per_candidate(
+    hidden: int,
+    blocks: int,
+    tile: int,
+    *,
+    head_width: int = 0,
+    guided: bool = True,
+    bytes_per_weight: int = 2,
+) -> dict[str, float]:
+    """The same of the kernels in `kernels.fused.hopper_sample`, whose two tiles share the weights. Scratch:
+    x of all blocks but the last that the cotangent passes, out and in, in sectors of 32 bytes that a warp's
+    access fills by half; beside the early head the stream h, out and in."""
+    depth = 2 if head_width else blocks
+    weights = 2 * 4 * hidden * bytes_per_weight * hidden * (blocks + depth * guided)
+    weights += bytes_per_weight * hidden * head_width
+    scratch = 0.0
+    if guided:
+        scratch += (depth - 1) * 2 * 2 * bytes_per_weight * hidden + (head_width > 0) * 2 * 4 * hidden
+    return {"weights": weights / (2 * tile), "scratch": scratch}

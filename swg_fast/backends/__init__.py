@@ -19,6 +19,7 @@ BACKENDS = {
     "torch": "swg_fast.backends.torch:TorchBackend",
     "cpu": "swg_fast.backends.cpu:CpuBackend",
     "triton": "swg_fast.backends.triton:TritonBackend",
+    "hopper": "swg_fast.backends.hopper:HopperBackend",
 }
 
 

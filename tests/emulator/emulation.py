@@ -58,10 +58,7 @@ class Emulation:
         for name in KERNELS:
             monkeypatch.setattr(launch, name, _Launcher(getattr(launch, name), name, self))
         kernel = hopper_launch.kernel
-        module = "swg_fast.kernels.fused.hopper_sample"
-        monkeypatch.setattr(
-            hopper_launch, "kernel", lambda name: _Launcher(kernel(name), name, self, module)
-        )
+        monkeypatch.setattr(hopper_launch, "kernel", lambda name: _Launcher(kernel(name), name, self))
         monkeypatch.setattr(hopper_launch, "tensor_map", tensor_map)
         return self
 
@@ -90,11 +87,9 @@ def tensor_map(weights: torch.Tensor, chunk: int) -> TensorMap:
 class _Launcher:
     """Stands where a Triton kernel stands."""
 
-    def __init__(
-        self, function: Any, name: str, emulation: Emulation, module: str = "swg_fast.kernels.fused.sample"
-    ) -> None:
+    def __init__(self, function: Any, name: str, emulation: Emulation) -> None:
         self.function = getattr(function, "function", function)
-        self.name, self.emulation, self.module = name, emulation, module
+        self.name, self.emulation = name, emulation
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         def run(*arguments: Any, num_warps: int = 4, num_stages: int = 3, **constants: Any) -> None:
@@ -103,7 +98,7 @@ class _Launcher:
             signature = {name: _type(value) for name, value in values.items()}
             it = self.emulation
             compiled = compile_kernel(
-                self.module,
+                self.function.fn.__module__,
                 self.name,
                 signature,
                 constants,

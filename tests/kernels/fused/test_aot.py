@@ -15,7 +15,7 @@ from conftest import run_cli
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator.compiling import without_interpreter
 from swg_fast.kernels.fused import aot
-from swg_fast.kernels.fused.configs import CONFIGS, nearest
+from swg_fast.kernels.fused.configs import CONFIGS, GLUON, nearest
 from swg_fast.kernels.fused.listing import matrix_loops
 from swg_fast.kernels.fused.sample import WHOLE_NUMBERS
 
@@ -78,12 +78,16 @@ def test_a_shipped_configuration(key):
             newest = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}[capability]
             kind = newest if row["config"]["tile"] >= 64 else "HMMA"
             assert row["matrix_instructions"].get(kind, 0) > 0, row
-        if (capability, dtype) == (90, "bf16"):
+        gluon = "Gluon" in row["kernel"]
+        if (capability, dtype) == (90, "bf16") and not gluon:
             assert row["stack_bytes"] == 0, row
         if dtype != "fp32":
             assert row["stack_accesses_in_matrix_loops"] == 0, row
         if (hidden, dtype, row["kernel"]) == (256, "bf16", "sample_kernel") and capability != 100:
             assert len(check_loops(row)) >= 2
+        if gluon:  # its two warp groups have code of their own
+            loops = [loop["products"] for loop in row["matrix_loops"] if loop["special_per_element"]]
+            assert loops.count(3.0) == 2 and set(loops) == {2.0, 3.0}, row
 
 
 @pytest.mark.slow
@@ -102,6 +106,9 @@ def test_what_ships():
     assert {key[1] for key in WORK if key[0] == 90 and key[2] == "bf16"} == {64, 128, 256}
     work = [row for rows in WORK.values() for row in rows]
     assert {row.get("kernel", "sample_kernel") for row in work} == set(aot.KERNELS)
+    gluon = [row for row in work if row["config"].gluon]
+    assert {(row["hidden"], row["head"]) for row in gluon} == {(h, head) for h in GLUON for head in
+                                                               ("joint", "early")}
     for key, rows in WORK.items():
         assert {row["head"] for row in rows if "kernel" not in row} == {"joint", "early"}, key
 

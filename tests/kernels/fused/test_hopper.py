@@ -19,7 +19,8 @@ from swg_fast.kernels.fused.configs import CONFIGS, GLUON
 from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import Ranking, Tree
 
-from swg_fast import NoiseSchedule, reference
+from swg_fast import NoiseSchedule, Policy, UsageError, reference
+from swg_fast.backends import hopper, resolve
 from swg_fast.reference import philox
 from swg_fast.samplers import ddpm, sampler_table
 
@@ -178,3 +179,20 @@ def test_scratch_and_what_is_not_supported():
     assert "hidden_dim 64" in hopper_launch.unsupported(64, 9, "bf16")
     assert "tf32" in hopper_launch.unsupported(256, 9, "tf32")
     assert "16 actions" in hopper_launch.unsupported(256, 17, "bf16")
+
+
+def test_the_backend_is_asked_for_by_name(monkeypatch):
+    """`auto` never stands for it; without its GPU it says what it needs; with one, that nobody timed it."""
+    policy = Policy(make_network(5, 8, 256, 3, "joint"), NoiseSchedule.vp(2), device="cpu")
+    with pytest.raises(UsageError, match="capability 9.0"):
+        policy.backend("hopper", "bf16")
+    assert resolve("auto", torch.device("cpu"), policy.model.network) == "cpu"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    gpu = torch.device("cuda")
+    assert resolve("auto", gpu, policy.model.network) == "triton"
+    monkeypatch.setattr(hopper.HopperBackend.__base__, "__init__", lambda *_: None)
+    with pytest.warns(UserWarning, match="no GPU has run or timed it"):
+        assert hopper.HopperBackend(policy.model, "bf16", gpu).config is GLUON[256]
+    narrow = Policy(make_network(5, 8, 64, 3, "joint"), NoiseSchedule.vp(2), device="cpu")
+    with pytest.raises(UsageError, match="hidden_dim 64"):
+        hopper.HopperBackend(narrow.model, "bf16", gpu)

@@ -97,7 +97,7 @@ def _cell(result: dict[str, Any]) -> Cell:
 
 
 def describe_budget(results: list[dict[str, Any]]) -> str:
-    """In one line, what the trainings were given: steps, batches, width and seeds."""
+    """In one line, what the trainings were given (steps, batches, width and seeds) and how was sampled."""
     trainings = {r["training"]["key"]: r["training"]["settings"] for r in results if r["training"]}
     toys = [r["settings"] for r in results if r["kind"] == "toy"]
     parts = []
@@ -107,6 +107,12 @@ def describe_budget(results: list[dict[str, Any]]) -> str:
                   f"{_values(each, 'actor_steps')} actor steps at batch {_values(each, 'actor_batch')}",
                   f"hidden {_values(each, 'hidden_dim')}, {_values(each, 'precision')}",
                   f"training seeds {_values(each, 'seed')}"]
+    if finished := [r["policy"] for r in results if r["policy"]]:
+        parts.append(f"finished policies {', '.join(dict.fromkeys(finished))}")
+    sampled = [r["settings"] for r in results if r["kind"] == "evaluate"]
+    for name, title in (("n_candidates", "N"), ("sampler", "sampler"), ("sampler_steps", "steps")):
+        if all(name in settings for settings in sampled) and sampled:
+            parts.append(f"{title} {_values(sampled, name)}")
     if toys:
         parts.append(f"toy: {_values(toys, 'steps')} steps at batch {_values(toys, 'batch')}, "
                      f"{_values(toys, 'samples')} samples, seeds {_values(toys, 'seed')}")

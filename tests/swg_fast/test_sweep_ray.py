@@ -40,7 +40,7 @@ evaluate.episodes = 1
 evaluate.n_candidates = 1
 [[points]]
 toy.name = "spiral"
-toy.weight_head = ["early", "no such head"]
+toy.backend = ["auto", "triton"]
 toy.steps = 2
 toy.batch = 8
 toy.hidden_dim = 16
@@ -111,7 +111,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
     out, error = again.communicate(timeout=400)
     assert again.returncode == 1, (out, error)
     assert "3 cells (1 done)" in out and "2 of 3 cells done" in out, out
-    assert "failed: weight_head no such head" in error and "Traceback" not in error, error
+    assert "failed: backend triton" in error and "Traceback" not in error, error
     assert folder.cell(toy.key).stat().st_mtime_ns == written  # what was done is not done again
     for cell in cells:
         assert folder.done(cell) is (cell is not broken)

@@ -89,7 +89,7 @@ def auto_leaves(settings: Mapping[str, Any]) -> int:
     of another seed (`benchmarks/results/decisions-umaze.json`, contenders ours and tree); with 64 it
     saved less, and what it kept was behind.
     """
-    fits = settings["n_candidates"] >= 256 and _tree_fits(settings | {"leaves": 16})
+    fits = settings["n_candidates"] >= 256 and _tree_fits(dict(settings) | {"leaves": 16})
     steps = settings["sampler_steps"]
     return 16 if fits and (steps is None or steps >= 3) else 1
 

@@ -158,9 +158,10 @@ def _loop(loop: dict[str, Any]) -> str:
 @click.command()
 @click.option("--targets", default="sm_80,sm_90,sm_100", help="GPU generations.")
 @click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
+@click.option("--hidden-dims", default="64,128,256", help="Of 64, 128, 256.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Compilations at a time.  [default: all cores]")
 @click.option("--json", "json_path", type=Path, help="Write one row a configuration and target.")
-def kernels(targets: str, dtypes: str, jobs: int | None, json_path: Path | None) -> None:
+def kernels(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_path: Path | None) -> None:
     """Compile the fused kernels for GPUs that need not be here, and report what their code does.
 
     Of each innermost loop over matrix products, a trip: its matrix instructions; the products of a tile
@@ -195,7 +196,10 @@ def kernels(targets: str, dtypes: str, jobs: int | None, json_path: Path | None)
     from swg_fast.report import show
 
     work = shipped([int(target.removeprefix("sm_")) for target in targets.split(",")])
-    work = [row for row in work if row["dtype"] in kinds]
+    hidden = whole_numbers(hidden_dims, "--hidden-dims", 256)
+    work = [row for row in work if row["dtype"] in kinds and row["hidden"] in hidden]
+    if not work:
+        raise UsageError(f"--hidden-dims {hidden_dims}: the fused kernels have 64, 128 and 256")
     with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
         with shielded():
             compiled = pool.map(report_row, work)

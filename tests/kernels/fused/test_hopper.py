@@ -119,10 +119,10 @@ def test_trajectories_are_the_portable_kernels(monkeypatch, hidden, head, name, 
     away = (z - portable[3]).abs().amax(-1)
     # Trajectories part where guidance divides by a weight near 0; most do not.
     assert float(away.median()) < 0.02 and float((away < 0.1).float().mean()) > 0.8
-    assert float((raw - portable[4]).abs().median()) < 0.02
+    assert float((raw - portable[4]).abs().median()) < 0.02 * max(1.0, float(portable[4].abs().median()))
     score = raw
     if "ranking" in search:
-        assert float((expected - portable[5]).abs().median()) < 0.02
+        assert float((expected - portable[5]).abs().median()) < BOUND * float(portable[5].abs().median())
         score = expected
     if search == "softmax":
         noise = torch.stack([philox.gumbel(9, torch.arange(N), torch.tensor(b), T + 1) for b in range(B)])

@@ -62,7 +62,7 @@ class Member:
 @dataclass(frozen=True)
 class WeightFamily:
     """``members`` by function; ``extremes`` [E], the advantages among which every member has its largest
-    weight, once it was `fitted`; ``means`` of the members' weights, [K][GRID], where they are known."""
+    weight, once it was `fitted`; ``means`` of the members' weights, [K, GRID], where they are known."""
 
     members: tuple[Member, ...]
     extremes: torch.Tensor | None = None

@@ -53,7 +53,7 @@ class Shape:
 
 
 def nest(listing: list[Instruction]) -> Loop:
-    """The listing as one loop, with all that are in it. What waits for an mbarrier by asking again is none."""
+    """The listing as one loop, with all that are in it; asking an mbarrier again and again is none."""
     root = Loop(0, len(listing) - 1)
     path = [root]
     for first, last in sorted(backward_branches(listing), key=lambda loop: (loop[0], -loop[1])):

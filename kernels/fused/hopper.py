@@ -259,7 +259,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
     h = input_layer(base, z, ins, rest, H, wide, lhs)
     for i in range(DEPTH):
         operand = normalise(h, x, memory[5].index(GROUP * L + i), LN_EPS, H)
-        if GUIDED:
+        if GUIDED:  # noqa: SIM102 - decided by the compiler, the next by the kernel
             if i < DEPTH - 1:
                 gl.store(low + i * ROWS * H + at, operand)
         fence_async_shared()

@@ -1,5 +1,5 @@
-"""Launching the Gluon kernels of `kernels.fused.hopper_sample`: what `kernels.fused.launch` does otherwise for
-a configuration with ``gluon`` set."""
+"""Launching the Gluon kernels of `kernels.fused.hopper_sample` and `hopper_step`: what `kernels.fused.launch`
+does otherwise for a configuration with ``gluon`` set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def unsupported(hidden: int, latent: int, dtype: str) -> str | None:
 
 
 def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str, int]:
-    """Elements that a warp group needs of the two scratch buffers (laid out in `kernels.fused.hopper_sample`)."""
+    """Elements that a warp group needs of the two scratch buffers (`kernels.fused.hopper_sample`)."""
     return {"LOW": max(blocks - 1, 1) * hidden * tile, "WIDE": (hidden + 4 * padded + 2) * tile}
 
 
@@ -55,9 +55,10 @@ def tensors(network: Any, config: Config) -> tuple[Any, ...]:
 
 
 def kernel(name: str) -> Any:
-    from swg_fast.kernels.fused import hopper_sample
+    from swg_fast.kernels.fused import hopper_sample, hopper_step
 
-    return getattr(hopper_sample, name)
+    return {"sample_kernel": hopper_sample.sample_kernel,
+            "guided_step_kernel": hopper_step.guided_step_kernel}[name]
 
 
 def run(name: str, programs: int, network: Any, config: Config, arguments: tuple[Any, ...],

@@ -82,7 +82,8 @@ def keep(z_at, weight_at, score_at, b, index, end, tile, N, state, output, numbe
          DP: gl.constexpr, RANK: gl.constexpr, SOFTMAX: gl.constexpr, WRITE_ALL: gl.constexpr,
          few: gl.constexpr):
     """As `kernels.fused.keep.keep_of_tile`."""
-    first, T, k0, k1, w_min, gumbel_scale = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]
+    first, T, k0, k1 = numbers[0], numbers[1], numbers[2], numbers[3]
+    w_min, gumbel_scale = numbers[4], numbers[5]
     lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))
     inside = index < end
@@ -93,7 +94,8 @@ def keep(z_at, weight_at, score_at, b, index, end, tile, N, state, output, numbe
         score = gl.load(score_at + lanes)
     if WRITE_ALL:
         row = b.to(gl.int64) * N + index
-        gl.store(output[4] + row[:, None] * D + entries[None, :], z, mask=inside[:, None] & (entries < D)[None, :])
+        there = inside[:, None] & (entries < D)[None, :]
+        gl.store(output[4] + row[:, None] * D + entries[None, :], z, mask=there)
         gl.store(output[5] + row, raw, mask=inside)
         if RANK:
             gl.store(output[6] + row, score, mask=inside)
@@ -178,14 +180,15 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
                     candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
                     xi = noise(candidate, state, T + 2 + draw, k0, k1, DP, spread, few)
                     z = gl.where(entries[None, :] == D - 1, numbers[8], gl.load(clean_at + at))
-                    z = z / gl.load(table + rows * COLUMNS + CLEAN_SCALE) + gl.load(table + rows * COLUMNS + SIGMA) * xi
+                    ranking = table + rows * COLUMNS
+                    z = z / gl.load(ranking + CLEAN_SCALE) + gl.load(ranking + SIGMA) * xi
                     z = gl.where(entries[None, :] < D, z, 0.0)
                     gl.store(z_at + at, z)
             t = gl.load(steps + j)
             vector = gl.load(states[0] + b * H + columns) + gl.load(states[2] + t * H + columns)
             base = gl.zeros([ROWS, H], gl.float32, wide_layout) + vector[None, :]
-            k = network(z, base, low, wide, weights, k, memory, whole, GROUP, D, DP, L, E, GUIDED, H, BC, SLOTS,
-                        LN_EPS, wide_layout, thin, few, lhs)
+            k = network(z, base, low, wide, weights, k, memory, whole, GROUP, D, DP, L, E, GUIDED, H, BC,
+                        SLOTS, LN_EPS, wide_layout, thin, few, lhs)
             candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
             xi = noise(candidate, state, t, k0, k1, DP, spread, few)
             z = gl.load(z_at + at)
@@ -196,8 +199,8 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
             last = z
             if MULTISTEP:
                 last = gl.load(clean_at + at)
-            z, raw, _, clean = update(z, eps, vjp, xi, last, entries[None, :], table + j * COLUMNS, numbers[4],
-                                      numbers[6], D, GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+            z, raw, _, clean = update(z, eps, vjp, xi, last, entries[None, :], table + j * COLUMNS,
+                                      numbers[4], numbers[6], D, GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
             if RANK:
                 if draw >= 0:
                     score = raw / draws
@@ -206,7 +209,7 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
                     gl.store(score_at + lanes, score)
                 else:
                     gl.store(weight_at + lanes, raw)
-                if MULTISTEP:
+                if MULTISTEP:  # noqa: SIM102 - decided by the compiler, the next by the kernel
                     if draw < 0:
                         gl.store(clean_at + at, clean)
             else:
@@ -229,8 +232,8 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
                 if TREE:
                     end = gl.minimum(N, (item + 1) * group * leaves)
                     tile = pair * (phases - 1) + phase - 1
-                keep(finished, weight_at, score_at, b, index, end, tile, N, state, output, numbers, D, DP, RANK,
-                     SOFTMAX, WRITE_ALL, few)
+                keep(finished, weight_at, score_at, b, index, end, tile, N, state, output, numbers, D, DP,
+                     RANK, SOFTMAX, WRITE_ALL, few)
 
 
 @gluon.jit
@@ -301,93 +304,4 @@ def sample_kernel(
                     TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
                     BC, SLOTS, LN_EPS)),
         (producer, (up, down, head, memory, plan, TREE, RANK, L, E, GUIDED, H, BC, SLOTS)),
-    ], [4, 1], [REGISTERS, 24])
-
-
-@gluon.jit
-def step_producer(up, down, head, memory, L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr,
-                  H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
-    send_network(up, down, head, gl.to_tensor(0), memory, True, L, E, GUIDED, H, BC, SLOTS)
-
-
-@gluon.jit
-def step_consumer(rows_in, rows_out, row, low, wide, weights, memory, M, step, k0, k1, w_min, w_max,
-                  GROUP: gl.constexpr, DRAW: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
-                  MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr,
-                  E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr,
-                  SLOTS: gl.constexpr, LN_EPS: gl.constexpr):
-    """Warp group GROUP's 64 rows. ``rows_in``: z, the last x0, noise, state vectors, owners, candidates,
-    state words, the time table's row; ``rows_out``: z, weight, eps, gradient, x0."""
-    wide_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, H, 16])
-    thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BC, 16])
-    few: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DP, 16])
-    lhs: gl.constexpr = gl.DotOperandLayout(0, wide_layout, 2)
-    spread: gl.constexpr = gl.BlockedLayout([2, 1], [8, 4], [4, 1], [1, 0])
-    worker = gl.program_id(0) * 2 + GROUP
-    low += worker.to(gl.int64) * (L - 1) * ROWS * H
-    wide += worker.to(gl.int64) * (4 * DP + H + 2) * ROWS
-    lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
-    entries = gl.arange(0, DP, gl.SliceLayout(0, few))
-    columns = gl.arange(0, H, gl.SliceLayout(0, wide_layout))
-    rows = worker * ROWS + lanes
-    at = rows[:, None] * D + entries[None, :]
-    live = (rows < M)[:, None] & (entries < D)[None, :]
-    owner = gl.load(rows_in[4] + worker * ROWS + gl.arange(0, ROWS, gl.SliceLayout(1, wide_layout)))
-    base = gl.load(rows_in[3] + owner[:, None] * H + columns[None, :])
-    base += gl.load(rows_in[7] + columns)[None, :]
-    z = gl.load(rows_in[0] + at, mask=live, other=0.0)
-    network(z, base, low, wide, weights, gl.to_tensor(0), memory, True, GROUP, D, DP, L, E, GUIDED, H, BC, SLOTS, LN_EPS,
-            wide_layout, thin, few, lhs)
-    few_at = lanes[:, None] * DP + entries[None, :]
-    eps = gl.load(wide + few_at)
-    vjp = gl.zeros([ROWS, DP], gl.float32, few)
-    if GUIDED:
-        vjp = gl.load(wide + ROWS * DP + few_at)
-    if DRAW:
-        drawn = worker * ROWS + gl.arange(0, ROWS, gl.SliceLayout(1, spread))
-        candidate = gl.load(rows_in[5] + drawn, mask=drawn < M, other=0)
-        word = gl.load(rows_in[6] + drawn, mask=drawn < M, other=0).to(gl.uint32)
-        xi = noise(candidate, word[:, None], step, k0, k1, DP, spread, few)
-    else:
-        xi = gl.load(rows_in[2] + at, mask=live, other=0.0)
-    z = gl.load(rows_in[0] + at, mask=live, other=0.0)
-    clean = z
-    if MULTISTEP:
-        clean = gl.load(rows_in[1] + at, mask=live, other=0.0)
-    z, raw, gradient, clean = update(z, eps, vjp, xi, clean, entries[None, :], row, w_min, w_max, D, GUIDED,
-                                     CLIP_STATE, CLIP_CLEAN, MULTISTEP)
-    gl.store(rows_out[0] + at, z, mask=live)
-    gl.store(rows_out[1] + rows, raw, mask=rows < M)
-    gl.store(rows_out[2] + at, eps, mask=live)
-    gl.store(rows_out[3] + at, gradient, mask=live)
-    if MULTISTEP:
-        gl.store(rows_out[4] + at, clean, mask=live)
-
-
-@gluon.jit(do_not_specialize=["M", "k0", "k1", "step"])
-def guided_step_kernel(
-    z_in, clean_in, noise_in, state_vectors, time_row, row, w_min, w_max, low, wide, z_out, weight_out,
-    eps_out, gradient_out, clean_out, M, k0, k1, candidates, state_words, owners, step,
-    input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
-    head_output_bias, D: gl.constexpr, DP: gl.constexpr, BC: gl.constexpr, H: gl.constexpr, L: gl.constexpr,
-    E: gl.constexpr, GUIDED: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
-    MULTISTEP: gl.constexpr, DRAW: gl.constexpr, LN_EPS: gl.constexpr, SLOTS: gl.constexpr,
-    REGISTERS: gl.constexpr,
-):
-    """As `kernels.fused.sample.guided_step_kernel`, 64 rows a warp group."""
-    memory = shared_memory(up, input_z, output, DP, L, H, BC, SLOTS)
-    weights = (input_z, input_z, up_bias, up_bias, down_bias, output, output_bias, output_bias, head_bias,
-               head_output, head_output_bias)
-    rows_in = (z_in, clean_in, noise_in, state_vectors, owners, candidates, state_words, time_row)
-    rows_out = (z_out, weight_out, eps_out, gradient_out, clean_out)
-    key0 = k0.to(gl.uint32)
-    key1 = k1.to(gl.uint32)
-    gl.warp_specialize([
-        (step_consumer, (rows_in, rows_out, row, low, wide, weights, memory, M, step, key0, key1, w_min, w_max,
-                         gl.constexpr(0), DRAW, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H, BC,
-                         SLOTS, LN_EPS)),
-        (step_consumer, (rows_in, rows_out, row, low, wide, weights, memory, M, step, key0, key1, w_min, w_max,
-                         gl.constexpr(1), DRAW, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H, BC,
-                         SLOTS, LN_EPS)),
-        (step_producer, (up, down, head, memory, L, E, GUIDED, H, BC, SLOTS)),
     ], [4, 1], [REGISTERS, 24])

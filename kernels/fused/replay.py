@@ -68,7 +68,8 @@ def width(name: str) -> int:
     if name.startswith(("LDSM", "STSM")):
         count = re.search(r"\.([124])$", name)
         return 4 * int(count[1]) if count else 4
-    return next((size for text, size in ((".128", 16), (".64", 8), (".U16", 2), (".U8", 1)) if text in name), 4)
+    sizes = ((".128", 16), (".64", 8), (".U16", 2), (".U8", 1))
+    return next((size for text, size in sizes if text in name), 4)
 
 
 def l2_bytes(one: Instruction) -> int:

@@ -18,10 +18,10 @@ from swg_fast.kernels.fused import hopper_launch, launch
 from swg_fast.kernels.fused.configs import CONFIGS, GLUON
 from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import Ranking, Tree
+from swg_fast.reference import philox
 
 from swg_fast import NoiseSchedule, Policy, UsageError, reference
 from swg_fast.backends import hopper, resolve
-from swg_fast.reference import philox
 from swg_fast.samplers import ddpm, sampler_table
 
 BOUND = 1e-2  # of a step in bf16, whose operands keep 8 bits

@@ -89,11 +89,11 @@ def guided_step_kernel(
     key0 = k0.to(gl.uint32)
     key1 = k1.to(gl.uint32)
     gl.warp_specialize([
-        (step_consumer, (rows_in, rows_out, row, low, wide, weights, memory, M, step, key0, key1, w_min, w_max,
-                         gl.constexpr(0), DRAW, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
-                         BC, SLOTS, LN_EPS)),
-        (step_consumer, (rows_in, rows_out, row, low, wide, weights, memory, M, step, key0, key1, w_min, w_max,
-                         gl.constexpr(1), DRAW, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
-                         BC, SLOTS, LN_EPS)),
+        (step_consumer, (rows_in, rows_out, row, low, wide, weights, memory, M, step, key0, key1, w_min,
+                         w_max, gl.constexpr(0), DRAW, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED,
+                         H, BC, SLOTS, LN_EPS)),
+        (step_consumer, (rows_in, rows_out, row, low, wide, weights, memory, M, step, key0, key1, w_min,
+                         w_max, gl.constexpr(1), DRAW, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED,
+                         H, BC, SLOTS, LN_EPS)),
         (step_producer, (up, down, head, memory, L, E, GUIDED, H, BC, SLOTS)),
     ], [4, 1], [REGISTERS, 24])

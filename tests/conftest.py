@@ -27,8 +27,25 @@ import pytest
 from swg_fast.networks import ScoreNetwork, TwinQ
 from swg_fast.schedule import NoiseSchedule
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do the commands that they start
+    each = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    torch.set_num_threads(each)
+    os.environ["OMP_NUM_THREADS"] = str(each)
+
+# What `make test-fast` leaves out, beside single tests marked so: whole commands, processes that are killed,
+# and every variant of the kernel under the interpreter.
+SLOW = ("robustness/", "packaging/", "kernels/fused/test_fused.py", "kernels/fused/test_aot.py", "emulator/",
+        *(f"swg_fast/test_{name}.py" for name in (
+            "sweep_ray", "shards", "cli", "evaluation", "inspect", "sweep", "gymnasium", "video", "training",
+            "toy", "minari")))
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if os.path.relpath(item.path, Path(__file__).parent).startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 DATA = Path(__file__).parent / "data"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

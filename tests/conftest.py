@@ -27,10 +27,8 @@ import pytest
 from swg_fast.networks import ScoreNetwork, TwinQ
 from swg_fast.schedule import NoiseSchedule
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do the commands that they start
-    each = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
-    torch.set_num_threads(each)
-    os.environ["OMP_NUM_THREADS"] = str(each)
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 # What `make test-fast` leaves out, beside single tests marked so: whole commands, processes that are killed,
 # and every variant of the kernel under the interpreter.

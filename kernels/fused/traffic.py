@@ -22,10 +22,8 @@ def bytes_per_candidate(
     sums, reads sums, x and g, writes g. The last of h is read, with its sums, to be read out. What has
     a few entries a row (z, eps, 1 / std) is left out.
     """
-    depth = (2 if head_width else blocks) if guided else 0
     narrow, wide = bytes_per_weight * hidden, 4 * hidden
-    block = 2 * 4 * hidden * narrow
-    weights = block * (blocks + depth) + narrow * head_width
+    depth, weights = _way_back_and_weights(narrow, hidden, blocks, head_width, guided)
     scratch = wide  # the input layer
     scratch += blocks * (wide + narrow * 2 + narrow) + (blocks - 1) * (wide + narrow)  # blocks forwards
     scratch += wide + narrow + narrow + narrow  # read-out: h and sums, then SiLU(h) and its product's operand
@@ -49,10 +47,16 @@ def gluon_bytes_per_candidate(
     """The same of the kernels in `kernels.fused.hopper_sample`, whose two tiles share the weights. Scratch:
     x of all blocks but the last that the cotangent passes, out and in, in sectors of 32 bytes that a warp's
     access fills by half; beside the early head the stream h, out and in."""
-    depth = 2 if head_width else blocks
-    weights = 2 * 4 * hidden * bytes_per_weight * hidden * (blocks + depth * guided)
-    weights += bytes_per_weight * hidden * head_width
+    narrow = bytes_per_weight * hidden
+    depth, weights = _way_back_and_weights(narrow, hidden, blocks, head_width, guided)
     scratch = 0.0
     if guided:
-        scratch += (depth - 1) * 2 * 2 * bytes_per_weight * hidden + (head_width > 0) * 2 * 4 * hidden
+        scratch += (depth - 1) * 2 * 2 * narrow + (head_width > 0) * 2 * 4 * hidden
     return {"weights": weights / (2 * tile), "scratch": scratch}
+
+
+def _way_back_and_weights(narrow: int, hidden: int, blocks: int, head_width: int,
+                          guided: bool) -> tuple[int, int]:
+    """How many blocks the cotangent passes, and the bytes of weights that a step reads."""
+    depth = (2 if head_width else blocks) if guided else 0
+    return depth, 2 * 4 * hidden * narrow * (blocks + depth) + narrow * head_width

@@ -18,6 +18,7 @@ from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.store import Store
 
 OBJECTS = 80 * 2**20  # bytes of Ray's object store on this machine: only results pass through it
+STARTS = 4  # tries to start Ray here
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,18 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
     common = {"include_dashboard": False} if address is None else {"address": address}
     if address is None:
         common |= {"num_cpus": cpus or len(os.sched_getaffinity(0)), "object_store_memory": OBJECTS}
-    try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **common)
-    except Exception as error:  # Ray raises plain ones too
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"Ray cannot be reached at {address} ({line}); start it with 'ray start --head'"
-                         if address else f"Ray did not start on this machine ({line}); try again when it is "
-                         "less busy") from error
+    for left in reversed(range(STARTS if address is None else 1)):
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR", **common)
+            break
+        except Exception as error:  # Ray raises plain ones too
+            ray.shutdown()
+            if left:  # a busy machine does not have it ready within Ray's 30 seconds
+                continue
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"Ray cannot be reached at {address} ({line}); start it with 'ray start --head'"
+                             if address else f"Ray did not start on this machine ({line}); try again when it "
+                             "is less busy") from error
     try:
         yield ray
     finally:

@@ -92,7 +92,7 @@ def test_train_then_evaluate(tmp_path):
 
 
 def test_untrained_tasks_step_and_report(tmp_path):
-    out = swg_fast("evaluate", "antmaze-medium-play-v2", "-n", 1, "-g", 0, "--episodes", 1, "--quiet",
+    out = swg_fast("evaluate", "pen-human-v1", "-n", 1, "-g", 0, "--episodes", 1, "--quiet",
                    "--json", "out.json", cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     assert "UNTRAINED" in out.stderr

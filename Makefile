@@ -14,10 +14,10 @@ demo: setup
 	@echo "picture: demo.png   numbers: demo.json"
 
 test: setup
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-fast: setup
-	$(BIN)/python -m pytest -n auto -m "not slow and not compiled"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not compiled"
 
 test-compiled: setup
 	$(BIN)/python -m pytest -m compiled

@@ -89,6 +89,7 @@ def test_reference_backend_is_the_reference(policy, states, schedule):
     assert torch.equal(got.actions, path.final.view(4, N, D)[torch.arange(4), kept, :-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("select", ["max_weight", "max_q", "softmax"])
 @pytest.mark.parametrize("chunk", [1, 7, 64, 199, 4096])
 @pytest.mark.parametrize("backend", FAST)
@@ -223,6 +224,7 @@ def test_max_q_needs_a_critic(states):
         Policy(make_network(5, 3), NoiseSchedule.vp(5)).sample(states, 4, select="max_q")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", FAST)
 def test_memory_does_not_grow_with_n(backend):
     """200,000 candidates in a fresh process: the peak stays within a few chunks of that of 2,000."""

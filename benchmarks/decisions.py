@@ -48,13 +48,16 @@ PARTS = ("time", "states", "episodes", "toy")
 TOY_STEPS = (4, 5, 6, 8, 15)
 
 
-def contenders(solver: str, steps: int, ranker: bool) -> dict[str, dict[str, Any]]:
-    """Settings of `Policy.sample` by name. Where there is a tree, N is 64 or more."""
+def contenders(policy: Policy, solver: str, steps: int) -> dict[str, dict[str, Any]]:
+    """Settings of `Policy.sample` by name; `default` walks as the policy's card says. Where there is a
+    tree, N is 64 or more."""
+    card = policy.card.get("sampling", {})
+    walk = {key: card[key] for key in ("sampler", "sampler_steps") if key in card}
     fewer, asked = {"sampler": solver, "sampler_steps": steps}, {"ranking": "ranker"}
     return ({"ranker": DDPM | RANKING | asked, "ranker's filter": DDPM | asked | {"keep_share": 0.25},
-             "solver, ranker": DDPM | fewer | RANKING | asked} if ranker else {}) | {
-        "eager": DDPM | {"backend": "reference", "dtype": "fp32"}, "ours": DDPM, "solver": DDPM | fewer,
-        "tree": DDPM | TREE, "ranking": DDPM | RANKING,
+             "solver, ranker": DDPM | fewer | RANKING | asked} if policy.model.ranker is not None else {}) | {
+        "eager": DDPM | {"backend": "reference", "dtype": "fp32"}, "ours": DDPM, "default": DDPM | walk,
+        "solver": DDPM | fewer, "tree": DDPM | TREE, "ranking": DDPM | RANKING,
         "filter": DDPM | {"keep_share": 0.25}, "all": DDPM | fewer | TREE | RANKING,
         "all, no guidance": DDPM | fewer | TREE | RANKING | {"guidance_scale": 0.0},
         "all, no ranking": DDPM | fewer | TREE | {"select": "none"}}
@@ -211,7 +214,7 @@ def main(task: str, policy_name: str | None, judge: str | None, data: str | None
     counts, playing = ([int(n) for n in text.split(",")] for text in (candidates, episode_candidates))
     if quick:
         counts, playing, state_count, episodes, repeats = [1, 64], [16], 4, 2, 1
-    every = contenders(solver, sampler_steps, policy.model.ranker is not None)
+    every = contenders(policy, solver, sampler_steps)
     every = {name: every[name] for name in (only.split(",") if only else every)}
     every = {name: {"guidance_scale": guidance_scale, "temperature": 1.0, "dtype": dtype} | settings
              for name, settings in every.items()}

@@ -61,12 +61,14 @@ def look_at(task: str, steps: int, turns: int) -> dict[str, Any]:
         drawn = env.render(96, 64).std() > 5
     except UsageError:
         drawn = False
-    return data | {"made": True, "state_dim": env.state_dim, "action_dim": env.action_dim,
+    found = data | {"made": True, "state_dim": env.state_dim, "action_dim": env.action_dim,
             "max_episode_steps": env.max_episode_steps,
             "stepped": bool(np.isfinite(rewards).all()),
             "seeded": bool(np.array_equal(first, env.reset(0))),
             "scored": [env.normalized_score(r) for r in (0.0, 1.0)], "rendered": bool(drawn),
             "steps_per_second": statistics.median(rates)}
+    env.close()
+    return found
 
 
 def one_step_errors() -> dict[str, dict[str, float]]:

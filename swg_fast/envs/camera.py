@@ -20,3 +20,9 @@ def drawing(sim: Any, camera: dict[str, Any]) -> Any:
         else:
             setattr(context.cam, name, value)
     return context
+
+
+def close_drawings(sim: Any) -> None:
+    """Lets go of what all drawings of ``sim`` hold; the real ``mujoco_py`` does so by itself."""
+    for context in () if real_asked_for() else sim.render_contexts:
+        context.close()

@@ -9,6 +9,7 @@ import numpy as np
 
 from swg_fast.envs import simulator
 from swg_fast.envs.base import Maze, TaskEnv
+from swg_fast.envs.camera import close_drawings
 from swg_fast.envs.d4rl_import import FAMILY_MODULES, explain, import_d4rl, quiet
 from swg_fast.errors import UsageError
 from swg_fast.presets import Preset, find_preset
@@ -88,6 +89,9 @@ class D4RLEnv(TaskEnv):
                 "(Debian: libegl1 or libosmesa6) and set MUJOCO_GL=egl or osmesa"
             ) from error
         return np.ascontiguousarray(image)
+
+    def close(self) -> None:
+        close_drawings(self.core.sim)
 
 
 def make_d4rl(task: str) -> D4RLEnv:

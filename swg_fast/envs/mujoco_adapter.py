@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import types
+import weakref
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ class MjSim:
     def __init__(self, model: _Model) -> None:
         self.model = model
         self.data = _Data(mujoco.MjData(model.real))
+        self.render_contexts: list[MjRenderContextOffscreen] = []
 
     def reset(self) -> None:
         mujoco.mj_resetData(self.model.real, self.data.real)
@@ -107,27 +108,36 @@ class MjRenderContextOffscreen:
 
     def __init__(self, sim: MjSim, device_id: int = -1) -> None:
         self.sim = sim
+        sim.render_contexts.append(self)
         self.cam = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(sim.model.real, self.cam)
         self._markers: list[dict[str, Any]] = []
         self._renderer: mujoco.Renderer | None = None
+        self._let_go: weakref.finalize | None = None
         self._image: np.ndarray | None = None
 
     def render(self, width: int, height: int, camera_id: int | None = None) -> None:
         renderer = self._renderer
         if renderer is None or (renderer.width, renderer.height) != (width, height):
-            if renderer is not None:
-                renderer.close()
+            self.close()
             opengl.check()
             visual = self.sim.model.real.vis.global_
             visual.offwidth = max(visual.offwidth, width)
             visual.offheight = max(visual.offheight, height)
             self._renderer = renderer = mujoco.Renderer(self.sim.model.real, height, width)
-            atexit.register(_close, renderer)  # while the modules that closing needs are still there
+            # With this object, or at exit while the modules that closing needs are still there: a renderer
+            # holds hundreds of megabytes.
+            self._let_go = weakref.finalize(self, _close, renderer)
         renderer.update_scene(self.sim.data.real, self.cam if camera_id is None else camera_id)
         for marker in self._markers:
             _put(renderer.scene, **marker)
         self._image = renderer.render()
+
+    def close(self) -> None:
+        """Lets go of OpenGL's buffers; another picture takes new ones."""
+        if self._let_go is not None:
+            self._let_go()
+        self._renderer = self._let_go = None
 
     def add_marker(self, **marker: Any) -> None:
         """A shape in every picture from now on: pos and size (3), rgba (4), type (``cylinder``, ...)."""

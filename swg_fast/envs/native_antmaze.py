@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from swg_fast.envs.base import Maze, TaskEnv
+from swg_fast.envs.camera import close_drawings
 from swg_fast.errors import UsageError
 from swg_fast.presets import find_preset
 
@@ -125,6 +126,9 @@ class NativeAntMaze(TaskEnv):
         except Exception as error:
             raise UsageError("rendering needs OpenGL and MuJoCo found none here; install EGL or OSMesa "
                              "(Debian: libegl1 or libosmesa6) and set MUJOCO_GL=egl or osmesa") from error
+
+    def close(self) -> None:
+        close_drawings(self.sim)
 
     def simulator(self) -> dict[str, str]:
         from swg_fast.envs import contacts

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -72,6 +74,15 @@ def test_pictures(task):
         assert "OpenGL" in str(error)
         pytest.skip(f"no picture: {error}")
     assert image.shape == (64, 96, 3) and image.dtype == np.uint8 and image.std() > 5
+    # What pictures take goes with the environment; each holds from 100 to 700 MB.
+    renderer = weakref.ref(env.core.sim.render_contexts[-1]._renderer)
+    env.close()
+    assert renderer() is None
+    np.testing.assert_array_equal(env.render(96, 64), image)
+    renderer = weakref.ref(env.core.sim.render_contexts[-1]._renderer)
+    del env
+    gc.collect()
+    assert renderer() is None
 
 
 def test_stand_ins_do_not_stay():

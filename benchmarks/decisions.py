@@ -111,7 +111,7 @@ def measure_time(policy: Policy, every: dict[str, dict[str, Any]], results: Resu
             runs = {key: (lambda turn, s=settings: policy.sample(states[turn % 64], seed=turn, **s))
                     for key, settings in here.items()}
             for key, milliseconds in in_turn(runs, repeats):
-                results.add("time", key, {"milliseconds": milliseconds})
+                results.add("time", key, {"milliseconds": milliseconds, "threads": torch.get_num_threads()})
 
 
 def ranked_by(policy: Policy, states: torch.Tensor, drawn: Samples, settings: dict[str, Any]) -> torch.Tensor:
@@ -221,7 +221,7 @@ def main(task: str, policy_name: str | None, judge: str | None, data: str | None
     results = Results(json_path, {
         "task": task, "policy": policy_name or task, "solver": solver, "sampler_steps": sampler_steps,
         "guidance_scale": guidance_scale, "dtype": dtype, "judge": judge, "states": state_count,
-        "episodes": episodes, "quick": quick, "threads": torch.get_num_threads()})
+        "episodes": episodes, "quick": quick})
     if "time" in asked:
         measure_time(policy, cells(every, counts), results, repeats)
     if "states" in asked:

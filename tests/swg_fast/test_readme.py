@@ -122,3 +122,11 @@ def test_training_tables_come_from_their_json(monkeypatch):
     found = json.loads((ROOT / "benchmarks" / "results" / "training.json").read_text())
     assert markdown(found) in (ROOT / "docs" / "cpu-notes.md").read_text()
     assert all(found["whole_run"]["resume"].values())
+
+
+@pytest.mark.parametrize("name", ["gaussians8", "spiral"])
+def test_the_toys_distances_come_from_their_json(name):
+    found = json.loads((ROOT / "benchmarks" / "results" / f"toy-{name}-dpmpp_2m_sde.json").read_text())
+    distances = (each["guided_to_target"] for each in found["distances_by_steps"].values())
+    row = f"| {name} | " + " | ".join(f"{distance:.4f}" for distance in distances) + " |"
+    assert row in (ROOT / "docs" / "method.md").read_text()

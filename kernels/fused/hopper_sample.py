@@ -12,12 +12,13 @@ A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` eps, d eps_w /
 
 from __future__ import annotations
 
-from swg_fast.kernels.fused.hopper import ROWS, network, send_network
+from swg_fast.kernels.fused.hopper import network
+from swg_fast.kernels.fused.hopper_keep import keep
+from swg_fast.kernels.fused.hopper_memory import ROWS, send_network, shared_memory
 from swg_fast.kernels.fused.update import CLEAN_SCALE, COLUMNS, SIGMA, update
-from swg_fast.kernels.shared.noise import four_normals, gumbel
+from swg_fast.kernels.shared.noise import four_normals
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
 COLUMNS = gl.constexpr(COLUMNS.value)
 
@@ -75,41 +76,6 @@ def producer(up, down, head, memory, plan, TREE: gl.constexpr, RANK: gl.constexp
         _, length, walked = walk_of(turn % plan[1], plan[2], plan[3], plan[4], TREE, RANK)
         for i in range(walked):
             k = send_network(up, down, head, k, memory, i < length, L, E, GUIDED, H, BC, SLOTS)
-
-
-@gluon.jit
-def keep(z_at, weight_at, score_at, b, index, end, tile, N, state, output, numbers, D: gl.constexpr,
-         DP: gl.constexpr, RANK: gl.constexpr, SOFTMAX: gl.constexpr, WRITE_ALL: gl.constexpr,
-         few: gl.constexpr):
-    """As `kernels.fused.keep.keep_of_tile`."""
-    first, T, k0, k1 = numbers[0], numbers[1], numbers[2], numbers[3]
-    w_min, gumbel_scale = numbers[4], numbers[5]
-    lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
-    entries = gl.arange(0, DP, gl.SliceLayout(0, few))
-    inside = index < end
-    z = gl.load(z_at + lanes[:, None] * DP + entries[None, :])
-    raw = gl.load(weight_at + lanes)
-    score = raw
-    if RANK:
-        score = gl.load(score_at + lanes)
-    if WRITE_ALL:
-        row = b.to(gl.int64) * N + index
-        there = inside[:, None] & (entries < D)[None, :]
-        gl.store(output[4] + row[:, None] * D + entries[None, :], z, mask=there)
-        gl.store(output[5] + row, raw, mask=inside)
-        if RANK:
-            gl.store(output[6] + row, score, mask=inside)
-    if SOFTMAX:
-        score = gl.log(gl.maximum(raw, w_min)) * gumbel_scale
-        score += gumbel((first + index).to(gl.uint32), state, (T + 1).to(gl.uint32), k0, k1)
-    score = gl.where(inside & (score == score), score, float("-inf"))
-    top = gl.max(score, axis=0)
-    at = gl.min(gl.where(score == top, index, 0x7FFFFFFF), axis=0)
-    chosen = index == at
-    gl.store(output[0] + tile, top)
-    gl.store(output[1] + tile, at)
-    gl.store(output[2] + tile, gl.sum(gl.where(chosen, raw, 0.0), axis=0))
-    gl.store(output[3] + tile * DP + entries, gl.sum(gl.where(chosen[:, None], z, 0.0), axis=0))
 
 
 @gluon.jit
@@ -234,41 +200,6 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
                     tile = pair * (phases - 1) + phase - 1
                 keep(finished, weight_at, score_at, b, index, end, tile, N, state, output, numbers, D, DP,
                      RANK, SOFTMAX, WRITE_ALL, few)
-
-
-@gluon.jit
-def shared_copy(source, DP: gl.constexpr, H: gl.constexpr, REST: gl.constexpr):
-    """[DP, H] of global memory in shared memory in bf16, or what that leaves of it."""
-    spread: gl.constexpr = gl.BlockedLayout([1, 8], [1, 32], [4, 1], [1, 0])
-    rows = gl.arange(0, DP, gl.SliceLayout(1, spread))
-    columns = gl.arange(0, H, gl.SliceLayout(0, spread))
-    value = gl.load(source + rows[:, None] * H + columns[None, :])
-    if REST:
-        value -= value.to(gl.bfloat16).to(gl.float32)
-    layout: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
-    return gl.allocate_shared_memory(gl.bfloat16, [DP, H], layout, value.to(gl.bfloat16))
-
-
-@gluon.jit
-def shared_memory(up, input_z, output, DP: gl.constexpr, L: gl.constexpr, H: gl.constexpr, BC: gl.constexpr,
-                  SLOTS: gl.constexpr):
-    """(ring, full, empty, x, g, 1 / std, the read-out's weights, the input's, the rest of the input's)."""
-    activations: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
-    ring = gl.allocate_shared_memory(gl.bfloat16, [SLOTS, BC, H], up.layout)
-    x = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
-    g = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
-    rstd = gl.allocate_shared_memory(gl.float32, [2 * L, ROWS], gl.SwizzledSharedLayout(1, 1, 1, [0]))
-    outs = shared_copy(output, DP, H, False)
-    ins = shared_copy(input_z, DP, H, False)
-    rest = shared_copy(input_z, DP, H, True)
-    full = mbarrier.allocate_mbarrier(batch=SLOTS)
-    empty = mbarrier.allocate_mbarrier(batch=SLOTS)
-    for i in gl.static_range(SLOTS):
-        mbarrier.init(full.index(i), count=1)
-        mbarrier.init(empty.index(i), count=2)
-    fence_async_shared()
-    gl.barrier()
-    return ring, full, empty, x, g, rstd, outs, ins, rest
 
 
 @gluon.jit(do_not_specialize=["B", "N", "first", "items", "programs", "rows", "T", "k0", "k1", "leaves",

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from swg_fast.kernels.fused.hopper import ROWS, network, send_network
-from swg_fast.kernels.fused.hopper_sample import noise, shared_memory
+from swg_fast.kernels.fused.hopper import network
+from swg_fast.kernels.fused.hopper_memory import ROWS, send_network, shared_memory
+from swg_fast.kernels.fused.hopper_sample import noise
 from swg_fast.kernels.fused.update import update
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl

@@ -119,8 +119,9 @@ class _Launcher:
             )
             it.results.append((self.name, result))
             for name, value in values.items():
-                if isinstance(value, torch.Tensor):
-                    it.traffic[name] = it.traffic.get(name, 0) + result.traffic[value.data_ptr()]
+                memory = value.tensor if isinstance(value, TensorMap) else value
+                if isinstance(memory, torch.Tensor):
+                    it.traffic[name] = it.traffic.get(name, 0) + result.traffic[memory.data_ptr()]
 
         return run
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 from conftest import run_cli
@@ -19,6 +21,7 @@ from swg_fast.kernels.fused.configs import CONFIGS, GLUON, nearest
 from swg_fast.kernels.fused.listing import matrix_loops
 from swg_fast.kernels.fused.sample import WHOLE_NUMBERS
 
+ROOT = Path(__file__).parents[3]
 SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 # Special-function instructions an entry of the wide layer: a tanh, or an exp and a root's reciprocal.
 SPECIAL = {"bf16": 1.0, "tf32": 2.0, "fp32": 2.0}
@@ -111,6 +114,46 @@ def test_what_ships():
                                                                ("joint", "early")}
     for key, rows in WORK.items():
         assert {row["head"] for row in rows if "kernel" not in row} == {"joint", "early"}, key
+
+
+def rows_on_file():
+    """The report in `benchmarks/results`."""
+    return json.loads((ROOT / "benchmarks" / "results" / "kernels.json").read_text())
+
+
+def test_the_report_on_file_is_of_what_ships():
+    """A row each of `shipped`, none of anything else; in bf16 on sm_90 no stack in the portable kernel and
+    none in a loop over chunks of either."""
+    def key(config, kernel, target, hidden, dtype, head):
+        return (kernel + " (Gluon)" * config["gluon"], target, hidden, dtype, head,
+                *(config[name] for name in ("tile", "chunk", "warps", "stages")))
+
+    work = [row for rows in WORK.values() for row in rows]
+    shipped = {key(vars(row["config"]), row.get("kernel", "sample_kernel"), f"sm_{row['capability']}",
+                   row["hidden"], row["dtype"], row.get("head", "joint")) for row in work}
+    on_file = [key(row["config"] | {"gluon": False}, row["kernel"], row["target"],
+                   row["config"]["hidden_dim"], row["dtype"], row["config"]["head"])
+               for row in rows_on_file()]
+    assert set(on_file) == shipped and len(on_file) == len(shipped)
+    hopper = [row for row in rows_on_file() if (row["target"], row["dtype"]) == ("sm_90", "bf16")]
+    assert all(row["stack_bytes"] == 0 for row in hopper if "Gluon" not in row["kernel"])
+    assert all(row["stack_accesses_in_matrix_loops"] == 0 for row in hopper)
+
+
+def test_the_notes_quote_the_report():
+    """Each figure of the table in docs/kernel-notes.md."""
+    quoted = re.findall(r"^\| (portable|Gluon) \| (\d+), `(\w+)` \| (.*) \|$",
+                        (ROOT / "docs" / "kernel-notes.md").read_text(), re.M)
+    predicted = [row for row in rows_on_file() if "predicted_thousand_cycles" in row]
+    assert len(quoted) == len(predicted) > 0
+    for row in predicted:
+        config, cycles = row["config"], row["predicted_thousand_cycles"]
+        kernel = "Gluon" if "Gluon" in row["kernel"] else "portable"
+        shape = "{tile} x {chunk}, {warps}, {stages}".format(**config)
+        figures = [row["registers"], row["stack_bytes"], f"{row['shared_bytes']:,}", cycles["total"],
+                   *(cycles["at_least"][pipe] for pipe in ("tensor", "l2", "special", "issue"))]
+        cells = " | ".join([shape, *map(str, figures)])
+        assert (kernel, str(config["hidden_dim"]), config["head"], cells) in quoted, cells
 
 
 def test_the_command_reports_them(tmp_path, monkeypatch):

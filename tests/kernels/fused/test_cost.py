@@ -180,8 +180,9 @@ def test_a_listing_without_products():
 
 def test_asking_an_mbarrier_again_is_no_loop():
     asking = ["SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [R1], R2", Line("@!P0 BRA", back=1)]
-    assert not cost.nest(instructions(sass(["NOP", *asking, "NOP"]))).inner
-    assert len(cost.nest(instructions(sass(["NOP", "FFMA R1, R1, R1, R1", Line("@!P0 BRA", back=1)]))).inner) == 1
+    other = ["FFMA R1, R1, R1, R1", Line("@!P0 BRA", back=1)]
+    assert not cost.nest(code("NOP", *asking, "NOP")).inner
+    assert len(cost.nest(code("NOP", *other, "NOP")).inner) == 1
 
 
 @pytest.mark.parametrize("hidden,blocks,head,guided", [

@@ -16,6 +16,7 @@ from emulator.emulation import Emulation
 from emulator.problems import random, same_bits, step_problem
 from swg_fast.kernels.fused import hopper_launch, launch
 from swg_fast.kernels.fused.configs import CONFIGS, GLUON
+from swg_fast.kernels.fused.traffic import gluon_bytes_per_candidate
 from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import Ranking, Tree
 from swg_fast.reference import philox
@@ -65,6 +66,16 @@ def check_step(monkeypatch, hidden, head, rho, M, schedules=SCHEDULES):
         mine, theirs = ((g * (z - sigma * e)[:, -1:])[both]
                         for g, e in ((gradient, eps), (theirs, expected.eps)))
         assert relative_error(mine, theirs) < BOUND
+    check_traffic(emulation, hidden, head, rho, rows=-(-M // 128) * 128 * len(schedules))
+
+
+def check_traffic(emulation, hidden, head, rho, rows):
+    """The report's bytes are those that the code moves: of weights exactly, of scratch but for what has a
+    few entries a row."""
+    per_row = {name: bytes_moved / rows for name, bytes_moved in emulation.traffic.items()}
+    model = gluon_bytes_per_candidate(hidden, 3, 64, head_width=256 * (head == "early"), guided=rho > 0)
+    assert per_row["up"] + per_row["down"] + (head == "early") * per_row["head"] == model["weights"]
+    assert 0 <= per_row["low"] + per_row["wide"] - model["scratch"] < 8 * 16 * 4
 
 
 @pytest.mark.compiled

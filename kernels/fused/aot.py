@@ -99,7 +99,7 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
     groups = hopper_launch.GROUPS if config.gluon else 1
     if (capability, dtype, kernel) == (90, "bf16", "sample_kernel") and config.tile * groups == cost.ROWS:
         sizes = cost.Shape(hidden, blocks, shape.get("latent", 9), HEAD_WIDTH * early, config.chunk,
-                           config.stages * config.gluon)
+                           config.stages * config.gluon, guided)
         row["predicted_thousand_cycles"] = cost.predict(
             sass, sizes, config.warps * groups, sum(row["bytes_per_candidate_and_step"].values()))
     return row

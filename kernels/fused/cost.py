@@ -20,6 +20,7 @@ from swg_fast.kernels.fused.replay import (
 
 ROWS_A_PASS = 32  # of the row passes in `kernels.fused.blocks`
 COLUMNS_A_PASS = 64  # of its thin products
+MOST_PRODUCTS = 3.5  # of a loop over chunks: 3 on the way back
 ROWS = 128  # that a program walks together, in the entries that are modelled
 
 
@@ -50,6 +51,18 @@ class Shape:
     head: int
     chunk: int
     slots: int  # of the Gluon kernel's ring; 0 for the portable kernel
+    guided: bool = True
+
+    @property
+    def depth(self) -> int:
+        """Blocks that the cotangent passes."""
+        return (2 if self.head else self.blocks) * self.guided
+
+    @property
+    def products(self) -> int:
+        """Of [.., hidden] with [hidden, chunk] in a step."""
+        chunks = 4 * self.hidden // self.chunk
+        return chunks * (2 * self.blocks + 3 * self.depth) + self.head // self.chunk * (1 + self.guided)
 
 
 def nest(listing: list[Instruction]) -> Loop:
@@ -87,11 +100,14 @@ def _count(listing: list[Instruction], loop: Loop, kind: str) -> int:
 def name_loops(listing: list[Instruction], step: Loop, shape: Shape) -> None:
     """Gives each loop in a step its trips and a name."""
     chunks = 4 * shape.hidden // shape.chunk
-    passes = [2, 2, max(shape.blocks - 2, 1)] if shape.head else [shape.blocks] * 2
-    chunked = [loop for loop in step.inner if _is_chunked(listing, loop)]
+    first = 2 if shape.head else shape.blocks
+    passes = [first, *[shape.depth] * shape.guided, max(shape.blocks - first, 1)]
+    chunked = [loop for loop in step.inner if _is_chunked(listing, loop, shape)]
     for loop in step.inner:
-        inner = [one for one in loop.inner if _is_chunked(listing, one)]
-        if inner:  # the blocks: forwards, back and, beside the early head, the rest of them
+        inner = [one for one in loop.inner if _is_chunked(listing, one, shape)]
+        # The blocks: forwards, back and, beside the early head, the rest of them; at a small hidden size
+        # the compiler may have unrolled the chunks.
+        if inner or _products(listing, loop, shape) > MOST_PRODUCTS:
             loop.trips, loop.what = passes.pop(0), "blocks"
             for one in loop.inner:
                 _name_part(listing, one, chunks, shape)
@@ -107,24 +123,25 @@ def name_loops(listing: list[Instruction], step: Loop, shape: Shape) -> None:
                 one.trips, one.what = shape.latent, "entries of z"
 
 
-def _is_chunked(listing: list[Instruction], loop: Loop) -> bool:
-    return not loop.inner and _count(listing, loop, "HGMMA") > 0 and _count(listing, loop, "MUFU") > 0
+def _products(listing: list[Instruction], loop: Loop, shape: Shape) -> float:
+    """A trip's matrix work, inner loops once, in products of 64 rows with a chunk."""
+    flop = sum(one.flop(4) or 0 for one in listing[loop.first : loop.last + 1] if one.kind == "HGMMA")
+    return flop / (2 * 64 * shape.chunk * shape.hidden)
+
+
+def _is_chunked(listing: list[Instruction], loop: Loop, shape: Shape) -> bool:
+    products = _products(listing, loop, shape)
+    return not loop.inner and 0 < products <= MOST_PRODUCTS and _count(listing, loop, "MUFU") > 0
 
 
 def _name_part(listing: list[Instruction], loop: Loop, chunks: int, shape: Shape) -> None:
-    if not _is_chunked(listing, loop):
+    if not _is_chunked(listing, loop, shape):
         loop.trips, loop.what = ROWS // ROWS_A_PASS, "rows"
         return
-    back = _is_back(listing, loop, shape)
+    back = _products(listing, loop, shape) > 2.5
     # In Gluon the forward loop has its first product before it and its last one behind it.
     outside = shape.slots > 0 and not back
     loop.trips, loop.what = chunks - outside, "chunks back" if back else "chunks"
-
-
-def _is_back(listing: list[Instruction], loop: Loop, shape: Shape) -> bool:
-    """Whether a loop over chunks has the three products of the way back."""
-    flop = sum(one.flop(4) or 0 for one in listing[loop.first : loop.last + 1] if one.kind == "HGMMA")
-    return flop > 2.5 * (2 * 64 * shape.chunk * shape.hidden)
 
 
 def predict(sass: str, shape: Shape, warps: int, l2_bytes: float) -> dict[str, Any]:
@@ -154,6 +171,11 @@ def predict(sass: str, shape: Shape, warps: int, l2_bytes: float) -> dict[str, A
             visit(inner, times * inner.trips)
 
     visit(step, 1)
+    # A loop that was taken for another shows here: what else multiplies matrices is small.
+    needed = shape.products * 2 * ROWS * shape.chunk * shape.hidden / FLOP_A_CYCLE * warps / 8
+    if not needed <= pipes["tensor"] < 1.05 * needed:
+        raise ValueError(f"the loops found in the listing multiply for {pipes['tensor']:.0f} cycles a step, "
+                         f"the network for {needed:.0f}")
     pipes["l2"] = l2_bytes * ROWS / L2_A_CYCLE
     return {"total": round(sum(parts.values()) / 1000, 1),
             "parts": {name: round(cycles / 1000, 1) for name, cycles in parts.items()},

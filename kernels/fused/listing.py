@@ -64,22 +64,24 @@ def instructions(sass: str) -> list[Instruction]:
     ]
 
 
-def backward_branches(listing: list[Instruction], conditional: bool = True) -> set[tuple[int, int]]:
-    """(first, last) of what lies between a branch and its target before it. An unconditional one ends no
-    loop: it comes back from code that the compiler has moved out of the way."""
+def backward_branches(listing: list[Instruction]) -> set[tuple[int, int]]:
+    """(first, last) of what lies between a branch and its target before it, which is a loop: unless an
+    unconditional branch comes back over the end of the program, from code moved out of the way."""
     position = {one.address: index for index, one in enumerate(listing)}
+    ends = [index for index, one in enumerate(listing) if one.kind == "EXIT" and not one.predicate]
     found = set()
     for index, one in enumerate(listing):
         target = re.search(r"0x([0-9a-f]+)$", one.operands) if one.kind == "BRA" else None
         first = position.get(int(target[1], 16), index) if target else index
-        if first < index and (one.predicate or "UP" in one.operands or not conditional):
+        conditional = bool(one.predicate) or "UP" in one.operands
+        if first < index and (conditional or not any(first < end < index for end in ends)):
             found.add((first, index))
     return found
 
 
 def innermost_loops(listing: list[Instruction]) -> list[list[Instruction]]:
     """What lies between a backward branch and its target, and holds no other such."""
-    loops = backward_branches(listing, conditional=False)
+    loops = backward_branches(listing)
     inner = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
     return [listing[first : last + 1] for first, last in sorted(inner)]
 

@@ -125,7 +125,7 @@ class _Replay:
                 self._meet(one, w, following)
             else:
                 heapq.heappush(self.heap, (following, w))
-        if done < self.count and self.ring is None:
+        if done < self.count:
             raise RuntimeError("warps wait for one another for ever: the listing is not a loop's body")
         return end
 

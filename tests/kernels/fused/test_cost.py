@@ -3,7 +3,7 @@ small kernel's loops with their trips, and the bytes of the traffic report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -123,7 +123,7 @@ def test_a_ring_of_weights(slots, cycles):
 SHAPE = cost.Shape(hidden=64, blocks=2, latent=3, head=0, chunk=32, slots=0)
 
 
-def network(serialised: bool = False):
+def network(serialised: bool = False, forwards=None):
     """A step's loops as the portable kernel has them: the input layer's rows with the entries of z inside,
     the blocks forwards, the blocks back. SHAPE's chunks take 4 instructions an up product, 2 a down one."""
     def product(line, count):
@@ -135,7 +135,7 @@ def network(serialised: bool = False):
 
     special = ["MUFU.TANH R1, R1"] * 16
     rows = loop("LDG.E.128 R4, desc[UR6][R2.64]", *loop("FFMA R1, R1, R1, R1"))
-    forwards = loop(*loop(*product(UP, 4), *special, *product(DOWN, 2)))
+    forwards = loop(*(forwards or loop(*product(UP, 4), *special, *product(DOWN, 2))))
     back = loop(*loop(*product(UP, 4), *product(UP, 4), *special, *product(DOWN, 2)))
     step = loop(*rows, *forwards, *back)
     return loop("NOP", *step)
@@ -178,11 +178,33 @@ def test_a_listing_without_products():
         cost.predict(sass(["NOP", Line("@P0 BRA", back=1)]), SHAPE, 8, 0.0)
 
 
+def test_a_loop_taken_for_another_is_an_error():
+    """Code of a `joint` network said to have the early head, whose products are not to be found."""
+    with pytest.raises(ValueError, match="multiply for"):
+        cost.predict(sass(network()), replace(SHAPE, head=256), 8, 960.0)
+
+
 def test_asking_an_mbarrier_again_is_no_loop():
     asking = ["SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [R1], R2", Line("@!P0 BRA", back=1)]
     other = ["FFMA R1, R1, R1, R1", Line("@!P0 BRA", back=1)]
     assert not cost.nest(code("NOP", *asking, "NOP")).inner
     assert len(cost.nest(code("NOP", *other, "NOP")).inner) == 1
+
+
+def test_a_way_back_over_the_end_is_no_loop():
+    """A loop may end in an unconditional branch; code moved behind the end comes back by one too."""
+    way = ["NOP", "FFMA R1, R1, R1, R1", Line("BRA", back=2)]
+    assert [(loop.first, loop.last) for loop in cost.nest(code(*way, "EXIT")).inner] == [(0, 2)]
+    assert not cost.nest(code(*way[:2], "EXIT", Line("BRA", back=2))).inner
+
+
+def test_unrolled_chunks():
+    """Blocks whose loop over chunks the compiler has unrolled are still as many blocks."""
+    chunk = [*[UP] * 3, UP + ", gsb0", WAIT, *["MUFU.TANH R1, R1"] * 16, DOWN, DOWN + ", gsb0", WAIT]
+    lines = network(forwards=[*chunk * 8])
+    row = cost.predict(sass(lines), SHAPE, 8, 960.0)
+    assert row["at_least"]["tensor"] == cost.predict(sass(network()), SHAPE, 8, 960.0)["at_least"]["tensor"]
+    assert "chunks" not in row["parts"] and row["parts"]["blocks"] > row["parts"]["chunks back"] / 2
 
 
 @pytest.mark.parametrize("hidden,blocks,head,guided", [

@@ -130,3 +130,18 @@ def test_the_toys_distances_come_from_their_json(name):
     distances = (each["guided_to_target"] for each in found["distances_by_steps"].values())
     row = f"| {name} | " + " | ".join(f"{distance:.4f}" for distance in distances) + " |"
     assert row in (ROOT / "docs" / "method.md").read_text()
+
+
+def test_the_kernels_table_comes_from_its_json():
+    page = (ROOT / "docs" / "kernel-notes.md").read_text()
+    rows = json.loads((ROOT / "benchmarks" / "results" / "kernels-sm90.json").read_text())
+    predicted = [row for row in rows if row.get("predicted_thousand_cycles")]
+    assert len(predicted) == 10
+    for row in predicted:
+        config, time = row["config"], row["predicted_thousand_cycles"]
+        kernel = "Gluon" if "Gluon" in row["kernel"] else "portable"
+        least = " | ".join(str(time["at_least"][pipe]) for pipe in ("tensor", "l2", "special", "issue"))
+        assert (f"| {kernel} | {config['hidden_dim']}, `{config['head']}` "
+                f"| {config['tile']} x {config['chunk']}, {config['warps']}, {config['stages']} "
+                f"| {row['registers']} | {row['stack_bytes']} | {row['shared_bytes']:,} | {time['total']} "
+                f"| {least} |") in page

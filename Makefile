@@ -20,7 +20,7 @@ test-fast: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not compiled"
 
 test-compiled: setup
-	$(BIN)/python -m pytest -m compiled
+	$(BIN)/python -m pytest -n auto --dist worksteal -m compiled
 
 lint: setup tree
 	$(BIN)/ruff check .

@@ -145,3 +145,16 @@ def test_the_kernels_table_comes_from_its_json():
                 f"| {config['tile']} x {config['chunk']}, {config['warps']}, {config['stages']} "
                 f"| {row['registers']} | {row['stack_bytes']} | {row['shared_bytes']:,} | {time['total']} "
                 f"| {least} |") in page
+
+
+def test_the_worker_processes_figures_come_from_their_json():
+    found = json.loads((ROOT / "benchmarks" / "results" / "vector-envs.json").read_text())
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    hopper, antmaze = (found["tasks"][task] for task in ("hopper-medium-v2", "antmaze-umaze-v2"))
+    memory, start = (max(task["ours"][what] / task["AsyncVectorEnv"][what] for task in (hopper, antmaze))
+                     for what in ("memory_mb", "start_seconds"))
+    assert f"{found['count']} environments on 2 cores" in page
+    assert f"{hopper['ours_over_theirs']:.1f} times as many Hopper steps" in page
+    assert f"{antmaze['ours_over_theirs']:.1f} times as many Ant Maze steps" in page
+    assert f"{memory:.0%}".replace("%", " %") + " of the memory" in page
+    assert f"{start:.0%}".replace("%", " %") + " of the time" in page

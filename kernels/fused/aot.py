@@ -71,7 +71,7 @@ def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_ker
 
 def report(capability: int, hidden: int, dtype: str, config: Config, **shape: Any) -> dict[str, Any]:
     """Compiles one configuration for ``capability`` (80, 90, 100) and reads its resources. Where a static
-    model can tell (sm_90, bf16, tiles of 128 rows in all), also what a step costs by it."""
+    model can tell (sm_90, bf16, guided, tiles of 128 rows in all), also what a step costs by it."""
     started = time.perf_counter()
     compiled = triton.compile(
         source(hidden, dtype, config, **shape), target=GPUTarget("cuda", capability, 32),
@@ -97,9 +97,10 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
         hidden, blocks, config.tile, head_width=HEAD_WIDTH * early, guided=guided,
         bytes_per_weight=2 if dtype == "bf16" else 4)
     groups = hopper_launch.GROUPS if config.gluon else 1
-    if (capability, dtype, kernel) == (90, "bf16", "sample_kernel") and config.tile * groups == cost.ROWS:
+    modelled = guided and (capability, dtype, kernel) == (90, "bf16", "sample_kernel")
+    if modelled and config.tile * groups == cost.ROWS:
         sizes = cost.Shape(hidden, blocks, shape.get("latent", 9), HEAD_WIDTH * early, config.chunk,
-                           config.stages * config.gluon, guided)
+                           config.stages * config.gluon)
         row["predicted_thousand_cycles"] = cost.predict(
             sass, sizes, config.warps * groups, sum(row["bytes_per_candidate_and_step"].values()))
     return row

@@ -51,18 +51,17 @@ class Shape:
     head: int
     chunk: int
     slots: int  # of the Gluon kernel's ring; 0 for the portable kernel
-    guided: bool = True
 
     @property
     def depth(self) -> int:
         """Blocks that the cotangent passes."""
-        return (2 if self.head else self.blocks) * self.guided
+        return 2 if self.head else self.blocks
 
     @property
     def products(self) -> int:
         """Of [.., hidden] with [hidden, chunk] in a step."""
         chunks = 4 * self.hidden // self.chunk
-        return chunks * (2 * self.blocks + 3 * self.depth) + self.head // self.chunk * (1 + self.guided)
+        return chunks * (2 * self.blocks + 3 * self.depth) + 2 * self.head // self.chunk
 
 
 def nest(listing: list[Instruction]) -> Loop:
@@ -100,8 +99,7 @@ def _count(listing: list[Instruction], loop: Loop, kind: str) -> int:
 def name_loops(listing: list[Instruction], step: Loop, shape: Shape) -> None:
     """Gives each loop in a step its trips and a name."""
     chunks = 4 * shape.hidden // shape.chunk
-    first = 2 if shape.head else shape.blocks
-    passes = [first, *[shape.depth] * shape.guided, max(shape.blocks - first, 1)]
+    passes = [shape.depth, shape.depth, max(shape.blocks - shape.depth, 1)]
     chunked = [loop for loop in step.inner if _is_chunked(listing, loop, shape)]
     for loop in step.inner:
         inner = [one for one in loop.inner if _is_chunked(listing, one, shape)]
@@ -145,7 +143,7 @@ def _name_part(listing: list[Instruction], loop: Loop, chunks: int, shape: Shape
 
 
 def predict(sass: str, shape: Shape, warps: int, l2_bytes: float) -> dict[str, Any]:
-    """Thousand cycles that a step of 128 rows takes, by part, and the least that single pipes allow.
+    """Thousand cycles that a guided step of 128 rows takes, by part, and the least that single pipes allow.
 
     ``l2_bytes`` are those that a candidate and step move (`kernels.fused.traffic`).
     """

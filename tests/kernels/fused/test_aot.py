@@ -92,6 +92,19 @@ def test_a_shipped_configuration(key):
             assert loops.count(3.0) == 2 and set(loops) == {2.0, 3.0}, row
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize("more", [{"multistep": True, "tree": True, "rank": True}, {"softmax": True},
+                                  {"guided": False}], ids=lambda more: " ".join(more))
+@pytest.mark.parametrize("head", ["joint", "early"])
+@pytest.mark.parametrize("hidden", sorted(GLUON))
+def test_the_gluon_loops_stay_off_the_stack(hidden, head, more):
+    """Whatever else a launch asks for: it costs no registers in the loops over chunks."""
+    work = {"capability": 90, "hidden": hidden, "dtype": "bf16", "config": GLUON[hidden], "head": head}
+    row = without_interpreter(aot.report_row, work | more)
+    assert len(row["matrix_loops"]) >= 2 and row["stack_accesses_in_matrix_loops"] == 0, row
+    assert row["shared_bytes"] <= SHARED_BYTES[90]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["joint", "early"])
 def test_all_that_a_search_may_ask_for(head):

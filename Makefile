@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+# On all cores; an idle one takes over tests of a busy one.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 TREE := build/tree
 
@@ -14,13 +16,13 @@ demo: setup
 	@echo "picture: demo.png   numbers: demo.json"
 
 test: setup
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(PYTEST)
 
 test-fast: setup
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not compiled"
+	$(PYTEST) -m "not slow and not compiled"
 
 test-compiled: setup
-	$(BIN)/python -m pytest -n auto --dist worksteal -m compiled
+	$(PYTEST) -m compiled
 
 lint: setup tree
 	$(BIN)/ruff check .

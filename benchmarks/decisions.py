@@ -49,10 +49,10 @@ TOY_STEPS = (4, 5, 6, 8, 15)
 
 
 def contenders(policy: Policy, solver: str, steps: int) -> dict[str, dict[str, Any]]:
-    """Settings of `Policy.sample` by name; `default` walks as the policy's card says. Where there is a
+    """Settings of `Policy.sample` by name; `default` walks as the policy's defaults say. Where there is a
     tree, N is 64 or more."""
-    card = policy.card.get("sampling", {})
-    walk = {key: card[key] for key in ("sampler", "sampler_steps") if key in card}
+    settings = policy.settings()
+    walk = {key: settings[key] for key in ("sampler", "sampler_steps")}
     fewer, asked = {"sampler": solver, "sampler_steps": steps}, {"ranking": "ranker"}
     return ({"ranker": DDPM | RANKING | asked, "ranker's filter": DDPM | asked | {"keep_share": 0.25},
              "solver, ranker": DDPM | fewer | RANKING | asked} if policy.model.ranker is not None else {}) | {

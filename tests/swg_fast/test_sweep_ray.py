@@ -91,18 +91,19 @@ def test_killed_worker_and_killed_driver(tmp_path):
         newest = max(saved, default=0)
         return mark and mark["pid"] != pid and newest > step and (mark["pid"], newest)
 
-    driver = begin()
+    driver, stopped = begin(), None
     try:
         pid, step = wait_for(lambda: training_since(0), driver)
         os.kill(pid, signal.SIGKILL)
         second, step = wait_for(lambda: training_since(step, pid), driver)  # Ray began it again
-        os.kill(second, signal.SIGSTOP)  # on no machine does it end before its driver does
+        os.kill(stopped := second, signal.SIGSTOP)  # on no machine does it end before its driver does
         wait_for(lambda: folder.done(toy), driver)
         written = folder.cell(toy.key).stat().st_mtime_ns
     finally:
         driver.kill()
         driver.communicate()
-    os.kill(second, signal.SIGCONT)
+        if stopped:
+            os.kill(stopped, signal.SIGCONT)
     for _ in range(300):  # the worker goes with its driver
         if not alive(second):
             break

@@ -17,6 +17,7 @@ from swg_fast.kernels.fused.replay import (
     cycles_a_trip,
     cycles_once,
 )
+from swg_fast.kernels.fused.traffic import blocks_back
 
 ROWS_A_PASS = 32  # of the row passes in `kernels.fused.blocks`
 COLUMNS_A_PASS = 64  # of its thin products
@@ -55,7 +56,7 @@ class Shape:
     @property
     def depth(self) -> int:
         """Blocks that the cotangent passes."""
-        return 2 if self.head else self.blocks
+        return blocks_back(self.blocks, self.head)
 
     @property
     def products(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swg_fast.kernels.fused.hopper_memory import ROWS
-from swg_fast.kernels.shared.noise import gumbel
+from swg_fast.kernels.fused.keep import selection_score
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
@@ -30,10 +30,7 @@ def keep(z_at, weight_at, score_at, b, index, end, tile, N, state, output, numbe
         gl.store(output[5] + row, raw, mask=inside)
         if RANK:
             gl.store(output[6] + row, score, mask=inside)
-    if SOFTMAX:
-        score = gl.log(gl.maximum(raw, w_min)) * gumbel_scale
-        score += gumbel((first + index).to(gl.uint32), state, (T + 1).to(gl.uint32), k0, k1)
-    score = gl.where(inside & (score == score), score, float("-inf"))
+    score = selection_score(score, raw, inside, first + index, state, T, k0, k1, w_min, gumbel_scale, SOFTMAX)
     top = gl.max(score, axis=0)
     at = gl.min(gl.where(score == top, index, 0x7FFFFFFF), axis=0)
     chosen = index == at

@@ -9,6 +9,17 @@ from swg_fast.kernels.shared.noise import gumbel
 
 
 @triton.jit
+def selection_score(score, raw, inside, candidate, state, T, key0, key1, w_min, gumbel_scale,
+                    SOFTMAX: tl.constexpr):
+    """What a tile's candidates are kept by, in Triton and Gluon: ``score``, where SOFTMAX the log of their
+    weights ``raw`` with Gumbel noise; never one that is not ``inside`` or is NaN."""
+    if SOFTMAX:
+        score = tl.log(tl.maximum(raw, w_min)) * gumbel_scale
+        score += gumbel(candidate.to(tl.uint32), state, (T + 1).to(tl.uint32), key0, key1)
+    return tl.where(inside & (score == score), score, float("-inf"))
+
+
+@triton.jit
 def keep_of_tile(z_at, weight_at, score_at, b, index, end, tile, N, first, state, T, key0, key1, w_min,
                  gumbel_scale, best_score, best_index, best_weight, best_z, all_z, all_weight, all_expected,
                  D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, RANK: tl.constexpr,
@@ -29,10 +40,8 @@ def keep_of_tile(z_at, weight_at, score_at, b, index, end, tile, N, first, state
         tl.store(all_weight + row, raw, mask=inside)
         if RANK:
             tl.store(all_expected + row, score, mask=inside)
-    if SOFTMAX:
-        score = tl.log(tl.maximum(raw, w_min)) * gumbel_scale
-        score += gumbel((first + index).to(tl.uint32), state, (T + 1).to(tl.uint32), key0, key1)
-    score = tl.where(inside & (score == score), score, float("-inf"))
+    score = selection_score(score, raw, inside, first + index, state, T, key0, key1, w_min, gumbel_scale,
+                            SOFTMAX)
     top = tl.max(score, axis=0)
     at = tl.min(tl.where(score == top, index, 0x7FFFFFFF), axis=0)
     chosen = (index == at)

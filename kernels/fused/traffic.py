@@ -4,6 +4,11 @@ and stores; tests hold them to those that the emulator counts."""
 from __future__ import annotations
 
 
+def blocks_back(blocks: int, head_width: int) -> int:
+    """How many blocks the cotangent passes; ``head_width`` 0: the joint head."""
+    return 2 if head_width else blocks
+
+
 def bytes_per_candidate(
     hidden: int,
     blocks: int,
@@ -58,5 +63,5 @@ def gluon_bytes_per_candidate(
 def _way_back_and_weights(narrow: int, hidden: int, blocks: int, head_width: int,
                           guided: bool) -> tuple[int, int]:
     """How many blocks the cotangent passes, and the bytes of weights that a step reads."""
-    depth = (2 if head_width else blocks) if guided else 0
+    depth = blocks_back(blocks, head_width) if guided else 0
     return depth, 2 * 4 * hidden * narrow * (blocks + depth) + narrow * head_width

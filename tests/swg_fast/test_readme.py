@@ -15,6 +15,11 @@ from conftest import make_recording, write_hdf5
 ROOT = Path(__file__).parents[2]
 
 
+def recorded(name):
+    """A file that a command of benchmarks/ wrote."""
+    return json.loads((ROOT / "benchmarks" / "results" / name).read_text())
+
+
 def test_speed_tables_come_from_the_bench_json():
     sys.path.insert(0, str(ROOT))
     from benchmarks.bench_table import PAGES, RESULT, markdown
@@ -85,7 +90,7 @@ def test_decisions_table_comes_from_its_json(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from decisions_report import markdown
 
-    found = json.loads((ROOT / "benchmarks" / "results" / "decisions-umaze.json").read_text())
+    found = recorded("decisions-umaze.json")
     assert len(found["parts"]["episodes"]) >= 3 and markdown(found) in (ROOT / "README.md").read_text()
 
 
@@ -94,7 +99,7 @@ def test_environments_table_comes_from_its_json_and_has_every_task(monkeypatch):
     from benchmarks.environments import markdown
     from swg_fast.presets import presets
 
-    found = json.loads((ROOT / "benchmarks" / "results" / "environments.json").read_text())
+    found = recorded("environments.json")
     assert set(found["tasks"]) == set(presets())
     for task, row in found["tasks"].items():
         preset = presets()[task]
@@ -109,7 +114,7 @@ def test_reliability_table_comes_from_its_json(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from reliability import markdown
 
-    found = json.loads((ROOT / "benchmarks" / "results" / "reliability.json").read_text())
+    found = recorded("reliability.json")
     assert markdown(found) in (ROOT / "docs" / "reliability.md").read_text()
     assert found["kills"]["kills"] >= 30 and found["kills"]["same_policy"] == found["kills"]["trainings"]
     assert found["bad_inputs"]["passed"] >= 150 and found["bad_inputs"]["failed"] == 0
@@ -119,14 +124,14 @@ def test_training_tables_come_from_their_json(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from training_run import markdown
 
-    found = json.loads((ROOT / "benchmarks" / "results" / "training.json").read_text())
+    found = recorded("training.json")
     assert markdown(found) in (ROOT / "docs" / "cpu-notes.md").read_text()
     assert all(found["whole_run"]["resume"].values())
 
 
 @pytest.mark.parametrize("name", ["gaussians8", "spiral"])
 def test_the_toys_distances_come_from_their_json(name):
-    found = json.loads((ROOT / "benchmarks" / "results" / f"toy-{name}-dpmpp_2m_sde.json").read_text())
+    found = recorded(f"toy-{name}-dpmpp_2m_sde.json")
     distances = (each["guided_to_target"] for each in found["distances_by_steps"].values())
     row = f"| {name} | " + " | ".join(f"{distance:.4f}" for distance in distances) + " |"
     assert row in (ROOT / "docs" / "method.md").read_text()
@@ -134,7 +139,7 @@ def test_the_toys_distances_come_from_their_json(name):
 
 def test_the_kernels_table_comes_from_its_json():
     page = (ROOT / "docs" / "kernel-notes.md").read_text()
-    rows = json.loads((ROOT / "benchmarks" / "results" / "kernels-sm90.json").read_text())
+    rows = recorded("kernels.json")
     predicted = [row for row in rows if row.get("predicted_thousand_cycles")]
     assert len(predicted) == 10
     for row in predicted:
@@ -148,7 +153,7 @@ def test_the_kernels_table_comes_from_its_json():
 
 
 def test_the_worker_processes_figures_come_from_their_json():
-    found = json.loads((ROOT / "benchmarks" / "results" / "vector-envs.json").read_text())
+    found = recorded("vector-envs.json")
     page = (ROOT / "docs" / "dependencies.md").read_text()
     hopper, antmaze = (found["tasks"][task] for task in ("hopper-medium-v2", "antmaze-umaze-v2"))
     memory, start = (max(task["ours"][what] / task["AsyncVectorEnv"][what] for task in (hopper, antmaze))
@@ -158,3 +163,33 @@ def test_the_worker_processes_figures_come_from_their_json():
     assert f"{antmaze['ours_over_theirs']:.1f} times as many Ant Maze steps" in page
     assert f"{memory:.0%}".replace("%", " %") + " of the memory" in page
     assert f"{start:.0%}".replace("%", " %") + " of the time" in page
+
+
+def test_what_large_play_has_learnt_comes_from_its_json():
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    found, longer = recorded("inspect-large-play.json"), recorded("inspect-large-play-long.json")
+    maze, unguided = found["maze"], found["weights"]["guidance 0"]
+    positive = unguided["positive"]
+    assert f"the maze's {maze['places']:,} places" in page
+    assert (f"have a rank correlation of {maze['rank_correlation']:.2f}; "
+            f"of the far half {maze['rank_correlation_far']:.2f}") in page
+    assert f"rises at only {100 * maze['uphill_far']:.0f} % of the places" in page
+    assert f"with the advantage is {unguided['rank_correlation']:.2f} without" in page
+    assert (f"in {100 * positive['highest_weight']:.0f} % of the states, "
+            f"where {100 * positive['candidates']:.0f} % of all candidates have, "
+            f"and an oracle would find one in {100 * positive['oracle']:.0f} %") in page
+    assert f"The largest V is {longer['value']['max']:.0f}, where no return exceeds 0" in page
+    assert (f"V and nearness correlate {longer['maze']['rank_correlation']:.2f} "
+            f"({longer['maze']['rank_correlation_far']:.2f} in the far half") in page
+
+
+def test_the_share_of_eagers_time_comes_from_the_decisions():
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    cells = recorded("decisions-umaze.json")["parts"]["time"]
+
+    def times(contender):
+        return cells["eager 1024"]["milliseconds"] / cells[contender]["milliseconds"]
+
+    assert f"for 1/{times('default 16'):.0f} of the time" in page
+    assert (f"take 1/{times('all 1024'):.1f}, the tree alone 1/{times('tree 1024'):.1f}, "
+            f"the six steps 1/{times('default 1024'):.1f}.") in page

@@ -21,6 +21,7 @@ from swg_fast.kernels.fused.hopper_blocks import (
     tanh,
 )
 from swg_fast.kernels.fused.hopper_memory import ROWS
+from swg_fast.kernels.fused.hopper_names import barrier
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
@@ -62,7 +63,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
             if i < DEPTH - 1:
                 gl.store(low + i * ROWS * H + at, operand)
         fence_async_shared()
-        gl.barrier()
+        barrier()
         h, k = block_forward(h, up_bias + i * 4 * H, k, memory, GROUP, H, BC, SLOTS, thin, lhs)
         h += gl.load(down_bias + i * H + columns)[None, :]
     if E > 0:
@@ -70,7 +71,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
         if GUIDED:
             gl.store(parked, h)
         fence_async_shared()
-        gl.barrier()
+        barrier()
         eps_w, k = early_head(weights, k, memory, GROUP, E, GUIDED, H, BC, SLOTS, wide, thin, lhs)
         eps_w = gl.convert_layout(eps_w, gl.SliceLayout(1, few))
         gl.store(eps_at, gl.where(entries[None, :] == D - 1, eps_w[:, None], 0.0))
@@ -81,7 +82,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
             row = gl.load(weights[5] + (D - 1) * H + columns).to(gl.float32)
             g.store(((0.5 + 0.5 * (t + u * (1.0 - t * t))) * row[None, :]).to(gl.bfloat16))
             fence_async_shared()
-            gl.barrier()
+            barrier()
         gl.store(eps_at, read_out(h, outs, DP, lhs, few) + gl.load(weights[6] + entries)[None, :])
     if whole:
         if GUIDED:
@@ -90,7 +91,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
                 if j > 0:
                     x.store(gl.load(low + i * ROWS * H + at))
                     fence_async_shared()
-                    gl.barrier()
+                    barrier()
                 k = block_backward(memory[5].index(GROUP * L + i), up_bias + i * 4 * H, k, memory, GROUP,
                                    H, BC, SLOTS, wide, thin, lhs)
             none = gl.zeros([ROWS, DP], gl.float32, few)
@@ -103,7 +104,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
             for i in range(DEPTH, L):
                 normalise(h, x, memory[5].index(GROUP * L + i), LN_EPS, H)
                 fence_async_shared()
-                gl.barrier()
+                barrier()
                 h, k = block_forward(h, up_bias + i * 4 * H, k, memory, GROUP, H, BC, SLOTS, thin, lhs)
                 h += gl.load(down_bias + i * H + columns)[None, :]
             out = read_out(h, outs, DP, lhs, few) + gl.load(weights[6] + entries)[None, :]

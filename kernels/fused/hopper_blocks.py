@@ -9,6 +9,7 @@ what a later stage needs while the stage before holds the registers. Layouts are
 from __future__ import annotations
 
 from swg_fast.kernels.fused.hopper_memory import ROWS, arrived, leave
+from swg_fast.kernels.fused.hopper_names import barrier
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
@@ -47,7 +48,7 @@ def normalise(h, x, rstd, LN_EPS: gl.constexpr, H: gl.constexpr):
     centred = h - mean[:, None]
     inverse = 1.0 / gl.sqrt(gl.sum(centred * centred, axis=1) / H + LN_EPS)
     rstd.store(inverse)
-    gl.barrier()
+    barrier()
     # Not from ``centred``: kept until here it would take as many registers as h itself.
     operand = (h * inverse[:, None] - (mean * inverse)[:, None]).to(gl.bfloat16)
     x.store(operand)
@@ -115,14 +116,14 @@ def block_backward(rstd, up_bias, k, memory, GROUP: gl.constexpr, H: gl.constexp
         k += 2
     mean = gl.sum(total, axis=1) / H
     along = gl.sum(total * x.load(wide).to(gl.float32), axis=1) / H
-    gl.barrier()
+    barrier()
     total = total - mean[:, None] - x.load(wide).to(gl.float32) * along[:, None]
-    gl.barrier()
+    barrier()
     total = g.load(wide).to(gl.float32) + rstd.load(gl.SliceLayout(1, wide))[:, None] * total
-    gl.barrier()  # all have read g
+    barrier()  # all have read g
     g.store(total.to(gl.bfloat16))
     fence_async_shared()
-    gl.barrier()
+    barrier()
     return k
 
 
@@ -155,10 +156,10 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
         leave(k, memory, SLOTS)
         k += 1
     if GUIDED:
-        gl.barrier()  # the stream is read
+        barrier()  # the stream is read
         g.store(total.to(gl.bfloat16))
         fence_async_shared()
-        gl.barrier()
+        barrier()
     return gl.sum(value, axis=1) + gl.load(weights[10]), k
 
 

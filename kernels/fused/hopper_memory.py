@@ -7,9 +7,10 @@ it.
 
 from __future__ import annotations
 
+from swg_fast.kernels.fused.hopper_names import async_load, barrier
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier, tma
+from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
 ROWS = gl.constexpr(64)  # of a warp group
 
@@ -39,13 +40,13 @@ def shared_memory(up, input_z, output, DP: gl.constexpr, L: gl.constexpr, H: gl.
     outs = shared_copy(output, DP, H, False)
     ins = shared_copy(input_z, DP, H, False)
     rest = shared_copy(input_z, DP, H, True)
-    full = mbarrier.allocate_mbarrier(batch=SLOTS)
-    empty = mbarrier.allocate_mbarrier(batch=SLOTS)
+    full = gl.allocate_shared_memory(gl.int64, [SLOTS, 1], mbarrier.MBarrierLayout())
+    empty = gl.allocate_shared_memory(gl.int64, [SLOTS, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(SLOTS):
         mbarrier.init(full.index(i), count=1)
         mbarrier.init(empty.index(i), count=2)
     fence_async_shared()
-    gl.barrier()
+    barrier()
     return ring, full, empty, x, g, rstd, outs, ins, rest
 
 
@@ -55,8 +56,8 @@ def send(weights, row, k, memory, SLOTS: gl.constexpr):
     ring, full, empty = memory[0], memory[1], memory[2]
     slot = k % SLOTS
     mbarrier.wait(empty.index(slot), ((k // SLOTS) & 1) ^ 1)
-    mbarrier.expect(full.index(slot), weights.nbytes_per_cta)
-    tma.async_load(weights, [row, 0], full.index(slot), ring.index(slot))
+    mbarrier.expect(full.index(slot), weights.block_type.nbytes)
+    async_load(weights, [row, 0], full.index(slot), ring.index(slot))
 
 
 @gluon.jit

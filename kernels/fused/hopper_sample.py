@@ -15,6 +15,7 @@ from __future__ import annotations
 from swg_fast.kernels.fused.hopper import network
 from swg_fast.kernels.fused.hopper_keep import keep
 from swg_fast.kernels.fused.hopper_memory import ROWS, send_network, shared_memory
+from swg_fast.kernels.fused.hopper_names import barrier
 from swg_fast.kernels.fused.update import CLEAN_SCALE, COLUMNS, SIGMA, update
 from swg_fast.kernels.shared.noise import four_normals
 from triton.experimental import gluon
@@ -49,6 +50,18 @@ def noise(candidate, state, step, k0, k1, DP: gl.constexpr, spread: gl.constexpr
     block = gl.arange(0, DP // 4, gl.SliceLayout(0, spread)).to(gl.uint32)[None, :]
     four = four_normals(candidate.to(gl.uint32)[:, None], state, step.to(gl.uint32), block, k0, k1)
     return gl.convert_layout(gl.reshape(four, [ROWS, DP]), few)
+
+
+@gluon.jit
+def draw_start(z_at, clean_at, candidate, state, T, k0, k1, scale, D: gl.constexpr, DP: gl.constexpr,
+               MULTISTEP: gl.constexpr, spread: gl.constexpr, few: gl.constexpr):
+    """Where a trajectory starts: z drawn, and no x0 yet."""
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))[None, :]
+    at = gl.arange(0, ROWS, gl.SliceLayout(1, few))[:, None] * DP + entries
+    z = scale * noise(candidate, state, T, k0, k1, DP, spread, few)
+    gl.store(z_at + at, gl.where(entries < D, z, 0.0))
+    if MULTISTEP:
+        gl.store(clean_at + at, gl.zeros([ROWS, DP], gl.float32, few))
 
 
 @gluon.jit
@@ -117,21 +130,19 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
         item = pair % items
         state = gl.load(states[1] + b).to(gl.uint32)
         top, length, walked = walk_of(phase, rows, shared, draws, TREE, RANK)
-        drawn = True
         if TREE:
-            drawn = phase == 0
-        if drawn:
-            candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
-            z = numbers[7] * noise(candidate, state, T, k0, k1, DP, spread, few)
-            gl.store(z_at + at, gl.where(entries[None, :] < D, z, 0.0))
-            if MULTISTEP:
-                gl.store(clean_at + at, gl.zeros([ROWS, DP], gl.float32, few))
+            if phase == 0:
+                draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
+                           state, T, k0, k1, numbers[7], D, DP, MULTISTEP, spread, few)
+            else:
+                root = gl.minimum(((phase - 1) * ROWS + lanes) // leaves, ROWS - 1)
+                source = roots + root[:, None] * DP + entries[None, :]
+                gl.store(z_at + at, gl.load(source))
+                if MULTISTEP:
+                    gl.store(clean_at + at, gl.load(source + ROWS * DP))
         else:
-            root = gl.minimum(((phase - 1) * ROWS + lanes) // leaves, ROWS - 1)
-            source = roots + root[:, None] * DP + entries[None, :]
-            gl.store(z_at + at, gl.load(source))
-            if MULTISTEP:
-                gl.store(clean_at + at, gl.load(source + ROWS * DP))
+            draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
+                       state, T, k0, k1, numbers[7], D, DP, MULTISTEP, spread, few)
         for i in range(walked):
             j = top - i
             whole = True
@@ -185,21 +196,23 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
             gl.store(z_at + at, z)
         finished = clean_at if RANK else z_at
         index = candidates_of(item, phase, group, leaves, TREE, gl.SliceLayout(1, few))
-        if drawn and TREE:
-            gl.barrier()  # the leaves before are read
-            gl.store(roots + at, gl.load(z_at + at))
-            if MULTISTEP:
-                gl.store(roots + ROWS * DP + at, gl.load(clean_at + at))
-            gl.barrier()
-        else:
-            if alive:
-                end = N
-                tile = pair
-                if TREE:
-                    end = gl.minimum(N, (item + 1) * group * leaves)
-                    tile = pair * (phases - 1) + phase - 1
-                keep(finished, weight_at, score_at, b, index, end, tile, N, state, output, numbers, D, DP,
-                     RANK, SOFTMAX, WRITE_ALL, few)
+        keeps = alive
+        if TREE:
+            if phase == 0:
+                barrier()  # the leaves before are read
+                gl.store(roots + at, gl.load(z_at + at))
+                if MULTISTEP:
+                    gl.store(roots + ROWS * DP + at, gl.load(clean_at + at))
+                barrier()
+            keeps = alive & (phase > 0)
+        if keeps:
+            end = N
+            tile = pair
+            if TREE:
+                end = gl.minimum(N, (item + 1) * group * leaves)
+                tile = pair * (phases - 1) + phase - 1
+            keep(finished, weight_at, score_at, b, index, end, tile, N, state, output, numbers, D, DP, RANK,
+                 SOFTMAX, WRITE_ALL, few)
 
 
 @gluon.jit(do_not_specialize=["B", "N", "first", "items", "programs", "rows", "T", "k0", "k1", "leaves",

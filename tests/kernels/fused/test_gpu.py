@@ -7,12 +7,15 @@ import pytest
 import torch
 from conftest import make_network, poison_kernel_memory, relative_error
 from swg_fast.kernels.fused import launch
+from swg_fast.kernels.fused.configs import CONFIGS, GLUON
 from swg_fast.kernels.shared.pack import pack
+from swg_fast.kernels.shared.table import Ranking, Tree
 
 from swg_fast import NoiseSchedule, Policy, reference
-from swg_fast.samplers import ddpm
+from swg_fast.samplers import ddpm, sampler_table
 from swg_fast.toy import sliced_wasserstein
 
+HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] == 9
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 # One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
 BOUNDS = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
@@ -23,10 +26,15 @@ def poison(monkeypatch):
     poison_kernel_memory(monkeypatch)
 
 
+def gluon(hidden):
+    """The compute type and the configuration of the Gluon kernels."""
+    if not HOPPER or hidden not in GLUON:
+        pytest.skip("the Gluon kernels are for capability 9.0, hidden 128 and 256")
+    return "bf16", GLUON[hidden]
+
+
 def test_scratch_fits_beside_a_million_candidates():
     """Under 64 MiB on an H100's 132 multiprocessors, whatever N: sizes depend on the tile alone."""
-    from swg_fast.kernels.fused.configs import CONFIGS
-
     config = CONFIGS[90, 256, "bf16"].many[0]
     sizes = launch.scratch_sizes(256, 3, 16, config.tile)
     scratch = 132 * (2 * sizes["LOW"] + 4 * sizes["WIDE"])
@@ -36,20 +44,29 @@ def test_scratch_fits_beside_a_million_candidates():
 
 @gpu
 @pytest.mark.parametrize("hidden", [64, 128, 256])
-@pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16", "gluon"])
 @pytest.mark.parametrize("head", ["early", "joint"])
 @pytest.mark.parametrize("M", [1, 129, 40_000])
 def test_guided_step(head, dtype, hidden, M):
     device, schedule = torch.device("cuda"), NoiseSchedule.vp(15)
     network = make_network(29, 8, hidden, 3, head).to(device)
+    dtype, config = gluon(hidden) if dtype == "gluon" else (dtype, None)
     fused = launch.KernelNetwork.lay_out(pack(network, 15, launch.DTYPES[dtype], device), dtype)
     z, states, noise = (torch.randn(*shape, device=device) for shape in ((M, 9), (3, 29), (M, 9)))
     owners = torch.arange(M, device=device) % 3
     got = launch.guided_step(fused, ddpm(schedule, 5.0, 0.7), 6, z, fused.packed.hoist_states(states), owners,
-                             noise)
+                             noise, config=config)
     expected = reference.guided_step(network, schedule, states[owners], z, 6, noise, guidance_scale=5.0,
                                      temperature=0.7)
     assert relative_error(got[2].cpu(), expected.eps.cpu()) < BOUNDS[dtype]
+    # The gradient times the clean weight that it divides by, of rows whose weight both find inside the clip.
+    sigma, theirs = float(schedule.sigmas[6]), expected.grad_log_weight
+    both = (got[3].abs().sum(1) > 0) & (theirs.abs().sum(1) > 0)
+    assert int(((got[3].abs().sum(1) > 0) ^ (theirs.abs().sum(1) > 0)).sum()) <= 1 + M // 50
+    if both.any():
+        mine, theirs = ((g * (z - sigma * e)[:, -1:])[both].cpu()
+                        for g, e in ((got[3], got[2]), (theirs, expected.eps)))
+        assert relative_error(mine, theirs) < BOUNDS[dtype]
     if dtype == "fp32":
         # Dividing by a clean weight near the clip magnifies rounding: rows away from it.
         sigma = float(schedule.sigmas[6])
@@ -100,3 +117,45 @@ def test_bf16_trajectories():
     kept = exact.candidate_weights.gather(1, low.indices[:, None])
     rank = (exact.candidate_weights > kept).float().mean(1)
     assert float(rank.median()) < 0.01
+
+
+@gpu
+@pytest.mark.parametrize("hidden,head,name,rho,T,N,B,search", [
+    (256, "joint", "ddpm", 1.0, 15, 1000, 3, "plain"),
+    (256, "early", "ddpm", 5.0, 15, 70, 5, "softmax"),
+    (256, "joint", "dpmpp_2m", 1.0, 4, 2**15, 2, "tree and ranking"),
+    (256, "early", "ddpm", 0.0, 3, 40, 1, "ranking"),
+    (128, "joint", "ddpm", 1.0, 4, 3000, 7, "tree"),
+    (128, "early", "dpmpp_2m", 1.0, 15, 2**16 + 1, 1, "plain"),
+])
+def test_the_gluon_kernels_candidates_are_the_portable_ones(hidden, head, name, rho, T, N, B, search):
+    """As near as bf16 lets them be, and of them the best is kept; twice the same bits."""
+    dtype, config = gluon(hidden)
+    policy = Policy(make_network(5, 8, hidden, 3, head), NoiseSchedule.vp(T), device="cuda")
+    packed = pack(policy.model.network, T, launch.DTYPES[dtype], policy.device)
+    fused = launch.KernelNetwork.lay_out(packed, dtype)
+    table = sampler_table(name, policy.model.schedule, guidance_scale=rho, temperature=1.0)
+    keywords = {"softmax": search == "softmax", "return_candidates": True}
+    if "tree" in search:
+        keywords["tree"] = Tree(leaves=8, shared=1)
+    if "ranking" in search:
+        keywords["ranking"] = Ranking(step=1, draws=2, mean=0.5, trained_steps=T,
+                                      sigma=float(policy.model.schedule.sigmas[1]))
+    vectors = packed.hoist_states(torch.randn(B, 5, device="cuda"))
+    words = torch.arange(B, device="cuda")
+
+    def sample(config):
+        return launch.sample(fused, table, vectors, words, N, 9, config=config, **keywords)
+
+    ours, again, portable = sample(config), sample(config), sample(CONFIGS[90, hidden, "bf16"].many[0])
+    assert all(torch.equal(one, two) for one, two in zip(ours, again, strict=True) if one is not None)
+    actions, weights, indices, z, raw, expected = ours
+    assert not z.isnan().any() and not raw.isnan().any()
+    away = (z - portable[3]).abs().amax(-1)
+    # Trajectories part where guidance divides by a weight near 0; most do not.
+    assert float(away.median()) < 0.02 and float((away < 0.1).float().mean()) > 0.8
+    assert float((raw - portable[4]).abs().median()) < 0.02 * max(1.0, float(portable[4].abs().median()))
+    if search != "softmax":
+        assert torch.equal(indices, (raw if expected is None else expected).argmax(1))
+    assert torch.equal(weights, raw.gather(1, indices[:, None])[:, 0])
+    assert torch.equal(actions, z[torch.arange(B), indices, :-1])

@@ -21,6 +21,7 @@ from swg_fast.defaults import sampling_defaults, sampling_settings
 from swg_fast.errors import UsageError
 from swg_fast.family import WeightFamily
 from swg_fast.finite import check_job, check_model, check_samples
+from swg_fast.kernels.shared.table import SamplerTable
 from swg_fast.limits import resolve_device
 from swg_fast.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.plan import plan_ranking, plan_tree, reads_weights
@@ -57,6 +58,7 @@ class Policy:
         self.model = Model(network.to(self.device).eval(), schedule, critic, ranker)
         self.value = value.to(self.device) if value is not None else None
         self._backends: dict[tuple[str, str], Backend] = {}
+        self._tables: dict[Any, SamplerTable] = {}
         self._calls = 0
         self._seed = 0
 
@@ -163,14 +165,14 @@ class Policy:
     def _job(self, given: dict[str, Any], states: torch.Tensor, indices: Array | None) -> SamplingJob:
         """What a backend is asked for: checked arguments of `sample` and states [B, S] on the device."""
         chosen = self.settings(**{name: given.get(name) for name in self.defaults})
-        select, schedule = chosen["select"], self.model.schedule
+        select = chosen["select"]
         if select == "max_q" and self.model.critic is None:
             raise UsageError("select='max_q' needs a critic and this policy has none; "
                              "use select='max_weight'")
         code = self._code(chosen["guidance"])
         settings = {name: chosen.get(name, given.get(name)) for name in (
             "guidance_scale", "temperature", "weight_clip", "weight_readout", "clip_denoised")}
-        table = sampler_table(chosen["sampler"], schedule, chosen["sampler_steps"], **settings)
+        table = self._table(chosen["sampler"], chosen["sampler_steps"], tuple(settings.items()))
         tree = plan_tree(table, chosen["n_candidates"], chosen["leaves"], chosen["branch_after"])
         ranks, ranking = select == "expected_weight" or chosen["keep_share"] < 1, None
         expects = chosen["ranking"] if ranks else None
@@ -184,7 +186,7 @@ class Policy:
             mean = chosen["ranking_mean"]
             if mean is None and self.family is not None:
                 mean = self.family.mean_weight(chosen["guidance"])
-            ranking = plan_ranking(schedule, self.card, chosen["ranking_draws"], chosen["ranking_step"], mean)
+            ranking = plan_ranking(self.model.schedule, self.card, chosen["ranking_draws"], chosen["ranking_step"], mean)
         if code is not None:
             states = torch.cat([states, code.expand(len(states), -1)], dim=1)
         job = SamplingJob(
@@ -196,6 +198,15 @@ class Policy:
             keep_share=chosen["keep_share"], expects=expects)
         check_job(job, self.model.network)
         return job
+
+    def _table(self, sampler: str, steps: int | None, settings: tuple[tuple[str, Any], ...]) -> SamplerTable:
+        """The sampler's table, kept: making one takes longer than a GPU takes for a few candidates."""
+        key = (sampler, steps, settings)
+        if key not in self._tables:
+            if len(self._tables) >= 64:
+                self._tables.clear()
+            self._tables[key] = sampler_table(sampler, self.model.schedule, steps, **dict(settings))
+        return self._tables[key]
 
     def _code(self, guidance: str | None) -> torch.Tensor | None:
         """What stands beside a state for ``guidance``, [K + 1]; None for a policy without a family."""

@@ -27,7 +27,7 @@ KERNELS = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_ker
 WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
 INDEX_POINTERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "candidates": "*i64",
                   "owners": "*i64", "indices": "*i64"}
-WEIGHT_MAPS = ("up", "down", "head")  # tensor maps in the Gluon kernels
+WEIGHT_MAPS = ("ends", "up", "down", "head")  # tensor maps in the Gluon kernels
 HEAD_WIDTH = 256
 FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale", "ranking_mean")
 

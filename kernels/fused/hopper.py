@@ -16,6 +16,7 @@ from swg_fast.kernels.fused.hopper_blocks import (
     block_forward,
     early_head,
     input_layer,
+    input_layer_back,
     normalise,
     read_out,
     tanh,
@@ -24,11 +25,7 @@ from swg_fast.kernels.fused.hopper_memory import ROWS
 from swg_fast.kernels.fused.hopper_names import barrier
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import (
-    fence_async_shared,
-    warpgroup_mma,
-    warpgroup_mma_wait,
-)
+from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared
 
 
 @gluon.jit
@@ -46,7 +43,6 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
     """
     DEPTH: gl.constexpr = 2 if E > 0 else L
     x, g = memory[3].index(GROUP), memory[4].index(GROUP)
-    outs, ins, rest = memory[6], memory[7], memory[8]
     up_bias, down_bias = weights[2], weights[4]
     columns = gl.arange(0, H, gl.SliceLayout(0, wide))
     rows = gl.arange(0, ROWS, gl.SliceLayout(1, wide))
@@ -56,7 +52,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))
     eps_at = wide_scratch + few_at
     parked = wide_scratch + 2 * ROWS * DP + at
-    h = input_layer(base, z, ins, rest, H, wide, lhs)
+    h, k = input_layer(base, z, k, memory, DP, SLOTS, lhs)
     for i in range(DEPTH):
         operand = normalise(h, x, memory[5].index(GROUP * L + i), LN_EPS, H)
         if GUIDED:  # noqa: SIM102 - decided by the compiler, the next by the kernel
@@ -83,7 +79,8 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
             g.store(((0.5 + 0.5 * (t + u * (1.0 - t * t))) * row[None, :]).to(gl.bfloat16))
             fence_async_shared()
             barrier()
-        gl.store(eps_at, read_out(h, outs, DP, lhs, few) + gl.load(weights[6] + entries)[None, :])
+        out, k = read_out(h, k, memory, DP, SLOTS, lhs, few)
+        gl.store(eps_at, out + gl.load(weights[6] + entries)[None, :])
     if whole:
         if GUIDED:
             for j in range(DEPTH):
@@ -94,9 +91,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
                     barrier()
                 k = block_backward(memory[5].index(GROUP * L + i), up_bias + i * 4 * H, k, memory, GROUP,
                                    H, BC, SLOTS, wide, thin, lhs)
-            none = gl.zeros([ROWS, DP], gl.float32, few)
-            back = warpgroup_mma(g, ins.permute((1, 0)), none, use_acc=False, is_async=True)
-            back = warpgroup_mma_wait(0, [back])
+            back, k = input_layer_back(g, k, memory, DP, SLOTS, few)
             gl.store(eps_at + ROWS * DP, back)
         if E > 0:
             if GUIDED:
@@ -107,6 +102,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
                 barrier()
                 h, k = block_forward(h, up_bias + i * 4 * H, k, memory, GROUP, H, BC, SLOTS, thin, lhs)
                 h += gl.load(down_bias + i * H + columns)[None, :]
-            out = read_out(h, outs, DP, lhs, few) + gl.load(weights[6] + entries)[None, :]
+            out, k = read_out(h, k, memory, DP, SLOTS, lhs, few)
+            out += gl.load(weights[6] + entries)[None, :]
             gl.store(eps_at, gl.where(entries[None, :] == D - 1, gl.load(eps_at), out))
     return k

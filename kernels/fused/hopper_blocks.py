@@ -8,7 +8,7 @@ what a later stage needs while the stage before holds the registers. Layouts are
 
 from __future__ import annotations
 
-from swg_fast.kernels.fused.hopper_memory import ROWS, arrived, leave
+from swg_fast.kernels.fused.hopper_memory import INPUT, OUTPUT, REST, ROWS, arrived, leave
 from swg_fast.kernels.fused.hopper_names import barrier
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -137,7 +137,7 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
     # Kept since the kernel began, the thread's column would be fetched from the stack in each trip.
     columns = gl.max_contiguous(gl.multiple_of(fresh(gl.arange(0, BC, gl.SliceLayout(0, thin))), 2), 2)
     zero = gl.zeros([ROWS, BC], gl.float32, thin)
-    value = gl.zeros([ROWS, BC], gl.float32, thin)
+    value = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, thin))
     total = gl.zeros([ROWS, H], gl.float32, wide)
     for c in range(0, E, BC):
         head = arrived(k, memory, SLOTS)
@@ -148,7 +148,7 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
         u = warpgroup_mma_wait(0, [u])
         u += bias[None, :]
         t = tanh(u)
-        value += (u + u * t) * out[None, :]
+        value += gl.sum((u + u * t) * out[None, :], axis=1)
         if GUIDED:
             slope = (1.0 + t + u * (1.0 - t * t)) * out[None, :]
             sums = warpgroup_mma(gl.convert_layout(slope.to(gl.bfloat16), lhs), head, total, is_async=True)
@@ -160,27 +160,45 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
         g.store(total.to(gl.bfloat16))
         fence_async_shared()
         barrier()
-    return gl.sum(value, axis=1) + gl.load(weights[10]), k
+    return value + gl.load(weights[10]), k
 
 
 @gluon.jit
-def read_out(h, outs, DP: gl.constexpr, lhs: gl.constexpr, few: gl.constexpr):
-    """SiLU(h) W^T [64, DP] with W in shared memory."""
+def read_out(h, k, memory, DP: gl.constexpr, SLOTS: gl.constexpr, lhs: gl.constexpr, few: gl.constexpr):
+    """SiLU(h) W^T [64, DP] with W in the ring's next slot."""
     u = 0.5 * h
     y = gl.convert_layout((u + u * tanh_again(u)).to(gl.bfloat16), lhs)
     none = gl.zeros([ROWS, DP], gl.float32, few)
-    out = warpgroup_mma(y, outs.permute((1, 0)), none, use_acc=False, is_async=True)
-    return warpgroup_mma_wait(0, [out])
+    weights = arrived(k, memory, SLOTS).slice(OUTPUT, DP)
+    out = warpgroup_mma(y, weights.permute((1, 0)), none, use_acc=False, is_async=True)
+    out = warpgroup_mma_wait(0, [out])
+    leave(k, memory, SLOTS)
+    return out, k + 1
 
 
 @gluon.jit
-def input_layer(base, z, ins, rest, H: gl.constexpr, wide: gl.constexpr, lhs: gl.constexpr):
+def input_layer(base, z, k, memory, DP: gl.constexpr, SLOTS: gl.constexpr, lhs: gl.constexpr):
     """base + z W [64, H], by three products: z and W both as bf16 and what that leaves, which keeps
-    their product to 2^-16."""
+    their product to 2^-16. W is in the ring's next slot."""
     high = z.to(gl.bfloat16)
     low = gl.convert_layout((z - high.to(gl.float32)).to(gl.bfloat16), lhs)
     high = gl.convert_layout(high, lhs)
+    weights = arrived(k, memory, SLOTS)
+    ins = weights.slice(INPUT, DP)
     h = warpgroup_mma(low, ins, base, is_async=True)
-    h = warpgroup_mma(high, rest, h, is_async=True)
+    h = warpgroup_mma(high, weights.slice(REST, DP), h, is_async=True)
     h = warpgroup_mma(high, ins, h, is_async=True)
-    return warpgroup_mma_wait(0, [h])
+    h = warpgroup_mma_wait(0, [h])
+    leave(k, memory, SLOTS)
+    return h, k + 1
+
+
+@gluon.jit
+def input_layer_back(g, k, memory, DP: gl.constexpr, SLOTS: gl.constexpr, few: gl.constexpr):
+    """g W^T [64, DP] with W in the ring's next slot."""
+    none = gl.zeros([ROWS, DP], gl.float32, few)
+    ins = arrived(k, memory, SLOTS).slice(INPUT, DP)
+    back = warpgroup_mma(g, ins.permute((1, 0)), none, use_acc=False, is_async=True)
+    back = warpgroup_mma_wait(0, [back])
+    leave(k, memory, SLOTS)
+    return back, k + 1

@@ -11,9 +11,10 @@ from swg_fast.kernels.fused.configs import GLUON, Config
 GROUPS = 2  # warp groups a program, each with a tile of its own
 REGISTERS = 240  # of a thread of a warp group
 SHARED_BYTES = 232448  # of a program on sm_90
+CHUNK = 64  # rows of a slot of the ring, of which `ends` is one
 
 
-def unsupported(hidden: int, latent: int, dtype: str) -> str | None:
+def unsupported(hidden: int, latent: int, dtype: str, blocks: int = 3) -> str | None:
     """In words, why the Gluon kernels cannot run this network; None where they can."""
     if hidden not in GLUON:
         return f"hidden_dim {hidden} (the Gluon kernels have {', '.join(map(str, GLUON))})"
@@ -21,6 +22,8 @@ def unsupported(hidden: int, latent: int, dtype: str) -> str | None:
         return f"compute type {dtype} (the Gluon kernels have bf16)"
     if latent > 16:
         return f"{latent - 1} actions (the Gluon kernels have up to 15)"
+    if hidden == 256 and blocks > 4:  # 1 / std of every block is in what the ring leaves of shared memory
+        return f"{blocks} blocks (the Gluon kernels have up to 4 at hidden_dim 256)"
     return None
 
 
@@ -45,13 +48,24 @@ def tensor_map(weights: torch.Tensor, chunk: int) -> Any:
                             gl.NVMMASharedLayout(128, 16, 2))
 
 
+def ends(input_z: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """What the input layer [DP, H] and the read-out [DP, H] multiply, as one chunk of the ring: rows as
+    `kernels.fused.hopper_memory` has them."""
+    out = torch.zeros(CHUNK, input_z.shape[1], dtype=output.dtype, device=output.device)
+    high = input_z.to(output.dtype)
+    for row, part in ((0, high), (16, input_z - high.float()), (32, output)):
+        out[row: row + len(part)] = part
+    return out
+
+
 def tensors(network: Any, config: Config) -> tuple[Any, ...]:
     """`KernelNetwork.tensors` with tensor maps for what the ring streams."""
     input_z, up, up_bias, down, down_bias, output, output_bias, head, *of_head = network.tensors
     hidden = network.constants["H"]
     head = head if network.constants["EARLY"] else up  # of the joint head nothing is read
-    up_map, down_map, head_map = (tensor_map(w.reshape(-1, hidden), config.chunk) for w in (up, down, head))
-    return input_z, up_map, up_bias, down_map, down_bias, output, output_bias, head_map, *of_head
+    both_ends, up, down, head = (tensor_map(w.reshape(-1, hidden), config.chunk)
+                                 for w in (ends(input_z, output), up, down, head))
+    return both_ends, up, up_bias, down, down_bias, output, output_bias, head, *of_head
 
 
 def kernel(name: str) -> Any:
@@ -64,5 +78,7 @@ def kernel(name: str) -> Any:
 def run(name: str, programs: int, network: Any, config: Config, arguments: tuple[Any, ...],
         **sampler: bool) -> None:
     """One of the kernels, on a device of capability 9.0."""
-    kernel(name)[(programs,)](*arguments, *tensors(network, config), **sampler, **constants(network, config),
+    if config not in network.streamed:
+        network.streamed[config] = tensors(network, config)
+    kernel(name)[(programs,)](*arguments, *network.streamed[config], **sampler, **constants(network, config),
                               num_warps=config.warps)

@@ -13,33 +13,18 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
 ROWS = gl.constexpr(64)  # of a warp group
+# In `ends`, [64, H]: the input layer's weights as bf16 numbers, what those leave of them, the read-out's.
+INPUT, REST, OUTPUT = (gl.constexpr(row) for row in (0, 16, 32))
 
 
 @gluon.jit
-def shared_copy(source, DP: gl.constexpr, H: gl.constexpr, REST: gl.constexpr):
-    """[DP, H] of global memory in shared memory in bf16, or what that leaves of it."""
-    spread: gl.constexpr = gl.BlockedLayout([1, 8], [1, 32], [4, 1], [1, 0])
-    rows = gl.arange(0, DP, gl.SliceLayout(1, spread))
-    columns = gl.arange(0, H, gl.SliceLayout(0, spread))
-    value = gl.load(source + rows[:, None] * H + columns[None, :])
-    if REST:
-        value -= value.to(gl.bfloat16).to(gl.float32)
-    layout: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
-    return gl.allocate_shared_memory(gl.bfloat16, [DP, H], layout, value.to(gl.bfloat16))
-
-
-@gluon.jit
-def shared_memory(up, input_z, output, DP: gl.constexpr, L: gl.constexpr, H: gl.constexpr, BC: gl.constexpr,
-                  SLOTS: gl.constexpr):
-    """(ring, full, empty, x, g, 1 / std, the read-out's weights, the input's, the rest of the input's)."""
+def shared_memory(up, L: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
+    """(ring, full, empty, x, g, 1 / std)."""
     activations: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
     ring = gl.allocate_shared_memory(gl.bfloat16, [SLOTS, BC, H], up.layout)
     x = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
     g = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
     rstd = gl.allocate_shared_memory(gl.float32, [2 * L, ROWS], gl.SwizzledSharedLayout(1, 1, 1, [0]))
-    outs = shared_copy(output, DP, H, False)
-    ins = shared_copy(input_z, DP, H, False)
-    rest = shared_copy(input_z, DP, H, True)
     full = gl.allocate_shared_memory(gl.int64, [SLOTS, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [SLOTS, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(SLOTS):
@@ -47,7 +32,7 @@ def shared_memory(up, input_z, output, DP: gl.constexpr, L: gl.constexpr, H: gl.
         mbarrier.init(empty.index(i), count=2)
     fence_async_shared()
     barrier()
-    return ring, full, empty, x, g, rstd, outs, ins, rest
+    return ring, full, empty, x, g, rstd
 
 
 @gluon.jit
@@ -82,12 +67,18 @@ def send_block(up, down, block, k, memory, H: gl.constexpr, BC: gl.constexpr, SL
 
 
 @gluon.jit
-def send_network(up, down, head, k, memory, whole, L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr,
-                 H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
-    """All chunks in the order in which `network` consumes them; the ring's next slot."""
+def send_network(up, down, head, ends, k, memory, whole, L: gl.constexpr, E: gl.constexpr,
+                 GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
+    """All chunks in the order in which `network` consumes them, ``ends`` for the input layer, the read-out
+    and the input layer's way back; the ring's next slot."""
     DEPTH: gl.constexpr = 2 if E > 0 else L
+    send(ends, 0, k, memory, SLOTS)
+    k += 1
     for i in range(DEPTH):
         k = send_block(up, down, i, k, memory, H, BC, SLOTS)
+    if E == 0:
+        send(ends, 0, k, memory, SLOTS)
+        k += 1
     for c in range(0, E, BC):
         send(head, c, k, memory, SLOTS)
         k += 1
@@ -95,6 +86,11 @@ def send_network(up, down, head, k, memory, whole, L: gl.constexpr, E: gl.conste
         if GUIDED:
             for j in range(DEPTH):
                 k = send_block(up, down, DEPTH - 1 - j, k, memory, H, BC, SLOTS)
+            send(ends, 0, k, memory, SLOTS)
+            k += 1
         for i in range(DEPTH, L):
             k = send_block(up, down, i, k, memory, H, BC, SLOTS)
+        if E > 0:
+            send(ends, 0, k, memory, SLOTS)
+            k += 1
     return k

@@ -17,7 +17,7 @@ from swg_fast.kernels.fused.hopper_keep import keep
 from swg_fast.kernels.fused.hopper_memory import ROWS, send_network, shared_memory
 from swg_fast.kernels.fused.hopper_names import barrier
 from swg_fast.kernels.fused.update import CLEAN_SCALE, COLUMNS, SIGMA, update
-from swg_fast.kernels.shared.noise import four_normals
+from swg_fast.kernels.shared.noise import normal_entries
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
@@ -44,21 +44,20 @@ def candidates_of(item, phase, group, leaves, TREE: gl.constexpr, layout: gl.con
 
 
 @gluon.jit
-def noise(candidate, state, step, k0, k1, DP: gl.constexpr, spread: gl.constexpr, few: gl.constexpr):
-    """Standard normals [64, DP] in layout ``few``; ``candidate`` [64] has ``spread``'s rows, ``state`` is a
-    number or [64, 1]."""
-    block = gl.arange(0, DP // 4, gl.SliceLayout(0, spread)).to(gl.uint32)[None, :]
-    four = four_normals(candidate.to(gl.uint32)[:, None], state, step.to(gl.uint32), block, k0, k1)
-    return gl.convert_layout(gl.reshape(four, [ROWS, DP]), few)
+def noise(candidate, state, step, k0, k1, DP: gl.constexpr, few: gl.constexpr):
+    """Standard normals [64, DP] in layout ``few``, whose rows ``candidate`` [64] has; ``state`` is a number
+    or [64, 1]."""
+    entry = gl.arange(0, DP, gl.SliceLayout(0, few)).to(gl.uint32)[None, :]
+    return normal_entries(candidate.to(gl.uint32)[:, None], state, step.to(gl.uint32), entry, k0, k1)
 
 
 @gluon.jit
 def draw_start(z_at, clean_at, candidate, state, T, k0, k1, scale, D: gl.constexpr, DP: gl.constexpr,
-               MULTISTEP: gl.constexpr, spread: gl.constexpr, few: gl.constexpr):
+               MULTISTEP: gl.constexpr, few: gl.constexpr):
     """Where a trajectory starts: z drawn, and no x0 yet."""
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))[None, :]
     at = gl.arange(0, ROWS, gl.SliceLayout(1, few))[:, None] * DP + entries
-    z = scale * noise(candidate, state, T, k0, k1, DP, spread, few)
+    z = scale * noise(candidate, state, T, k0, k1, DP, few)
     gl.store(z_at + at, gl.where(entries < D, z, 0.0))
     if MULTISTEP:
         gl.store(clean_at + at, gl.zeros([ROWS, DP], gl.float32, few))
@@ -81,14 +80,14 @@ def walk_of(phase, rows, shared, draws, TREE: gl.constexpr, RANK: gl.constexpr):
 
 
 @gluon.jit
-def producer(up, down, head, memory, plan, TREE: gl.constexpr, RANK: gl.constexpr, L: gl.constexpr,
+def producer(up, down, head, ends, memory, plan, TREE: gl.constexpr, RANK: gl.constexpr, L: gl.constexpr,
              E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
     """The weights of every network that the consumers walk. ``plan``: turns, phases, rows, shared, draws."""
     k = 0
     for turn in range(plan[0] * plan[1]):
         _, length, walked = walk_of(turn % plan[1], plan[2], plan[3], plan[4], TREE, RANK)
         for i in range(walked):
-            k = send_network(up, down, head, k, memory, i < length, L, E, GUIDED, H, BC, SLOTS)
+            k = send_network(up, down, head, ends, k, memory, i < length, L, E, GUIDED, H, BC, SLOTS)
 
 
 @gluon.jit
@@ -105,8 +104,7 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
     thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BC, 16])
     few: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DP, 16])
     lhs: gl.constexpr = gl.DotOperandLayout(0, wide_layout, 2)
-    spread: gl.constexpr = gl.BlockedLayout([2, 1], [8, 4], [4, 1], [1, 0])
-    of_rows: gl.constexpr = gl.SliceLayout(1, spread)
+    of_rows: gl.constexpr = gl.SliceLayout(1, few)
     B, N, items, programs, leaves, group = places[0], places[1], places[2], places[3], places[4], places[5]
     first, T, k0, k1 = numbers[0], numbers[1], numbers[2], numbers[3]
     phases, rows, shared, draws = plan[1], plan[2], plan[3], plan[4]
@@ -133,7 +131,7 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
         if TREE:
             if phase == 0:
                 draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
-                           state, T, k0, k1, numbers[7], D, DP, MULTISTEP, spread, few)
+                           state, T, k0, k1, numbers[7], D, DP, MULTISTEP, few)
             else:
                 root = gl.minimum(((phase - 1) * ROWS + lanes) // leaves, ROWS - 1)
                 source = roots + root[:, None] * DP + entries[None, :]
@@ -142,7 +140,7 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
                     gl.store(clean_at + at, gl.load(source + ROWS * DP))
         else:
             draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
-                       state, T, k0, k1, numbers[7], D, DP, MULTISTEP, spread, few)
+                       state, T, k0, k1, numbers[7], D, DP, MULTISTEP, few)
         for i in range(walked):
             j = top - i
             whole = True
@@ -155,7 +153,7 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
                     if draw == 0:
                         gl.store(clean_at + at, z)
                     candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
-                    xi = noise(candidate, state, T + 2 + draw, k0, k1, DP, spread, few)
+                    xi = noise(candidate, state, T + 2 + draw, k0, k1, DP, few)
                     z = gl.where(entries[None, :] == D - 1, numbers[8], gl.load(clean_at + at))
                     ranking = table + rows * COLUMNS
                     z = z / gl.load(ranking + CLEAN_SCALE) + gl.load(ranking + SIGMA) * xi
@@ -167,7 +165,7 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
             k = network(z, base, low, wide, weights, k, memory, whole, GROUP, D, DP, L, E, GUIDED, H, BC,
                         SLOTS, LN_EPS, wide_layout, thin, few, lhs)
             candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
-            xi = noise(candidate, state, t, k0, k1, DP, spread, few)
+            xi = noise(candidate, state, t, k0, k1, DP, few)
             z = gl.load(z_at + at)
             eps = gl.load(wide + at)
             vjp = gl.zeros([ROWS, DP], gl.float32, few)
@@ -195,7 +193,7 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
                     gl.store(clean_at + at, clean)
             gl.store(z_at + at, z)
         finished = clean_at if RANK else z_at
-        index = candidates_of(item, phase, group, leaves, TREE, gl.SliceLayout(1, few))
+        index = candidates_of(item, phase, group, leaves, TREE, of_rows)
         keeps = alive
         if TREE:
             if phase == 0:
@@ -221,7 +219,7 @@ def sample_kernel(
     state_vectors, state_words, time_table, table, steps, w_min, w_max, initial_scale, gumbel_scale,
     ranking_mean, low, wide, roots, best_score, best_index, best_weight, best_z, all_z, all_weight,
     all_expected, B, N, first, items, programs, rows, T, k0, k1, leaves, shared, group, phases, draws,
-    input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
+    ends, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
     head_output_bias, D: gl.constexpr, DP: gl.constexpr, BC: gl.constexpr, H: gl.constexpr,
     L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr, CLIP_STATE: gl.constexpr,
     CLIP_CLEAN: gl.constexpr, MULTISTEP: gl.constexpr, TREE: gl.constexpr, RANK: gl.constexpr,
@@ -230,11 +228,11 @@ def sample_kernel(
 ):
     """As `kernels.fused.sample.sample_kernel`, with tiles of 64, ``items`` of them a state, two at a time;
     ``up``, ``down`` and ``head`` are tensor maps over [.., H], BC rows at a time."""
-    memory = shared_memory(up, input_z, output, DP, L, H, BC, SLOTS)
+    memory = shared_memory(up, L, H, BC, SLOTS)
     turns = gl.cdiv(gl.cdiv(B * items, 2) - gl.program_id(0), programs)
     plan = (turns, phases, rows, shared, draws)
     states = (state_vectors, state_words, time_table, table, steps)
-    weights = (input_z, input_z, up_bias, up_bias, down_bias, output, output_bias, output_bias, head_bias,
+    weights = (up_bias, up_bias, up_bias, up_bias, down_bias, output, output_bias, output_bias, head_bias,
                head_output, head_output_bias)
     places = (B, N, items, programs, leaves, group)
     numbers = (first, T, k0.to(gl.uint32), k1.to(gl.uint32), w_min, gumbel_scale, w_max, initial_scale,
@@ -247,5 +245,5 @@ def sample_kernel(
         (consumer, (states, low, wide, roots, weights, memory, plan, places, numbers, best, gl.constexpr(1),
                     TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
                     BC, SLOTS, LN_EPS)),
-        (producer, (up, down, head, memory, plan, TREE, RANK, L, E, GUIDED, H, BC, SLOTS)),
+        (producer, (up, down, head, ends, memory, plan, TREE, RANK, L, E, GUIDED, H, BC, SLOTS)),
     ], [4, 1], [REGISTERS, 24])

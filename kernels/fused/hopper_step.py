@@ -12,9 +12,9 @@ from triton.experimental.gluon import language as gl
 
 
 @gluon.jit
-def step_producer(up, down, head, memory, L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr,
+def step_producer(up, down, head, ends, memory, L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr,
                   H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
-    send_network(up, down, head, gl.to_tensor(0), memory, True, L, E, GUIDED, H, BC, SLOTS)
+    send_network(up, down, head, ends, gl.to_tensor(0), memory, True, L, E, GUIDED, H, BC, SLOTS)
 
 
 @gluon.jit
@@ -29,7 +29,6 @@ def step_consumer(rows_in, rows_out, row, low, wide, weights, memory, M, step, k
     thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BC, 16])
     few: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DP, 16])
     lhs: gl.constexpr = gl.DotOperandLayout(0, wide_layout, 2)
-    spread: gl.constexpr = gl.BlockedLayout([2, 1], [8, 4], [4, 1], [1, 0])
     worker = gl.program_id(0) * 2 + GROUP
     low += worker.to(gl.int64) * (L - 1) * ROWS * H
     wide += worker.to(gl.int64) * (4 * DP + H + 2) * ROWS
@@ -51,10 +50,9 @@ def step_consumer(rows_in, rows_out, row, low, wide, weights, memory, M, step, k
     if GUIDED:
         vjp = gl.load(wide + ROWS * DP + few_at)
     if DRAW:
-        drawn = worker * ROWS + gl.arange(0, ROWS, gl.SliceLayout(1, spread))
-        candidate = gl.load(rows_in[5] + drawn, mask=drawn < M, other=0)
-        word = gl.load(rows_in[6] + drawn, mask=drawn < M, other=0).to(gl.uint32)
-        xi = noise(candidate, word[:, None], step, k0, k1, DP, spread, few)
+        candidate = gl.load(rows_in[5] + rows, mask=rows < M, other=0)
+        word = gl.load(rows_in[6] + rows, mask=rows < M, other=0).to(gl.uint32)
+        xi = noise(candidate, word[:, None], step, k0, k1, DP, few)
     else:
         xi = gl.load(rows_in[2] + at, mask=live, other=0.0)
     z = gl.load(rows_in[0] + at, mask=live, other=0.0)
@@ -75,15 +73,15 @@ def step_consumer(rows_in, rows_out, row, low, wide, weights, memory, M, step, k
 def guided_step_kernel(
     z_in, clean_in, noise_in, state_vectors, time_row, row, w_min, w_max, low, wide, z_out, weight_out,
     eps_out, gradient_out, clean_out, M, k0, k1, candidates, state_words, owners, step,
-    input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
+    ends, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
     head_output_bias, D: gl.constexpr, DP: gl.constexpr, BC: gl.constexpr, H: gl.constexpr, L: gl.constexpr,
     E: gl.constexpr, GUIDED: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
     MULTISTEP: gl.constexpr, DRAW: gl.constexpr, LN_EPS: gl.constexpr, SLOTS: gl.constexpr,
     REGISTERS: gl.constexpr,
 ):
     """As `kernels.fused.sample.guided_step_kernel`, 64 rows a warp group."""
-    memory = shared_memory(up, input_z, output, DP, L, H, BC, SLOTS)
-    weights = (input_z, input_z, up_bias, up_bias, down_bias, output, output_bias, output_bias, head_bias,
+    memory = shared_memory(up, L, H, BC, SLOTS)
+    weights = (up_bias, up_bias, up_bias, up_bias, down_bias, output, output_bias, output_bias, head_bias,
                head_output, head_output_bias)
     rows_in = (z_in, clean_in, noise_in, state_vectors, owners, candidates, state_words, time_row)
     rows_out = (z_out, weight_out, eps_out, gradient_out, clean_out)
@@ -96,5 +94,5 @@ def guided_step_kernel(
         (step_consumer, (rows_in, rows_out, row, low, wide, weights, memory, M, step, key0, key1, w_min,
                          w_max, gl.constexpr(1), DRAW, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED,
                          H, BC, SLOTS, LN_EPS)),
-        (step_producer, (up, down, head, memory, L, E, GUIDED, H, BC, SLOTS)),
+        (step_producer, (up, down, head, ends, memory, L, E, GUIDED, H, BC, SLOTS)),
     ], [4, 1], [REGISTERS, 24])

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -56,6 +57,11 @@ class KernelNetwork:
     dtype: str
     tensors: tuple[torch.Tensor, ...]
     constants: dict[str, Any]
+
+    @cached_property
+    def streamed(self) -> dict[Config, tuple[Any, ...]]:
+        """`hopper_launch.tensors` by configuration, made at the first launch of each."""
+        return {}
 
     @classmethod
     def lay_out(cls, packed: PackedNetwork, dtype: str) -> KernelNetwork:
@@ -174,7 +180,7 @@ def guided_step(network: KernelNetwork, table: SamplerTable, j: int, z: torch.Te
     weight = _unwritten(z.device, M)
     integers = torch.zeros(1, dtype=torch.int64, device=z.device)
     owners = torch.nn.functional.pad(states, (0, grid * groups * config.tile - M))
-    row = table.coefficients[j].float().to(z.device)
+    row = table.on(z.device)[0][j]
     step = table.steps[j]
     k0, k1 = _key(seed)
     network.run("guided_step_kernel", grid, config, (
@@ -217,12 +223,12 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     best_index = new(B, tiles, dtype=torch.int32)
     every = (B, n_candidates) if return_candidates else (1,)
     all_z, all_weight, all_expected = new(*every, D), new(*every), new(*every if ranking else (1,))
-    rows, steps = table.coefficients, table.steps
+    rows, steps = table.on(device)
     if ranking is not None:
-        rows, steps = torch.cat([rows, ranking.row()[None]]), (*steps, ranking.step)
+        rows = torch.cat([rows, ranking.row().float().to(device)[None]])
+        steps = torch.cat([steps, steps.new_tensor([ranking.step])])
     network.run("sample_kernel", programs, config, (
-        state_vectors, state_words, network.packed.time_table, rows.float().to(device),
-        torch.tensor(steps, dtype=torch.int32, device=device), *map(float, table.weight_clip),
+        state_vectors, state_words, network.packed.time_table, rows, steps, *map(float, table.weight_clip),
         float(table.initial), 1.0 / selection_temperature, ranking.mean if ranking else 0.0,
         *network.scratch(together, config), new(together if tree else 1, 2, config.tile, DP), best_score,
         best_index, best_weight, best_z, all_z, all_weight, all_expected, B, n_candidates, first, items,

@@ -49,23 +49,30 @@ def unit_circle(u):
 
 
 @triton.jit
-def four_normals(candidate, state, step, block, k0, k1):
-    """Standard normals 4 j .. 4 j + 3 as [BM, J, 2, 2], for candidate words [BM, 1] and blocks j [1, J]."""
-    zero = (candidate ^ candidate) | (block ^ block)  # of the shape, and in Gluon the layout, of both
-    w0, w1, w2, w3 = philox(candidate + zero, state + zero, step + zero, block + zero, k0, k1)
+def normals(candidate, state, step, k0, k1, DP: tl.constexpr):
+    """Standard normal noise [BM, DP] for candidate words [BM] and one state and step."""
+    block = tl.arange(0, DP // 4).to(tl.uint32)[None, :]
+    zero = (candidate[:, None] ^ candidate[:, None]) | (block ^ block)  # of the shape of both
+    w0, w1, w2, w3 = philox(candidate[:, None] + zero, state + zero, step + zero, block + zero, k0, k1)
     r0 = tl.sqrt(-2.0 * tl.log(uniform(w0)))
     r1 = tl.sqrt(-2.0 * tl.log(uniform(w2)))
     c0, s0 = unit_circle(uniform(w1))
     c1, s1 = unit_circle(uniform(w3))
     # Interleaved so that entry 4 j + i of a row is normal i of block j.
-    return tl.join(tl.join(r0 * c0, r1 * c1), tl.join(r0 * s0, r1 * s1))
+    four = tl.join(tl.join(r0 * c0, r1 * c1), tl.join(r0 * s0, r1 * s1))
+    return tl.reshape(four, [candidate.shape[0], DP])
 
 
 @triton.jit
-def normals(candidate, state, step, k0, k1, DP: tl.constexpr):
-    """Standard normal noise [BM, DP] for candidate words [BM] and one state and step."""
-    block = tl.arange(0, DP // 4).to(tl.uint32)[None, :]
-    return tl.reshape(four_normals(candidate[:, None], state, step, block, k0, k1), [candidate.shape[0], DP])
+def normal_entries(candidate, state, step, entry, k0, k1):
+    """The same, each entry for itself: candidate words [BM, 1] and entries [1, DP] of any layout. Four
+    times the words of `normals`, and no exchange between threads."""
+    zero = (candidate ^ candidate) | (entry ^ entry)
+    w0, w1, w2, w3 = philox(candidate + zero, state + zero, step + zero, (entry >> 2) + zero, k0, k1)
+    second = ((entry + zero) & 2) > 0
+    radius = tl.sqrt(-2.0 * tl.log(uniform(tl.where(second, w2, w0))))
+    cosine, sine = unit_circle(uniform(tl.where(second, w3, w1)))
+    return radius * tl.where(((entry + zero) & 1) > 0, sine, cosine)
 
 
 @triton.jit

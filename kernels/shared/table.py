@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -48,10 +49,22 @@ class SamplerTable:
         """n, the rows."""
         return self.coefficients.shape[0]
 
-    @property
+    @cached_property
     def multistep(self) -> bool:
         """Whether a row reads the previous x0, which is then state of a candidate."""
         return bool((self.coefficients[:, COLUMNS.index("previous")] != 0).any())
+
+    @cached_property
+    def _placed(self) -> dict[torch.device, tuple[torch.Tensor, torch.Tensor]]:
+        return {}
+
+    def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """The coefficients [n, 9] in float32 and the steps [n] int32 on ``device``, brought there once: a
+        copy to a GPU takes as long as a small decision's arithmetic."""
+        if device not in self._placed:
+            self._placed[device] = (self.coefficients.float().to(device),
+                                    torch.tensor(self.steps, dtype=torch.int32, device=device))
+        return self._placed[device]
 
     def row(self, j: int) -> dict[str, float]:
         """The coefficients of row j by name."""

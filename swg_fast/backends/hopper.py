@@ -24,12 +24,13 @@ class HopperBackend(TritonBackend):
         from swg_fast.kernels.fused import hopper_launch
         from swg_fast.kernels.fused.configs import GLUON
 
-        reason = hopper_launch.unsupported(model.network.hidden_dim, model.network.latent_dim, dtype)
+        network = model.network
+        reason = hopper_launch.unsupported(network.hidden_dim, network.latent_dim, dtype, network.num_blocks)
         if reason:
             raise UsageError(f"backend 'hopper' does not support {reason}; use backend='triton'")
         warnings.warn("backend 'hopper' was proved by emulation alone: no GPU has run or timed it yet; "
                       "compare it with backend='triton' first", stacklevel=2)
-        self.config = GLUON[model.network.hidden_dim]
+        self.config = GLUON[network.hidden_dim]
 
     @classmethod
     def fastest_dtype(cls, device: torch.device) -> str:

@@ -32,8 +32,9 @@ MARKERS = "<!-- training tables -->", "<!-- end -->"
 CONTENDERS = ("swg_fast", "plain", "jax")
 
 
-def build(contender: str, phase: str, precision: str, batch: int) -> tuple[Any, int]:
-    """A function that takes some training steps, random numbers and batches included, and how many."""
+def build(contender: str, phase: str, precision: str, batch: int, device: Any = "cpu") -> tuple[Any, int]:
+    """A function that takes some training steps, random numbers and batches included, and how many. On CUDA
+    this project's are captured graphs, and the plain ones eager."""
     import numpy as np
     import torch
 
@@ -50,10 +51,10 @@ def build(contender: str, phase: str, precision: str, batch: int) -> tuple[Any, 
     rng = np.random.default_rng(0)
     critic = phase == "critic"
     data = rng.standard_normal((100_000, 29 * 2 + 8 + 2 if critic else 8 + 1 + 29)).astype(np.float32)
-    cpu = torch.device("cpu")
+    device = torch.device(device)
     schedule = NoiseSchedule.vp(settings.num_steps)
-    trainer: Any = CriticTrainer(29, 8, settings, cpu) if critic else DiffusionTrainer(
-        ScoreNetwork(29, 8, dropout=settings.dropout).train(), schedule, settings, cpu)
+    trainer: Any = CriticTrainer(29, 8, settings, device) if critic else DiffusionTrainer(
+        ScoreNetwork(29, 8, dropout=settings.dropout).train(), schedule, settings, device)
     if contender == "jax":
         from swg_fast.bench.peers.jax_training import actor_step, critic_step
 
@@ -63,14 +64,15 @@ def build(contender: str, phase: str, precision: str, batch: int) -> tuple[Any, 
     count = STRETCH
     if contender == "plain":
         trainer.loops, count = None, 1
-    elif trainer.loops is None:
+    elif trainer.loops is None and device.type == "cpu":
         raise click.ClickException("no compiled steps on this machine: no C compiler, or no bf16")
-    rows, generator = torch.from_numpy(data), torch.Generator().manual_seed(0)
-    take, done = step_taker(trainer), 0
+    rows, generator = torch.from_numpy(data).to(device), torch.Generator().manual_seed(0)
+    take, done = step_taker(trainer, graph=contender != "plain"), 0
 
     def some() -> Any:
         nonlocal done
         draws = trainer.draw(generator, count, len(rows))
+        draws = {name: tensor.to(device) for name, tensor in draws.items()}
         losses = take(rows, draws.pop("rows"), draws, done)
         done += count
         return losses

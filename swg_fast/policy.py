@@ -186,7 +186,8 @@ class Policy:
             mean = chosen["ranking_mean"]
             if mean is None and self.family is not None:
                 mean = self.family.mean_weight(chosen["guidance"])
-            ranking = plan_ranking(self.model.schedule, self.card, chosen["ranking_draws"], chosen["ranking_step"], mean)
+            ranking = plan_ranking(self.model.schedule, self.card, chosen["ranking_draws"],
+                                   chosen["ranking_step"], mean)
         if code is not None:
             states = torch.cat([states, code.expand(len(states), -1)], dim=1)
         job = SamplingJob(

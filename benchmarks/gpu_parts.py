@@ -1,0 +1,227 @@
+"""What `gpu.py` measures, a part each: every function returns what goes into the report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from swg_fast.kernels.fused.configs import GLUON
+
+from swg_fast.bench import run_bench
+from swg_fast.networks import ScoreNetwork
+from swg_fast.policy import Policy
+from swg_fast.samplers import sampler_table
+from swg_fast.schedule import NoiseSchedule
+
+ROOT = Path(__file__).parent.parent
+KERNEL_TESTS = ("tests/kernels/fused/test_gpu.py", "tests/kernels/fused/test_fused.py",
+                "tests/swg_fast/test_training_graph.py")
+CALL = """
+import torch, benchmarks.gpu_parts as parts
+policy = parts.make_policy(torch.device("cuda"), hidden={hidden})
+for _ in range({calls}):
+    policy.sample(torch.randn({states}, 29), {n}, 5.0, 1.0, backend="{backend}", dtype="bf16")
+torch.cuda.synchronize()
+"""
+# Of Nsight Compute, in percent of what the device can do while the kernel runs.
+COUNTERS = {
+    "sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_active": "tensor instructions",
+    "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active": "tensor cores",
+    "l1tex__data_pipe_lsu_wavefronts.avg.pct_of_peak_sustained_elapsed": "shared memory and L1",
+    "lts__t_sectors.avg.pct_of_peak_sustained_elapsed": "L2",
+    "dram__throughput.avg.pct_of_peak_sustained_elapsed": "memory",
+    "sm__inst_issued.avg.pct_of_peak_sustained_active": "issue slots",
+    "sm__cycles_active.avg": "cycles", "gpu__time_duration.sum": "nanoseconds"}
+
+
+def make_policy(device: torch.device, head: str = "joint", hidden: int = 256) -> Policy:
+    """D4RL's Ant Maze: 29 numbers of state, 8 of action, 15 steps."""
+    torch.manual_seed(0)
+    return Policy(ScoreNetwork(29, 8, hidden, weight_head=head), NoiseSchedule.vp(15), device=device)
+
+
+def seconds(call: Callable[[], Any], device: torch.device, repeats: int = 10) -> float:
+    """The median of ``repeats`` calls, two more before it."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    times = []
+    for _ in range(repeats + 2):
+        wait()
+        started = time.perf_counter()
+        call()
+        wait()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[2:])
+
+
+def ceilings(device: torch.device, tiny: bool) -> dict[str, float]:
+    """Bytes/s of a copy on the device, read and written; FLOP/s of products in bf16, tf32 and fp32."""
+    source, n = torch.randn(2**22 if tiny else 2**28, device=device), 256 if tiny else 8192
+    target = torch.empty_like(source)
+    found = {"copy_bytes_per_second": 8 * source.numel() / seconds(lambda: target.copy_(source), device)}
+    for name, kind, precision in (("bf16", torch.bfloat16, "highest"), ("tf32", torch.float32, "high"),
+                                  ("fp32", torch.float32, "highest")):
+        a, b = (torch.randn(n, n, device=device).to(kind) for _ in range(2))
+        torch.set_float32_matmul_precision(precision)
+        found[f"{name}_flops"] = 2 * n**3 / seconds(lambda a=a, b=b: a @ b, device)
+    torch.set_float32_matmul_precision("highest")
+    return found
+
+
+def parity(device: torch.device, tiny: bool) -> str:
+    """The last line of the kernel tests' run on this device; what failed goes to the screen."""
+    chosen = ["-k", "guided_step and D9"] if tiny else []
+    spread = ["-n", str(min(12, os.cpu_count() or 1))] if device.type == "cuda" else []
+    out = subprocess.run([sys.executable, "-m", "pytest", "-rf", *spread, *KERNEL_TESTS, *chosen],
+                         capture_output=True, text=True, cwd=ROOT)
+    lines = [line for line in out.stdout.splitlines() if " passed" in line or " failed" in line]
+    if out.returncode or not lines:
+        print(out.stdout[-6000:], out.stderr[-1000:], file=sys.stderr)
+    return lines[-1].strip("= ") if lines else f"pytest ended with {out.returncode}"
+
+
+def sanitizer(device: torch.device, tiny: bool) -> dict[str, str]:
+    """What compute-sanitizer says last of a small case of each kernel."""
+    tool = shutil.which("compute-sanitizer")
+    if tool is None or device.type != "cuda":
+        return {"left out": "no compute-sanitizer" if tool is None else "no GPU"}
+    found = {}
+    for backend in backends(device):
+        code = CALL.format(hidden=128, calls=1, states=2, n=200, backend=backend)
+        for check in ("memcheck", "racecheck"):
+            out = subprocess.run([tool, "--tool", check, sys.executable, "-c", code], cwd=ROOT,
+                                 capture_output=True, text=True)
+            lines = [line for line in out.stdout.splitlines() if "SUMMARY" in line]
+            found[f"{check} {backend}"] = lines[-1].strip("= ") if lines else f"ended with {out.returncode}"
+    return found
+
+
+def backends(device: torch.device) -> list[str]:
+    """The fused kernels that run here."""
+    hopper = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
+    return ["triton", "hopper"] if hopper else ["triton"]
+
+
+def configurations(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
+    """Every configuration's time for few and for many candidates of one state."""
+    rows = []
+    for head in ("joint", "early"):
+        policy = make_policy(device, head, 64 if tiny else 256)
+        backend = policy.backend("triton", "bf16")
+        table = sampler_table("ddpm", policy.model.schedule, guidance_scale=5.0, temperature=1.0)
+        for n in [64] if tiny else [1024, 2**17]:
+            trials = backend.tune(table, 1, n, 3)
+            if "hopper" in backends(device):
+                gluon = GLUON[256]
+                call = _launch(policy, backend, table, n, gluon)
+                rows.append(_row(head, n, gluon, seconds(call, device, 5), ""))
+            rows += [_row(head, n, trial.config, trial.seconds, trial.reason) for trial in trials]
+    return rows
+
+
+def _row(head: str, n: int, config: Any, duration: float | None, reason: str) -> dict[str, Any]:
+    return {"head": head, "n_candidates": n, "config": vars(config), "reason": reason,
+            "milliseconds": None if duration is None else 1e3 * duration}
+
+
+def _launch(policy: Policy, backend: Any, table: Any, n: int, config: Any) -> Callable[[], Any]:
+    device = policy.device
+    vectors = backend.network.packed.hoist_states(torch.randn(1, 29, device=device))
+    words = torch.arange(1, device=device)
+    return lambda: backend.launch.sample(backend.network, table, vectors, words, n, 0, config=config)
+
+
+def throughput(device: torch.device, tiny: bool) -> dict[str, Any]:
+    """Eager autograd, the analytic gradient and the fused kernels, from few candidates to a million."""
+    found = {}
+    for head in ("joint", "early"):
+        policy = make_policy(device, head, 64 if tiny else 256)
+        names = ["reference", "torch", *(backends(device) if device.type == "cuda" else [])]
+        found[head] = run_bench(policy, candidates=[64] if tiny else [2**k for k in (6, 10, 14, 17, 20)],
+                                n_states=[1], backends=names, dtypes=["fp32", "bf16"], repeats=2,
+                                max_seconds=1.5)
+    return found
+
+
+def peers(device: torch.device, tiny: bool, swg_jax: str | None = None) -> dict[str, Any]:
+    """The same beside `torch.compile`, jitted JAX and SWG-JAX, in one run, few and many candidates."""
+    ours = backends(device) if device.type == "cuda" else ["cpu"]
+    names = ["reference", "torch", *ours, "compile", "jax", *(["swg-jax"] if swg_jax else [])]
+    return run_bench(make_policy(device, hidden=64 if tiny else 256),
+                     candidates=[64] if tiny else [1024, 2**17], n_states=[1], backends=names,
+                     dtypes=["fp32", "bf16"], repeats=3, max_seconds=3.0, swg_jax=swg_jax)
+
+
+def memory(device: torch.device, tiny: bool) -> dict[str, int]:
+    """Peak bytes beyond what a policy holds, by backend and number of candidates of one state."""
+    found = {}
+    for backend in backends(device) if device.type == "cuda" else []:
+        policy = make_policy(device)
+        state = torch.randn(1, 29, device=device)
+        for n in (1024, 2**20):
+            policy.sample(state, n, 5.0, 1.0, backend=backend, dtype="bf16")
+            torch.cuda.synchronize()
+            held = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            policy.sample(state, n, 5.0, 1.0, backend=backend, dtype="bf16")
+            found[f"{backend} {n}"] = torch.cuda.max_memory_allocated() - held
+    return found
+
+
+def counters(device: torch.device, tiny: bool) -> dict[str, Any]:
+    """Hardware counters of one decision's kernel, by Nsight Compute."""
+    tool = shutil.which("ncu")
+    if tool is None or device.type != "cuda":
+        return {"left out": "no ncu" if tool is None else "no GPU"}
+    found = {}
+    for backend in backends(device):
+        code = CALL.format(hidden=256, calls=2, states=1, n=2**15, backend=backend)
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report"
+            ran = subprocess.run(
+                [tool, "--clock-control", "none", "-k", "regex:sample_kernel", "-s", "1", "-c", "1",
+                 "-o", report, "--metrics", ",".join(COUNTERS), sys.executable, "-c", code],
+                cwd=ROOT, capture_output=True, text=True)
+            out = subprocess.run([tool, "--import", f"{report}.ncu-rep", "--page", "raw", "--csv"],
+                                 capture_output=True, text=True)
+        rows = list(csv.reader(io.StringIO(out.stdout)))
+        if len(rows) < 3:
+            found[backend] = {"left out": (ran.stdout + ran.stderr).strip()[-300:]}
+            continue
+        values = dict(zip(rows[0], rows[-1], strict=False))
+        found[backend] = {name: values.get(metric) for metric, name in COUNTERS.items()}
+    return found
+
+
+def training(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
+    """Steps/s of the captured step, the eager one and jitted JAX."""
+    from training import build
+
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    rows = []
+    for phase, precision, batch in (("critic", "fp32", 256), ("actor", "fp32", 256), ("actor", "bf16", 256),
+                                    ("actor", "bf16", 1024)):
+        row = {"phase": phase, "precision": precision, "batch": batch}
+        for contender in ("swg_fast", "plain", "jax"):
+            some, count = build(contender, phase, precision, batch, device)
+            some()
+            if contender == "jax":
+                import jax
+
+                timed = seconds(lambda some=some: jax.block_until_ready([some() for _ in range(20)]),
+                                torch.device("cpu"), 2 if tiny else 5) / 20
+            else:
+                timed = seconds(lambda some=some: [some() for _ in range(4)], device, 2 if tiny else 5) / 4
+            row[contender] = count / timed
+        rows.append(row)
+    return rows

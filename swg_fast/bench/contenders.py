@@ -32,8 +32,9 @@ class Contender:
 
 def find(policy: Policy, names: list[str], dtypes: list[str] | None, swg_jax: str | None
          ) -> list[Contender]:
-    """The contenders that ``names`` stands for on the policy's device; with ``all``, those that this
-    machine has; without ``dtypes`` in every type but a bf16 that the processor would emulate. Raises
+    """The contenders that ``names`` stands for on the policy's device, such as "torch" or "torch:bf16"; with
+    ``all``, those that this machine has; without ``dtypes`` in every type but a bf16 that the processor
+    would emulate. Raises
     `UsageError` for one that was named and is not here."""
     emulated = policy.device.type == "cpu" and not has_native_bf16()
     if emulated and dtypes and "bf16" in dtypes:
@@ -43,9 +44,9 @@ def find(policy: Policy, names: list[str], dtypes: list[str] | None, swg_jax: st
     if everything:
         names = [*BACKENDS, *(name for name in PEERS if name != "swg-jax" or swg_jax)]
     found = []
-    for name in names:
+    for name, _, only in (name.partition(":") for name in names):
         try:
-            kinds = _types(policy, name, swg_jax)
+            kinds = [kind for kind in _types(policy, name, swg_jax) if only in ("", kind)]
         except UsageError:
             if not everything or (name == "swg-jax" and swg_jax):
                 raise

@@ -27,8 +27,8 @@ from swg_fast.files import read_json, write_json
 from swg_fast.report import versions
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("ceilings", "parity", "sanitizer", "configurations", "throughput", "peers", "memory", "counters",
-         "training")
+PARTS = ("ceilings", "parity", "sanitizer", "configurations", "peers", "throughput", "early", "memory",
+         "counters", "training")
 
 
 def commit() -> str:
@@ -67,9 +67,8 @@ def main(device: str, tiny: bool, parts: str, swg_jax: str | None, out: Path | N
             raise click.ClickException(f"{part}: {error}") from error
         report[part] = {"commit": commit(), "versions": versions(), "found": found}
         write_json(path, report)
-        if part == "throughput":
-            for head, result in found.items():
-                plot_bench(result, folder / f"gpu-{head}.png")
+        if part in ("throughput", "peers"):
+            plot_bench(found, folder / f"{part}.png")
         click.echo(f"{time.perf_counter() - started:5.0f} s  {part}")
     click.echo(str(path))
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from swg_fast.kernels.fused.configs import GLUON
 
 from swg_fast.bench import run_bench
 from swg_fast.networks import ScoreNetwork
@@ -31,7 +30,7 @@ CALL = """
 import torch, benchmarks.gpu_parts as parts
 policy = parts.make_policy(torch.device("cuda"), hidden={hidden})
 for _ in range({calls}):
-    policy.sample(torch.randn({states}, 29), {n}, 5.0, 1.0, backend="{backend}", dtype="bf16")
+    policy.sample(torch.randn(1, 29), {n}, 5.0, 1.0, backend="triton", dtype="bf16")
 torch.cuda.synchronize()
 """
 # Of Nsight Compute, in percent of what the device can do while the kernel runs.
@@ -96,20 +95,14 @@ def sanitizer(device: torch.device, tiny: bool) -> dict[str, str]:
     if tool is None or device.type != "cuda":
         return {"left out": "no compute-sanitizer" if tool is None else "no GPU"}
     found = {}
-    for backend in backends(device):
-        code = CALL.format(hidden=128, calls=1, states=2, n=200, backend=backend)
+    for n in (100, 20_000):  # the kernels for few candidates and for many
+        code = CALL.format(hidden=128, calls=1, n=n)
         for check in ("memcheck", "racecheck"):
             out = subprocess.run([tool, "--tool", check, sys.executable, "-c", code], cwd=ROOT,
                                  capture_output=True, text=True)
             lines = [line for line in out.stdout.splitlines() if "SUMMARY" in line]
-            found[f"{check} {backend}"] = lines[-1].strip("= ") if lines else f"ended with {out.returncode}"
+            found[f"{check} {n}"] = lines[-1].strip("= ") if lines else f"ended with {out.returncode}"
     return found
-
-
-def backends(device: torch.device) -> list[str]:
-    """The fused kernels that run here."""
-    hopper = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
-    return ["triton", "hopper"] if hopper else ["triton"]
 
 
 def configurations(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
@@ -119,89 +112,69 @@ def configurations(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
         policy = make_policy(device, head, 64 if tiny else 256)
         backend = policy.backend("triton", "bf16")
         table = sampler_table("ddpm", policy.model.schedule, guidance_scale=5.0, temperature=1.0)
-        for n in [64] if tiny else [1024, 2**17]:
-            trials = backend.tune(table, 1, n, 3)
-            if "hopper" in backends(device):
-                gluon = GLUON[256]
-                call = _launch(policy, backend, table, n, gluon)
-                rows.append(_row(head, n, gluon, seconds(call, device, 5), ""))
-            rows += [_row(head, n, trial.config, trial.seconds, trial.reason) for trial in trials]
+        for n in [64] if tiny else [1024, 4096, 2**17]:
+            rows += [{"head": head, "n_candidates": n, "config": vars(trial.config), "reason": trial.reason,
+                      "milliseconds": None if trial.seconds is None else 1e3 * trial.seconds}
+                     for trial in backend.tune(table, 1, n, 3)]
     return rows
 
 
-def _row(head: str, n: int, config: Any, duration: float | None, reason: str) -> dict[str, Any]:
-    return {"head": head, "n_candidates": n, "config": vars(config), "reason": reason,
-            "milliseconds": None if duration is None else 1e3 * duration}
-
-
-def _launch(policy: Policy, backend: Any, table: Any, n: int, config: Any) -> Callable[[], Any]:
-    device = policy.device
-    vectors = backend.network.packed.hoist_states(torch.randn(1, 29, device=device))
-    words = torch.arange(1, device=device)
-    return lambda: backend.launch.sample(backend.network, table, vectors, words, n, 0, config=config)
-
-
-def throughput(device: torch.device, tiny: bool) -> dict[str, Any]:
+def throughput(device: torch.device, tiny: bool, head: str = "joint") -> dict[str, Any]:
     """Eager autograd, the analytic gradient and the fused kernels, from few candidates to a million."""
-    found = {}
-    for head in ("joint", "early"):
-        policy = make_policy(device, head, 64 if tiny else 256)
-        names = ["reference", "torch", *(backends(device) if device.type == "cuda" else [])]
-        found[head] = run_bench(policy, candidates=[64] if tiny else [2**k for k in (6, 10, 14, 17, 20)],
-                                n_states=[1], backends=names, dtypes=["fp32", "bf16"], repeats=2,
-                                max_seconds=1.5)
-    return found
+    names = ["reference", "torch:bf16", *(["triton:bf16"] if device.type == "cuda" else [])]
+    sizes = [2**k for k in (6, 10, 14, 17, 20)] if head == "joint" else [2**17]
+    return run_bench(make_policy(device, head, 64 if tiny else 256), candidates=[64] if tiny else sizes,
+                     n_states=[1], backends=names, dtypes=["fp32", "bf16"], repeats=2, max_seconds=1.5)
+
+
+def early(device: torch.device, tiny: bool) -> dict[str, Any]:
+    """The same of the other weight head, for many candidates."""
+    return throughput(device, tiny, "early")
 
 
 def peers(device: torch.device, tiny: bool, swg_jax: str | None = None) -> dict[str, Any]:
     """The same beside `torch.compile`, jitted JAX and SWG-JAX, in one run, few and many candidates."""
-    ours = backends(device) if device.type == "cuda" else ["cpu"]
     # Compiling for one size takes torch.compile a minute: in bf16, in which it is faster.
-    names = ["reference", "torch", *ours, "compile:bf16", "jax", *(["swg-jax"] if swg_jax else [])]
+    ours = "triton:bf16" if device.type == "cuda" else "cpu"
+    names = ["reference", "torch", ours, "compile:bf16", "jax", *(["swg-jax"] if swg_jax else [])]
     return run_bench(make_policy(device, hidden=64 if tiny else 256),
                      candidates=[64] if tiny else [1024, 2**17], n_states=[1], backends=names,
-                     dtypes=["fp32", "bf16"], repeats=3, max_seconds=3.0, swg_jax=swg_jax)
+                     dtypes=["fp32", "bf16"], repeats=2, max_seconds=3.0, swg_jax=swg_jax)
 
 
 def memory(device: torch.device, tiny: bool) -> dict[str, int]:
-    """Peak bytes beyond what a policy holds, by backend and number of candidates of one state."""
-    found = {}
-    for backend in backends(device) if device.type == "cuda" else []:
-        policy = make_policy(device)
-        state = torch.randn(1, 29, device=device)
-        for n in (1024, 2**20):
-            policy.sample(state, n, 5.0, 1.0, backend=backend, dtype="bf16")
-            torch.cuda.synchronize()
-            held = torch.cuda.memory_allocated()
-            torch.cuda.reset_peak_memory_stats()
-            policy.sample(state, n, 5.0, 1.0, backend=backend, dtype="bf16")
-            found[f"{backend} {n}"] = torch.cuda.max_memory_allocated() - held
+    """Peak bytes beyond what a policy holds, by number of candidates of one state."""
+    found: dict[str, int] = {}
+    for n in (1024, 2**20) if device.type == "cuda" else ():
+        policy, state = make_policy(device), torch.randn(1, 29, device=device)
+        policy.sample(state, n, 5.0, 1.0, backend="triton", dtype="bf16")
+        torch.cuda.synchronize()
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        policy.sample(state, n, 5.0, 1.0, backend="triton", dtype="bf16")
+        found[str(n)] = torch.cuda.max_memory_allocated() - held
     return found
 
 
 def counters(device: torch.device, tiny: bool) -> dict[str, Any]:
-    """Hardware counters of one decision's kernel, by Nsight Compute."""
+    """Hardware counters of the kernel for many candidates, by Nsight Compute."""
     tool = shutil.which("ncu")
     if tool is None or device.type != "cuda":
         return {"left out": "no ncu" if tool is None else "no GPU"}
-    found = {}
-    for backend in backends(device):
-        code = CALL.format(hidden=256, calls=2, states=1, n=2**15, backend=backend)
-        with tempfile.TemporaryDirectory() as folder:
-            report = Path(folder) / "report"
-            ran = subprocess.run(
-                [tool, "--clock-control", "none", "-k", "regex:sample_kernel", "-s", "1", "-c", "1",
-                 "-o", report, "--metrics", ",".join(COUNTERS), sys.executable, "-c", code],
-                cwd=ROOT, capture_output=True, text=True)
-            out = subprocess.run([tool, "--import", f"{report}.ncu-rep", "--page", "raw", "--csv"],
-                                 capture_output=True, text=True)
-        rows = list(csv.reader(io.StringIO(out.stdout)))
-        if len(rows) < 3:
-            found[backend] = {"left out": (ran.stdout + ran.stderr).strip()[-300:]}
-            continue
-        values = dict(zip(rows[0], rows[-1], strict=False))
-        found[backend] = {name: values.get(metric) for metric, name in COUNTERS.items()}
-    return found
+    code = CALL.format(hidden=256, calls=2, n=2**15)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report"
+        ran = subprocess.run(
+            [tool, "--clock-control", "none", "-k", "regex:sample_kernel", "-s", "1", "-c", "1", "-o", report,
+             "--metrics", ",".join(COUNTERS), sys.executable, "-c", code],
+            cwd=ROOT, capture_output=True, text=True)
+        out = subprocess.run([tool, "--import", f"{report}.ncu-rep", "--page", "raw", "--csv"],
+                             capture_output=True, text=True)
+    rows = list(csv.reader(io.StringIO(out.stdout)))
+    if len(rows) < 3:
+        return {"left out": (ran.stdout + ran.stderr).strip()[-300:]}
+    values = dict(zip(rows[0], rows[-1], strict=False))
+    return {name: values.get(metric) for metric, name in COUNTERS.items()}
 
 
 def training(device: torch.device, tiny: bool) -> list[dict[str, Any]]:

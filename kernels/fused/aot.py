@@ -11,7 +11,7 @@ from typing import Any
 
 import triton
 from swg_fast.kernels.fused import cost, hopper_launch
-from swg_fast.kernels.fused.configs import CONFIGS, GLUON, Config, nearest
+from swg_fast.kernels.fused.configs import CONFIGS, Config, nearest
 from swg_fast.kernels.fused.keep import keep_best_kernel
 from swg_fast.kernels.fused.launch import PRECISIONS, REDUCE, scratch_sizes
 from swg_fast.kernels.fused.listing import MATRIX_INSTRUCTIONS, instructions, matrix_loops
@@ -120,11 +120,11 @@ def shipped(targets: list[int]) -> list[dict[str, Any]]:
         for hidden, dtype in pairs:
             choices = nearest(target, hidden, dtype)
             where = {"capability": target, "hidden": hidden, "dtype": dtype}
-            gluon = [GLUON[hidden]] if (target, dtype) == (90, "bf16") and hidden in GLUON else []
-            for config in dict.fromkeys((choices.many[0], choices.few[0], *gluon)):
+            portable = [config for config in choices.many if not config.gluon][0]
+            for config in dict.fromkeys((choices.many[0], portable, choices.few[0])):
                 rows += [where | {"config": config, "head": head} for head in ("joint", "early")]
             if (hidden, dtype) == (256, "bf16"):
-                rows += [where | {"config": choices.many[0], "kernel": kernel}
+                rows += [where | {"config": portable, "kernel": kernel}
                          for kernel in ("guided_step_kernel", "keep_best_kernel")]
     return rows
 

@@ -1,7 +1,8 @@
 """Launch configurations: one readable table by capability, hidden size and compute type.
 
-Every entry compiles without a spill where its row of `docs/kernel-notes.md` says so; which is the
-fastest on a device is `kernels.fused.tune`'s to find, and until then the first one is used.
+Entries for sm_90 at hidden size 256 are in the order that an H200 gave them; every entry compiles without a
+spill where its row of `docs/kernel-notes.md` says so. Which is the fastest on a device is
+`kernels.fused.tune`'s to find, and until then the first one is used.
 """
 
 from __future__ import annotations
@@ -32,12 +33,16 @@ class Choices:
 
 
 # Below a warpgroup's 64 rows, and before sm_90, a warp takes 8 columns of every row: a chunk of fewer
-# than 8 columns a warp is computed more than once. The warpgroups of a tile of 64 share its rows and
-# both compute the whole chunk, so that it is for few candidates alone.
-HOPPER = Choices(many=(Config(128, 32, 8, 3), Config(128, 32, 8, 2)),
-                 few=(Config(16, 64, 8, 3), Config(16, 64, 8, 2), Config(32, 64, 8, 2), Config(64, 32, 8, 2)))
-HOPPER_NARROW = Choices(many=(Config(128, 64, 8, 3), Config(128, 32, 8, 3)),
-                        few=(Config(16, 64, 8, 2), Config(32, 64, 8, 2), Config(64, 32, 8, 2)))
+# than 8 columns a warp is computed more than once. Two warpgroups of a tile of 64 share its rows and
+# both compute the whole chunk, so that such a tile has four warps.
+GLUON = {256: Config(64, 64, 4, 3, gluon=True), 128: Config(64, 64, 4, 4, gluon=True)}  # by hidden size
+HOPPER = Choices(many=(GLUON[256], Config(128, 32, 8, 3)),
+                 few=(Config(16, 64, 4, 3), Config(16, 128, 4, 2), Config(64, 64, 4, 2),
+                      Config(32, 64, 4, 2)))
+HOPPER_128 = Choices(many=(GLUON[128], Config(128, 64, 8, 3)),
+                     few=(Config(16, 64, 8, 2), Config(64, 64, 4, 2), Config(32, 64, 8, 2)))
+HOPPER_64 = Choices(many=(Config(128, 64, 8, 3), Config(128, 32, 8, 3)),
+                    few=(Config(16, 64, 8, 2), Config(64, 64, 4, 2), Config(32, 64, 8, 2)))
 BLACKWELL = Choices(many=(Config(128, 32, 8, 2), Config(64, 32, 8, 2)),
                     few=(Config(16, 64, 8, 2), Config(32, 64, 8, 2)))
 AMPERE = Choices(many=(Config(64, 64, 8, 1), Config(32, 64, 8, 2)),
@@ -46,14 +51,10 @@ TF32 = Choices(many=(Config(32, 32, 8, 1), Config(16, 64, 8, 1)), few=(Config(16
 FP32 = Choices(many=(Config(16, 16, 8, 1), Config(32, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
 FP32_NARROW = Choices(many=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
 
-# By hidden size, on sm_90 in bf16: for many candidates. No GPU has run them yet, so that they are used only
-# where they are asked for.
-GLUON = {256: Config(64, 64, 4, 3, gluon=True), 128: Config(64, 64, 4, 4, gluon=True)}
-
 # (capability, hidden, compute type) -> choices. `nearest` fills in what is not listed.
 CONFIGS: dict[tuple[int, int, str], Choices] = {
     (100, 256, "bf16"): BLACKWELL, (100, 128, "bf16"): BLACKWELL, (100, 64, "bf16"): BLACKWELL,
-    (90, 256, "bf16"): HOPPER, (90, 128, "bf16"): HOPPER_NARROW, (90, 64, "bf16"): HOPPER_NARROW,
+    (90, 256, "bf16"): HOPPER, (90, 128, "bf16"): HOPPER_128, (90, 64, "bf16"): HOPPER_64,
     (80, 256, "bf16"): AMPERE, (80, 128, "bf16"): AMPERE, (80, 64, "bf16"): AMPERE,
     (80, 256, "tf32"): TF32, (80, 128, "tf32"): TF32, (80, 64, "tf32"): TF32,
     (80, 256, "fp32"): FP32, (80, 128, "fp32"): FP32, (80, 64, "fp32"): FP32_NARROW,
@@ -69,8 +70,13 @@ def nearest(capability: int, hidden: int, dtype: str) -> Choices:
     return CONFIGS[max(larger, key=lambda key: (-key[1], key[0]))]
 
 
-def suitable(capability: int, hidden: int, dtype: str, candidates: int, processors: int
-             ) -> tuple[Config, ...]:
-    """Configurations for ``candidates`` in all on ``processors`` multiprocessors, the default first."""
+def suitable(capability: int, hidden: int, dtype: str, candidates: int, processors: int,
+             gluon: bool = True) -> tuple[Config, ...]:
+    """Configurations for ``candidates`` in all on ``processors`` multiprocessors, the default first; without
+    ``gluon`` none of the Gluon kernels'. Of those for few, the ones come first that have a tile on a
+    multiprocessor at most: their time hardly depends on how many there are."""
     choices = nearest(capability, hidden, dtype)
-    return choices.many if candidates >= choices.many[0].tile * processors else choices.few
+    many = tuple(config for config in choices.many if gluon or not config.gluon)
+    if candidates >= many[0].tile * processors:
+        return many
+    return tuple(sorted(choices.few, key=lambda config: candidates > config.tile * processors))

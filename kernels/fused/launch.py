@@ -123,7 +123,9 @@ class KernelNetwork:
         if device.type != "cuda":  # the interpreter: small tiles, so that odd sizes meet their edges
             return (Config(16, 128, 4, 1), Config(32, 128, 4, 1))
         major, minor = torch.cuda.get_device_capability(device)
-        return suitable(major * 10 + minor, self.constants["H"], self.dtype, candidates, _processors(device))
+        shape = self.constants
+        gluon = hopper_launch.unsupported(shape["H"], shape["D"], self.dtype, shape["L"]) is None
+        return suitable(major * 10 + minor, shape["H"], self.dtype, candidates, _processors(device), gluon)
 
     def config(self, candidates: int, guided: bool) -> Config:
         """The tuned configuration for this many candidates on this device, or the table's default."""

@@ -19,7 +19,6 @@ BACKENDS = {
     "torch": "swg_fast.backends.torch:TorchBackend",
     "cpu": "swg_fast.backends.cpu:CpuBackend",
     "triton": "swg_fast.backends.triton:TritonBackend",
-    "hopper": "swg_fast.backends.hopper:HopperBackend",
 }
 
 

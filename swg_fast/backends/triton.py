@@ -25,7 +25,6 @@ def unsupported(network: ScoreNetwork) -> str | None:
 class TritonBackend(Backend):
     name = "triton"
     dtypes = ("fp32", "bf16", "tf32")
-    config: Any = None  # of the kernel; None: the tuned one, or the table's
 
     def __init__(self, model: Model, dtype: str, device: torch.device) -> None:
         super().__init__(model, dtype, device)
@@ -79,8 +78,7 @@ class TritonBackend(Backend):
         actions, weights, indices, z, raw, expected = self.launch.sample(
             self.network, job.table, self.network.packed.hoist_states(job.states), job.state_indices,
             job.n_candidates, job.seed, softmax=job.select == "softmax", tree=job.tree, ranking=job.ranking,
-            selection_temperature=job.selection_temperature, return_candidates=job.return_candidates,
-            config=self.config)
+            selection_temperature=job.selection_temperature, return_candidates=job.return_candidates)
         if job.select == "none":
             actions, weights, indices = z[:, 0, :-1], raw[:, 0], torch.zeros_like(indices)
         return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw, expected)
@@ -89,7 +87,7 @@ class TritonBackend(Backend):
         vectors = self.network.packed.hoist_states(job.states[states])
         *_, z, raw, expected = self.launch.sample(
             self.network, job.table, vectors, job.state_indices[states], count, job.seed, tree=job.tree,
-            ranking=job.ranking, return_candidates=True, first=first, config=self.config)
+            ranking=job.ranking, return_candidates=True, first=first)
         if job.expects == "read":
             words = job.words(states, torch.arange(first, first + count, device=self.device))
             expected = self.read(vectors, words, z.flatten(0, 1)).float().unflatten(0, (-1, count))

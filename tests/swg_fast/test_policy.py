@@ -16,7 +16,7 @@ from swg_fast import NoiseSchedule, Policy, UsageError, load_policy, reference
 from swg_fast.backends import BACKENDS
 from swg_fast.defaults import Sampling
 
-FAST = [name for name in BACKENDS if name not in ("reference", "triton", "hopper")]
+FAST = [name for name in BACKENDS if name not in ("reference", "triton")]
 
 
 @pytest.fixture(scope="module", params=["early", "joint"])

@@ -13,7 +13,7 @@ from swg_fast.networks import Ranker
 from swg_fast.plan import plan_tree
 from swg_fast.samplers import sampler_table
 
-FAST = [name for name in BACKENDS if name not in ("reference", "triton", "hopper")]
+FAST = [name for name in BACKENDS if name not in ("reference", "triton")]
 EVERYTHING = {"guidance_scale": 3.0, "temperature": 1.0, "return_candidates": True, "ranking_mean": 0.3,
               "seed": 2**33 + 7, "dtype": "fp32"}
 

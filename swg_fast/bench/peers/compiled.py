@@ -1,7 +1,7 @@
 """The analytic guided step through `torch.compile`: what a careful user of plain PyTorch would run.
 
-On CUDA with "max-autotune" (tuned products, CUDA graphs); on a CPU with weights frozen into the
-graph, so that the compiler may lay them out anew.
+On CUDA with "reduce-overhead" (cuBLAS's products, CUDA graphs: "max-autotune" searches for minutes a
+size); on a CPU with weights frozen into the graph, so that the compiler may lay them out anew.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def make_sampler(network: Any, table: Any, dtype: str, device: torch.device
 
         inductor.freezing = True
     step = GuidedStep(network, table, dtype, device).eval()
-    compiled = torch.compile(step, mode="max-autotune" if cuda else None, dynamic=False)
+    compiled = torch.compile(step, mode="reduce-overhead" if cuda else None, dynamic=False)
     coefficients = table.coefficients.float().to(device)
     D, T = network.latent_dim, table.num_steps
 

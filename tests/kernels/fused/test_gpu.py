@@ -35,7 +35,7 @@ def gluon(hidden):
 
 def test_scratch_fits_beside_a_million_candidates():
     """Under 64 MiB on an H100's 132 multiprocessors, whatever N: sizes depend on the tile alone."""
-    config = CONFIGS[90, 256, "bf16"].many[0]
+    config = CONFIGS[90, 256, "bf16"].many[1]  # the portable kernel's, which is the larger
     sizes = launch.scratch_sizes(256, 3, 16, config.tile)
     scratch = 132 * (2 * sizes["LOW"] + 4 * sizes["WIDE"])
     tiles = 2**20 // config.tile * (3 + 16) * 4  # what every tile leaves for the last reduction
@@ -147,7 +147,7 @@ def test_the_gluon_kernels_candidates_are_the_portable_ones(hidden, head, name, 
     def sample(config):
         return launch.sample(fused, table, vectors, words, N, 9, config=config, **keywords)
 
-    ours, again, portable = sample(config), sample(config), sample(CONFIGS[90, hidden, "bf16"].many[0])
+    ours, again, portable = sample(config), sample(config), sample(CONFIGS[90, hidden, "bf16"].many[1])
     assert all(torch.equal(one, two) for one, two in zip(ours, again, strict=True) if one is not None)
     actions, weights, indices, z, raw, expected = ours
     assert not z.isnan().any() and not raw.isnan().any()

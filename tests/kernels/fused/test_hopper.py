@@ -15,14 +15,13 @@ from emulator import MachineError
 from emulator.emulation import Emulation
 from emulator.problems import random, same_bits, step_problem
 from swg_fast.kernels.fused import hopper_launch, launch
-from swg_fast.kernels.fused.configs import CONFIGS, GLUON
+from swg_fast.kernels.fused.configs import CONFIGS, GLUON, suitable
 from swg_fast.kernels.fused.traffic import gluon_bytes_per_candidate
 from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import Ranking, Tree
 from swg_fast.reference import philox
 
-from swg_fast import NoiseSchedule, Policy, UsageError, reference
-from swg_fast.backends import hopper, resolve
+from swg_fast import NoiseSchedule, reference
 from swg_fast.samplers import ddpm, sampler_table
 
 BOUND = 1e-2  # of a step in bf16, whose operands keep 8 bits
@@ -103,7 +102,7 @@ def both_kernels(monkeypatch, hidden, head, name, rho, T, N, B, schedules, **key
     outputs = [emulation.run(lambda: sample(GLUON[hidden]), *one) for one in schedules]
     assert not emulation.races, emulation.races[0]
     assert same_bits(outputs)
-    return outputs[0], sample(CONFIGS[90, hidden, "bf16"].many[0]), table
+    return outputs[0], sample(CONFIGS[90, hidden, "bf16"].many[1]), table
 
 
 @pytest.mark.compiled
@@ -190,20 +189,16 @@ def test_scratch_and_what_is_not_supported():
     assert "hidden_dim 64" in hopper_launch.unsupported(64, 9, "bf16")
     assert "tf32" in hopper_launch.unsupported(256, 9, "tf32")
     assert "16 actions" in hopper_launch.unsupported(256, 17, "bf16")
+    assert "5 blocks" in hopper_launch.unsupported(256, 9, "bf16", 5)
+    assert hopper_launch.unsupported(128, 9, "bf16", 6) is None
 
 
-def test_the_backend_is_asked_for_by_name(monkeypatch):
-    """`auto` never stands for it; without its GPU it says what it needs; with one, that nobody timed it."""
-    policy = Policy(make_network(5, 8, 256, 3, "joint"), NoiseSchedule.vp(2), device="cpu")
-    with pytest.raises(UsageError, match="capability 9.0"):
-        policy.backend("hopper", "bf16")
-    assert resolve("auto", torch.device("cpu"), policy.model.network) == "cpu"
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
-    gpu = torch.device("cuda")
-    assert resolve("auto", gpu, policy.model.network) == "triton"
-    monkeypatch.setattr(hopper.HopperBackend.__base__, "__init__", lambda *_: None)
-    with pytest.warns(UserWarning, match="no GPU has run or timed it"):
-        assert hopper.HopperBackend(policy.model, "bf16", gpu).config is GLUON[256]
-    narrow = Policy(make_network(5, 8, 64, 3, "joint"), NoiseSchedule.vp(2), device="cpu")
-    with pytest.raises(UsageError, match="hidden_dim 64"):
-        hopper.HopperBackend(narrow.model, "bf16", gpu)
+def test_many_candidates_on_capability_9_take_them():
+    """Where they have the network; few, and other GPUs, the portable kernels."""
+    many, few = 132 * 64, 132 * 64 - 1
+    for hidden in GLUON:
+        assert suitable(90, hidden, "bf16", many, 132)[0] is GLUON[hidden]
+        rest = [(90, hidden, "bf16", few, 132), (90, hidden, "bf16", 2**20, 132, False),
+                (90, hidden, "fp32", 2**20, 132), (80, hidden, "bf16", 2**20, 108),
+                (100, hidden, "bf16", 2**20, 148)]
+        assert not any(suitable(*one)[0].gluon for one in rest)

@@ -77,6 +77,7 @@ def test_a_shape_without_an_entry_has_a_configuration():
     few = configs.suitable(90, 256, "bf16", 1024, 132)
     many = configs.suitable(90, 256, "bf16", 2**17, 132)
     assert few[0].tile < many[0].tile
+    assert configs.suitable(90, 256, "bf16", 4096, 132)[0].tile == 64  # of 16 would be two turns each
 
 
 def test_auto_on_cuda_is_the_fused_kernel(monkeypatch):

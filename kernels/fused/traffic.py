@@ -49,15 +49,16 @@ def gluon_bytes_per_candidate(
     guided: bool = True,
     bytes_per_weight: int = 2,
 ) -> dict[str, float]:
-    """The same of the kernels in `kernels.fused.hopper_sample`, whose two tiles share the weights. Scratch:
-    x of all blocks but the last that the cotangent passes, out and in, in sectors of 32 bytes that a warp's
+    """The same of the kernels in `kernels.fused.hopper_sample`, whose two tiles share the weights, a chunk of
+    64 rows for the ends of the network (two or three times a step) among them. Scratch: x of all blocks but the last that the cotangent passes, out and in, in sectors of 32 bytes that a warp's
     access fills by half; beside the early head the stream h, out and in."""
     narrow = bytes_per_weight * hidden
     depth, weights = _way_back_and_weights(narrow, hidden, blocks, head_width, guided)
     scratch = 0.0
     if guided:
         scratch += (depth - 1) * 2 * 2 * narrow + (head_width > 0) * 2 * 4 * hidden
-    return {"weights": weights / (2 * tile), "scratch": scratch}
+    ends = (3 if guided else 2) * 64 * narrow
+    return {"weights": (weights + ends) / (2 * tile), "scratch": scratch}
 
 
 def _way_back_and_weights(narrow: int, hidden: int, blocks: int, head_width: int,

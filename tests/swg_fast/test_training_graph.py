@@ -64,9 +64,11 @@ def test_a_captured_run_is_the_eager_one(monkeypatch, phase):
         one = {name: tensor[index] for name, tensor in draws.items()}
         one |= {name: tensor[0] for name, tensor in captured.masks(index, 1).items()}
         losses.append(step(data[rows[index]], one))
-    torch.testing.assert_close(torch.stack(losses), expected, rtol=1e-5, atol=0)
+    # On a GPU products under capture may sum in another order than eager ones.
+    close = {"rtol": 1e-5, "atol": 1e-7} if DEVICE.type == "cpu" else {"rtol": 1e-3, "atol": 1e-5}
+    torch.testing.assert_close(torch.stack(losses), expected, **close)
     theirs, mine = gather_state(eager), gather_state(captured)
     assert theirs.keys() == mine.keys()
     for name, tensor in theirs.items():
-        torch.testing.assert_close(mine[name], tensor, rtol=1e-5, atol=1e-7, msg=name)
+        torch.testing.assert_close(mine[name], tensor, **close, msg=name)
     assert int(mine[next(name for name in mine if name.endswith(".step"))]) == 10

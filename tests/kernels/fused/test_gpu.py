@@ -68,9 +68,9 @@ def test_guided_step(head, dtype, hidden, M):
                         for g, e in ((got[3], got[2]), (theirs, expected.eps)))
         assert relative_error(mine, theirs) < BOUNDS[dtype]
     if dtype == "fp32":
-        # Dividing by a clean weight near the clip magnifies rounding: rows away from it.
-        sigma = float(schedule.sigmas[6])
-        far = (z[:, -1] - sigma * expected.eps[:, -1]).abs() > 0.05
+        # Dividing by a clean weight near the clip magnifies rounding, and one of 40,000 may fall on its other
+        # side: rows away from it.
+        far = ((z[:, -1] - sigma * expected.eps[:, -1]).abs() > 0.05) & both
         assert relative_error(got[0][far].cpu(), expected.z[far].cpu()) < 1e-4
 
 

@@ -73,7 +73,8 @@ def check_traffic(emulation, hidden, head, rho, rows):
     few entries a row."""
     per_row = {name: bytes_moved / rows for name, bytes_moved in emulation.traffic.items()}
     model = gluon_bytes_per_candidate(hidden, 3, 64, head_width=256 * (head == "early"), guided=rho > 0)
-    assert per_row["up"] + per_row["down"] + (head == "early") * per_row["head"] == model["weights"]
+    streamed = ["up", "down", "ends", *(["head"] if head == "early" else [])]
+    assert sum(per_row[name] for name in streamed) == model["weights"]
     assert 0 <= per_row["low"] + per_row["wide"] - model["scratch"] < 8 * 16 * 4
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py [--parts parity,peers] [--swg-jax PATH]
 
-Writes benchmarks/results/<device>/gpu.json after every part, and a picture of each weight head; parts that
-an earlier run on the same device left there stay. `--device cpu --tiny` walks them with small sizes, to
+Writes benchmarks/results/<device>/gpu.json after every part, and a picture of the throughput; parts that an
+earlier run on the same device left there stay. `--device cpu --tiny` walks them with small sizes, to
 see that they work.
 """
 
@@ -67,8 +67,8 @@ def main(device: str, tiny: bool, parts: str, swg_jax: str | None, out: Path | N
             raise click.ClickException(f"{part}: {error}") from error
         report[part] = {"commit": commit(), "versions": versions(), "found": found}
         write_json(path, report)
-        if part in ("throughput", "peers"):
-            plot_bench(found, folder / f"{part}.png")
+        if part == "throughput":
+            plot_bench(found, folder / "throughput.png")
         click.echo(f"{time.perf_counter() - started:5.0f} s  {part}")
     click.echo(str(path))
 

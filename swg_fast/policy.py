@@ -92,7 +92,7 @@ class Policy:
         """The backend ``name`` in compute type ``dtype`` (None: the policy's default), packed once
         and kept."""
         dtype = dtype or self.defaults["dtype"]
-        key = (resolve(name, self.device, self.model.network), dtype)
+        key = (resolve(name, self.device, self.model.network, dtype), dtype)
         if key not in self._backends:
             self._backends[key] = make_backend(key[0], self.model, dtype, self.device)
         return self._backends[key]

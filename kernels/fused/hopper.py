@@ -68,7 +68,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
             gl.store(parked, h)
         fence_async_shared()
         barrier()
-        eps_w, k = early_head(weights, k, memory, GROUP, E, GUIDED, H, BC, SLOTS, wide, thin, lhs)
+        eps_w, k = early_head(weights, k, memory, GROUP, E, GUIDED, H, BC, SLOTS, wide, lhs)
         eps_w = gl.convert_layout(eps_w, gl.SliceLayout(1, few))
         gl.store(eps_at, gl.where(entries[None, :] == D - 1, eps_w[:, None], 0.0))
     else:

@@ -130,29 +130,33 @@ def block_backward(rstd, up_bias, k, memory, GROUP: gl.constexpr, H: gl.constexp
 @gluon.jit
 def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr,
                H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr, wide: gl.constexpr,
-               thin: gl.constexpr, lhs: gl.constexpr):
+               lhs: gl.constexpr):
     """eps_w [64] of the stream, which is in bf16 where g will be; there its cotangent is left where GUIDED.
-    Also the ring's next slot."""
+    Also the ring's next slot. Half a slot at a time: beside the cotangent's sum there is no room for more."""
+    HALF: gl.constexpr = BC // 2
+    thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, HALF, 16])
     g, group = memory[4].index(GROUP), gl.to_tensor(GROUP)
-    # Kept since the kernel began, the thread's column would be fetched from the stack in each trip.
-    columns = gl.max_contiguous(gl.multiple_of(fresh(gl.arange(0, BC, gl.SliceLayout(0, thin))), 2), 2)
-    zero = gl.zeros([ROWS, BC], gl.float32, thin)
+    zero = gl.zeros([ROWS, HALF], gl.float32, thin)
     value = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, thin))
     total = gl.zeros([ROWS, H], gl.float32, wide)
+    # Kept since the kernel began, the thread's column would be fetched from the stack in each trip.
+    columns = gl.max_contiguous(gl.multiple_of(fresh(gl.arange(0, HALF, gl.SliceLayout(0, thin))), 2), 2)
     for c in range(0, E, BC):
-        head = arrived(k, memory, SLOTS)
-        u = warpgroup_mma(memory[4].index(fresh(group)), head.permute((1, 0)), zero, use_acc=False,
-                          is_async=True)
-        bias = gl.load(weights[8] + c + columns)
-        out = gl.load(weights[9] + c + columns)
-        u = warpgroup_mma_wait(0, [u])
-        u += bias[None, :]
-        t = tanh(u)
-        value += gl.sum((u + u * t) * out[None, :], axis=1)
-        if GUIDED:
-            slope = (1.0 + t + u * (1.0 - t * t)) * out[None, :]
-            sums = warpgroup_mma(gl.convert_layout(slope.to(gl.bfloat16), lhs), head, total, is_async=True)
-            total = warpgroup_mma_wait(0, [sums])
+        slot = arrived(k, memory, SLOTS)
+        for half in gl.static_range(2):
+            head = slot.slice(half * HALF, HALF)
+            u = warpgroup_mma(memory[4].index(fresh(group)), head.permute((1, 0)), zero, use_acc=False,
+                              is_async=True)
+            bias = gl.load(weights[8] + c + half * HALF + columns)
+            out = gl.load(weights[9] + c + half * HALF + columns)
+            u = warpgroup_mma_wait(0, [u])
+            u += bias[None, :]
+            t = tanh(u)
+            value += gl.sum((u + u * t) * out[None, :], axis=1)
+            if GUIDED:
+                slope = (1.0 + t + u * (1.0 - t * t)) * out[None, :]
+                sums = warpgroup_mma(gl.convert_layout(slope.to(gl.bfloat16), lhs), head, total, is_async=True)
+                total = warpgroup_mma_wait(0, [sums])
         leave(k, memory, SLOTS)
         k += 1
     if GUIDED:

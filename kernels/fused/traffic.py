@@ -50,8 +50,9 @@ def gluon_bytes_per_candidate(
     bytes_per_weight: int = 2,
 ) -> dict[str, float]:
     """The same of the kernels in `kernels.fused.hopper_sample`, whose two tiles share the weights, a chunk of
-    64 rows for the ends of the network (two or three times a step) among them. Scratch: x of all blocks but the last that the cotangent passes, out and in, in sectors of 32 bytes that a warp's
-    access fills by half; beside the early head the stream h, out and in."""
+    64 rows for the ends of the network (two or three times a step) among them. Scratch: x of all blocks but
+    the last that the cotangent passes, out and in, in sectors of 32 bytes that a warp's access fills by
+    half; beside the early head the stream h, out and in."""
     narrow = bytes_per_weight * hidden
     depth, weights = _way_back_and_weights(narrow, hidden, blocks, head_width, guided)
     scratch = 0.0

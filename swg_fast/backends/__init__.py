@@ -30,15 +30,16 @@ def backend_class(name: str) -> type[Backend]:
     return getattr(import_module(module), attribute)
 
 
-def resolve(name: str, device: Device, network: ScoreNetwork | None = None) -> str:
+def resolve(name: str, device: Device, network: ScoreNetwork | None = None, dtype: str = "auto") -> str:
     """The backend that ``auto`` stands for on ``device``: ``cpu`` on a CPU; elsewhere ``triton``, or
-    ``torch`` for a network or a GPU that the fused kernels do not support. Any other name stands for
+    ``torch`` for a network or a GPU that the fused kernels do not support, and in fp32, whose products the
+    kernels make without tensor cores and libraries make many times faster. Any other name stands for
     itself."""
     if name != "auto":
         return name
     if device.type == "cpu":
         return "cpu"
-    if find_spec("triton") is None or cuda.get_device_capability(device)[0] < 8:
+    if dtype == "fp32" or find_spec("triton") is None or cuda.get_device_capability(device)[0] < 8:
         return "torch"
     from swg_fast.backends.triton import unsupported
 
@@ -51,7 +52,7 @@ def make_backend(name: str, model: Model, dtype: str, device: Device) -> Backend
 
     Raises `UsageError` for an unknown backend or a compute type that it does not have.
     """
-    cls = backend_class(resolve(name, device, model.network))
+    cls = backend_class(resolve(name, device, model.network, dtype))
     dtype = cls.fastest_dtype(device) if dtype == "auto" else dtype
     if dtype not in cls.dtypes:
         raise UsageError(f"backend {cls.name!r} has no compute type {dtype!r}; "

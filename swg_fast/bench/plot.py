@@ -33,7 +33,8 @@ def plot_bench(result: dict[str, Any], path: Path) -> None:
     else:
         axes.set(xlabel=f"candidates N ({of})", ylabel="guided candidates/s")
     threads = result["threads"]
-    axes.set_title(f"{result['device_name']}, {threads} thread{'s' if threads > 1 else ''}", fontsize=11)
+    with_threads = f", {threads} thread{'s' if threads > 1 else ''}" if rows[0]["device"] == "cpu" else ""
+    axes.set_title(result["device_name"] + with_threads, fontsize=11)
     with replacing(path, ".png") as temporary:
         figure.savefig(temporary, dpi=130)
 

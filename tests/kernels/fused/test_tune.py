@@ -84,6 +84,7 @@ def test_auto_on_cuda_is_the_fused_kernel(monkeypatch):
     cuda = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert resolve("auto", cuda, make_network(5, 3, 64, 2)) == "triton"
+    assert resolve("auto", cuda, make_network(5, 3, 64, 2), "fp32") == "torch"
     assert resolve("auto", cuda, make_network(5, 3, 96, 2)) == "torch"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert resolve("auto", cuda, make_network(5, 3, 64, 2)) == "torch"

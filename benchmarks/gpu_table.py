@@ -1,0 +1,94 @@
+"""Tables of README.md and docs/kernel-notes.md from what `gpu.py` measured on a device.
+
+    python benchmarks/gpu_table.py [--write]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from bench_table import NAMES, replaced
+
+from swg_fast.files import read_json, replacing
+
+ROOT = Path(__file__).parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "nvidia-h200" / "gpu.json"
+TITLES = NAMES | {"triton": "**this project's fused kernel**"}
+
+
+def throughput(report: dict[str, Any]) -> str:
+    """Candidates/s by N, and how many times the eager sampler's."""
+    rows = report["throughput"]["found"]["results"]
+    sizes = sorted({row["n_candidates"] for row in rows})
+    lines = ["| guided candidates/s (x eager) | " + " | ".join(f"N = {n:,}" for n in sizes) + " |",
+             "|---" * (len(sizes) + 1) + "|"]
+    for name, dtype in dict.fromkeys((row["backend"], row["dtype"]) for row in rows):
+        found = {row["n_candidates"]: row for row in rows if (row["backend"], row["dtype"]) == (name, dtype)}
+        cells = [_cell(found.get(n)) for n in sizes]
+        lines.append(f"| {TITLES[name]}, {dtype} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    times = row["speedup_over_reference"]
+    return f"{row['candidates_per_second']:,.0f}" + (f" ({times:.1f})" if times else "")
+
+
+def peers(report: dict[str, Any]) -> str:
+    """Milliseconds of a decision by each, and how many times ours they are."""
+    rows = {(row["backend"], row["dtype"], row["n_candidates"]): row
+            for row in report["peers"]["found"]["results"]}
+    sizes = sorted({n for *_, n in rows})
+    lines = ["| ms a decision (x ours) | " + " | ".join(f"N = {n:,}" for n in sizes) + " |",
+             "|---" * (len(sizes) + 1) + "|"]
+    for name, dtype in dict.fromkeys(key[:2] for key in rows):
+        cells = []
+        for n in sizes:
+            row, ours = rows.get((name, dtype, n)), rows["triton", "bf16", n]["milliseconds"]
+            cells.append(f"{row['milliseconds']:.2f} ({row['milliseconds'] / ours:.2f})" if row else "-")
+        lines.append(f"| {TITLES[name]}, {dtype} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def configurations(report: dict[str, Any]) -> str:
+    """Milliseconds of the kernel alone, guided at hidden size 256 in bf16, by configuration."""
+    rows = [row for row in report["configurations"]["found"]
+            if (row["hidden_dim"], row["dtype"], row["guided"]) == (256, "bf16", True)]
+    lines = ["| N | head | kernel | tile x chunk, warps, stages | ms | M candidates/s |", "|---" * 6 + "|"]
+    for row in sorted(rows, key=lambda row: (row["n_candidates"], row["head"], row["milliseconds"])):
+        c = row["config"]
+        kernel = "Gluon" if c["gluon"] else "portable"
+        lines.append(f"| {row['n_candidates']:,} | `{row['head']}` | {kernel} | {c['tile']} x {c['chunk']}, "
+                     f"{c['warps']}, {c['stages']} | {row['milliseconds']:.2f} | "
+                     f"{row['n_candidates'] / row['milliseconds'] / 1e3:.2f} |")
+    return "\n".join(lines)
+
+
+TABLES = {"gpu throughput": throughput, "gpu peers": peers, "gpu configurations": configurations}
+PAGES = (ROOT / "README.md", ROOT / "docs" / "kernel-notes.md")
+
+
+def filled(text: str, report: dict[str, Any]) -> str:
+    """``text`` with every table of `TABLES` that it has markers for."""
+    for name, table in TABLES.items():
+        text = replaced(text, table(report), f"<!-- {name} -->", "<!-- end -->")
+    return text
+
+
+@click.command()
+@click.option("--write", is_flag=True, help="Into README.md and docs/kernel-notes.md.")
+def main(write: bool) -> None:
+    report = read_json(RESULT)
+    for name, table in TABLES.items():
+        click.echo(f"{name}\n{table(report)}\n")
+    for page in PAGES if write else ():
+        with replacing(page) as temporary:
+            temporary.write_text(filled(page.read_text(), report))
+
+
+if __name__ == "__main__":
+    main()

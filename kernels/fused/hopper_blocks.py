@@ -155,7 +155,8 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
             value += gl.sum((u + u * t) * out[None, :], axis=1)
             if GUIDED:
                 slope = (1.0 + t + u * (1.0 - t * t)) * out[None, :]
-                sums = warpgroup_mma(gl.convert_layout(slope.to(gl.bfloat16), lhs), head, total, is_async=True)
+                operand = gl.convert_layout(slope.to(gl.bfloat16), lhs)
+                sums = warpgroup_mma(operand, head, total, is_async=True)
                 total = warpgroup_mma_wait(0, [sums])
         leave(k, memory, SLOTS)
         k += 1

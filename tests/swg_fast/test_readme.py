@@ -152,6 +152,36 @@ def test_the_kernels_table_comes_from_its_json():
                 f"| {least} |") in page
 
 
+def test_what_a_gpu_measured_comes_from_its_json(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from benchmarks.gpu_table import PAGES, RESULT, filled
+
+    report = json.loads(RESULT.read_text())
+    for page in PAGES:
+        text = page.read_text()
+        assert filled(text, report) == text, "run python benchmarks/gpu_table.py --write"
+    readme, notes = (page.read_text() for page in PAGES)
+    ceilings = report["ceilings"]["found"]
+    bf16, tf32, fp32 = (f"{ceilings[kind + '_flops'] / 1e12:.0f}" for kind in ("bf16", "tf32", "fp32"))
+    assert f"{bf16} TFLOP/s in bf16, {tf32} in tf32, {fp32} in fp32" in notes
+    assert f"copies {ceilings['copy_bytes_per_second'] / 1e12:.2f} TB/s" in notes
+    ours = {row["n_candidates"]: row for row in report["throughput"]["found"]["results"]
+            if row["backend"] == "triton"}
+    rates = [f"{ours[2**k]['candidates_per_second'] / 1e6:.2f} M at 2^{k}" for k in (17, 20)]
+    assert ", ".join(rates) in notes
+    assert f"{ours[2**17]['speedup_over_reference']:.1f} times at 2^17" in notes
+    peers = {(row["backend"], row["dtype"], row["n_candidates"]): row["milliseconds"]
+             for row in report["peers"]["found"]["results"]}
+    mine = peers["triton", "bf16", 2**17]
+    bf16, fp32, theirs, compiled = (f"{peers[name, kind, 2**17] / mine:.2f} times" for name, kind in (
+        ("jax", "bf16"), ("jax", "fp32"), ("swg-jax", "fp32"), ("compile", "bf16")))
+    assert f"{bf16} its bf16, {fp32} its fp32" in notes and f"{theirs} SWG-JAX's own" in notes
+    assert f"missed: {compiled} (both" in notes
+    assert f"missed: {peers['triton', 'bf16', 1024]:.2f} ms" in notes
+    memory = report["memory"]["found"][str(2**20)]
+    assert f"| {memory / 1e6:.1f} MB |" in notes and f"take {memory / 2**20:.0f} MiB beyond" in readme
+
+
 def test_the_worker_processes_figures_come_from_their_json():
     found = recorded("vector-envs.json")
     page = (ROOT / "docs" / "dependencies.md").read_text()

@@ -73,8 +73,8 @@ def test_a_serialised_product_is_seen():
 def test_a_shipped_configuration(key):
     """It compiles and fits. Matrix instructions: warpgroup's on sm_90 and the tensor memory's on sm_100
     for whole tiles in bf16, the older ones elsewhere, and for tiles too small for those. Nothing spills
-    where it counts: no stack at all for sm_90 in bf16, none in a loop over chunks for any tensor-core
-    kernel. No product is computed twice in bf16 at hidden 256, where the code shows it."""
+    where it counts: no stack at all for sm_90 in bf16 and whole tiles, none in a loop over chunks for any
+    tensor-core kernel. No product is computed twice in bf16 at hidden 256, where the code shows it."""
     capability, hidden, dtype = key
     for row in (without_interpreter(aot.report_row, work) for work in WORK[key]):
         assert row["shared_bytes"] <= SHARED_BYTES[capability], row
@@ -84,7 +84,7 @@ def test_a_shipped_configuration(key):
             kind = newest if row["config"]["tile"] >= 64 else "HMMA"
             assert row["matrix_instructions"].get(kind, 0) > 0, row
         gluon = "Gluon" in row["kernel"]
-        if (capability, dtype) == (90, "bf16") and not gluon:
+        if (capability, dtype) == (90, "bf16") and not gluon and row["config"]["tile"] >= 64:
             assert row["stack_bytes"] == 0, row
         if dtype != "fp32":
             assert row["stack_accesses_in_matrix_loops"] == 0, row
@@ -137,8 +137,8 @@ def rows_on_file():
 
 
 def test_the_report_on_file_is_of_what_ships():
-    """A row each of `shipped`, none of anything else; on sm_90 in bf16 no stack in the portable kernel, none
-    in a loop over chunks of either."""
+    """A row each of `shipped`, none of anything else; on sm_90 in bf16 no stack in the portable kernel's whole
+    tiles, none in a loop over chunks of any."""
     def key(config, kernel, target, hidden, dtype, head):
         return (kernel + " (Gluon)" * config["gluon"], target, hidden, dtype, head,
                 *(config[name] for name in ("tile", "chunk", "warps", "stages")))
@@ -151,7 +151,8 @@ def test_the_report_on_file_is_of_what_ships():
                for row in rows_on_file()]
     assert set(on_file) == shipped and len(on_file) == len(shipped)
     hopper = [row for row in rows_on_file() if (row["target"], row["dtype"]) == ("sm_90", "bf16")]
-    assert all(row["stack_bytes"] == 0 for row in hopper if "Gluon" not in row["kernel"])
+    assert all(row["stack_bytes"] == 0 for row in hopper
+               if "Gluon" not in row["kernel"] and row["config"]["tile"] >= 64)
     assert all(row["stack_accesses_in_matrix_loops"] == 0 for row in hopper)
 
 

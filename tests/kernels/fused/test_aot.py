@@ -137,8 +137,8 @@ def rows_on_file():
 
 
 def test_the_report_on_file_is_of_what_ships():
-    """A row each of `shipped`, none of anything else; on sm_90 in bf16 no stack in the portable kernel's whole
-    tiles, none in a loop over chunks of any."""
+    """A row each of `shipped`, none of anything else; on sm_90 in bf16 no stack in the portable kernel's
+    whole tiles, none in a loop over chunks of any."""
     def key(config, kernel, target, hidden, dtype, head):
         return (kernel + " (Gluon)" * config["gluon"], target, hidden, dtype, head,
                 *(config[name] for name in ("tile", "chunk", "warps", "stages")))

@@ -9,6 +9,7 @@
 struct critic {
     long S, A, H, M;
     float learning_rate, discount, polyak, expectile, epsilon;
+    float low, high; /* of a return: targets are clipped to them */
     float *q, *q_m, *q_v, *target, *value, *value_m, *value_v;
     const float *data;   /* [rows, 2 S + A + 2]: s, s', a, r, 1 - terminal */
     const int64_t *rows; /* [count, M] */
@@ -162,10 +163,13 @@ static void gather(const struct work *w, long step, long r) {
     w->discount[r] = c->discount * row[2 * S + A + 1];
 }
 
+/* x in the range of a return; NaN stays. */
+static float clipped(const struct critic *c, float x) { return x < c->low ? c->low : x > c->high ? c->high : x; }
+
 static void value_loss(const struct work *w, struct net v, struct net target[2], long r) {
     const struct critic *c = w->c;
     const float q0 = head(c, target[0], w->target[0].h2, r), q1 = head(c, target[1], w->target[1].h2, r);
-    const float u = (q0 < q1 ? q0 : q1) - head(c, v, w->v.h2, r);
+    const float u = clipped(c, q0 < q1 ? q0 : q1) - head(c, v, w->v.h2, r);
     const float weight = u > 0 ? c->expectile : 1.0f - c->expectile;
     w->terms[r] = weight * u * u;
     w->v.d_out[r] = -2.0f * weight * u / (float)c->M;
@@ -174,7 +178,7 @@ static void value_loss(const struct work *w, struct net v, struct net target[2],
 
 static void critic_loss(const struct work *w, struct net v, struct net q[2], long r) {
     const struct critic *c = w->c;
-    const float goal = w->reward[r] + w->discount[r] * head(c, v, w->v_next.h2, r);
+    const float goal = w->reward[r] + w->discount[r] * clipped(c, head(c, v, w->v_next.h2, r));
     w->terms[r] = 0;
     for (int i = 0; i < 2; i++) {
         const float error = head(c, q[i], w->q[i].h2, r) - goal;

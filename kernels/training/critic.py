@@ -20,7 +20,7 @@ class _Job(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_long) for name in ("S", "A", "H", "M")),
         *((name, ctypes.c_float) for name in
-          ("learning_rate", "discount", "polyak", "expectile", "epsilon")),
+          ("learning_rate", "discount", "polyak", "expectile", "epsilon", "low", "high")),
         *((name, ctypes.c_void_p) for name in ("q", "q_m", "q_v", "target", "value", "value_m", "value_v",
                                                "data", "rows", "losses")),
         *((name, ctypes.c_long) for name in ("count", "steps")),
@@ -39,6 +39,8 @@ class CriticShape:
     polyak: float
     expectile: float
     epsilon: float  # of V's LayerNorm
+    low: float  # targets are clipped to low..high
+    high: float
 
 
 class CriticLoops:
@@ -61,7 +63,7 @@ class CriticLoops:
         check(data, rows, 2 * shape.state_dim + shape.action_dim + 2)
         losses = torch.empty(len(rows), 2)
         job = _Job(shape.state_dim, shape.action_dim, shape.hidden_dim, rows.shape[1], shape.learning_rate,
-                   shape.discount, shape.polyak, shape.expectile, shape.epsilon,
+                   shape.discount, shape.polyak, shape.expectile, shape.epsilon, shape.low, shape.high,
                    *(t.data_ptr() for t in (*tensors, rows, losses)), len(rows), taken)
         self._steps(job, (shape, rows.shape[1]))
         return losses

@@ -12,6 +12,7 @@ from swg_fast.kernels.training import critic as native
 from swg_fast.kernels.training.flat import Moments
 from swg_fast.networks import LAYER_NORM_EPS, TwinQ, ValueNetwork
 from swg_fast.training.flat import FlatParameters, adam_state
+from swg_fast.training.rewards import UNBOUNDED
 from swg_fast.training.settings import TrainSettings
 
 
@@ -23,6 +24,9 @@ def expectile_loss(u: torch.Tensor, tau: float) -> torch.Tensor:
 class CriticTrainer:
     """IQL over rows of a dataset; V first, then Q, then the target.
 
+    ``bounds`` are the lowest and the highest return that there can be: what the critic learns from is
+    clipped to them, so that an error of one network cannot grow through the other (`return_bounds`).
+
     `step` is the step in plain PyTorch. On a CPU with a C compiler `steps` takes many in one call of
     `kernels.training.critic`, which a test holds to it.
     """
@@ -31,9 +35,10 @@ class CriticTrainer:
     loss_names = ("value_loss", "critic_loss")
 
     def __init__(self, state_dim: int, action_dim: int, settings: TrainSettings,
-                 device: torch.device) -> None:
+                 device: torch.device, bounds: tuple[float, float] = UNBOUNDED) -> None:
         self.settings = settings
         self.device = device
+        self.bounds = bounds
         self.state_dim, self.action_dim = state_dim, action_dim
         self.q = TwinQ(state_dim, action_dim).to(device)
         self.value = ValueNetwork(state_dim).to(device)
@@ -64,12 +69,13 @@ class CriticTrainer:
         S = self.state_dim
         s, s_next, a = batch[:, :S], batch[:, S:2 * S], batch[:, 2 * S:-2]
         with torch.no_grad():
-            q_target = self.target.minimum(s, a)
+            q_target = self.target.minimum(s, a).clamp(*self.bounds)
         value_loss = expectile_loss(q_target - self.value(s), self.settings.expectile).mean()
 
         def critic_loss() -> torch.Tensor:
             with torch.no_grad():
-                td_target = batch[:, -2] + self.settings.discount * batch[:, -1] * self.value(s_next)
+                v_next = self.value(s_next).clamp(*self.bounds)
+                td_target = batch[:, -2] + self.settings.discount * batch[:, -1] * v_next
             return (self.q(s, a) - td_target).square().mean()
 
         return value_loss, critic_loss
@@ -101,7 +107,7 @@ class CriticTrainer:
         settings = self.settings
         shape = native.CriticShape(
             self.state_dim, self.action_dim, self.q.hidden_dim, settings.critic_lr, settings.discount,
-            settings.polyak, settings.expectile, LAYER_NORM_EPS)
+            settings.polyak, settings.expectile, LAYER_NORM_EPS, *self.bounds)
         q, value = (adam_state(self.optimizers[name]) for name in ("q", "value"))
         losses = self.loops.steps(
             shape, Moments(self.q_flat.data, q), self.target_flat.data,

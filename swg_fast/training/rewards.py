@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from swg_fast.data import Transitions
 from swg_fast.errors import UsageError
 
 REWARD_TRANSFORMS = ("none", "minus_one", "return_range")
+UNBOUNDED = (-math.inf, math.inf)
 
 
 def transform_rewards(data: Transitions, name: str) -> np.ndarray:
@@ -27,3 +30,10 @@ def transform_rewards(data: Transitions, name: str) -> np.ndarray:
         return (data.rewards * (1000.0 / span)).astype(np.float32)
     raise UsageError(
         f"unknown reward transform {name!r}; use one of {', '.join(REWARD_TRANSFORMS)}")
+
+
+def return_bounds(rewards: np.ndarray, discount: float) -> tuple[float, float]:
+    """The lowest and the highest discounted return that ``rewards`` [N] allow: episodes of any length, each
+    of whose steps earns the worst or the best of them, and nothing after the end."""
+    return (min(float(rewards.min()), 0.0) / (1.0 - discount),
+            max(float(rewards.max()), 0.0) / (1.0 - discount))

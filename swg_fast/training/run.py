@@ -27,6 +27,7 @@ from swg_fast.training.history import HISTORY, read_history
 from swg_fast.training.logger import check_logger, open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
 from swg_fast.training.ranker import RankerTrainer
+from swg_fast.training.rewards import UNBOUNDED, return_bounds
 from swg_fast.training.settings import TrainSettings
 from swg_fast.training.state import load_newest_state
 from swg_fast.weights import compute_weights
@@ -76,13 +77,15 @@ def train_critic(data: Transitions, settings: TrainSettings, folder: Path, *,
     device = resolve_device(device)
     rewards = check_run(data, settings, device)
     options = replace(options or LoopOptions(folder), folder=folder, resume=True, history=folder / HISTORY)
-    trainer = _critic(data, settings, device)
+    trainer = _critic(data, rewards, settings, device)
     _run_critic(trainer, data, rewards, settings, options)
 
 
-def _critic(data: Transitions, settings: TrainSettings, device: torch.device) -> CriticTrainer:
+def _critic(data: Transitions, rewards: np.ndarray, settings: TrainSettings,
+            device: torch.device) -> CriticTrainer:
     torch.manual_seed(stream_seed(settings.seed, "initialise"))
-    return CriticTrainer(data.observations.shape[1], data.actions.shape[1], settings, device)
+    bounds = return_bounds(rewards, settings.discount) if settings.clip_targets else UNBOUNDED
+    return CriticTrainer(data.observations.shape[1], data.actions.shape[1], settings, device, bounds)
 
 
 def _run_critic(critic: CriticTrainer, data: Transitions, rewards: np.ndarray, settings: TrainSettings,
@@ -99,7 +102,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
     training, held_out = data.split(settings.held_out, settings.seed)
     S, A = data.observations.shape[1], data.actions.shape[1]
 
-    critic = _critic(data, settings, device)
+    critic = _critic(data, rewards, settings, device)
     family = settings.family()
     network = ScoreNetwork(S + (family.width if family else 0), A, settings.hidden_dim, settings.num_blocks,
                            settings.weight_head, dropout=settings.dropout)

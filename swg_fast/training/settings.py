@@ -18,7 +18,7 @@ MOST_STEPS = 10**9  # years
 MOST_ROWS = 2**16  # of a batch
 # What decides the critic; trainings that differ in other settings alone have the same one.
 CRITIC = ("critic_steps", "critic_batch", "critic_lr", "discount", "polyak", "expectile", "reward_transform",
-          "seed", "held_out")
+          "clip_targets", "seed", "held_out")
 PRECISIONS = ("fp32", "bf16")
 OPEN: dict[str, Any] = {"min_open": True, "max_open": True}
 
@@ -41,6 +41,9 @@ class TrainSettings:
     reward_transform: str = setting(
         "none", "What rewards become: minus_one is r - 1, return_range is 1000 r over the span of returns.",
         choices=REWARD_TRANSFORMS)
+    clip_targets: bool = setting(
+        False, "Clip the target Q and the next state's V that the critic learns from to the returns that the "
+               "rewards allow.")
     # weights
     weight_function: str = setting(
         "expectile", "Weight w(u) of the advantage u; family: one network for many, chosen from at sampling.",

@@ -19,6 +19,7 @@ from swg_fast.errors import UsageError
 from swg_fast.training import checks
 from swg_fast.training.history import HISTORY, read_history
 from swg_fast.training.loop import Interrupted, LoopOptions
+from swg_fast.training.rewards import return_bounds
 from swg_fast.training.run import train, train_ranker
 from swg_fast.training.settings import TrainSettings
 
@@ -167,6 +168,27 @@ def test_seed_decides(tmp_path, data):
     a, b, c = weights(1, "a"), weights(1, "b"), weights(2, "c")
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert np.isfinite(a.numpy()).all()
+
+
+@pytest.mark.parametrize("rewards,bounds", [([-1, 0], (-10, 0)), ([0, 1], (0, 10)), ([-3, -1], (-30, 0)),
+                                            ([2, 4, -0.5], (-5, 40))])
+def test_bounds_of_a_return(rewards, bounds):
+    """An episode may end at once, so that 0 always lies within."""
+    assert return_bounds(np.array(rewards, np.float32), 0.9) == pytest.approx(bounds)
+
+
+def test_clipped_targets_are_of_the_transformed_rewards(tmp_path, data):
+    """Rewards of -1 and 0, in the run's record and in what it learns: no target is above 0, where a new
+    network's values are on both sides of it."""
+    settings = TrainSettings(critic_steps=3, actor_steps=1, discount=0.9, held_out=0.0, **SMALL)
+    values = {}
+    for clip in (False, True):
+        folder = train(data, replace(settings, clip_targets=clip), tmp_path / str(clip),
+                       options=options(tmp_path))
+        assert load_checkpoint(folder).card["training"]["settings"]["clip_targets"] is clip
+        assert json.loads((tmp_path / str(clip) / "run.json").read_text())["settings"]["clip_targets"] is clip
+        values[clip] = load_policy(folder).value(torch.from_numpy(data.observations)).detach()
+    assert float((values[True] < values[False]).float().mean()) > 0.9
 
 
 def test_profile_counts_every_part(tmp_path, data):

@@ -11,19 +11,21 @@ from swg_fast.kernels.cpu.native import compiler
 
 from swg_fast.networks import TwinQ, ValueNetwork
 from swg_fast.training import critic
+from swg_fast.training.rewards import UNBOUNDED
 from swg_fast.training.settings import TrainSettings
 from swg_fast.training.state import gather_state
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler on this machine")
 CPU = torch.device("cpu")
+CLOSE = (-0.05, 0.02)  # returns within which few of the targets below lie
 
 
-def make(monkeypatch, S, A, M, H):
+def make(monkeypatch, S, A, M, H, bounds=UNBOUNDED):
     """A trainer whose LayerNorm and biases are not at their trivial initial values, and random rows."""
     monkeypatch.setattr(critic, "TwinQ", partial(TwinQ, hidden_dim=H))
     monkeypatch.setattr(critic, "ValueNetwork", partial(ValueNetwork, hidden_dim=H))
     torch.manual_seed(S)
-    trainer = critic.CriticTrainer(S, A, TrainSettings(critic_batch=M, expectile=0.9), CPU)
+    trainer = critic.CriticTrainer(S, A, TrainSettings(critic_batch=M, expectile=0.9), CPU, bounds)
     for flat in trainer.flats().values():
         flat.data.data.add_(0.02 * torch.randn_like(flat.data))
     data = torch.randn(500, 2 * S + A + 2)
@@ -31,12 +33,14 @@ def make(monkeypatch, S, A, M, H):
     return trainer, data
 
 
-@pytest.mark.parametrize("S,A,M,H", [(29, 8, 64, 256), (17, 6, 37, 256), (3, 1, 5, 40), (45, 24, 16, 300)])
-def test_a_hundred_steps_equal_the_plain_ones(monkeypatch, S, A, M, H):
+@pytest.mark.parametrize("S,A,M,H,bounds", [
+    (29, 8, 64, 256, UNBOUNDED), (17, 6, 37, 256, UNBOUNDED), (3, 1, 5, 40, UNBOUNDED),
+    (45, 24, 16, 300, UNBOUNDED), (29, 8, 64, 256, CLOSE), (3, 1, 5, 40, CLOSE)])
+def test_a_hundred_steps_equal_the_plain_ones(monkeypatch, S, A, M, H, bounds):
     """Each from the plain run's state: where a ReLU's input or an advantage is zero but for rounding, one
     row's share of a gradient differs, and a free run of the plain step drifts as far from float64."""
-    plain, data = make(monkeypatch, S, A, M, H)
-    quick, _ = make(monkeypatch, S, A, M, H)
+    plain, data = make(monkeypatch, S, A, M, H, bounds)
+    quick, _ = make(monkeypatch, S, A, M, H, bounds)
     rows = torch.randint(len(data), (100, M), generator=torch.Generator().manual_seed(0))
     for step in range(100):
         expected = plain.step(data[rows[step]], {})
@@ -59,6 +63,29 @@ def test_runs_stay_together(monkeypatch):
     losses = torch.cat([quick.steps(data, rows[:3], {}, 0), quick.steps(data, rows[3:], {}, 3)])
     assert relative_error(losses, expected) < 1e-3
     assert float(losses[-1, 1]) < 0.8 * float(losses[0, 1])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_targets_beyond_the_bounds_count_as_the_bounds(monkeypatch, compiled):
+    """Both losses of a step, from what the networks give and clipping by hand; most targets lie outside."""
+    S, A, M = 6, 2, 64
+    trainer, data = make(monkeypatch, S, A, M, 256, CLOSE)
+    s, s_next, a = data[:M, :S], data[:M, S:2 * S], data[:M, 2 * S:-2]
+    with torch.no_grad():
+        q, v = trainer.target.minimum(s, a), trainer.value(s)
+        assert float(((q < CLOSE[0]) | (q > CLOSE[1])).float().mean()) > 0.3
+        u = q.clip(*CLOSE) - v
+        of_value = (torch.where(u > 0, 0.9, 0.1) * u * u).mean()
+    rows = torch.arange(M)[None]
+    losses = trainer.steps(data, rows, {}, 0)[0] if compiled else trainer.step(data[:M], {})
+    assert relative_error(losses[0], of_value) < 1e-5
+    again, _ = make(monkeypatch, S, A, M, 256, CLOSE)
+    with torch.no_grad():
+        v_next = trainer.value(s_next)  # Q learns from the V of after its step
+        assert float(((v_next < CLOSE[0]) | (v_next > CLOSE[1])).float().mean()) > 0.3
+        goal = data[:M, -2] + 0.99 * data[:M, -1] * v_next.clip(*CLOSE)
+        of_q = (again.q(s, a) - goal).square().mean()
+    assert relative_error(losses[1], of_q) < 1e-5
 
 
 def test_threads_do_not_change_a_bit(monkeypatch):

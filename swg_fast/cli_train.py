@@ -104,15 +104,17 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     if data.observation_keys is not None:
         card["observation_keys"] = list(data.observation_keys)
         click.echo(f"observations: {', '.join(data.observation_keys)}")
+    critic = user_path(options.critic).resolve() if options.critic is not None else None
     # With these the file gives the same run from any folder.
     if found:
         source = str(found.resolve())
-    options = replace(options, device=device, threads=torch.get_num_threads(), dataset=source)
+    options = replace(options, device=device, threads=torch.get_num_threads(), dataset=source,
+                      critic=None if critic is None else str(critic))
     loop = LoopOptions(out / "states", log_every=options.log_every, save_every=options.save_every,
-                       stop_after=stop_after, profile=profile)
+                       keep_states=options.keep_states, stop_after=stop_after, profile=profile)
     try:
         folder = run(data, settings, out, device=device, resume=resume, card=card, config=asdict(options),
-                     logger=options.logger, options=loop)
+                     logger=options.logger, options=loop, critic=critic)
     finally:
         if profile and loop.clocks:
             print_table("where the time went", [row for phase, clock in loop.clocks.items()

@@ -5,7 +5,7 @@
     failed/KEY.json       the error of a cell or training that failed in the last run
     running/KEY.json      written while a worker has the cell or training
     critics/KEY/          the states and the log of a critic, for all trainings that have the same one
-    trainings/KEY/        a training's folder, as 'swg-fast train' leaves it, but for the critic's states
+    trainings/KEY/        a training's folder, as 'swg-fast train' leaves it
     report/               what 'swg-fast report' makes
 """
 
@@ -52,7 +52,7 @@ class Store:
         """The log lines of a training and of its critic, by phase."""
         from swg_fast.training.history import HISTORY, read_history
 
-        return (read_history(self.critic(training.critic_key) / HISTORY)
+        return (read_history(self.critic(training.critic_key) / "logs" / HISTORY)
                 | read_history(self.training(training.key) / "logs" / HISTORY))
 
     def trained(self, key: str) -> bool:

@@ -44,12 +44,8 @@ def _check(out: Path, mine: dict[str, Any], resume: bool) -> None:
     if resume:
         if not path.is_file():
             raise UsageError(f"{out}: nothing to resume; leave out --resume to begin")
-        theirs = read_json(path)
-        settings = theirs.get("settings") if isinstance(theirs, dict) else None
-        if not isinstance(settings, dict):
-            raise UsageError(f"{path}: not the record of a run; choose another --out")
-        settings = TrainSettings().to_dict() | settings  # what it did not know, it left at its default
-        if theirs | {"settings": settings} != mine:
+        settings, rows = recorded_settings(path)
+        if {"settings": settings, "transitions": rows} != mine:
             changed = [k for k, v in mine["settings"].items() if settings.get(k) != v]
             raise UsageError(f"{out}: holds a run with other settings "
                              f"({', '.join(changed) or 'another dataset'}); "
@@ -66,6 +62,17 @@ def _check(out: Path, mine: dict[str, Any], resume: bool) -> None:
     if config.is_file() and not path.exists() and not config.read_bytes().startswith(HEADER.encode()):
         raise UsageError(f"{config}: would be overwritten with the run's own configuration; choose another "
                          "--out")
+
+
+def recorded_settings(path: Path) -> tuple[dict[str, Any], Any]:
+    """The settings of a run's ``run.json``, and how many transitions it has. `UsageError` where the file is
+    another."""
+    record = read_json(path)
+    settings = record.get("settings") if isinstance(record, dict) else None
+    if not isinstance(settings, dict):
+        raise UsageError(f"{path}: not the record of a run; choose another folder")
+    # What it did not know, it left at its default.
+    return TrainSettings().to_dict() | settings, record.get("transitions")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from swg_fast.presets import Preset
 from swg_fast.training.fields import check_fields, check_value, kind_of, setting
 from swg_fast.training.logger import LOGGERS
 from swg_fast.training.settings import MOST_STEPS, TrainSettings
+from swg_fast.training.state import KEEP
 
 CONFIG = "config.toml"
 HEADER = "# swg-fast train --config "  # how a file that a run wrote begins
@@ -40,6 +41,11 @@ class RunOptions:
     threads: int | None = setting(None, "CPU threads. Left out: all.", min=1)
     log_every: int = setting(1000, "Steps between two lines of the logs.", min=1, top=MOST_STEPS)
     save_every: int = setting(10_000, "Steps between two saved states.", min=1, top=MOST_STEPS)
+    keep_states: int = setting(KEEP, "Saved states of a phase that stay on disk, the newest.", min=1,
+                               top=MOST_STEPS)
+    critic: str | None = setting(
+        None, "Take the critic of --critic-steps from the states of this run, which has the same settings of "
+              "the critic. Left out: train one.")
     logger: str = setting("tensorboard", "What draws the curves; OUT/logs/history.jsonl has them always.",
                           choices=LOGGERS)
 

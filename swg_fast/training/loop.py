@@ -17,7 +17,7 @@ from swg_fast.signals import deferred
 from swg_fast.training.clock import Clock
 from swg_fast.training.history import append_line
 from swg_fast.training.logger import Writer
-from swg_fast.training.state import gather_state, load_newest_state, save_state
+from swg_fast.training.state import KEEP, gather_state, load_newest_state, save_state
 from swg_fast.training.steps import STRETCH, step_taker
 
 BLOCK = 64  # steps whose random numbers and batches are drawn at once
@@ -43,6 +43,7 @@ class LoopOptions:
     folder: Path  # where the states go
     log_every: int = 1000
     save_every: int = 10_000
+    keep_states: int = KEEP  # saved states of a phase that stay on disk, the newest
     progress: bool = True
     resume: bool = False
     stop_after: int | None = None  # stop (resumably) after this many steps of the phase
@@ -100,7 +101,7 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
             if step % options.save_every == 0 or stopping:
                 with clock.part("saved states"):
                     _check(trainer, sums, step, good, options, state=True)
-                    save_state(options.folder, trainer, step)
+                    save_state(options.folder, trainer, step, options.keep_states)
                 good = step
             if asked() is not None or (stopping and step < total):
                 raise Interrupted(f"{trainer.phase} stopped at step {step} of {total}; "

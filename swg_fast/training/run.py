@@ -12,7 +12,6 @@ import torch
 
 from swg_fast.checkpoint import Checkpoint, save_checkpoint
 from swg_fast.data import Transitions
-from swg_fast.errors import UsageError
 from swg_fast.files import user_path
 from swg_fast.limits import resolve_device
 from swg_fast.networks import Ranker, ScoreNetwork
@@ -29,7 +28,7 @@ from swg_fast.training.loop import LoopOptions, run_phase
 from swg_fast.training.ranker import RankerTrainer
 from swg_fast.training.rewards import UNBOUNDED, return_bounds
 from swg_fast.training.settings import TrainSettings
-from swg_fast.training.state import load_newest_state
+from swg_fast.training.shared import check_critic, take_critic
 from swg_fast.weights import compute_weights
 
 
@@ -48,35 +47,41 @@ def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
     run or is in use; and where the losses cease to be finite (`Diverged`). `Interrupted` on Ctrl-C and
     SIGTERM. The policy is written whole or not at all.
 
-    ``critic`` is a folder where `train_critic` has trained the critic of these settings, to be taken from
-    there; the policy is the same.
+    ``critic`` is another run's folder, or one of `train_critic`, with the state of the critic that these
+    settings would train, to be taken from there; the policy is the same.
     """
     out, device = user_path(out), resolve_device(device)
     check_logger(logger)
     rewards = check_run(data, settings, device)
+    if critic is not None:
+        check_critic(critic, settings, len(data))
     options = options or LoopOptions(out / "states")
     with claimed(out, settings, len(data), resume):
         history = out / "logs" / HISTORY
         if not resume:
             history.unlink(missing_ok=True)
+        if critic is not None:
+            take_critic(critic, out, settings.critic_steps)
         config = dict(config or {}) | settings.to_dict()
         write_config(out / CONFIG, config)
         with open_writer(logger, out / "logs", config, resume) as writer:
-            options = replace(options, folder=out / "states", resume=resume, history=history,
-                              writer=writer or options.writer)
-            return _train(data, rewards, settings, out, device, card or {}, options, critic)
+            options = replace(options, folder=out / "states", history=history,
+                              resume=resume or critic is not None, writer=writer or options.writer)
+            return _train(data, rewards, settings, out, device, card or {}, options)
 
 
 def train_critic(data: Transitions, settings: TrainSettings, folder: Path, *,
                  device: str | torch.device = "cpu", options: LoopOptions | None = None) -> None:
-    """Trains the critic alone, from its newest state if there is one; its states and log are in ``folder``.
+    """Trains the critic alone, from its newest state if there is one; ``folder`` has its states and log as a
+    run's has.
 
     It is the critic of every training that has the same data and the same `settings.CRITIC`. The folder is
     the caller's to lock. Raises as `train` does.
     """
     device = resolve_device(device)
     rewards = check_run(data, settings, device)
-    options = replace(options or LoopOptions(folder), folder=folder, resume=True, history=folder / HISTORY)
+    options = replace(options or LoopOptions(folder), folder=folder / "states", resume=True,
+                      history=folder / "logs" / HISTORY)
     trainer = _critic(data, rewards, settings, device)
     _run_critic(trainer, data, rewards, settings, options)
 
@@ -97,7 +102,7 @@ def _run_critic(critic: CriticTrainer, data: Transitions, rewards: np.ndarray, s
 
 
 def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out: Path, device: torch.device,
-           card: dict[str, Any], options: LoopOptions, shared: Path | None) -> Path:
+           card: dict[str, Any], options: LoopOptions) -> Path:
     """Both phases and what lies between them."""
     training, held_out = data.split(settings.held_out, settings.seed)
     S, A = data.observations.shape[1], data.actions.shape[1]
@@ -109,12 +114,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
     schedule = NoiseSchedule.by_name(settings.schedule, settings.num_steps)
     diffusion = DiffusionTrainer(network, schedule, settings, device)
 
-    if shared is not None:
-        if load_newest_state(shared, critic) != settings.critic_steps:
-            raise UsageError(f"{shared}: no finished critic; train it there first")
-        rates = {}
-    else:
-        rates = {"critic": _run_critic(critic, data, rewards, settings, options)}
+    rates = {"critic": _run_critic(critic, data, rewards, settings, options)}
 
     weights = critic.advantages(data).numpy()
     if family is None:
@@ -136,8 +136,8 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
     record = {
         "settings": settings.to_dict(),
         "data_sha256": data.fingerprint(),
-        "steps_per_second": {k: round(v, 1) for k, v in rates.items()},
-        "held_out_losses": _last_losses(shared / HISTORY if shared else None) | _last_losses(options.history),
+        "steps_per_second": {k: round(v, 1) for k, v in rates.items() if v},
+        "held_out_losses": _last_losses(options.history),
         "weights": about,
     }
     return save_checkpoint(out / "policy", Checkpoint(

@@ -12,7 +12,7 @@ import torch
 from swg_fast.errors import UsageError
 from swg_fast.files import replacing
 
-KEEP = 2  # how many of a phase's newest states stay on disk
+KEEP = 2  # how many of a phase's newest states stay on disk, where nothing else is asked for
 
 
 def gather_state(trainer: Any) -> dict[str, torch.Tensor]:
@@ -52,15 +52,15 @@ def _optimizer_device(optimizer: torch.optim.Optimizer, parameter: torch.Tensor,
     return torch.device("cpu") if key == "step" and not capturable else parameter.device
 
 
-def save_state(folder: Path, trainer: Any, step: int) -> Path:
-    """Writes ``PHASE-STEP.safetensors`` and drops all but the newest few of that phase."""
+def save_state(folder: Path, trainer: Any, step: int, keep: int = KEEP) -> Path:
+    """Writes ``PHASE-STEP.safetensors`` and drops all but the newest ``keep`` of that phase."""
     from safetensors.torch import save_file
 
-    path = folder / f"{trainer.phase}-{step:08d}.safetensors"
+    path = state_path(folder, trainer.phase, step)
     tensors = {k: v.detach().cpu().contiguous() for k, v in gather_state(trainer).items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"state": json.dumps({"step": step})})
-    for old in _states(folder, trainer.phase)[:-KEEP]:
+    for old in _states(folder, trainer.phase)[:-keep]:
         old.unlink()
     return path
 
@@ -79,6 +79,16 @@ def load_newest_state(folder: Path, trainer: Any) -> int:
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{path}: damaged ({error}); delete it to resume from the one before") from error
     return _step(path)
+
+
+def state_path(folder: Path, phase: str, step: int) -> Path:
+    """Where a phase's state of that step is."""
+    return folder / f"{phase}-{step:08d}.safetensors"
+
+
+def saved_steps(folder: Path, phase: str) -> list[int]:
+    """The steps whose states are on disk, in order."""
+    return [_step(path) for path in _states(folder, phase)]
 
 
 def _states(folder: Path, phase: str) -> list[Path]:

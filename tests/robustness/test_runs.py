@@ -224,8 +224,8 @@ def strike(monkeypatch):
     def with_signal(number):
         honest, struck = loop.save_state, []
 
-        def save(folder, trainer, step):
-            path = honest(folder, trainer, step)
+        def save(folder, trainer, step, keep):
+            path = honest(folder, trainer, step, keep)
             if trainer.phase == "actor" and not struck:
                 struck.append(step)
                 os.kill(os.getpid(), number)

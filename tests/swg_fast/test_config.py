@@ -58,7 +58,7 @@ def test_a_run_writes_the_file_that_gives_it_again(tmp_path, monkeypatch):
     written = tomllib.loads((tmp_path / "first" / "config.toml").read_text())
     assert (written["critic_lr"], written["ema_rate"], written["cosine_decay"]) == (1e-3, 0.25, False)
     assert written["task"] == TASK and written["dataset"] == str(tmp_path / "data.hdf5")
-    without_value = {"weight_parameter", "weight_family", "observation_keys", "mirror"}
+    without_value = {"weight_parameter", "weight_family", "observation_keys", "mirror", "critic"}
     assert set(written) == set(config_fields()) - without_value
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -88,7 +88,7 @@ def test_round_trip_of_a_file(tmp_path):
     ("dropout = 1.0", "0<=x<1, got 1.0"), ("critic_steps = 1.5", "a whole number, got 1.5"),
     ("critic_steps = true", "a whole number"), ("discount = nan", "finite"), ("polyak = '1'", "a number"),
     ("rescale_weights = 1", "true or false"), ("schedule = 'x'", "one of vp, cosine"),
-    ("threads = 0", "x>=1"), ("[critic]\nlr = 1", "unknown key 'critic'"), ("seed = [1]", "a whole number")])
+    ("threads = 0", "x>=1"), ("[actor]\nlr = 1", "unknown key 'actor'"), ("seed = [1]", "a whole number")])
 def test_a_bad_file_is_named(tmp_path, text, word):
     path = tmp_path / "bad.toml"
     path.write_text(text)

@@ -247,7 +247,7 @@ def test_trainings_share_a_critic(tmp_path, dataset_file):
     assert clock.left["train"] == pytest.approx(2 * training_work(a) + 2 * training_work(b, critic=False))
     folder, run = Store(tmp_path / "out"), work.run_settings({"log_every": 4})
     work.run_training(a, folder, run)
-    (state,) = folder.critic(a.critic_key).glob("critic-*.safetensors")
+    (state,) = folder.critic(a.critic_key).glob("states/critic-*.safetensors")
     written = state.stat().st_mtime_ns
     work.run_training(b, folder, run)
     assert state.stat().st_mtime_ns == written and folder.history(b)["critic"][-1]["step"] == 12
@@ -255,7 +255,7 @@ def test_trainings_share_a_critic(tmp_path, dataset_file):
     assert torch.equal(first.critic.weights[0], second.critic.weights[0])
     assert second.card["weight_family"] and "weight_family" not in first.card
     state.unlink()
-    with pytest.raises(UsageError, match="no finished critic"):
+    with pytest.raises(UsageError, match="no saved critic of 12 steps"):
         train(store.load(a.task, a.source), TrainSettings.from_dict(b.settings), tmp_path / "none",
               critic=folder.critic(a.critic_key))
 

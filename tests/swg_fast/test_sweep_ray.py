@@ -87,7 +87,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
     def training_since(step, pid=None):
         """The training's worker, once it is another than ``pid`` and has saved a state after ``step``."""
         mark = folder.marks().get(training.key)
-        saved = (int(path.stem.split("-")[-1]) for path in states.glob("critic-*.safetensors"))
+        saved = (int(path.stem.split("-")[-1]) for path in states.glob("states/critic-*.safetensors"))
         newest = max(saved, default=0)
         return mark and mark["pid"] != pid and newest > step and (mark["pid"], newest)
 

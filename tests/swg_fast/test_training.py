@@ -22,6 +22,7 @@ from swg_fast.training.loop import Interrupted, LoopOptions
 from swg_fast.training.rewards import return_bounds
 from swg_fast.training.run import train, train_ranker
 from swg_fast.training.settings import TrainSettings
+from swg_fast.training.state import saved_steps
 
 SMALL = {"critic_batch": 32, "actor_batch": 32, "hidden_dim": 32, "num_blocks": 2, "num_steps": 5,
          "expectile": 0.9, "reward_transform": "minus_one"}
@@ -175,6 +176,30 @@ def test_seed_decides(tmp_path, data):
 def test_bounds_of_a_return(rewards, bounds):
     """An episode may end at once, so that 0 always lies within."""
     assert return_bounds(np.array(rewards, np.float32), 0.9) == pytest.approx(bounds)
+
+
+def test_a_kept_critic_trains_another_policy(tmp_path, data):
+    """The state of step 20 of 40 is what a run of 20 steps has: the same policy, and as long a log."""
+    settings = TrainSettings(critic_steps=40, actor_steps=20, **SMALL)
+    kept = options(tmp_path, keep_states=9)
+    train(data, settings, tmp_path / "long", options=replace(kept, save_every=10))
+    assert saved_steps(tmp_path / "long" / "states", "critic") == [10, 20, 30, 40]
+    short = replace(settings, critic_steps=20, weight_function="dice")
+    a = train(data, short, tmp_path / "a", options=options(tmp_path))
+    b = train(data, short, tmp_path / "b", options=options(tmp_path), critic=tmp_path / "long")
+    first, second = (load_file(folder / "model.safetensors") for folder in (a, b))
+    assert all(torch.equal(second[name], tensor) for name, tensor in first.items())
+    assert [line["step"] for line in read_history(tmp_path / "b" / "logs" / HISTORY)["critic"]] == [20]
+    assert (b / "model_card.json").read_text().count("critic/held_out") == 2
+
+    for change, word in (({"critic_steps": 15}, r"no saved critic of 15 steps \(there are those of 10, 20"),
+                         ({"discount": 0.9}, r"other settings \(discount\)"),
+                         ({"clip_targets": True}, r"other settings \(clip_targets\)")):
+        with pytest.raises(UsageError, match=word):
+            train(data, replace(short, **change), tmp_path / "c", critic=tmp_path / "long")
+    with pytest.raises(UsageError, match="another dataset"):
+        train(data.split(0.2, 0)[0], short, tmp_path / "c", critic=tmp_path / "long")
+    assert not (tmp_path / "c").exists()
 
 
 def test_clipped_targets_are_of_the_transformed_rewards(tmp_path, data):

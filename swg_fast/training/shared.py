@@ -1,0 +1,46 @@
+"""A critic that another run has trained, so that several policies come from one, or from its better days."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from swg_fast.errors import UsageError
+from swg_fast.files import replacing
+from swg_fast.training.claim import recorded_settings
+from swg_fast.training.history import HISTORY, append_line, read_history
+from swg_fast.training.settings import CRITIC, TrainSettings
+from swg_fast.training.state import saved_steps, state_path
+
+PHASE = "critic"
+
+
+def check_critic(run: Path, settings: TrainSettings, rows: int) -> None:
+    """`UsageError` where ``run`` has no state of the critic that ``settings`` with ``rows`` transitions would
+    train themselves, at their number of steps."""
+    if (run / "run.json").is_file():  # a sweep's critic has none, and its folder's name says what it is
+        theirs, transitions = recorded_settings(run / "run.json")
+        mine = settings.to_dict()
+        changed = [name for name in CRITIC if name != "critic_steps" and theirs.get(name) != mine[name]]
+        if changed or transitions != rows:
+            raise UsageError(f"{run}: its critic has other settings "
+                             f"({', '.join(changed) or 'another dataset'}); "
+                             "train with the same ones, or leave out --critic")
+    steps = saved_steps(run / "states", PHASE)
+    if settings.critic_steps not in steps:
+        found = f"there are those of {', '.join(map(str, steps))}" if steps else "there is none at all"
+        raise UsageError(f"{run}: no saved critic of {settings.critic_steps} steps ({found}); choose "
+                         "--critic-steps")
+
+
+def take_critic(run: Path, out: Path, steps: int) -> None:
+    """Copies the critic's state of ``steps`` and its log up to there to ``out``, unless it is there."""
+    target = state_path(out / "states", PHASE, steps)
+    if target.is_file():
+        return
+    for line in read_history(run / "logs" / HISTORY).get(PHASE, []):
+        if line["step"] <= steps:
+            append_line(out / "logs" / HISTORY, PHASE, line)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as temporary:
+        shutil.copyfile(state_path(run / "states", PHASE, steps), temporary)

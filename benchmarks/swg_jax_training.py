@@ -39,7 +39,7 @@ def config(settings: TrainSettings) -> SimpleNamespace:
         diffusion=SimpleNamespace(time_emb=128, hidden_dim=s.hidden_dim, num_blocks=s.num_blocks,
                                   use_layer_norm=True, dropout_rate=s.dropout, schedule=s.schedule,
                                   n_timesteps=s.num_steps),
-        critic=SimpleNamespace(hidden_dim=256, n_hidden=2, value_layer_norm=True),
+        critic=SimpleNamespace(hidden_dim=256, n_hidden=2, value_layer_norm=s.value_norm),
         train=SimpleNamespace(cosine_decay=True, ema_update=s.ema_rate, actor_lr=s.actor_lr,
                               critic_lr=s.critic_lr, target_update=s.polyak, discount=s.discount,
                               critic_hyperparam=s.expectile))

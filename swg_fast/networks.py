@@ -190,12 +190,12 @@ class Ranker(TwinQ):
 
 
 class ValueNetwork(nn.Module):
-    """V(s): LayerNorm on the input, then S -> hidden -> hidden -> 1 with ReLU."""
+    """V(s): LayerNorm on the input unless ``norm`` is false, then S -> hidden -> hidden -> 1 with ReLU."""
 
-    def __init__(self, state_dim: int, hidden_dim: int = 256) -> None:
+    def __init__(self, state_dim: int, hidden_dim: int = 256, norm: bool = True) -> None:
         super().__init__()
         self.state_dim, self.hidden_dim = state_dim, hidden_dim
-        self.norm = nn.LayerNorm(state_dim, eps=LAYER_NORM_EPS)
+        self.norm = nn.LayerNorm(state_dim, eps=LAYER_NORM_EPS) if norm else nn.Identity()
         self.layers = nn.Sequential(
             _xavier(nn.Linear(state_dim, hidden_dim)), nn.ReLU(),
             _xavier(nn.Linear(hidden_dim, hidden_dim)), nn.ReLU(),
@@ -203,7 +203,8 @@ class ValueNetwork(nn.Module):
         )
 
     def config(self) -> dict[str, int]:
-        return {"state_dim": self.state_dim, "hidden_dim": self.hidden_dim}
+        return {"state_dim": self.state_dim, "hidden_dim": self.hidden_dim,
+                "norm": isinstance(self.norm, nn.LayerNorm)}
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Values [B] of states [B, S]."""

@@ -5,7 +5,7 @@
 
 /* Parameters lie in their modules' order:
  * Q: weights [2, S + A, H], [2, H, H], [2, H, 1], biases [2, H], [2, H], [2, 1];
- * V: LayerNorm's scale and shift [S], weight [H, S], bias, weight [H, H], bias, weight [1, H], bias [1]. */
+ * V: LayerNorm's scale and shift [S] where there is one, weight [H, S], bias, weight [H, H], bias, weight [1, H], bias [1]. */
 struct critic {
     long S, A, H, M;
     float learning_rate, discount, polyak, expectile, epsilon;
@@ -15,6 +15,7 @@ struct critic {
     const int64_t *rows; /* [count, M] */
     float *losses;       /* [count, 2]: of V and of Q */
     long count, steps;   /* steps taken so far */
+    long norm;           /* whether V has a LayerNorm on its input */
 };
 
 enum { LAYERS = 3 };
@@ -50,7 +51,7 @@ static struct net q_net(const struct critic *c, float *flat, int which) {
 static struct net v_net(const struct critic *c, float *flat) {
     const long H = c->H, sizes[] = {c->S * H, H * H, H}, biases[] = {H, H, 1};
     struct net net = {.in = c->S, .transposed = 1};
-    flat += 2 * c->S;
+    if (c->norm) flat += 2 * c->S;
     for (int i = 0; i < LAYERS; i++) {
         net.weight[i] = flat;
         net.bias[i] = flat + sizes[i];
@@ -63,7 +64,9 @@ static long q_size(const struct critic *c) {
     return 2 * ((c->S + c->A) * c->H + c->H * c->H + 3 * c->H + 1);
 }
 
-static long v_size(const struct critic *c) { return 2 * c->S + c->S * c->H + c->H * c->H + 3 * c->H + 1; }
+static long v_size(const struct critic *c) {
+    return (c->norm ? 2 * c->S : 0) + c->S * c->H + c->H * c->H + 3 * c->H + 1;
+}
 
 /* h1 or h2 = ReLU(x W + b). */
 static void layer(struct team *team, long index, const struct critic *c, struct net n, int i, const float *x,
@@ -154,9 +157,14 @@ static void gather(const struct work *w, long step, long r) {
     const struct critic *c = w->c;
     const long S = c->S, A = c->A;
     const float *row = c->data + c->rows[step * c->M + r] * (2 * S + A + 2);
-    normalise(c, row, w->s, r);
-    normalise(c, row + S, w->s_next, r);
-    scale_and_shift(c, w->s, w->affine, r);
+    if (c->norm) {
+        normalise(c, row, w->s, r);
+        normalise(c, row + S, w->s_next, r);
+        scale_and_shift(c, w->s, w->affine, r);
+    } else {
+        put_row(w->affine, c->M, r, 0, S, row);
+        put_row(w->affine_next, c->M, r, 0, S, row + S);
+    }
     put_row(w->sa, c->M, r, 0, S, row);
     put_row(w->sa, c->M, r, S, A, row + 2 * S);
     w->reward[r] = row[2 * S + A];
@@ -235,14 +243,16 @@ static void one_step(struct team *team, long index, struct work *w, long step) {
     weigh(team, index, c, v, gv, 1, w->v.h1, w->v.d2);
     head_weigh(team, index, c, gv, &w->v);
     meet(team);
-    back(team, index, c, v, 0, w->v.d1, NULL, w->d_input);
-    layer_norm_gradients(team, index, w);
+    if (c->norm) {
+        back(team, index, c, v, 0, w->v.d1, NULL, w->d_input);
+        layer_norm_gradients(team, index, w);
+    }
     weigh(team, index, c, v, gv, 0, w->affine, w->v.d1);
     meet(team);
     adam(team, index, (struct adam){.p = c->value, .m = c->value_m, .v = c->value_v, .g = w->gradient,
          .count = v_size(c), .steps = c->steps + step + 1, .learning_rate = c->learning_rate});
     meet(team);
-    for (long r = first; r < last; r++) scale_and_shift(c, w->s_next, w->affine_next, r);
+    for (long r = first; r < last && c->norm; r++) scale_and_shift(c, w->s_next, w->affine_next, r);
     meet(team);
     layer(team, index, c, v, 0, w->affine_next, w->v_next.h1);
     for (int i = 0; i < 2; i++) layer(team, index, c, q[i], 0, w->sa, w->q[i].h1);

@@ -23,7 +23,7 @@ class _Job(ctypes.Structure):
           ("learning_rate", "discount", "polyak", "expectile", "epsilon", "low", "high")),
         *((name, ctypes.c_void_p) for name in ("q", "q_m", "q_v", "target", "value", "value_m", "value_v",
                                                "data", "rows", "losses")),
-        *((name, ctypes.c_long) for name in ("count", "steps")),
+        *((name, ctypes.c_long) for name in ("count", "steps", "norm")),
     ]
 
 
@@ -41,6 +41,7 @@ class CriticShape:
     epsilon: float  # of V's LayerNorm
     low: float  # targets are clipped to low..high
     high: float
+    norm: bool  # whether V has a LayerNorm on its input
 
 
 class CriticLoops:
@@ -64,7 +65,7 @@ class CriticLoops:
         losses = torch.empty(len(rows), 2)
         job = _Job(shape.state_dim, shape.action_dim, shape.hidden_dim, rows.shape[1], shape.learning_rate,
                    shape.discount, shape.polyak, shape.expectile, shape.epsilon, shape.low, shape.high,
-                   *(t.data_ptr() for t in (*tensors, rows, losses)), len(rows), taken)
+                   *(t.data_ptr() for t in (*tensors, rows, losses)), len(rows), taken, shape.norm)
         self._steps(job, (shape, rows.shape[1]))
         return losses
 

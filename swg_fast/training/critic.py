@@ -41,7 +41,7 @@ class CriticTrainer:
         self.bounds = bounds
         self.state_dim, self.action_dim = state_dim, action_dim
         self.q = TwinQ(state_dim, action_dim).to(device)
-        self.value = ValueNetwork(state_dim).to(device)
+        self.value = ValueNetwork(state_dim, norm=settings.value_norm).to(device)
         self.target = copy.deepcopy(self.q).requires_grad_(False)
         self.q_flat = FlatParameters([self.q])
         self.value_flat = FlatParameters([self.value])
@@ -107,7 +107,7 @@ class CriticTrainer:
         settings = self.settings
         shape = native.CriticShape(
             self.state_dim, self.action_dim, self.q.hidden_dim, settings.critic_lr, settings.discount,
-            settings.polyak, settings.expectile, LAYER_NORM_EPS, *self.bounds)
+            settings.polyak, settings.expectile, LAYER_NORM_EPS, *self.bounds, settings.value_norm)
         q, value = (adam_state(self.optimizers[name]) for name in ("q", "value"))
         losses = self.loops.steps(
             shape, Moments(self.q_flat.data, q), self.target_flat.data,

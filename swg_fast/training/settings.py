@@ -18,7 +18,7 @@ MOST_STEPS = 10**9  # years
 MOST_ROWS = 2**16  # of a batch
 # What decides the critic; trainings that differ in other settings alone have the same one.
 CRITIC = ("critic_steps", "critic_batch", "critic_lr", "discount", "polyak", "expectile", "reward_transform",
-          "clip_targets", "seed", "held_out")
+          "clip_targets", "value_norm", "seed", "held_out")
 PRECISIONS = ("fp32", "bf16")
 OPEN: dict[str, Any] = {"min_open": True, "max_open": True}
 
@@ -44,6 +44,8 @@ class TrainSettings:
     clip_targets: bool = setting(
         False, "Clip the target Q and the next state's V that the critic learns from to the returns that the "
                "rewards allow.")
+    value_norm: bool = setting(True, "LayerNorm on the state that V reads, which hides how large the state "
+                                     "is; in a wide maze, how far out.")
     # weights
     weight_function: str = setting(
         "expectile", "Weight w(u) of the advantage u; family: one network for many, chosen from at sampling.",

@@ -36,6 +36,24 @@ def test_round_trip(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "model_card.json"]
 
 
+@pytest.mark.parametrize("norm", [True, False])
+def test_a_value_with_and_without_norm(tmp_path, norm):
+    """The card says which; one from before it did has a LayerNorm."""
+    value, states = ValueNetwork(5, 16, norm), torch.randn(7, 5)
+    policy = Checkpoint(make_network(5, 3), NoiseSchedule.cosine(7), None, value)
+    folder = save_checkpoint(tmp_path / "c", policy)
+    assert torch.equal(load_checkpoint(folder).value(states), value(states))
+    assert torch.allclose(value(1e3 * states), value(2e3 * states), rtol=1e-3) is norm
+    card = json.loads((folder / "model_card.json").read_text())
+    del card["value"]["norm"]
+    (folder / "model_card.json").write_text(json.dumps(card))
+    if norm:
+        assert torch.equal(load_checkpoint(folder).value(states), value(states))
+    else:
+        with pytest.raises(UsageError):
+            load_checkpoint(folder)
+
+
 def damage(folder, kind):
     card = json.loads((folder / "model_card.json").read_text())
     weights = folder / "model.safetensors"

@@ -21,11 +21,13 @@ from swg_fast.errors import UsageError
               help="Candidates of a state.")
 @click.option("-g", "--guidance-scale", type=float,
               help="Guidance scale to look at beside 0.  [default: the policy's]")
+@click.option("--every-state", is_flag=True, help="Measure the critic at each of the run's saved states too.")
 @click.option("--threads", type=int, help="CPU threads.  [default: all]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the states and the candidates.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, states: int, candidates: int,
-            guidance_scale: float | None, threads: int | None, seed: int, quiet: bool) -> None:
+            guidance_scale: float | None, every_state: bool, threads: int | None, seed: int,
+            quiet: bool) -> None:
     """Look at what a run or a policy has learnt.
 
     Pictures of the value (over the maze, and against the recorded returns), of the advantages, of the
@@ -58,7 +60,8 @@ def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, 
                         continues_after_terminal=bool(preset and preset.family == "antmaze"),
                         observation_keys=source.observation_keys)
     figures = inspect_run(source, data, out, n_states=states, n_candidates=candidates,
-                          guidance_scale=guidance_scale, seed=seed, progress=not quiet)
+                          guidance_scale=guidance_scale, seed=seed, progress=not quiet,
+                          every_state=every_state)
     print_table(f"{name}: {figures['progress']}", rows(figures))
     click.echo(f"pictures and inspect.json: {out}")
 
@@ -95,6 +98,12 @@ def rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
                 (f"better than V, {scale}",
                  f"{share['candidates']:.1%} of all candidates; the highest weight in "
                  f"{share['highest_weight']:.1%} of the states, an oracle in {share['oracle']:.1%}")]
+    for each in figures.get("critics", []):
+        found = each.get("maze", {})
+        table.append((f"critic at step {each['step']:,}",
+                      f"V {each['value']['min']:.3g} to {each['value']['max']:.3g}; V and nearness "
+                      f"{_number(found.get('rank_correlation'))}, of the far half "
+                      f"{_number(found.get('rank_correlation_far'))}"))
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.history import HISTORY
 from swg_fast.training.settings import TrainSettings
-from swg_fast.training.state import load_newest_state
+from swg_fast.training.state import load_newest_state, load_state, saved_steps
 
 CPU = torch.device("cpu")
 
@@ -97,6 +98,18 @@ def load_learnt(source: Source, data: Transitions) -> Learnt:
         raise UsageError(f"{source.name}: this policy has no critic and value to look at (bundled ones leave "
                          "the value out); give one that 'swg-fast train' wrote")
     return Learnt(policy.model.critic, policy.value, policy, "trained to the end")
+
+
+def saved_critics(source: Source, data: Transitions) -> Iterator[tuple[int, CriticTrainer]]:
+    """The critic at each of its saved states, with the step, the oldest first. `UsageError` where there is
+    none."""
+    steps = saved_steps(source.run / "states", CriticTrainer.phase) if source.run else []
+    if not steps or source.settings is None:
+        raise UsageError(f"{source.name}: no saved states of a critic here; give a run's folder")
+    critic = CriticTrainer(data.observations.shape[1], data.actions.shape[1], source.settings, CPU)
+    for step in steps:
+        load_state(source.run / "states", critic, step)
+        yield step, critic
 
 
 def _under_way(source: Source, data: Transitions) -> Learnt:

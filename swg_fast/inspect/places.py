@@ -95,6 +95,12 @@ def way_to_the_goal(grid: Grid, data: Transitions) -> Way | None:
     return Way(metres, towards, data.next_observations[rewarded, :2].mean(axis=0))
 
 
+def way_in(data: Transitions) -> tuple[Way | None, Grid]:
+    """The way to the goal, and the grid that it lies on."""
+    grid = make_grid(data)
+    return way_to_the_goal(grid, data), grid
+
+
 def way_figures(way: Way, value: np.ndarray) -> dict[str, float | None]:
     """How well mean values [bins] show the way. ``far`` are the half of the places that are farthest.
 

@@ -11,7 +11,7 @@ from swg_fast.data import Transitions
 from swg_fast.errors import UsageError
 from swg_fast.files import write_json
 from swg_fast.inspect import draw, measure, places
-from swg_fast.inspect.learnt import Learnt, Source, load_learnt
+from swg_fast.inspect.learnt import Learnt, Source, load_learnt, saved_critics
 from swg_fast.presets import settings_for
 from swg_fast.training.history import read_history
 from swg_fast.training.rewards import transform_rewards
@@ -20,14 +20,15 @@ from swg_fast.training.settings import TrainSettings
 
 def inspect_run(source: Source, data: Transitions, out: Path, *, n_states: int = 256,
                 n_candidates: int = 64, guidance_scale: float | None = None, seed: int = 0,
-                progress: bool = True) -> dict[str, Any]:
+                progress: bool = True, every_state: bool = False) -> dict[str, Any]:
     """Measures what ``source`` has learnt on ``data`` and writes ``out/inspect.json`` and its pictures.
 
     ``n_candidates`` candidates of each of ``n_states`` states are drawn unguided and at
     ``guidance_scale`` (None: the policy's own), from held-out episodes where ``data`` is what the run was
-    trained on. Returns the figures of the JSON.
+    trained on. With ``every_state`` the critic's saved states are measured too. Returns the figures of the
+    JSON.
 
-    Raises `UsageError` where there is no critic and value to look at.
+    Raises `UsageError` where there is no critic and value to look at, or no saved state.
     """
     learnt = load_learnt(source, data)
     settings = source.settings or _preset(source.task)
@@ -42,11 +43,13 @@ def inspect_run(source: Source, data: Transitions, out: Path, *, n_states: int =
     out.mkdir(parents=True, exist_ok=True)
     draw.values(value, returns, out / "value.png")
     draw.advantages(advantage, figures["advantages"]["positive"], out / "advantages.png")
-    if source.task is not None and settings_for(source.task).family == "antmaze":
+    if _has_maze(source):
         figures["maze"] = _maze(source.task, data, value, advantage, settings, out)
     if learnt.policy is not None:
         figures["weights"] = _weights(source, learnt, data, settings, n_states, n_candidates, guidance_scale,
                                       seed, progress, out)
+    if every_state:
+        figures["critics"] = _critics(source, data)
     history = read_history(source.history) if source.history is not None else {}
     if history:
         draw.losses(history, out / "losses.png")
@@ -64,10 +67,29 @@ def _preset(task: str | None) -> TrainSettings:
                          reward_transform=preset.reward_transform)
 
 
+def _critics(source: Source, data: Transitions) -> list[dict[str, Any]]:
+    """What each saved state of the critic has learnt: V's range, advantages, and whether V shows the way."""
+    way, grid = places.way_in(data) if _has_maze(source) else (None, None)
+    every = []
+    for step, critic in saved_critics(source, data):
+        value = measure.values(critic.value, data)
+        found: dict[str, Any] = {
+            "step": step, "value": {"mean": float(value.mean()), "min": float(value.min()),
+                                    "max": float(value.max())},
+            "positive": float((measure.advantages(critic.target, value, data) > 0).mean())}
+        if way is not None and grid is not None:
+            found["maze"] = places.way_figures(way, grid.mean(value, grid.moved))
+        every.append(found)
+    return every
+
+
+def _has_maze(source: Source) -> bool:
+    return source.task is not None and settings_for(source.task).family == "antmaze"
+
+
 def _maze(task: str, data: Transitions, value: np.ndarray, advantage: np.ndarray, settings: TrainSettings,
           out: Path) -> dict[str, Any]:
-    grid = places.make_grid(data)
-    way = places.way_to_the_goal(grid, data)
+    way, grid = places.way_in(data)
     walking = grid.mean(value, grid.moved)
     draw.maze(task, grid, way, grid.mean(value), walking, grid.mean(advantage > 0), settings,
               out / "maze.png")

@@ -67,18 +67,23 @@ def save_state(folder: Path, trainer: Any, step: int, keep: int = KEEP) -> Path:
 
 def load_newest_state(folder: Path, trainer: Any) -> int:
     """Restores the newest state of the trainer's phase and returns its step; 0 if there is none."""
+    steps = saved_steps(folder, trainer.phase)
+    if not steps:
+        return 0
+    load_state(folder, trainer, steps[-1])
+    return steps[-1]
+
+
+def load_state(folder: Path, trainer: Any, step: int) -> None:
+    """Restores the state of that step of the trainer's phase. `UsageError` where the file is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    states = _states(folder, trainer.phase)
-    if not states:
-        return 0
-    path = states[-1]
+    path = state_path(folder, trainer.phase, step)
     try:
         restore_state(trainer, load_file(path), str(path))
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{path}: damaged ({error}); delete it to resume from the one before") from error
-    return _step(path)
 
 
 def state_path(folder: Path, phase: str, step: int) -> Path:

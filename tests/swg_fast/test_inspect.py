@@ -121,6 +121,28 @@ def test_a_run(tmp_path, monkeypatch, ended):
         assert "critic at step 4 of 6" in looked.output and "weights" not in figures
 
 
+def test_every_state_of_a_critic(tmp_path, monkeypatch):
+    """Of three kept states the last is what the run ends with, and they differ."""
+    monkeypatch.chdir(tmp_path)
+    write_hdf5(tmp_path / "data.hdf5", make_recording(n=1500))
+    swg_fast("train", "antmaze-umaze-v2", "--dataset", "data.hdf5", "--out", "run", "--critic-steps", 6,
+             "--critic-batch", 8, "--actor-steps", 2, "--actor-batch", 8, "--hidden-dim", 16,
+             "--num-steps", 3, "--save-every", 2, "--keep-states", 3, "--logger", "none", "--held-out", 0.2)
+    looked = swg_fast("inspect", "run", "--states", 2, "-n", 2, "--quiet", "--every-state")
+    figures = json.loads((tmp_path / "run" / "inspect" / "inspect.json").read_text())
+    critics = figures["critics"]
+    assert [each["step"] for each in critics] == [2, 4, 6] and "critic at step 4" in looked.output
+    assert critics[2]["value"]["max"] == figures["value"]["max"] != critics[1]["value"]["max"]
+    assert critics[2]["positive"] == figures["advantages"]["positive"]
+    assert critics[2]["maze"]["uphill"] == figures["maze"]["uphill"]
+    policy = swg_fast("inspect", "run/policy", "--every-state", "--dataset", "data.hdf5", "--quiet")
+    assert policy.exception is None  # a run's policy knows its run
+    alone = tmp_path / "run" / "states"
+    for path in alone.glob("critic-*"):
+        path.unlink()
+    assert "no saved states" in str(swg_fast("inspect", "run", "--every-state", "--quiet").exception)
+
+
 def test_what_cannot_be_looked_at(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "--dataset" in str(swg_fast("inspect", "antmaze-umaze-v2").exception)

@@ -98,6 +98,8 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
     counts, scales = ([kind(part) for part in text.split(",")]
                       for kind, text in ((int, candidates), (float, guidance_scales)))
     used = policy.backend("auto", dtype)
+    for row in rows:  # of files from when they said it once for all
+        row.setdefault("backend", kept.get("backend"))
     for n, rho, select in cells(counts, scales, selections.split(",")):
         heat = 0.0 if n == 1 else temperature
         if (n, rho, select, heat) in known:
@@ -107,12 +109,13 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
                           temperature=heat, dtype=dtype, **parts(select), **walk)
         rows.append({
             "n_candidates": n, "guidance_scale": rho, "select": select, "temperature": heat,
+            "backend": f"{used.name} {used.dtype}",
             "episodes": len(result.episodes), "normalized_score": result.normalized_score,
             "interval": None if result.pooled.interval is None else asdict(result.pooled.interval),
             "per_seed": [round(score.mean, 3) for score in result.per_seed],
             "mean_length": sum(e.length for e in result.episodes) / len(result.episodes)})
-        kept |= {"task": task, "backend": f"{used.name} {used.dtype}", "simulator": result.simulator,
-                 "versions": versions()}
+        kept.pop("backend", None)
+        kept |= {"task": task, "simulator": result.simulator, "versions": versions()}
         write_json(json_path, kept)
         click.echo(f"N={n} rho={rho:g} {select}: " + interval_text(
             result.pooled.mean, result.pooled.interval, len(result.episodes)))

@@ -58,6 +58,17 @@ def test_behaviours_scores_come_from_their_json(monkeypatch):
         assert f"behaviour: {behaviour_text(found['behaviour'])}" in " ".join(page.split()), found["task"]
 
 
+def test_the_doors_table_comes_from_its_json(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from door import markdown
+
+    found = recorded("door.json")
+    page = (ROOT / "docs" / "results.md").read_text()
+    assert markdown(found) in page
+    apart = found["starts"]["deviations"]
+    assert f"of {len(apart)} joints by {apart[0]:.1f} to {apart[-1]:.0f} standard" in " ".join(page.split())
+
+
 @pytest.mark.skipif(find_spec("d4rl") is None, reason="D4RL is not installed")
 def test_a_behaviours_score_within_the_limit(monkeypatch, tmp_path):
     """Recorded episodes may be longer than the task's: what they earn later is not the task's."""

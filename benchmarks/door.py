@@ -1,0 +1,198 @@
+"""Why a policy of door-human scores less than its demonstrations: where they begin, and how long they take.
+
+    python benchmarks/door.py --data door-human.hdf5 --policy DIR --json benchmarks/results/door.json
+
+The demonstrations begin with arm and wrist already raised, and with doors from a wider range; the task begins
+with every joint at 0. Episodes are played from each: the hand's pose and the door's place, as the task has
+them or as a demonstration had them, of 300 steps. Scores are of the task's 200 steps and of all 300.
+- replay: each demonstration's actions from its own start: does the simulator give what was recorded?
+- starts: how far the task's joints are at the start from the demonstrations', in their standard deviations;
+- play: the policy, one cell for each of --guidance-scales and --candidates;
+- nearest: the action of the nearest recorded state, of another demonstration than the start's, instead of a
+  network's.
+Each cell is written when it is done, under --label; run again to go on, or to add another policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from bench_table import replaced
+
+from swg_fast.data.hdf5 import read_hdf5
+from swg_fast.envs import make_env
+from swg_fast.envs.d4rl_env import D4RLEnv
+from swg_fast.files import read_json, replacing, write_json
+from swg_fast.intervals import mean_interval
+from swg_fast.policy import load_policy
+from swg_fast.report import versions
+from swg_fast.seeds import stream_seed
+
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+MARKERS = "<!-- door table -->", "<!-- end -->"
+APART = ("starts", "simulator", "versions")  # parts of the JSON that are no cells
+TASK, LIMIT, LONG = "door-human-v1", 200, 300
+OPEN = 5  # a reward beyond it: the door stands open by more than one radian
+SOURCES = "task:task,task:demonstration,demonstration:task,demonstration:demonstration"
+JOINTS, LATCH, HINGE, PALM, HANDLE = slice(0, 27), 27, 28, slice(29, 32), slice(32, 35)
+Act = Callable[[np.ndarray, int], np.ndarray]  # observations [E, S] and the step -> actions [E, A]
+
+
+def begin(env: D4RLEnv, number: int, hand: np.ndarray | None, door: np.ndarray | None) -> np.ndarray:
+    """The first observation of `evaluate`'s episode ``number``, with a recorded hand or door."""
+    first = env.reset(stream_seed(0, "episode", number) & 0xFFFFFFFF)
+    core = env.core
+    qpos, qvel = core.init_qpos.copy(), core.init_qvel.copy()
+    if hand is not None:
+        qpos[1:28], qpos[-2], qpos[-1] = hand[JOINTS], hand[HINGE], hand[LATCH]
+        core.set_state(qpos, qvel)
+        # The first joint, a slide, is not observed; the palm is, and moves with it along a line.
+        palm = core.data.site_xpos[core.grasp_sid].copy()
+        qpos[0] += 1e-2
+        core.set_state(qpos, qvel)
+        along = (core.data.site_xpos[core.grasp_sid] - palm) / 1e-2
+        qpos[0] += (hand[PALM] - palm) @ along / (along @ along) - 1e-2
+        core.set_state(qpos, qvel)
+    if door is not None:
+        core.model.body_pos[core.door_bid] += door[HANDLE] - first[HANDLE]
+    core.sim.forward()
+    return np.asarray(core.get_obs(), np.float32)
+
+
+def play(env: D4RLEnv, starts: list[tuple], act: Act) -> np.ndarray:
+    """Rewards [E, LONG] of episodes from ``starts``, one simulation put from state to state."""
+    observations = np.stack([begin(env, *start) for start in starts])
+    core, found = env.core, np.zeros((len(starts), LONG))
+    kept = [saved(env, *start) for start in starts]
+    for step in range(LONG):
+        actions = act(observations, step)
+        for i, state in enumerate(kept):
+            core.set_env_state(state)
+            core.data.real.qacc_warmstart[:] = state["warm"]
+            observation, found[i, step], _, _ = core.step(actions[i])
+            observations[i] = observation
+            kept[i] = core.get_env_state() | {"warm": core.data.real.qacc_warmstart.copy()}
+    return found
+
+
+def saved(env: D4RLEnv, *start: Any) -> dict[str, np.ndarray]:
+    begin(env, *start)
+    return env.core.get_env_state() | {"warm": env.core.data.real.qacc_warmstart.copy()}
+
+
+def scores(env: D4RLEnv, rewards: list[np.ndarray]) -> dict[str, Any]:
+    """Of episodes' rewards: the score of the task's limit and of all steps, and how many opened the door."""
+    found: dict[str, Any] = {"episodes": len(rewards)}
+    for name, most in (("within", LIMIT), ("whole", LONG)):
+        each = [env.score(float(one[:most].sum()), None) for one in rewards]
+        interval = mean_interval(each)
+        found[name] = {"score": float(np.mean(each)), "interval": asdict(interval) if interval else None,
+                       "opened": float(np.mean([(one[:most] > OPEN).any() for one in rewards]))}
+    steps = [int(np.argmax(one > OPEN)) for one in rewards if (one > OPEN).any()]
+    return found | {"opened_at": sorted(steps)}
+
+
+def nearest(observations: np.ndarray, actions: np.ndarray, episodes: np.ndarray) -> Act:
+    """The action of the nearest state of another demonstration than that whose number an episode has."""
+    spread = np.maximum(observations.std(0), 1e-3)
+    known, count = observations / spread, episodes.max() + 1
+
+    def act(now: np.ndarray, step: int) -> np.ndarray:
+        far = (np.square(known - one / spread).sum(1) + 1e9 * (episodes == i % count)
+               for i, one in enumerate(now))
+        return actions[[each.argmin() for each in far]]
+
+    return act
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """A line a cell: scores with their intervals, how often the door opens, and the median step of that."""
+    lines = ["| who acts | how | score, 200 steps | score, 300 steps | opened | at step |", "|---" * 6 + "|"]
+    for name in (part for part in found if part not in APART):
+        for key, cell in found[name].items():
+            both = (f"{part['score']:.0f} [{part['interval']['low']:.0f}, {part['interval']['high']:.0f}]"
+                    for part in (cell["within"], cell["whole"]))
+            steps = cell["opened_at"]
+            lines.append(f"| {name} | {key} | {' | '.join(both)} | {len(steps)} of {cell['episodes']} "
+                         f"| {np.median(steps):.0f} |")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--data", type=Path, required=True)
+@click.option("--policy", "policy_name", help="Checkpoint folder. Left out: the rest alone.")
+@click.option("--label", default="as trained", help="Name of the policy in the JSON.")
+@click.option("--guidance-scales", default="0,1")
+@click.option("--candidates", default="1", help="One is drawn at temperature 0.")
+@click.option("--sources", default=SOURCES, help="HAND:DOOR each.")
+@click.option("--json", "json_path", type=Path, required=True)
+@click.option("--write", is_flag=True, help="Put the table into docs/results.md.")
+def main(data: Path, policy_name: str | None, label: str, guidance_scales: str, candidates: str, sources: str,
+         json_path: Path, write: bool) -> None:
+    env, raw = make_env(TASK), read_hdf5(data)
+    assert isinstance(env, D4RLEnv)
+    ends = np.flatnonzero(raw["timeouts"].astype(bool) | (raw["terminals"] > 0))
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - begins + 1
+    first = raw["observations"][begins]
+    results = read_json(json_path) if json_path.exists() else {}
+
+    def starts(hand: str, door: str) -> list[tuple]:
+        """Of a demonstration's door one each, so that none is played twice."""
+        every = first if door == "demonstration" else np.concatenate([first, first])
+        return [(number, one if hand == "demonstration" else None, one if door == "demonstration" else None)
+                for number, one in enumerate(every)]
+
+    def add(name: str, key: str, value: dict[str, Any]) -> None:
+        results.setdefault(name, {})[key] = value
+        write_json(json_path, results | {"simulator": env.simulator(), "versions": versions()})
+        click.echo(f"{name} | {key} | {value['within']['score']:.1f}, {value['whole']['score']:.1f}")
+
+    spread = first[:, JOINTS].std(0)
+    moved = spread > 1e-3  # the others are 0 in every demonstration too
+    apart = np.abs(begin(env, 0, None, None)[JOINTS] - first[:, JOINTS].mean(0))[moved] / spread[moved]
+    low, high = first[:, HANDLE].min(0), first[:, HANDLE].max(0)
+    handles = np.stack([begin(env, number, None, None)[HANDLE] for number in range(100)])
+    results["starts"] = {"joints": int(moved.sum()), "deviations": np.sort(apart).tolist(),
+                         "demonstrated_handles": [low.tolist(), high.tolist()],
+                         "tasks_handles": [handles.min(0).tolist(), handles.max(0).tolist()]}
+    if "replay" not in results:
+        played = play(env, starts("demonstration", "demonstration"),
+                      lambda _, step: raw["actions"][np.minimum(begins + step, ends)])
+        add("replay", "played", scores(env, [r[:n] for r, n in zip(played, lengths, strict=True)]))
+        add("replay", "recorded", scores(env, np.split(raw["rewards"], begins[1:])))
+    pairs = [tuple(pair.split(":")) for pair in sources.split(",")]
+
+    def cells(name: str, prefix: str, act: Act) -> None:
+        for hand, door in pairs:
+            key = f"{prefix}hand of {hand}, door of {door}"
+            if key not in results.get(name, {}):
+                add(name, key, scores(env, list(play(env, starts(hand, door), act))))
+
+    episodes = np.repeat(np.arange(len(ends)), lengths)
+    cells("nearest", "", nearest(raw["observations"], raw["actions"], episodes))
+    if policy_name:
+        policy = load_policy(policy_name)
+        for count, scale in product(*(text.split(",") for text in (candidates, guidance_scales))):
+            n, rho = int(count), float(scale)
+
+            def act(now: np.ndarray, step: int, n: int = n, rho: float = rho) -> np.ndarray:
+                drawn = policy.sample(now, seed=step, n_candidates=n, guidance_scale=rho,
+                                      temperature=0.0 if n == 1 else 1.0, select="max_weight",
+                                      sampler="dpmpp_2m_sde", sampler_steps=6)
+                return drawn.actions.cpu().numpy()
+
+            cells(label, f"N {n}, guidance {rho:g}, ", act)
+    if write:
+        with replacing(PAGE) as temporary:
+            temporary.write_text(replaced(PAGE.read_text(), markdown(results), *MARKERS))
+
+
+if __name__ == "__main__":
+    main()

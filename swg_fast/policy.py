@@ -159,12 +159,12 @@ class Policy:
         if job.settings["temperature"] == 0 and job.n_candidates > 1:
             warnings.warn(f"temperature 0 makes all {job.n_candidates} candidates the same; use a "
                           "temperature above 0 to resample", stacklevel=2)
-        used = self.backend(backend, self.settings(dtype=dtype)["dtype"])
+        used = self.backend(backend, given["dtype"])
         return check_samples(used.run(job), job, self.model, f"{used.name} {used.dtype}")
 
     def _job(self, given: dict[str, Any], states: torch.Tensor, indices: Array | None) -> SamplingJob:
         """What a backend is asked for: checked arguments of `sample` and states [B, S] on the device."""
-        chosen = self.settings(**{name: given.get(name) for name in self.defaults})
+        chosen = sampling_settings(self.defaults, {name: given.get(name) for name in self.defaults})
         select = chosen["select"]
         if select == "max_q" and self.model.critic is None:
             raise UsageError("select='max_q' needs a critic and this policy has none; "

@@ -49,7 +49,10 @@ class DiffusionTrainer:
             LAYER_NORM_EPS, settings.weight_decay, settings.ema_rate, settings.weight_loss, settings.dropout)
         loops = native.loops() if device.type == "cpu" else None
         reads = settings.read_share > 0  # rows of a kind that the compiled steps do not have
-        self.loops = loops if loops is not None and not reads and loops.supports(self.shape) else None
+        # PyTorch's own products take bf16 to AMX, whose rate the compiled steps' cannot reach.
+        tiles = self.shape.bf16 and torch.cpu._is_amx_tile_supported()
+        fitting = loops is not None and not reads and not tiles and loops.supports(self.shape)
+        self.loops = loops if fitting else None
         self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.flat = FlatParameters([self.network])
         self.ema_flat = FlatParameters([self.ema])

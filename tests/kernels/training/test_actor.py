@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import relative_error
 from swg_fast.kernels.cpu.native import compiler
+from swg_fast.kernels.training import actor as native
 
 from swg_fast.networks import ScoreNetwork
 from swg_fast.schedule import NoiseSchedule
@@ -26,6 +27,8 @@ def make(S, A, hidden, blocks, batch, head, dropout, precision="fp32"):
                              actor_steps=200, weight_decay=0.01, weight_loss=2.5)
     network = ScoreNetwork(S, A, hidden, blocks, head, dropout=dropout)
     trainer = DiffusionTrainer(network.train(), NoiseSchedule.vp(15), settings, torch.device("cpu"))
+    loops = native.loops()  # also where PyTorch would use AMX instead
+    trainer.loops = loops if loops is not None and loops.supports(trainer.shape) else None
     trainer.flat.data.data.add_(0.02 * torch.randn_like(trainer.flat.data))
     data = torch.randn(500, A + 1 + S)
     draws = trainer.draw(torch.Generator().manual_seed(0), 100, len(data))

@@ -105,6 +105,26 @@ def test_decisions_table_comes_from_its_json(monkeypatch):
     assert len(found["parts"]["episodes"]) >= 3 and markdown(found) in (ROOT / "README.md").read_text()
 
 
+def test_hoppers_decisions_come_from_their_json(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from decisions_report import markdown
+
+    found = recorded("decisions-hopper.json")
+    page = (ROOT / "docs" / "results.md").read_text()
+    assert markdown(found) in page
+    page, cells = " ".join(page.split()), found["parts"]["states"]
+    six, ddpm = ([cells[f"{name} {n}"]["quality"] for n in (1, 256, 1024)] for name in ("default", "ours"))
+    assert max(cell["quality"] for cell in cells.values()) < 0
+    assert f"in at most {100 * max(cell['positive'] for cell in cells.values()):.0f} % of the states" in page
+    assert (f"six steps go from {six[0]:.2f} with one to {six[1]:.2f} with 256 and {six[2]:.2f} with 1,024, "
+            f"DDPM from {ddpm[0]:.2f} to {ddpm[1]:.2f} and {ddpm[2]:.2f}") in page
+    ranks = {key: cell["rank_correlation"] or 0.0 for key, cell in cells.items()}
+    expected = ("ranking", "filter", "all ", "all, no guidance")  # what ranks by the expected weight
+    most = [max(rank for key, rank in ranks.items() if key.startswith(expected) == by)
+            for by in (False, True)]
+    assert f"is at most {most[0]:.2f}, the expected weight's at most {most[1]:.2f}" in page
+
+
 def test_environments_table_comes_from_its_json_and_has_every_task(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.environments import markdown

@@ -168,7 +168,7 @@ def kernels(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_
     with a chunk that these make up (2 forwards and 3 back are needed); waits for products and for copies;
     barriers; special-function instructions an entry of the wide layer. And the bytes of weights and of
     scratch that a candidate and step move through the L2 cache. Last, for sm_90 in bf16, thousand cycles
-    that a step of 128 candidates takes by a static model, which no GPU has confirmed.
+    that a step of 128 candidates takes by a static model (docs/kernel-notes.md has it beside an H200).
     """
     import os
     import re

@@ -160,6 +160,7 @@ class _Replay:
                 free = max(self.given_back[before])
             start = max(self.l2, free + L2_LATENCY)
             self.l2 = start + self.ring.bytes / L2_A_CYCLE
+            self.shared += self.ring.bytes / SHARED_A_CYCLE
             self.filled.append(self.l2)
         return self.filled[number]
 

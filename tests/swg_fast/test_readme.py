@@ -245,6 +245,43 @@ def test_what_large_play_has_learnt_comes_from_its_json():
             f"({longer['maze']['rank_correlation_far']:.2f} in the far half") in page
 
 
+def test_what_large_play_learns_without_norm_comes_from_its_json():
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    raw, norm = (next(each for each in recorded(f"inspect-large-play-{name}.json")["critics"]
+                      if each["step"] == 110_000)["maze"] for name in ("raw", "norm"))
+    found = [each[name] for each in (raw, norm) for name in ("rank_correlation", "rank_correlation_far")]
+    assert ("V and nearness correlate {:.2f} ({:.2f} in the far half) without it, and {:.2f} ({:.2f}) with it"
+            .format(*found)) in page
+
+
+def test_what_counts_as_overturned(monkeypatch):
+    """A torso as it stands, on its side and on its back, whichever way it is turned about the vertical."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from maze_ends import upright
+
+    half = np.sqrt(0.5)
+    turned = [(1, 0, 0, 0), (half, 0, 0, half), (half, half, 0, 0), (0, 1, 0, 0), (0, half, half, 0)]
+    states = np.zeros((5, 29))
+    states[:, 3:7] = turned
+    assert upright(states) == pytest.approx([1, 1, 0, -1, -1])
+
+
+def test_how_large_plays_episodes_end_comes_from_its_json():
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    raw, first = (recorded(f"ends-large-play{name}.json") for name in ("-raw", ""))
+    (back, goal, way), other = ([found["counts"][end] for end in ("overturned", "reached", "time_up")]
+                                for found in (raw, first))
+    episodes = len(raw["episodes"])
+    assert (f"Of {episodes} episodes at guidance scale {raw['guidance_scale']:g}, {back} end on the "
+            f"back, {goal} at the goal and {way} on the way; of the first table's policy at "
+            f"{first['guidance_scale']:g} it is {other[0]}, {other[1]} and {other[2]}") in page
+    begin, ended = raw["metres_left"]["begin"], [found["metres_left"]["at"] for found in (raw, first)]
+    assert f"falls from {begin:.0f} to {ended[0]:.0f} and {ended[1]:.0f} m" in page
+    cells = recorded("scores/antmaze-large-play-v2-raw.json")["rows"]
+    (cell,) = (row for row in cells if (row["n_candidates"], row["guidance_scale"]) == (1, 5.0))
+    assert cell["normalized_score"] == 100 * goal / episodes  # the same episodes
+
+
 def test_the_share_of_eagers_time_comes_from_the_decisions():
     page = " ".join((ROOT / "docs" / "results.md").read_text().split())
     cells = recorded("decisions-umaze.json")["parts"]["time"]

@@ -1,0 +1,99 @@
+"""How Ant Maze episodes end: at the goal, on the back, or on the way when time is up.
+
+    python benchmarks/maze_ends.py antmaze-large-play-v2 --policy RUN/policy --guidance-scale 5 --json F
+
+One candidate at temperature 0, in the episodes of `swg-fast evaluate` with the same seed. An ant whose torso
+points down for 50 steps is counted as overturned and left alone. Metres are those left along recorded steps
+of --data, at the start and at the end.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from swg_fast.data import load_dataset
+from swg_fast.envs import make_env
+from swg_fast.files import write_json
+from swg_fast.inspect.places import make_grid, way_to_the_goal
+from swg_fast.policy import Policy, load_policy
+from swg_fast.presets import find_preset
+from swg_fast.seeds import stream_seed
+
+ON_ITS_BACK = 50  # steps in a row
+
+
+def upright(states: np.ndarray) -> np.ndarray:
+    """The height of the torso's own vertical axis, -1 to 1, from states [B, 29]: x, y, z, then a quaternion
+    (w, x, y, z)."""
+    return 1.0 - 2.0 * (states[:, 4] ** 2 + states[:, 5] ** 2)
+
+
+def run(policy: Policy, task: str, episodes: int, scale: float, seed: int) -> list[dict[str, Any]]:
+    """Every episode's end: reached, overturned or time_up; its steps; where it began and ended, in metres."""
+    envs = [make_env(task) for _ in range(episodes)]
+    states = np.stack([env.reset(stream_seed(seed, "episode", i) & 0xFFFFFFFF) for i, env in enumerate(envs)])
+    found = [{"end": "time_up", "steps": 0, "begin": state[:2].tolist()} for state in states]
+    down, left = np.zeros(episodes, int), list(range(episodes))
+    for step in range(1, find_preset(task).max_episode_steps + 1):
+        actions = policy.sample(states[left], 1, scale, 0.0, seed=seed).actions.cpu().numpy()
+        for i, action in zip(list(left), actions, strict=True):
+            states[i], reward, done = envs[i].step(action)
+            down[i] = down[i] + 1 if upright(states[i:i + 1])[0] < 0 else 0
+            end = "reached" if reward > 0 else "overturned" if down[i] >= ON_ITS_BACK else "time_up"
+            found[i] |= {"steps": step, "end": end, "at": states[i, :2].tolist()}
+            if done or end != "time_up":
+                left.remove(i)
+        if not left:
+            break
+    return found
+
+
+@click.command()
+@click.argument("task")
+@click.option("--policy", "name", help="Checkpoint folder or bundled name.  [default: TASK]")
+@click.option("--guidance-scale", default=5.0, show_default=True)
+@click.option("--episodes", default=25, show_default=True)
+@click.option("--seed", default=0)
+@click.option("--threads", type=int)
+@click.option("--data", type=Path, help="Recorded steps, for the metres that are left.")
+@click.option("--json", "path", type=Path, required=True)
+def main(task: str, name: str | None, guidance_scale: float, episodes: int, seed: int, threads: int | None,
+         data: Path | None, path: Path) -> None:
+    """Plays the episodes and counts their ends."""
+    if threads:
+        torch.set_num_threads(threads)
+    found = run(load_policy(name or task), task, episodes, guidance_scale, seed)
+    counts = {end: sum(each["end"] == end for each in found) for end in ("reached", "overturned", "time_up")}
+    result = {"task": task, "guidance_scale": guidance_scale, "seed": seed, "counts": counts,
+              "episodes": found}
+    if data is not None:
+        result["metres_left"] = metres_left(task, data, found)
+    write_json(path, result)
+    click.echo(f"{counts} {result.get('metres_left', '')}")
+
+
+def metres_left(task: str, data: Path, found: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean metres along recorded steps from where episodes began and where they ended, of places that were
+    recorded."""
+    recorded = load_dataset(data, task=task, continues_after_terminal=True,
+                            max_episode_steps=find_preset(task).max_episode_steps)
+    grid = make_grid(recorded)
+    way = way_to_the_goal(grid, recorded)
+    if way is None:
+        raise click.UsageError(f"{data}: no recorded step is rewarded")
+    centres, known = grid.centres(), np.isfinite(way.metres)
+    left = {}
+    for name in ("begin", "at"):
+        places = np.array([each[name] for each in found])
+        nearest = np.linalg.norm(places[:, None] - centres[known], axis=2).argmin(axis=1)
+        left[name] = float(way.metres[known][nearest].mean())
+    return left
+
+
+if __name__ == "__main__":
+    main()

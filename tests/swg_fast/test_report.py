@@ -25,7 +25,8 @@ def test_throughput_of_one_n_and_of_several(sizes, tmp_path, monkeypatch):
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (saved.append(self), save(self, *a, **k)))
     rows = [{"backend": backend, "dtype": "fp32", "device": "cpu", "n_states": 1, "n_candidates": n,
-             "gflops": 2.0, "candidates_per_second": 1000.0 * n} for backend in ("cpu", "torch") for n in sizes]
+             "gflops": 2.0, "candidates_per_second": 1000.0 * n}
+            for backend in ("cpu", "torch") for n in sizes]
     plot_bench({"results": rows, "ceiling_gflops": {"fp32": 4.0}, "device_name": "a cpu", "threads": 1},
                tmp_path / "b.png")
     [axes] = saved[0].axes

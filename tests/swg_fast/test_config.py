@@ -76,6 +76,22 @@ def test_a_run_writes_the_file_that_gives_it_again(tmp_path, monkeypatch):
         lines["critic"][-1]["critic/held_out_value_loss"], abs=1e-5)
 
 
+def test_a_critic_of_another_run_is_an_option(tmp_path, monkeypatch):
+    """Named from where one stands and written whole; the policy is the one that trains its critic itself."""
+    monkeypatch.chdir(tmp_path)
+    write_hdf5(tmp_path / "data.hdf5", make_recording())
+    first = ["train", TASK, "--dataset", "data.hdf5", *SMALL, "--logger", "none"]
+    for more in (["--out", "first"], ["--critic", "first", "--out", "second"]):
+        done = swg_fast(*first, *more)
+        assert done.exception is None, done.exception
+    written = tomllib.loads((tmp_path / "second" / "config.toml").read_text())
+    assert written["critic"] == str(tmp_path / "first")
+    a, b = (load_file(tmp_path / run / "policy" / "model.safetensors") for run in ("first", "second"))
+    assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+    refused = swg_fast(*first, "--discount", 0.9, "--critic", "first", "--out", "third")
+    assert "other settings (discount)" in str(refused.exception) and not (tmp_path / "third").exists()
+
+
 def test_round_trip_of_a_file(tmp_path):
     values = asdict(RunOptions(task=TASK, dataset='a "quoted" \\ päth.hdf5'))
     values |= asdict(TrainSettings(dropout=0.0))

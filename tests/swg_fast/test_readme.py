@@ -214,6 +214,17 @@ def test_what_a_gpu_measured_comes_from_its_json(monkeypatch):
     assert f"| {memory / 1e6:.1f} MB |" in notes and f"take {memory / 2**20:.0f} MiB beyond" in readme
 
 
+def test_the_shards_figures_come_from_their_json():
+    found, page = recorded("shards.json"), (ROOT / "docs" / "sweeps.md").read_text()
+    two = next(row for row in found["measured"] if row["actors"] == 2)
+    assert f"{two['times_one_actor']:.2f} times what one does, at N = {found['candidates']:,}" in page
+    assert f"a call costs {two['milliseconds_of_a_call_of_2']:.0f} ms" in page
+    rate = {(row["gpus"], row["n_candidates"]): f"{row['of_linear']:.0%}".replace("%", " %")
+            for row in found["model"]}
+    assert f"{rate[8, 2**20]} of linear on 8 GPUs and {rate[64, 2**20]} on 64" in page
+    assert f"{rate[64, 2**24]} on 64 for 2^24" in page
+
+
 def test_the_worker_processes_figures_come_from_their_json():
     found = recorded("vector-envs.json")
     page = (ROOT / "docs" / "dependencies.md").read_text()

@@ -125,6 +125,18 @@ def test_hoppers_decisions_come_from_their_json(monkeypatch):
     assert f"is at most {most[0]:.2f}, the expected weight's at most {most[1]:.2f}" in page
 
 
+def test_the_large_mazes_decisions_come_from_their_json():
+    found, page = recorded("decisions-large-play.json"), (ROOT / "docs" / "results.md").read_text()
+    quality, times = ({key: cell[what] for key, cell in found["parts"][part].items()}
+                      for part, what in (("states", "quality"), ("time", "milliseconds")))
+    page = " ".join(page.split())
+    assert (f"guidance scale {found['settings']['guidance_scale']:.0f}: the kept action's advantage is "
+            f"{quality['ranking 16']:.2f} where the sampled weight's is {quality['ours 16']:.2f}, intervals "
+            f"overlapping; six steps of `{found['settings']['solver']}` have {quality['solver 16']:.2f}. Eager "
+            f"takes {times['eager 16']:.1f} ms a decision, DDPM here {times['ours 16']:.1f}, six steps "
+            f"{times['solver 16']:.1f}") in page
+
+
 def test_environments_table_comes_from_its_json_and_has_every_task(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.environments import markdown

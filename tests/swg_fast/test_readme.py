@@ -132,8 +132,8 @@ def test_the_large_mazes_decisions_come_from_their_json():
     page = " ".join(page.split())
     assert (f"guidance scale {found['settings']['guidance_scale']:.0f}: the kept action's advantage is "
             f"{quality['ranking 16']:.2f} where the sampled weight's is {quality['ours 16']:.2f}, intervals "
-            f"overlapping; six steps of `{found['settings']['solver']}` have {quality['solver 16']:.2f}. Eager "
-            f"takes {times['eager 16']:.1f} ms a decision, DDPM here {times['ours 16']:.1f}, six steps "
+            f"overlapping; six steps of `{found['settings']['solver']}` have {quality['solver 16']:.2f}. "
+            f"Eager takes {times['eager 16']:.1f} ms a decision, DDPM here {times['ours 16']:.1f}, six steps "
             f"{times['solver 16']:.1f}") in page
 
 

@@ -19,7 +19,7 @@ import torch
 from swg_fast.data import load_dataset
 from swg_fast.envs import make_env
 from swg_fast.files import write_json
-from swg_fast.inspect.places import make_grid, way_to_the_goal
+from swg_fast.inspect.places import way_in
 from swg_fast.policy import Policy, load_policy
 from swg_fast.presets import find_preset
 from swg_fast.seeds import stream_seed
@@ -82,8 +82,7 @@ def metres_left(task: str, data: Path, found: list[dict[str, Any]]) -> dict[str,
     recorded."""
     recorded = load_dataset(data, task=task, continues_after_terminal=True,
                             max_episode_steps=find_preset(task).max_episode_steps)
-    grid = make_grid(recorded)
-    way = way_to_the_goal(grid, recorded)
+    way, grid = way_in(recorded)
     if way is None:
         raise click.UsageError(f"{data}: no recorded step is rewarded")
     centres, known = grid.centres(), np.isfinite(way.metres)

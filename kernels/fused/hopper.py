@@ -16,12 +16,12 @@ from swg_fast.kernels.fused.hopper_blocks import (
     block_forward,
     early_head,
     input_layer,
-    input_layer_back,
     normalise,
     read_out,
     tanh,
+    thin_product,
 )
-from swg_fast.kernels.fused.hopper_memory import ROWS
+from swg_fast.kernels.fused.hopper_memory import INPUT, ROWS
 from swg_fast.kernels.fused.hopper_names import barrier
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -43,7 +43,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
     """
     DEPTH: gl.constexpr = 2 if E > 0 else L
     x, g = memory[3].index(GROUP), memory[4].index(GROUP)
-    up_bias, down_bias = weights[2], weights[4]
+    up_bias, down_bias = weights[0], weights[1]
     columns = gl.arange(0, H, gl.SliceLayout(0, wide))
     rows = gl.arange(0, ROWS, gl.SliceLayout(1, wide))
     at = rows[:, None] * H + columns[None, :]
@@ -75,12 +75,12 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
         if GUIDED:
             u = 0.5 * h
             t = tanh(u)
-            row = gl.load(weights[5] + (D - 1) * H + columns).to(gl.float32)
+            row = gl.load(weights[2] + (D - 1) * H + columns).to(gl.float32)
             g.store(((0.5 + 0.5 * (t + u * (1.0 - t * t))) * row[None, :]).to(gl.bfloat16))
             fence_async_shared()
             barrier()
         out, k = read_out(h, k, memory, DP, SLOTS, lhs, few)
-        gl.store(eps_at, out + gl.load(weights[6] + entries)[None, :])
+        gl.store(eps_at, out + gl.load(weights[3] + entries)[None, :])
     if whole:
         if GUIDED:
             for j in range(DEPTH):
@@ -91,7 +91,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
                     barrier()
                 k = block_backward(memory[5].index(GROUP * L + i), up_bias + i * 4 * H, k, memory, GROUP,
                                    H, BC, SLOTS, wide, thin, lhs)
-            back, k = input_layer_back(g, k, memory, DP, SLOTS, few)
+            back, k = thin_product(g, INPUT, k, memory, DP, SLOTS, few)
             gl.store(eps_at + ROWS * DP, back)
         if E > 0:
             if GUIDED:
@@ -103,6 +103,6 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
                 h, k = block_forward(h, up_bias + i * 4 * H, k, memory, GROUP, H, BC, SLOTS, thin, lhs)
                 h += gl.load(down_bias + i * H + columns)[None, :]
             out, k = read_out(h, k, memory, DP, SLOTS, lhs, few)
-            out += gl.load(weights[6] + entries)[None, :]
+            out += gl.load(weights[3] + entries)[None, :]
             gl.store(eps_at, gl.where(entries[None, :] == D - 1, gl.load(eps_at), out))
     return k

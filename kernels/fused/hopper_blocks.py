@@ -147,8 +147,8 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
             head = slot.slice(half * HALF, HALF)
             u = warpgroup_mma(memory[4].index(fresh(group)), head.permute((1, 0)), zero, use_acc=False,
                               is_async=True)
-            bias = gl.load(weights[8] + c + half * HALF + columns)
-            out = gl.load(weights[9] + c + half * HALF + columns)
+            bias = gl.load(weights[4] + c + half * HALF + columns)
+            out = gl.load(weights[5] + c + half * HALF + columns)
             u = warpgroup_mma_wait(0, [u])
             u += bias[None, :]
             t = tanh(u)
@@ -165,20 +165,27 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
         g.store(total.to(gl.bfloat16))
         fence_async_shared()
         barrier()
-    return value + gl.load(weights[10]), k
+    return value + gl.load(weights[6]), k
+
+
+@gluon.jit
+def thin_product(left, row: gl.constexpr, k, memory, DP: gl.constexpr, SLOTS: gl.constexpr,
+                 few: gl.constexpr):
+    """left W^T [64, DP] with W in the ring's next slot, from ``row`` on; the slot after it."""
+    none = gl.zeros([ROWS, DP], gl.float32, few)
+    weights = arrived(k, memory, SLOTS).slice(row, DP)
+    out = warpgroup_mma(left, weights.permute((1, 0)), none, use_acc=False, is_async=True)
+    out = warpgroup_mma_wait(0, [out])
+    leave(k, memory, SLOTS)
+    return out, k + 1
 
 
 @gluon.jit
 def read_out(h, k, memory, DP: gl.constexpr, SLOTS: gl.constexpr, lhs: gl.constexpr, few: gl.constexpr):
-    """SiLU(h) W^T [64, DP] with W in the ring's next slot."""
+    """SiLU(h) W^T [64, DP] with the read-out's W."""
     u = 0.5 * h
     y = gl.convert_layout((u + u * tanh_again(u)).to(gl.bfloat16), lhs)
-    none = gl.zeros([ROWS, DP], gl.float32, few)
-    weights = arrived(k, memory, SLOTS).slice(OUTPUT, DP)
-    out = warpgroup_mma(y, weights.permute((1, 0)), none, use_acc=False, is_async=True)
-    out = warpgroup_mma_wait(0, [out])
-    leave(k, memory, SLOTS)
-    return out, k + 1
+    return thin_product(y, OUTPUT, k, memory, DP, SLOTS, few)
 
 
 @gluon.jit
@@ -196,14 +203,3 @@ def input_layer(base, z, k, memory, DP: gl.constexpr, SLOTS: gl.constexpr, lhs: 
     h = warpgroup_mma_wait(0, [h])
     leave(k, memory, SLOTS)
     return h, k + 1
-
-
-@gluon.jit
-def input_layer_back(g, k, memory, DP: gl.constexpr, SLOTS: gl.constexpr, few: gl.constexpr):
-    """g W^T [64, DP] with W in the ring's next slot."""
-    none = gl.zeros([ROWS, DP], gl.float32, few)
-    ins = arrived(k, memory, SLOTS).slice(INPUT, DP)
-    back = warpgroup_mma(g, ins.permute((1, 0)), none, use_acc=False, is_async=True)
-    back = warpgroup_mma_wait(0, [back])
-    leave(k, memory, SLOTS)
-    return back, k + 1

@@ -232,8 +232,7 @@ def sample_kernel(
     turns = gl.cdiv(gl.cdiv(B * items, 2) - gl.program_id(0), programs)
     plan = (turns, phases, rows, shared, draws)
     states = (state_vectors, state_words, time_table, table, steps)
-    weights = (up_bias, up_bias, up_bias, up_bias, down_bias, output, output_bias, output_bias, head_bias,
-               head_output, head_output_bias)
+    weights = (up_bias, down_bias, output, output_bias, head_bias, head_output, head_output_bias)
     places = (B, N, items, programs, leaves, group)
     numbers = (first, T, k0.to(gl.uint32), k1.to(gl.uint32), w_min, gumbel_scale, w_max, initial_scale,
                ranking_mean)

@@ -81,8 +81,7 @@ def guided_step_kernel(
 ):
     """As `kernels.fused.sample.guided_step_kernel`, 64 rows a warp group."""
     memory = shared_memory(up, L, H, BC, SLOTS)
-    weights = (up_bias, up_bias, up_bias, up_bias, down_bias, output, output_bias, output_bias, head_bias,
-               head_output, head_output_bias)
+    weights = (up_bias, down_bias, output, output_bias, head_bias, head_output, head_output_bias)
     rows_in = (z_in, clean_in, noise_in, state_vectors, owners, candidates, state_words, time_row)
     rows_out = (z_out, weight_out, eps_out, gradient_out, clean_out)
     key0 = k0.to(gl.uint32)

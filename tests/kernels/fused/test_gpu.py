@@ -60,12 +60,12 @@ def test_guided_step(head, dtype, hidden, M):
                                      temperature=0.7)
     assert relative_error(got[2].cpu(), expected.eps.cpu()) < BOUNDS[dtype]
     # The gradient times the clean weight that it divides by, of rows whose weight both find inside the clip.
-    sigma, theirs = float(schedule.sigmas[6]), expected.grad_log_weight
-    both = (got[3].abs().sum(1) > 0) & (theirs.abs().sum(1) > 0)
-    assert int(((got[3].abs().sum(1) > 0) ^ (theirs.abs().sum(1) > 0)).sum()) <= 1 + M // 50
+    sigma, pairs = float(schedule.sigmas[6]), ((got[3], got[2]), (expected.grad_log_weight, expected.eps))
+    ours, theirs = (gradient.abs().sum(1) > 0 for gradient, _ in pairs)
+    both = ours & theirs
+    assert int((ours ^ theirs).sum()) <= 1 + M // 50
     if both.any():
-        mine, theirs = ((g * (z - sigma * e)[:, -1:])[both].cpu()
-                        for g, e in ((got[3], got[2]), (theirs, expected.eps)))
+        mine, theirs = ((g * (z - sigma * e)[:, -1:])[both].cpu() for g, e in pairs)
         assert relative_error(mine, theirs) < BOUNDS[dtype]
     if dtype == "fp32":
         # Dividing by a clean weight near the clip magnifies rounding, and one of 40,000 may fall on its other

@@ -212,6 +212,8 @@ def test_what_a_gpu_measured_comes_from_its_json(monkeypatch):
             if row["backend"] == "triton"}
     rates = [f"{ours[2**k]['candidates_per_second'] / 1e6:.2f} M at 2^{k}" for k in (17, 20)]
     assert ", ".join(rates) in notes
+    low, high = (f"{ours[n]['percent_of_ceiling']:.0f}" for n in (2**14, 2**20))
+    assert f"at {low} to {high} % of the rate" in readme and f"{low} (16,384) to {high} % (2^20)" in notes
     assert f"{ours[2**17]['candidates_per_second'] / 1e6:.1f} million\n  guided candidates a second" in readme
     assert f"{ours[2**17]['speedup_over_reference']:.1f} times at 2^17" in notes
     peers = {(row["backend"], row["dtype"], row["n_candidates"]): row["milliseconds"]

@@ -58,6 +58,7 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
 
 def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total: int, run: dict[str, Any],
          address: str | None, cpus: int | None, quiet: bool) -> None:
+    from swg_fast.signals import Stopped
     from swg_fast.sweep import cluster
     from swg_fast.sweep.live import Live
 
@@ -66,9 +67,9 @@ def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total
         with Live(title, store, trainings, missing, total, slots, quiet) as live:
             try:
                 outcomes = cluster.run_all(ray, store, trainings, missing, run, live.tell)
-            except KeyboardInterrupt:
+            except Stopped as stop:
                 click.echo("stopped; the same command goes on with what is missing", err=True)
-                sys.exit(130)
+                sys.exit(stop.code)
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
         name = getattr(outcome.item, "label", f"training {outcome.item.key}")

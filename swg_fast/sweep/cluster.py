@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from swg_fast import signals
 from swg_fast.errors import UsageError
 from swg_fast.extras import need
 from swg_fast.files import write_json
@@ -53,6 +54,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
             raise UsageError(f"Ray cannot be reached at {address} ({line}); start it with 'ray start --head'"
                              if address else f"Ray did not start on this machine ({line}); try again when it "
                              "is less busy") from error
+    signals.install()  # Ray takes SIGTERM for itself, and answers it with a trace of its own
     try:
         yield ray
     finally:
@@ -77,7 +79,7 @@ def slots(ray: Any, run: dict[str, Any]) -> int:
 def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell], run: dict[str, Any],
             tell: Callable[[Outcome | None], None]) -> list[Outcome]:
     """Runs what is missing and returns the outcomes. A cell waits for its training by taking it as an
-    argument. ``tell`` hears of every outcome, and of None about once a second."""
+    argument. ``tell`` hears of every outcome, and of None about once a second. Raises `signals.Stopped`."""
     options = {"num_cpus": run["cpus"], "num_gpus": run["gpus"], "max_retries": run["retries"]}
     train = ray.remote(**options)(_train)
     find = ray.remote(**options)(_find)
@@ -88,17 +90,20 @@ def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell]
         training = needed.get(cell.training.key) if cell.training else None
         waiting[find.remote(cell, folder, run, training)] = cell
     outcomes = []
-    while waiting:
-        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
-        for reference in ready:
-            item = waiting.pop(reference)
-            outcome = _outcome(ray, reference, item, run)
-            if outcome.error:
-                kind = "training" if isinstance(item, Training) else "cell"
-                write_json(store.failure(item.key), {"kind": kind, "error": outcome.error})
-            outcomes.append(outcome)
-            tell(outcome)
-        tell(None)
+    with signals.deferred() as asked:  # inside Ray's calls any signal would come out as Ctrl-C
+        while waiting:
+            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
+            if number := asked():
+                raise signals.Stopped(number)
+            for reference in ready:
+                item = waiting.pop(reference)
+                outcome = _outcome(ray, reference, item, run)
+                if outcome.error:
+                    kind = "training" if isinstance(item, Training) else "cell"
+                    write_json(store.failure(item.key), {"kind": kind, "error": outcome.error})
+                outcomes.append(outcome)
+                tell(outcome)
+            tell(None)
     return outcomes
 
 

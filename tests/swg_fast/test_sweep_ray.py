@@ -1,4 +1,4 @@
-"""A sweep on Ray in which a worker and then the driver are killed with kill -9."""
+"""A sweep on Ray in which a worker and then the driver are killed with kill -9, and one that SIGTERM ends."""
 
 from __future__ import annotations
 
@@ -126,3 +126,19 @@ def test_killed_worker_and_killed_driver(tmp_path):
     work.run_training(training, whole, work.run_settings({}))
     mine, theirs = (load_file(s.training(training.key) / "policy/model.safetensors") for s in (folder, whole))
     assert mine.keys() == theirs.keys() and all((mine[name] == theirs[name]).all() for name in mine)
+
+
+def test_sigterm_ends_it_in_one_line(tmp_path):
+    (tmp_path / "plan.toml").write_text('title = "Stopped"\ntoy.name = "spiral"\ntoy.steps = 1_000_000\n')
+    folder = Store(tmp_path / "out")
+    command = [sys.executable, "-m", "swg_fast.cli", "sweep", str(tmp_path / "plan.toml"), "--out",
+               str(folder.folder), "--cpus", "1", "--quiet"]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(folder.marks, driver)
+        driver.terminate()
+        _, error = driver.communicate(timeout=120)
+    finally:
+        driver.kill()
+    assert (driver.returncode, error) == (
+        128 + signal.SIGTERM, "stopped; the same command goes on with what is missing\n")

@@ -1,0 +1,112 @@
+"""Does a critic know what a fall costs? V of upright and of overturned ants by the metres that are left.
+
+    python benchmarks/maze_falls.py RUN [RUN ...] --data FILE.hdf5 --json F [--plot P]
+
+An overturned ant never gets up and never reaches the goal, so that V there is the lowest return that there
+is, wherever it lies. RUN is a folder of `swg-fast train`, finished or not. Over recorded states.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from maze_ends import upright
+
+from swg_fast.data import load_dataset
+from swg_fast.data.transitions import Transitions
+from swg_fast.files import write_json
+from swg_fast.inspect.learnt import find_source, load_learnt
+from swg_fast.inspect.places import way_in
+from swg_fast.presets import find_preset
+from swg_fast.report import print_table
+
+BANDS = (0, 5, 10, 20, 30, 40, 60)  # metres left
+STATES = 60_000
+
+
+def places(data: Transitions, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """States [STATES, S] and the metres left from each, where recorded steps lead to the goal."""
+    way, grid = way_in(data)
+    if way is None:
+        raise click.UsageError("no recorded step is rewarded; give the data of the task")
+    chosen = np.random.default_rng(seed).choice(len(data), min(STATES, len(data)), replace=False)
+    metres = way.metres[grid.at[chosen]]
+    return data.observations[chosen][np.isfinite(metres)], metres[np.isfinite(metres)]
+
+
+def values(run: str, data: Transitions, states: np.ndarray, metres: np.ndarray) -> dict[str, Any]:
+    """Mean V by band of metres left, of upright and of overturned ants, and the lowest return."""
+    source = find_source(run)
+    learnt = load_learnt(source, data)
+    with torch.no_grad():
+        v = learnt.value(torch.from_numpy(states)).numpy()
+    up = upright(states)
+    rows = []
+    for low, high in zip(BANDS[:-1], BANDS[1:], strict=True):
+        here = (metres >= low) & (metres < high)
+        row: dict[str, Any] = {"metres": [low, high]}
+        for name, which in (("upright", here & (up > 0.5)), ("overturned", here & (up < -0.3))):
+            row[name] = {"states": int(which.sum()), "v": float(v[which].mean()) if which.any() else None}
+        rows.append(row)
+    settings = source.settings
+    if settings is None or settings.reward_transform != "minus_one":
+        raise click.UsageError(f"{run}: give a run that was trained with --reward-transform minus_one")
+    return {"run": Path(run).name, "progress": learnt.progress, "bands": rows,
+            "lowest_return": -1.0 / (1.0 - settings.discount), "settings": settings.to_dict()}
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--task", default="antmaze-large-play-v2", show_default=True)
+@click.option("--data", type=Path, required=True, help="Recorded steps of the task.")
+@click.option("--seed", default=0)
+@click.option("--json", "path", type=Path, required=True)
+@click.option("--plot", type=Path)
+def main(runs: tuple[str, ...], task: str, data: Path, seed: int, path: Path, plot: Path | None) -> None:
+    """Looks at the value of every RUN."""
+    recorded = load_dataset(data, task=task, continues_after_terminal=True,
+                            max_episode_steps=find_preset(task).max_episode_steps)
+    states, metres = places(recorded, seed)
+    found = [values(run, recorded, states, metres) for run in runs]
+    write_json(path, {"task": task, "seed": seed, "runs": found})
+    for each in found:
+        print_table(f"{each['run']} ({each['progress']}); lowest return {each['lowest_return']:.0f}", [
+            ("{}-{} m left".format(*row["metres"]), f"upright {_text(row['upright'])}, "
+             f"overturned {_text(row['overturned'])}") for row in each["bands"]])
+    if plot:
+        draw(found, plot)
+
+
+def _text(part: dict[str, Any]) -> str:
+    return "-" if part["v"] is None else f"{part['v']:.0f} ({part['states']:,} states)"
+
+
+def draw(found: list[dict[str, Any]], path: Path) -> None:
+    """A panel a run: V in units of the lowest return, so that runs of different discounts compare."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, len(found), figsize=(4.2 * len(found), 3.4), sharey=True, squeeze=False)
+    for axes, each in zip(panels[0], found, strict=True):
+        middle = [sum(row["metres"]) / 2 for row in each["bands"]]
+        for name, colour, marker in (("upright", "#0072B2", "o"), ("overturned", "#D55E00", "s")):
+            v = [np.nan if row[name]["v"] is None else row[name]["v"] for row in each["bands"]]
+            axes.plot(middle, np.array(v) / -each["lowest_return"], color=colour, marker=marker, label=name)
+        axes.axhline(-1, color="black", linestyle=":", linewidth=1, label="never arrives")
+        axes.set(title=each["run"], xlabel="metres left", ylim=(-1.05, 0.05))
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("mean V / largest loss")
+    panels[0][-1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

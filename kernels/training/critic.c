@@ -8,11 +8,12 @@
  * V: LayerNorm's scale and shift [S] where there is one, weight [H, S], bias, weight [H, H], bias, weight [1, H], bias [1]. */
 struct critic {
     long S, A, H, M;
-    float learning_rate, discount, polyak, expectile, epsilon;
+    float discount, polyak, expectile, epsilon;
     float low, high; /* of a return: targets are clipped to them */
     float *q, *q_m, *q_v, *target, *value, *value_m, *value_v;
     const float *data;   /* [rows, 2 S + A + 2]: s, s', a, r, 1 - terminal */
     const int64_t *rows; /* [count, M] */
+    const float *rates;  /* [count]: learning rates */
     float *losses;       /* [count, 2]: of V and of Q */
     long count, steps;   /* steps taken so far */
     long norm;           /* whether V has a LayerNorm on its input */
@@ -250,7 +251,7 @@ static void one_step(struct team *team, long index, struct work *w, long step) {
     weigh(team, index, c, v, gv, 0, w->affine, w->v.d1);
     meet(team);
     adam(team, index, (struct adam){.p = c->value, .m = c->value_m, .v = c->value_v, .g = w->gradient,
-         .count = v_size(c), .steps = c->steps + step + 1, .learning_rate = c->learning_rate});
+         .count = v_size(c), .steps = c->steps + step + 1, .learning_rate = c->rates[step]});
     meet(team);
     for (long r = first; r < last && c->norm; r++) scale_and_shift(c, w->s_next, w->affine_next, r);
     meet(team);
@@ -272,7 +273,7 @@ static void one_step(struct team *team, long index, struct work *w, long step) {
     for (int i = 0; i < 2; i++) weigh(team, index, c, q[i], gq[i], 0, w->sa, w->q[i].d1);
     meet(team);
     adam(team, index, (struct adam){.p = c->q, .m = c->q_m, .v = c->q_v, .g = w->gradient, .average = c->target,
-         .count = q_size(c), .steps = c->steps + step + 1, .learning_rate = c->learning_rate,
+         .count = q_size(c), .steps = c->steps + step + 1, .learning_rate = c->rates[step],
          .rate = c->polyak});
     meet(team);
 }

@@ -20,9 +20,9 @@ class _Job(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_long) for name in ("S", "A", "H", "M")),
         *((name, ctypes.c_float) for name in
-          ("learning_rate", "discount", "polyak", "expectile", "epsilon", "low", "high")),
+          ("discount", "polyak", "expectile", "epsilon", "low", "high")),
         *((name, ctypes.c_void_p) for name in ("q", "q_m", "q_v", "target", "value", "value_m", "value_v",
-                                               "data", "rows", "losses")),
+                                               "data", "rows", "rates", "losses")),
         *((name, ctypes.c_long) for name in ("count", "steps", "norm")),
     ]
 
@@ -34,7 +34,6 @@ class CriticShape:
     state_dim: int
     action_dim: int
     hidden_dim: int
-    learning_rate: float
     discount: float
     polyak: float
     expectile: float
@@ -51,21 +50,23 @@ class CriticLoops:
         self._steps = Steps(ctypes.CDLL(str(path)), "critic", _Job, MOST_THREADS)
 
     def steps(self, shape: CriticShape, q: Moments, target: torch.Tensor, value: Moments,
-              data: torch.Tensor, rows: torch.Tensor, taken: int) -> torch.Tensor:
+              data: torch.Tensor, rows: torch.Tensor, rates: torch.Tensor, taken: int) -> torch.Tensor:
         """Takes a step with each of ``rows`` [count, M] (int64) of ``data`` [N, 2 S + A + 2], [s, s', a, r,
         1 - terminal], in place; returns the losses of V and Q, [count, 2].
 
-        ``taken`` is how many steps came before. The result is the same for any number of threads.
+        ``rates`` [count] are the learning rates; ``taken`` is how many steps came before. The result is the
+        same for any number of threads.
         Raises `MemoryError` as `Steps` does.
         """
         tensors = (*q.tensors, target, *value.tensors, data)
-        assert all(t.dtype == torch.float32 and t.is_contiguous() for t in tensors)
+        assert all(t.dtype == torch.float32 and t.is_contiguous() for t in (*tensors, rates))
+        assert len(rates) == len(rows)
         rows = rows.contiguous()
         check(data, rows, 2 * shape.state_dim + shape.action_dim + 2)
         losses = torch.empty(len(rows), 2)
-        job = _Job(shape.state_dim, shape.action_dim, shape.hidden_dim, rows.shape[1], shape.learning_rate,
+        job = _Job(shape.state_dim, shape.action_dim, shape.hidden_dim, rows.shape[1],
                    shape.discount, shape.polyak, shape.expectile, shape.epsilon, shape.low, shape.high,
-                   *(t.data_ptr() for t in (*tensors, rows, losses)), len(rows), taken, shape.norm)
+                   *(t.data_ptr() for t in (*tensors, rows, rates, losses)), len(rows), taken, shape.norm)
         self._steps(job, (shape, rows.shape[1]))
         return losses
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import torch
@@ -46,7 +47,8 @@ class CriticTrainer:
         self.q_flat = FlatParameters([self.q])
         self.value_flat = FlatParameters([self.value])
         self.target_flat = FlatParameters([self.target])
-        adam = {"lr": settings.critic_lr, "fused": True, "capturable": device.type == "cuda"}
+        self.learning_rate = torch.tensor(settings.critic_lr, device=device)
+        adam = {"lr": self.learning_rate, "fused": True, "capturable": device.type == "cuda"}
         self.loops = native.loops() if device.type == "cpu" else None
         self.optimizers = {
             "q": torch.optim.Adam([self.q_flat.data], **adam),
@@ -62,7 +64,19 @@ class CriticTrainer:
     def draw(self, generator: torch.Generator, steps: int, rows: int) -> dict[str, torch.Tensor]:
         """The random numbers of ``steps`` steps."""
         shape = (steps, self.settings.critic_batch)
-        return {"rows": torch.randint(rows, shape, generator=generator)}
+        draws = {"rows": torch.randint(rows, shape, generator=generator)}
+        if self.settings.action_noise > 0:
+            draws["noise"] = torch.randn(*shape, self.action_dim, generator=generator)
+        return draws
+
+    def _disturbed(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Packed rows whose actions have the drawn noise and stay in [-1, 1]; the rows themselves without."""
+        if "noise" not in draws:
+            return batch
+        batch = batch.clone()
+        actions = batch[:, 2 * self.state_dim:-2]
+        actions.add_(draws["noise"].view_as(actions), alpha=self.settings.action_noise).clamp_(-1.0, 1.0)
+        return batch
 
     def _losses(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(V loss, Q loss); the Q loss sees the V of the moment it is called."""
@@ -80,8 +94,14 @@ class CriticTrainer:
 
         return value_loss, critic_loss
 
+    def learning_rate_at(self, step: int) -> float:
+        """Constant, or falling along a cosine from step 0 to zero at the last."""
+        progress = step / max(1, self.settings.critic_steps)
+        rate = 0.5 * (1 + math.cos(math.pi * progress)) if self.settings.critic_cosine_decay else 1.0
+        return self.settings.critic_lr * rate
+
     def before_step(self, step: int) -> None:
-        """Nothing changes from step to step."""
+        self.learning_rate.fill_(self.learning_rate_at(step))
 
     def masks(self, first: int, count: int) -> dict[str, torch.Tensor]:
         """What steps ``first`` and on draw as functions of their number: nothing."""
@@ -89,7 +109,7 @@ class CriticTrainer:
 
     def step(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
         """One update from packed rows [batch, ...]; returns the two losses, [2]."""
-        value_loss, critic_loss = self._losses(batch)
+        value_loss, critic_loss = self._losses(self._disturbed(batch, draws))
         self.value_flat.zero_grad()
         value_loss.backward()
         self.optimizers["value"].step()
@@ -105,13 +125,17 @@ class CriticTrainer:
         """Updates in C with each of ``rows`` [count, batch] of packed ``data``; the losses, [count, 2]."""
         assert self.loops is not None
         settings = self.settings
+        if "noise" in draws:
+            data = self._disturbed(data[rows.flatten()], draws)
+            rows = torch.arange(rows.numel()).view_as(rows)
         shape = native.CriticShape(
-            self.state_dim, self.action_dim, self.q.hidden_dim, settings.critic_lr, settings.discount,
-            settings.polyak, settings.expectile, LAYER_NORM_EPS, *self.bounds, settings.value_norm)
+            self.state_dim, self.action_dim, self.q.hidden_dim, settings.discount, settings.polyak,
+            settings.expectile, LAYER_NORM_EPS, *self.bounds, settings.value_norm)
+        rates = torch.tensor([self.learning_rate_at(step + i) for i in range(len(rows))])
         q, value = (adam_state(self.optimizers[name]) for name in ("q", "value"))
         losses = self.loops.steps(
             shape, Moments(self.q_flat.data, q), self.target_flat.data,
-            Moments(self.value_flat.data, value), data, rows, int(q["step"]))
+            Moments(self.value_flat.data, value), data, rows, rates, int(q["step"]))
         for state in (q, value):
             state["step"] += len(rows)
         return losses
@@ -119,7 +143,7 @@ class CriticTrainer:
     @torch.no_grad()
     def evaluate(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
         """The two losses on held-out rows, [2]."""
-        value_loss, critic_loss = self._losses(batch)
+        value_loss, critic_loss = self._losses(self._disturbed(batch, draws))
         return torch.stack([value_loss, critic_loss()])
 
     def flats(self) -> dict[str, FlatParameters]:

@@ -17,8 +17,8 @@ from swg_fast.weights import WEIGHT_FUNCTIONS, check_weight_function
 MOST_STEPS = 10**9  # years
 MOST_ROWS = 2**16  # of a batch
 # What decides the critic; trainings that differ in other settings alone have the same one.
-CRITIC = ("critic_steps", "critic_batch", "critic_lr", "discount", "polyak", "expectile", "reward_transform",
-          "clip_targets", "value_norm", "seed", "held_out")
+CRITIC = ("critic_steps", "critic_batch", "critic_lr", "critic_cosine_decay", "discount", "polyak",
+          "expectile", "reward_transform", "clip_targets", "value_norm", "action_noise", "seed", "held_out")
 PRECISIONS = ("fp32", "bf16")
 OPEN: dict[str, Any] = {"min_open": True, "max_open": True}
 
@@ -34,6 +34,7 @@ class TrainSettings:
     critic_steps: int = setting(500_000, "Gradient steps of the critic.", min=1, top=MOST_STEPS)
     critic_batch: int = setting(256, "Transitions a critic step.", min=1, top=MOST_ROWS)
     critic_lr: float = setting(3e-4, "Adam's learning rate for Q and V.", min=0, max=1, min_open=True)
+    critic_cosine_decay: bool = setting(False, "Let the critic's learning rate fall to 0 along a cosine.")
     discount: float = setting(0.99, "Discount gamma of the TD target.", min=0, max=1, **OPEN)
     polyak: float = setting(0.005, "Rate of the target Q's moving average.", min=0, max=1, min_open=True)
     expectile: float = setting(0.7, "tau of the value loss and of the expectile weights.", min=0, max=1,
@@ -46,6 +47,9 @@ class TrainSettings:
                "rewards allow.")
     value_norm: bool = setting(True, "LayerNorm on the state that V reads, which hides how large the state "
                                      "is; in a wide maze, how far out.")
+    action_noise: float = setting(
+        0.0, "Standard deviation of noise on the actions that the critic learns from: it then judges what "
+             "they intend, and not how they were disturbed.", min=0)
     # weights
     weight_function: str = setting(
         "expectile", "Weight w(u) of the advantage u; family: one network for many, chosen from at sampling.",

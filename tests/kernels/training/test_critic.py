@@ -20,12 +20,12 @@ CPU = torch.device("cpu")
 CLOSE = (-0.05, 0.02)  # returns within which few of the targets below lie
 
 
-def make(monkeypatch, S, A, M, H, bounds=UNBOUNDED, norm=True):
+def make(monkeypatch, S, A, M, H, bounds=UNBOUNDED, norm=True, **settings):
     """A trainer whose LayerNorm and biases are not at their trivial initial values, and random rows."""
     monkeypatch.setattr(critic, "TwinQ", partial(TwinQ, hidden_dim=H))
     monkeypatch.setattr(critic, "ValueNetwork", partial(ValueNetwork, hidden_dim=H))
     torch.manual_seed(S)
-    settings = TrainSettings(critic_batch=M, expectile=0.9, value_norm=norm)
+    settings = TrainSettings(critic_batch=M, expectile=0.9, value_norm=norm, **settings)
     trainer = critic.CriticTrainer(S, A, settings, CPU, bounds)
     for flat in trainer.flats().values():
         flat.data.data.add_(0.02 * torch.randn_like(flat.data))
@@ -54,6 +54,47 @@ def test_a_hundred_steps_equal_the_plain_ones(monkeypatch, S, A, M, H, bounds, n
             if step == 0 or name.startswith("flat."):
                 assert relative_error(mine[name], tensor) < 1e-5, (step, name)
             mine[name].copy_(tensor)
+
+
+def test_learning_rate_falls_to_zero(monkeypatch):
+    plain, data = make(monkeypatch, 5, 3, 16, 40, critic_steps=10, critic_cosine_decay=True)
+    quick, _ = make(monkeypatch, 5, 3, 16, 40, critic_steps=10, critic_cosine_decay=True)
+    constant, _ = make(monkeypatch, 5, 3, 16, 40, critic_steps=10)
+    rows = torch.randint(len(data), (11, 16), generator=torch.Generator().manual_seed(0))
+    for step in range(11):
+        plain.before_step(step)
+        plain.step(data[rows[step]], {})
+    before = quick.value_flat.data.clone()
+    quick.steps(data, rows[:1], {}, 0)
+    constant.steps(data, rows[:1], {}, 0)
+    assert not torch.equal(quick.value_flat.data, before)
+    assert torch.equal(quick.value_flat.data, constant.value_flat.data)  # the first step is a whole one
+    quick.steps(data, rows[1:10], {}, 1)
+    last = quick.value_flat.data.clone()
+    quick.steps(data, rows[10:], {}, 10)
+    assert torch.equal(quick.value_flat.data, last)  # the rate is 0 by then
+    for name, flat in plain.flats().items():
+        assert relative_error(quick.flats()[name].data.detach(), flat.data.detach()) < 1e-4, name
+
+
+def test_noise_is_on_the_actions_alone(monkeypatch):
+    """Steps with noise are those on rows to which it was added beforehand, and leave the rows alone."""
+    S, A, M = 5, 3, 16
+    plain, data = make(monkeypatch, S, A, M, 40)
+    noisy, _ = make(monkeypatch, S, A, M, 40, action_noise=0.5)
+    eager, _ = make(monkeypatch, S, A, M, 40, action_noise=0.5)
+    draws = noisy.draw(torch.Generator().manual_seed(0), 4, len(data))
+    rows, noise = draws["rows"], draws["noise"]
+    assert noise.shape == (4, M, A) and set(plain.draw(torch.Generator(), 4, 9)) == {"rows"}
+    before, disturbed = data.clone(), data[rows]
+    disturbed[..., 2 * S:-2] = (disturbed[..., 2 * S:-2] + 0.5 * noise).clamp(-1, 1)
+    quick = noisy.steps(data, rows, {"noise": noise}, 0)
+    expected = torch.stack([plain.step(disturbed[i], {}) for i in range(4)])
+    each = torch.stack([eager.step(data[rows[i]], {"noise": noise[i]}) for i in range(4)])
+    assert torch.equal(data, before) and relative_error(each, expected) < 1e-6
+    assert relative_error(quick, expected) < 1e-5
+    undisturbed = torch.stack([plain.step(data[rows[i]], {}) for i in range(4)])
+    assert relative_error(undisturbed, expected) > 1e-2
 
 
 def test_runs_stay_together(monkeypatch):

@@ -21,7 +21,9 @@ def check_critic(run: Path, settings: TrainSettings, rows: int) -> None:
     if (run / "run.json").is_file():  # a sweep's critic has none, and its folder's name says what it is
         theirs, transitions = recorded_settings(run / "run.json")
         mine = settings.to_dict()
-        changed = [name for name in CRITIC if name != "critic_steps" and theirs.get(name) != mine[name]]
+        # A learning rate that falls makes the whole length count, not only the steps taken.
+        free = () if settings.critic_cosine_decay else ("critic_steps",)
+        changed = [name for name in CRITIC if name not in free and theirs.get(name) != mine[name]]
         if changed or transitions != rows:
             raise UsageError(f"{run}: its critic has other settings "
                              f"({', '.join(changed) or 'another dataset'}); "

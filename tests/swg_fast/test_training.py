@@ -200,6 +200,10 @@ def test_a_kept_critic_trains_another_policy(tmp_path, data):
     with pytest.raises(UsageError, match="another dataset"):
         train(data.split(0.2, 0)[0], short, tmp_path / "c", critic=tmp_path / "long")
     assert not (tmp_path / "c").exists()
+    falling = replace(settings, critic_cosine_decay=True, critic_steps=20)
+    train(data, falling, tmp_path / "falling", options=replace(kept, save_every=10))
+    with pytest.raises(UsageError, match=r"other settings \(critic_steps\)"):
+        train(data, replace(falling, critic_steps=10), tmp_path / "c", critic=tmp_path / "falling")
 
 
 def test_clipped_targets_are_of_the_transformed_rewards(tmp_path, data):

@@ -47,8 +47,9 @@ class Training:
 
     @property
     def critic_key(self) -> str:
-        """What stands for its critic, which trainings may share."""
-        return key_of({"data": self.data_hash, "settings": {name: self.settings[name] for name in CRITIC}})
+        """What stands for its critic, which trainings may share. An older version's has fewer settings."""
+        known = {name: self.settings[name] for name in CRITIC if name in self.settings}
+        return key_of({"data": self.data_hash, "settings": known})
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,8 @@ def test_trainings_share_a_critic(tmp_path, dataset_file):
     a, b, c, d = trainings
     assert a.critic_key == b.critic_key != c.critic_key == d.critic_key
     assert spread(trainings) == [a, c, b, d]
+    older = [replace(t, settings={k: v for k, v in t.settings.items() if k != "clip_targets"}) for t in (a, b)]
+    assert older[0].critic_key == older[1].critic_key  # a version without that setting left them: reports go on
     clock = TimeLeft(trainings, [], 1)
     assert clock.left["train"] == pytest.approx(2 * training_work(a) + 2 * training_work(b, critic=False))
     folder, run = Store(tmp_path / "out"), work.run_settings({"log_every": 4})

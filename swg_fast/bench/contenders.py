@@ -34,8 +34,7 @@ def find(policy: Policy, names: list[str], dtypes: list[str] | None, swg_jax: st
          ) -> list[Contender]:
     """The contenders that ``names`` stands for on the policy's device, such as "torch" or "torch:bf16"; with
     ``all``, those that this machine has; without ``dtypes`` in every type but a bf16 that the processor
-    would emulate. Raises
-    `UsageError` for one that was named and is not here."""
+    would emulate. Raises `UsageError` for one that was named and is not here."""
     emulated = policy.device.type == "cpu" and not has_native_bf16()
     if emulated and dtypes and "bf16" in dtypes:
         raise UsageError("--dtypes bf16: this processor has no native bf16 (AVX512-BF16 or AMX), and an "
@@ -46,13 +45,17 @@ def find(policy: Policy, names: list[str], dtypes: list[str] | None, swg_jax: st
     found = []
     for name, _, only in (name.partition(":") for name in names):
         try:
-            kinds = [kind for kind in _types(policy, name, swg_jax) if only in ("", kind)]
+            kinds = _types(policy, name, swg_jax)
         except UsageError:
             if not everything or (name == "swg-jax" and swg_jax):
                 raise
             continue  # not on this machine
+        chosen = dtypes or [kind for kind in kinds if not (emulated and kind == "bf16")]
+        if only and only not in set(kinds) & set(chosen):
+            raise UsageError(f"--backends {name}:{only} cannot be measured here; {name} can in "
+                             f"{' and '.join(kind for kind in kinds if kind in chosen) or 'nothing'}")
         found += [Contender(name, kind, swg_jax if name == "swg-jax" else None)
-                  for kind in kinds if (kind in dtypes if dtypes else not (emulated and kind == "bf16"))]
+                  for kind in kinds if kind in chosen and only in ("", kind)]
     if not found:
         raise UsageError("no backend is left to measure; widen --backends or --dtypes")
     return found

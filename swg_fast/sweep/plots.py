@@ -31,11 +31,19 @@ def draw(blocks: list[Block], path: Path) -> None:
         panel.set_axis_off()
     handles, labels = axes.flat[0].get_legend_handles_labels()
     if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False,
-                      fontsize=9, title=short(blocks[0].view.rows), title_fontsize=9)
+        legend_below(figure, handles, labels, most=4, fontsize=9, title=short(blocks[0].view.rows),
+                     title_fontsize=9)
     figure.suptitle(f"{blocks[0].view.title}\n{blocks[0].metric.title}", fontsize=11)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130)
+
+
+def legend_below(figure: Any, handles: list[Any], labels: list[str], most: int, **settings: Any) -> Any:
+    """A legend below the panels, in as many columns, up to ``most``, as its longest label leaves room for."""
+    inches = 0.75 + 0.0105 * settings["fontsize"] * max(map(len, labels))
+    columns = max(1, min(most, len(labels), int(figure.get_figwidth() / inches)))
+    return figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=columns,
+                         **settings)
 
 
 def _panel(axes: Any, block: Block) -> None:
@@ -99,8 +107,7 @@ def draw_curves(histories: dict[str, dict[str, list[dict[str, float]]]], path: P
     for panel in axes.flat[len(names):]:
         panel.set_axis_off()
     if 1 < len(histories) <= 12:
-        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
-                      frameon=False, fontsize=8)
+        legend_below(figure, *axes.flat[0].get_legend_handles_labels(), most=3, fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130)
     return True

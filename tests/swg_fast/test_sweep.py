@@ -324,6 +324,23 @@ metrics = ["iqm"]""")
     assert len((folder / "tables.csv").read_text().splitlines()) == 1 + 3 * 6
 
 
+@pytest.mark.parametrize("length", [3, 14, 30, 60])
+def test_a_legend_fits_below_its_picture(length):
+    from matplotlib.figure import Figure
+
+    from swg_fast.sweep.plots import legend_below
+
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for i in range(6):
+        axes.errorbar([0], [i], label=f"{i} " + ("highest weight of some " * 3)[:length])
+    legend = legend_below(figure, *axes.get_legend_handles_labels(), most=4, fontsize=9)
+    figure.canvas.draw()
+    box, page = legend.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and box.width > 0
+    assert length > 3 or box.height < page.height / 6  # few lines where it can
+
+
 def test_a_report_can_be_made_from_its_json(tmp_path):
     rows = [("hopper-medium-v2", n, seed, [30.0 + n + seed, 40.0]) for n in (1, 4) for seed in (0, 1)]
     plan = plan_of(tmp_path, 'title = "T"\ntask = "hopper-medium-v2"\n[[report]]\nrows = "n_candidates"')

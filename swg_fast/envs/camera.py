@@ -6,6 +6,9 @@ from typing import Any
 
 from swg_fast.envs.simulator import real_asked_for
 
+NO_OPENGL = ("rendering needs OpenGL and MuJoCo found none here; install EGL or OSMesa (Debian: libegl1 or "
+             "libosmesa6) and set MUJOCO_GL=egl or osmesa")
+
 
 def drawing(sim: Any, camera: dict[str, Any]) -> Any:
     """Off-screen drawing of ``sim`` by a free camera of these settings."""

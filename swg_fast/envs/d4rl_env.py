@@ -9,7 +9,7 @@ import numpy as np
 
 from swg_fast.envs import simulator
 from swg_fast.envs.base import Maze, TaskEnv
-from swg_fast.envs.camera import close_drawings
+from swg_fast.envs.camera import NO_OPENGL, close_drawings
 from swg_fast.envs.d4rl_import import FAMILY_MODULES, explain, import_d4rl, quiet
 from swg_fast.errors import UsageError
 from swg_fast.presets import Preset, find_preset
@@ -84,10 +84,7 @@ class D4RLEnv(TaskEnv):
                 else:
                     image = self.core.render(mode="rgb_array", width=width, height=height)
         except Exception as error:
-            raise UsageError(
-                "rendering needs OpenGL and MuJoCo found none here; install EGL or OSMesa "
-                "(Debian: libegl1 or libosmesa6) and set MUJOCO_GL=egl or osmesa"
-            ) from error
+            raise UsageError(NO_OPENGL) from error
         return np.ascontiguousarray(image)
 
     def close(self) -> None:

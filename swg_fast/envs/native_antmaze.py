@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from swg_fast.envs.base import Maze, TaskEnv
-from swg_fast.envs.camera import close_drawings
+from swg_fast.envs.camera import NO_OPENGL, close_drawings
 from swg_fast.errors import UsageError
 from swg_fast.presets import find_preset
 
@@ -124,8 +124,7 @@ class NativeAntMaze(TaskEnv):
         try:
             return np.ascontiguousarray(antmaze.draw(self, width, height))
         except Exception as error:
-            raise UsageError("rendering needs OpenGL and MuJoCo found none here; install EGL or OSMesa "
-                             "(Debian: libegl1 or libosmesa6) and set MUJOCO_GL=egl or osmesa") from error
+            raise UsageError(NO_OPENGL) from error
 
     def close(self) -> None:
         close_drawings(self.sim)

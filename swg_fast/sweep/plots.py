@@ -56,7 +56,7 @@ def _panel(axes: Any, block: Block) -> None:
                  for j, x in enumerate(points)]
         found = [(j, one) for j, one in found if one is not None]
         # Side by side, so that intervals of one place do not hide each other.
-        offset = 0.0 if numbers or len(lines) == 1 else 0.5 * (i / (len(lines) - 1) - 0.5)
+        offset = 0.0 if numbers else min(0.1, 0.5 / max(1, len(lines) - 1)) * (i - (len(lines) - 1) / 2)
         xs = [points[j] if numbers else j + offset for j, _ in found]
         # NaN draws nothing: a bar of no length would claim an interval.
         errors = [[NAN if end is None else max(0.0, sign * (end - one.value)) for _, one in found

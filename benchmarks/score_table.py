@@ -53,7 +53,7 @@ def parts(selection: str) -> dict[str, Any]:
 @click.option("--guidance-scales", default="0,1,5,10,20")
 @click.option("--select", "selections", default="max_weight",
               help="Each SELECT, SELECT/RANKING or SELECT/RANKING/SHARE, such as max_weight/ranker/0.25.")
-@click.option("--temperature", default=1.0, help="For N > 1; one candidate is drawn at 0.")
+@click.option("--temperature", type=float, help="[default: 0 for one candidate, 1 for more]")
 @click.option("--sampler", help="One for the whole table.  [default: the policy's]")
 @click.option("--sampler-steps", type=int, help="[default: the policy's]")
 @click.option("--episodes", default=100)
@@ -69,7 +69,7 @@ def parts(selection: str) -> dict[str, Any]:
 @click.option("--pages", is_flag=True, help="Write the table into README.md and docs/results.md.")
 @click.option("--card", is_flag=True, help="Write the table into the policy's model card.")
 def main(task: str, policy_name: str | None, candidates: str, guidance_scales: str, selections: str,
-         temperature: float, sampler: str | None, sampler_steps: int | None,
+         temperature: float | None, sampler: str | None, sampler_steps: int | None,
          episodes: int, large_episodes: int, dtype: str, workers: int | None,
          threads: int | None, seed: int, seeds: str | None, data_path: Path | None, json_path: Path,
          plot_path: Path | None,
@@ -101,7 +101,7 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
     for row in rows:  # of files from when they said it once for all
         row.setdefault("backend", kept.get("backend"))
     for n, rho, select in cells(counts, scales, selections.split(",")):
-        heat = 0.0 if n == 1 else temperature
+        heat = float(n > 1) if temperature is None else temperature
         if (n, rho, select, heat) in known:
             continue
         result = evaluate(policy, task, episodes=large_episodes if n >= 64 else episodes,

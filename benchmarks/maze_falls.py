@@ -3,7 +3,8 @@
     python benchmarks/maze_falls.py RUN [RUN ...] --data FILE.hdf5 --json F [--plot P]
 
 An overturned ant never gets up and never reaches the goal, so that V there is the lowest return that there
-is, wherever it lies. RUN is a folder of `swg-fast train`, finished or not. Over recorded states.
+is, wherever it lies. RUN is a folder of `swg-fast train`, finished or not. Over recorded states; V also as
+the steps after which an episode that earns -1 a step until then is worth as much.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ def places(data: Transitions, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def values(run: str, data: Transitions, states: np.ndarray, metres: np.ndarray) -> dict[str, Any]:
     """Mean V by band of metres left, of upright and of overturned ants, and the lowest return."""
     source = find_source(run)
+    settings = source.settings
+    if settings is None or settings.reward_transform != "minus_one":
+        raise click.UsageError(f"{run}: give a run that was trained with --reward-transform minus_one")
     learnt = load_learnt(source, data)
     with torch.no_grad():
         v = learnt.value(torch.from_numpy(states)).numpy()
@@ -50,13 +54,17 @@ def values(run: str, data: Transitions, states: np.ndarray, metres: np.ndarray) 
         here = (metres >= low) & (metres < high)
         row: dict[str, Any] = {"metres": [low, high]}
         for name, which in (("upright", here & (up > 0.5)), ("overturned", here & (up < -0.3))):
-            row[name] = {"states": int(which.sum()), "v": float(v[which].mean()) if which.any() else None}
+            mean = float(v[which].mean()) if which.any() else None
+            row[name] = {"states": int(which.sum()), "v": mean, "steps": steps(mean, settings.discount)}
         rows.append(row)
-    settings = source.settings
-    if settings is None or settings.reward_transform != "minus_one":
-        raise click.UsageError(f"{run}: give a run that was trained with --reward-transform minus_one")
     return {"run": Path(run).name, "progress": learnt.progress, "bands": rows,
             "lowest_return": -1.0 / (1.0 - settings.discount), "settings": settings.to_dict()}
+
+
+def steps(v: float | None, discount: float) -> float | None:
+    """After how many steps of -1 each an episode ends that is worth ``v``; None where none is so bad."""
+    left = None if v is None else 1.0 + v * (1.0 - discount)
+    return None if left is None or left <= 0 else float(np.log(left) / np.log(discount))
 
 
 @click.command()
@@ -82,11 +90,14 @@ def main(runs: tuple[str, ...], task: str, data: Path, seed: int, path: Path, pl
 
 
 def _text(part: dict[str, Any]) -> str:
-    return "-" if part["v"] is None else f"{part['v']:.0f} ({part['states']:,} states)"
+    if part["v"] is None:
+        return "-"
+    after = "never" if part["steps"] is None else f"{part['steps']:.0f} steps"
+    return f"{part['v']:.0f} ({after}; {part['states']:,} states)"
 
 
 def draw(found: list[dict[str, Any]], path: Path) -> None:
-    """A panel a run: V in units of the lowest return, so that runs of different discounts compare."""
+    """A panel a run: V as steps to the goal, so that runs of different discounts compare."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -96,13 +107,13 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
     for axes, each in zip(panels[0], found, strict=True):
         middle = [sum(row["metres"]) / 2 for row in each["bands"]]
         for name, colour, marker in (("upright", "#0072B2", "o"), ("overturned", "#D55E00", "s")):
-            v = [np.nan if row[name]["v"] is None else row[name]["v"] for row in each["bands"]]
-            axes.plot(middle, np.array(v) / -each["lowest_return"], color=colour, marker=marker, label=name)
-        axes.axhline(-1, color="black", linestyle=":", linewidth=1, label="never arrives")
-        axes.set(title=each["run"], xlabel="metres left", ylim=(-1.05, 0.05))
+            left = [np.nan if row[name]["steps"] is None else row[name]["steps"] for row in each["bands"]]
+            axes.plot(middle, left, color=colour, marker=marker, label=name)
+        axes.set(title=each["run"], xlabel="metres left")
         axes.grid(alpha=0.3)
-    panels[0][0].set_ylabel("mean V / largest loss")
-    panels[0][-1].legend(fontsize=8)
+    panels[0][0].set_ylim(bottom=0)
+    panels[0][0].set_ylabel("steps to the goal, as V has it")
+    panels[0][0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -3,8 +3,9 @@
     python benchmarks/maze_ends.py antmaze-large-play-v2 --policy RUN/policy --guidance-scale 5 --json F
 
 The episodes are those of `swg-fast evaluate` with the same seed. An ant whose torso points down for 50 steps
-is counted as overturned and left alone. Metres are those left along recorded steps of --data, at the start
-and at the end.
+is counted as overturned and left alone. An ant moves where it gets 1.5 m away within the 50 steps around; its
+falls are counted apart by whether it did so before. With --data the same of the recorded steps, and the
+metres left along them, at the start and at the end.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from swg_fast.data import load_dataset
+from swg_fast.data.transitions import Transitions
 from swg_fast.envs import make_env
 from swg_fast.evaluation import STATE_STRIDE
 from swg_fast.files import write_json
@@ -26,6 +28,8 @@ from swg_fast.presets import find_preset
 from swg_fast.seeds import stream_seed
 
 ON_ITS_BACK = 50  # steps in a row
+AROUND = 25  # steps before and after
+MOVES = 1.5  # metres between those
 
 
 def upright(states: np.ndarray) -> np.ndarray:
@@ -34,12 +38,32 @@ def upright(states: np.ndarray) -> np.ndarray:
     return 1.0 - 2.0 * (states[:, 4] ** 2 + states[:, 5] ** 2)
 
 
+def falls(paths: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, float]]:
+    """Steps, falls and falls in 1,000 steps of moving ants and of ants that stand, from each episode's
+    positions [L, 2] and uprightness [L]. A fall ends an episode's count."""
+    steps, fallen = {"moving": 0, "still": 0}, {"moving": 0, "still": 0}
+    for at, up in paths:
+        down = np.flatnonzero(up < 0)
+        end = int(down[0]) if len(down) else len(at)
+        index = np.arange(end)
+        away = at[np.minimum(index + AROUND, len(at) - 1)] - at[np.maximum(index - AROUND, 0)]
+        moving = np.linalg.norm(away, axis=1) >= MOVES
+        steps["moving"] += int(moving.sum())
+        steps["still"] += int((~moving).sum())
+        if len(down) and end:
+            # An overturning ant slides, so that what it did is seen well before.
+            fallen["moving" if moving[max(0, end - 1 - 2 * AROUND)] else "still"] += 1
+    return {kind: {"steps": steps[kind], "falls": fallen[kind],
+                   "falls_per_1000_steps": 1000 * fallen[kind] / max(1, steps[kind])} for kind in steps}
+
+
 def run(policy: Policy, task: str, episodes: int, seed: int, **sampling: Any) -> list[dict[str, Any]]:
     """Every episode's end: reached, overturned or time_up; its steps; where it began and ended, in metres.
     ``sampling`` are arguments of `Policy.sample`."""
     envs = [make_env(task) for _ in range(episodes)]
     states = np.stack([env.reset(stream_seed(seed, "episode", i) & 0xFFFFFFFF) for i, env in enumerate(envs)])
-    found = [{"end": "time_up", "steps": 0, "begin": state[:2].tolist()} for state in states]
+    found = [{"end": "time_up", "steps": 0, "begin": state[:2].tolist(), "path": [state[:7].copy()]}
+             for state in states]
     down, left = np.zeros(episodes, int), list(range(episodes))
     for step in range(1, find_preset(task).max_episode_steps + 1):
         indices = np.array(left) * STATE_STRIDE + step - 1
@@ -49,6 +73,7 @@ def run(policy: Policy, task: str, episodes: int, seed: int, **sampling: Any) ->
             down[i] = down[i] + 1 if upright(states[i:i + 1])[0] < 0 else 0
             end = "reached" if reward > 0 else "overturned" if down[i] >= ON_ITS_BACK else "time_up"
             found[i] |= {"steps": step, "end": end, "at": states[i, :2].tolist()}
+            found[i]["path"].append(states[i, :7].copy())
             if done or end != "time_up":
                 left.remove(i)
         if not left:
@@ -79,25 +104,30 @@ def main(task: str, name: str | None, candidates: int, guidance_scale: float | N
               "select": select}
     found = run(policy, task, episodes, seed, **chosen)
     counts = {end: sum(each["end"] == end for each in found) for end in ("reached", "overturned", "time_up")}
-    steps = sum(each["steps"] for each in found)
+    paths = [np.stack(each.pop("path")) for each in found]
     result = {"task": task, "seed": seed, "counts": counts, "episodes": found,
-              "falls_per_1000_steps": 1000 * counts["overturned"] / steps,
+              "falls": falls([(path[:, :2], upright(path)) for path in paths]),
               "sampling": policy.settings(**chosen)}
     if data is not None:
-        result["metres_left"] = metres_left(task, data, found)
+        recorded = load_dataset(data, task=task, continues_after_terminal=True,
+                                max_episode_steps=find_preset(task).max_episode_steps)
+        result["metres_left"] = metres_left(recorded, found)
+        every, begins = recorded.observations, np.flatnonzero(np.diff(recorded.episodes)) + 1
+        result["falls_recorded"] = falls([(part[:, :2], upright(part)) for part in np.split(every, begins)])
     write_json(path, result)
-    click.echo(f"{counts} {result['falls_per_1000_steps']:.2f} falls in 1000 steps "
-               f"{result.get('metres_left', '')}")
+    click.echo(f"{counts} {result.get('metres_left', '')}")
+    for name in ("falls", "falls_recorded"):
+        for kind, each in result.get(name, {}).items():
+            click.echo(f"{name}, {kind}: {each['falls']} in {each['steps']:,} steps, "
+                       f"{each['falls_per_1000_steps']:.2f} in 1,000")
 
 
-def metres_left(task: str, data: Path, found: list[dict[str, Any]]) -> dict[str, float]:
+def metres_left(recorded: Transitions, found: list[dict[str, Any]]) -> dict[str, float]:
     """Mean metres along recorded steps from where episodes began and where they ended, of places that were
     recorded."""
-    recorded = load_dataset(data, task=task, continues_after_terminal=True,
-                            max_episode_steps=find_preset(task).max_episode_steps)
     way, grid = way_in(recorded)
     if way is None:
-        raise click.UsageError(f"{data}: no recorded step is rewarded")
+        raise click.UsageError("no recorded step is rewarded; give the data of the task")
     centres, known = grid.centres(), np.isfinite(way.metres)
     left = {}
     for name in ("begin", "at"):

@@ -297,14 +297,32 @@ def test_how_large_plays_episodes_end_comes_from_its_json():
     (back, goal, way), other = ([found["counts"][end] for end in ("overturned", "reached", "time_up")]
                                 for found in (raw, first))
     episodes = len(raw["episodes"])
-    assert (f"Of {episodes} episodes at guidance scale {raw['guidance_scale']:g}, {back} end on the "
-            f"back, {goal} at the goal and {way} on the way; of the first table's policy at "
-            f"{first['guidance_scale']:g} it is {other[0]}, {other[1]} and {other[2]}") in page
+    scale, another = (found["sampling"]["guidance_scale"] for found in (raw, first))
+    assert (f"Of {episodes} episodes at guidance scale {scale:g}, {back} end on the back, {goal} at the goal and "
+            f"{way} on the way; of the first table's policy at {another:g} it is {other[0]}, {other[1]} and "
+            f"{other[2]}") in page
     begin, ended = raw["metres_left"]["begin"], [found["metres_left"]["at"] for found in (raw, first)]
     assert f"falls from {begin:.0f} to {ended[0]:.0f} and {ended[1]:.0f} m" in page
-    cells = recorded("scores/antmaze-large-play-v2-raw.json")["rows"]
-    (cell,) = (row for row in cells if (row["n_candidates"], row["guidance_scale"]) == (1, 5.0))
-    assert cell["normalized_score"] == 100 * goal / episodes  # the same episodes
+
+
+def test_what_a_fall_costs_comes_from_its_json():
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    first, _, calm = ({tuple(row["metres"]): row for row in run["bands"]}
+                      for run in recorded("falls-large-play.json")["runs"])
+    cost, less = (run[20, 30]["overturned"]["steps"] - run[20, 30]["upright"]["steps"]
+                  for run in (first, calm))
+    assert f"20 to 30 m from the goal it costs {cost:.0f} steps" in page
+    assert f"falling learning rate make it {less:.0f} steps" in page
+    assert first[10, 20]["overturned"]["v"] == pytest.approx(first[20, 30]["upright"]["v"], rel=0.02)
+    rates = {name: recorded(f"ends-large-play{name}.json")["falls"]["moving"]["falls_per_1000_steps"]
+             for name in ("", "-raw", "-calm", "-cloning")}
+    data = recorded("ends-large-play-calm.json")["falls_recorded"]["moving"]["falls_per_1000_steps"]
+    assert round(rates[""], 1) == round(rates["-raw"], 1)
+    assert (f"fall {rates['']:.1f} times in 1,000 steps** by the policies above, {rates['-calm']:.2f} times by "
+            f"the one of that critic and {rates['-cloning']:.2f} times when it clones (guidance scale 0), where "
+            f"recorded ants fall {data:.2f} times") in page
+    ends = recorded("ends-large-play-calm.json")
+    assert f"{ends['counts']['time_up']} of {len(ends['episodes'])}" in page
 
 
 def test_the_share_of_eagers_time_comes_from_the_decisions():

@@ -9,7 +9,7 @@ from swg_fast.files import replacing
 from swg_fast.sweep.views import Block, short, shown
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe-Ito
-MARKERS = "os^Dv*P"
+MARKERS = "os^Dv*PX"  # one more than colours: no two of the first 56 lines look alike
 WIDTH = 2  # panels side by side
 NAN = float("nan")
 

@@ -298,9 +298,9 @@ def test_how_large_plays_episodes_end_comes_from_its_json():
                                 for found in (raw, first))
     episodes = len(raw["episodes"])
     scale, another = (found["sampling"]["guidance_scale"] for found in (raw, first))
-    assert (f"Of {episodes} episodes at guidance scale {scale:g}, {back} end on the back, {goal} at the goal and "
-            f"{way} on the way; of the first table's policy at {another:g} it is {other[0]}, {other[1]} and "
-            f"{other[2]}") in page
+    assert (f"Of {episodes} episodes at guidance scale {scale:g}, {back} end on the back, {goal} at the goal "
+            f"and {way} on the way; of the first table's policy at {another:g} it is {other[0]}, {other[1]} "
+            f"and {other[2]}") in page
     begin, ended = raw["metres_left"]["begin"], [found["metres_left"]["at"] for found in (raw, first)]
     assert f"falls from {begin:.0f} to {ended[0]:.0f} and {ended[1]:.0f} m" in page
 
@@ -318,9 +318,9 @@ def test_what_a_fall_costs_comes_from_its_json():
              for name in ("", "-raw", "-calm", "-cloning")}
     data = recorded("ends-large-play-calm.json")["falls_recorded"]["moving"]["falls_per_1000_steps"]
     assert round(rates[""], 1) == round(rates["-raw"], 1)
-    assert (f"fall {rates['']:.1f} times in 1,000 steps** by the policies above, {rates['-calm']:.2f} times by "
-            f"the one of that critic and {rates['-cloning']:.2f} times when it clones (guidance scale 0), where "
-            f"recorded ants fall {data:.2f} times") in page
+    assert (f"fall {rates['']:.1f} times in 1,000 steps** by the policies above, {rates['-calm']:.2f} times "
+            f"by the one of that critic and {rates['-cloning']:.2f} times when it clones (guidance scale 0), "
+            f"where recorded ants fall {data:.2f} times") in page
     ends = recorded("ends-large-play-calm.json")
     assert f"{ends['counts']['time_up']} of {len(ends['episodes'])}" in page
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from swg_fast.kernels.training import critic as native
 from swg_fast.kernels.training.flat import Moments
 from swg_fast.networks import LAYER_NORM_EPS, TwinQ, ValueNetwork
 from swg_fast.training.flat import FlatParameters, adam_state
+from swg_fast.training.rates import cosine
 from swg_fast.training.rewards import UNBOUNDED
 from swg_fast.training.settings import TrainSettings
 
@@ -96,9 +96,9 @@ class CriticTrainer:
 
     def learning_rate_at(self, step: int) -> float:
         """Constant, or falling along a cosine from step 0 to zero at the last."""
-        progress = step / max(1, self.settings.critic_steps)
-        rate = 0.5 * (1 + math.cos(math.pi * progress)) if self.settings.critic_cosine_decay else 1.0
-        return self.settings.critic_lr * rate
+        settings = self.settings
+        share = cosine(step, settings.critic_steps) if settings.critic_cosine_decay else 1.0
+        return settings.critic_lr * share
 
     def before_step(self, step: int) -> None:
         self.learning_rate.fill_(self.learning_rate_at(step))

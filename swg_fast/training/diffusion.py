@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from swg_fast.seeds import stream_seed
 from swg_fast.training.dropout import GivenDropout, keep_masks
 from swg_fast.training.flat import FlatParameters, adam_state
 from swg_fast.training.onednn import accelerate
+from swg_fast.training.rates import cosine
 from swg_fast.training.settings import TrainSettings
 
 
@@ -101,9 +101,8 @@ class DiffusionTrainer:
 
     def learning_rate_at(self, step: int) -> float:
         """Cosine decay, from step 0 to zero at the last."""
-        progress = step / max(1, self.settings.actor_steps)
-        rate = 0.5 * (1 + math.cos(math.pi * progress)) if self.settings.cosine_decay else 1.0
-        return self.settings.actor_lr * rate
+        share = cosine(step, self.settings.actor_steps) if self.settings.cosine_decay else 1.0
+        return self.settings.actor_lr * share
 
     def before_step(self, step: int) -> None:
         self.learning_rate.fill_(self.learning_rate_at(step))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ import torch
 from swg_fast.data import Transitions
 from swg_fast.networks import Ranker
 from swg_fast.training.flat import FlatParameters
+from swg_fast.training.rates import cosine
 from swg_fast.training.settings import TrainSettings
 
 BATCH = 512
@@ -57,8 +57,7 @@ class RankerTrainer:
         return {}
 
     def before_step(self, step: int) -> None:
-        progress = step / self.settings.ranker_steps
-        self.learning_rate.fill_(LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * progress)))
+        self.learning_rate.fill_(LEARNING_RATE * cosine(step, self.settings.ranker_steps))
 
     def _losses(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
         """Of both networks together: the data's error, and the other actions'."""

@@ -30,6 +30,18 @@ def install() -> None:
                 signal.signal(number, _stop)
 
 
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Puts back the handlers of signals that a library takes for itself meanwhile. A signal without one keeps
+    the library's, which at least cleans up."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    yield
+    with suppress(ValueError):
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, handler)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):

@@ -44,7 +44,8 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
         common |= {"num_cpus": cpus or len(os.sched_getaffinity(0)), "object_store_memory": OBJECTS}
     for left in reversed(range(STARTS if address is None else 1)):
         try:
-            ray.init(log_to_driver=False, logging_level="ERROR", **common)
+            with signals.handlers_kept():  # Ray takes SIGTERM, and answers it with a trace of its own
+                ray.init(log_to_driver=False, logging_level="ERROR", **common)
             break
         except Exception as error:  # Ray raises plain ones too
             ray.shutdown()
@@ -54,7 +55,6 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
             raise UsageError(f"Ray cannot be reached at {address} ({line}); start it with 'ray start --head'"
                              if address else f"Ray did not start on this machine ({line}); try again when it "
                              "is less busy") from error
-    signals.install()  # Ray takes SIGTERM for itself, and answers it with a trace of its own
     try:
         yield ray
     finally:

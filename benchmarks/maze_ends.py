@@ -17,7 +17,6 @@ import click
 import numpy as np
 import torch
 
-from swg_fast.data import load_dataset
 from swg_fast.data.transitions import Transitions
 from swg_fast.envs import make_env
 from swg_fast.evaluation import STATE_STRIDE
@@ -26,6 +25,7 @@ from swg_fast.inspect.places import way_in
 from swg_fast.policy import Policy, load_policy
 from swg_fast.presets import find_preset
 from swg_fast.seeds import stream_seed
+from swg_fast.sweep.store import load
 
 ON_ITS_BACK = 50  # steps in a row
 AROUND = 25  # steps before and after
@@ -109,8 +109,7 @@ def main(task: str, name: str | None, candidates: int, guidance_scale: float | N
               "falls": falls([(path[:, :2], upright(path)) for path in paths]),
               "sampling": policy.settings(**chosen)}
     if data is not None:
-        recorded = load_dataset(data, task=task, continues_after_terminal=True,
-                                max_episode_steps=find_preset(task).max_episode_steps)
+        recorded = load(task, str(data))
         result["metres_left"] = metres_left(recorded, found)
         every, begins = recorded.observations, np.flatnonzero(np.diff(recorded.episodes)) + 1
         result["falls_recorded"] = falls([(part[:, :2], upright(part)) for part in np.split(every, begins)])

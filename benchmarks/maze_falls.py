@@ -17,13 +17,12 @@ import numpy as np
 import torch
 from maze_ends import upright
 
-from swg_fast.data import load_dataset
 from swg_fast.data.transitions import Transitions
 from swg_fast.files import write_json
 from swg_fast.inspect.learnt import find_source, load_learnt
 from swg_fast.inspect.places import way_in
-from swg_fast.presets import find_preset
 from swg_fast.report import print_table
+from swg_fast.sweep.store import load
 
 BANDS = (0, 5, 10, 20, 30, 40, 60)  # metres left
 STATES = 60_000
@@ -76,8 +75,7 @@ def steps(v: float | None, discount: float) -> float | None:
 @click.option("--plot", type=Path)
 def main(runs: tuple[str, ...], task: str, data: Path, seed: int, path: Path, plot: Path | None) -> None:
     """Looks at the value of every RUN."""
-    recorded = load_dataset(data, task=task, continues_after_terminal=True,
-                            max_episode_steps=find_preset(task).max_episode_steps)
+    recorded = load(task, str(data))
     states, metres = places(recorded, seed)
     found = [values(run, recorded, states, metres) for run in runs]
     write_json(path, {"task": task, "seed": seed, "runs": found})

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from conftest import make_recording, write_hdf5
 
+from swg_fast.networks import ScoreNetwork
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -289,6 +291,27 @@ def test_what_counts_as_overturned(monkeypatch):
     states = np.zeros((5, 29))
     states[:, 3:7] = turned
     assert upright(states) == pytest.approx([1, 1, 0, -1, -1])
+
+
+def test_falls_are_counted_by_what_the_ant_did_before(monkeypatch):
+    """One that walks 0.1 m a step and falls, one that stands and falls, one that walks to the end, one that
+    begins on its back."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from maze_ends import falls
+
+    walk, stand = np.stack([np.arange(200) * 0.1, np.zeros(200)], axis=1), np.zeros((200, 2))
+    falling, upright = np.where(np.arange(200) < 120, 1.0, -1.0), np.ones(200)
+    found = falls([(walk, falling), (stand, falling), (walk, upright), (stand, -upright)])
+    # At both ends of an episode half of the 50 steps around are missing; 15 of them are 1.5 m.
+    assert found["moving"] == {"steps": 320, "falls": 1, "falls_per_1000_steps": 3.125}
+    assert found["still"] == {"steps": 120, "falls": 1, "falls_per_1000_steps": pytest.approx(25 / 3)}
+
+
+def test_the_heads_have_equal_parameters():
+    page = " ".join((ROOT / "docs" / "experiments.md").read_text().split())
+    early, joint = (sum(p.numel() for p in ScoreNetwork(11, 3, width, 3, head).parameters())
+                    for head, width in (("early", 128), ("joint", 133)))
+    assert f"at width 128 has {early:,} parameters, the `joint` one at width 133 {joint:,}." in page
 
 
 def test_how_large_plays_episodes_end_comes_from_its_json():

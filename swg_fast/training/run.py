@@ -12,6 +12,7 @@ import torch
 
 from swg_fast.checkpoint import Checkpoint, save_checkpoint
 from swg_fast.data import Transitions
+from swg_fast.data.travel import travel
 from swg_fast.files import user_path
 from swg_fast.limits import resolve_device
 from swg_fast.networks import Ranker, ScoreNetwork
@@ -104,7 +105,7 @@ def _run_critic(critic: CriticTrainer, data: Transitions, rewards: np.ndarray, s
 def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out: Path, device: torch.device,
            card: dict[str, Any], options: LoopOptions) -> Path:
     """Both phases and what lies between them."""
-    training, held_out = data.split(settings.held_out, settings.seed)
+    _, held_out = data.split(settings.held_out, settings.seed)
     S, A = data.observations.shape[1], data.actions.shape[1]
 
     critic = _critic(data, rewards, settings, device)
@@ -116,20 +117,24 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
 
     rates = {"critic": _run_critic(critic, data, rewards, settings, options)}
 
+    used = travel(data) >= settings.min_travel
     weights = critic.advantages(data).numpy()
     if family is None:
         weights = compute_weights(torch.from_numpy(weights), settings.weight_function,
                                   settings.parameter_of_weights(), rescale=settings.rescale_weights).numpy()
-        about = {"mean": float(weights.mean()), "min": float(weights.min()), "max": float(weights.max())}
+        some = weights[used]
+        about = {"mean": float(some.mean()), "min": float(some.min()), "max": float(some.max())}
     else:  # every step computes the weights of its own rows
-        diffusion.family = family = family.fitted(torch.from_numpy(weights))
+        diffusion.family = family = family.fitted(torch.from_numpy(weights[used]))
         card = card | {"weight_family": family.to_card()}
         about = {"mean": float(np.mean(family.means or ()))}
 
     mask = np.isin(data.episodes, np.unique(held_out.episodes))
+    about["share_of_steps"] = float(used.mean())
     rates["actor"] = run_phase(
-        diffusion, diffusion.pack(training, weights[~mask]),
-        diffusion.pack(held_out, weights[mask]), settings.actor_steps, settings.seed, options)
+        diffusion, diffusion.pack(data.subset(used & ~mask), weights[used & ~mask]),
+        diffusion.pack(data.subset(used & mask), weights[used & mask]), settings.actor_steps, settings.seed,
+        options)
     ranker = None
     if settings.ranker_steps:
         ranker, rates["ranker"] = train_ranker(data, weights, settings, device, options)

@@ -73,6 +73,10 @@ class TrainSettings:
     actor_batch: int = setting(1024, "Transitions a diffusion step.", min=1, top=MOST_ROWS)
     actor_lr: float = setting(3e-4, "AdamW's learning rate for the score network.", min=0, max=1,
                               min_open=True)
+    min_travel: float = setting(
+        0.0, "Leave steps out of the diffusion's data around which the body travels less than this many "
+             "metres in 20 steps: it has arrived, or fallen. For mazes, whose state begins with the place.",
+        min=0)
     weight_loss: float = setting(1.0, "What the weight's entry counts in the diffusion's loss, beside an "
                                       "action's entry.", min=0, min_open=True)
     read_share: float = setting(0.0, "Share of the diffusion's rows whose action is clean and whose weight "

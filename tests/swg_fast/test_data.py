@@ -11,7 +11,8 @@ from conftest import make_recording, write_hdf5
 
 from swg_fast.data import load_dataset
 from swg_fast.data.download import cached
-from swg_fast.data.transitions import to_transitions
+from swg_fast.data.transitions import Transitions, to_transitions
+from swg_fast.data.travel import travel
 from swg_fast.envs.d4rl_import import import_d4rl
 from swg_fast.errors import UsageError
 from swg_fast.training.rewards import transform_rewards
@@ -112,6 +113,19 @@ def test_task_name_reads_d4rl_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
     write_hdf5(cached("antmaze-umaze-v2"), make_recording())
     assert load_dataset("antmaze-umaze-v2").observations.shape[1] == 29
+
+
+def test_travel_is_within_the_episode():
+    """A walk of 0.1 m a step, one that stands after 30, and one of a single step."""
+    place = np.concatenate([0.1 * np.arange(50), 100 + 0.1 * np.minimum(np.arange(60), 30), [7.0]])
+    episodes = np.repeat([0, 1, 2], [50, 60, 1]).astype(np.int32)
+    observations = np.stack([place, np.zeros(111), np.arange(111.0)], axis=1).astype(np.float32)
+    some = np.zeros((111, 1), np.float32)
+    data = Transitions(observations, some, observations, some[:, 0], some[:, 0] > 0, episodes)
+    metres = travel(data)
+    np.testing.assert_allclose(metres[:70], 2.0, rtol=1e-4)  # at the ends as well
+    np.testing.assert_allclose(metres[[80, 85]], [1.0, 0.5], rtol=1e-4)
+    assert metres[90:].max() < 1e-4
 
 
 def test_reward_transforms():

@@ -109,6 +109,28 @@ def test_a_ranker_and_a_network_that_reads_learn_the_weights(tmp_path, data):
     assert torch.equal(load_policy(again).model.ranker.minimum(s, a), ranked)
 
 
+def test_steps_that_stand_are_left_to_the_critic(tmp_path, data):
+    """Where the body stands the recorded action is 0.5 and elsewhere -0.5: a policy of what walks has only
+    the second."""
+    stands = np.arange(len(data)) % 100 >= 50
+    place = np.cumsum(np.where(stands, 0.0, 1.0)).astype(np.float32)
+    observations = data.observations.copy()
+    observations[:, 0], observations[:, 1:] = place, 0.0
+    actions = np.where(stands, 0.5, -0.5).astype(np.float32)[:, None].repeat(data.actions.shape[1], 1)
+    data = replace(data, observations=observations, next_observations=observations, actions=actions,
+                   episodes=np.zeros(len(data), np.int32))
+    settings = TrainSettings(critic_steps=20, actor_steps=600, dropout=0.0, min_travel=15.0, held_out=0.0,
+                             **SMALL | {"actor_lr": 3e-3, "ema_rate": 0.01})
+    folder = train(data, settings, tmp_path / "run", options=options(tmp_path))
+    drawn = load_policy(folder).sample(observations[::10], 8, 0.0, 1.0).actions
+    assert abs(float(drawn.mean()) + 0.5) < 0.15  # without the option 0
+    share = load_checkpoint(folder).card["training"]["weights"]["share_of_steps"]
+    assert 0.25 < share < 0.5
+    with pytest.raises(UsageError, match=r"min_travel=21: in none of the \d+ steps"):
+        train(data, replace(settings, min_travel=21.0), tmp_path / "none", options=options(tmp_path))
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_ranker_has_what_is_off_the_data_below(tmp_path, data):
     """Actions within 0.2, where the first entry's sign decides the weight: what lies at 0.8 is not good."""
     data = replace(data, actions=0.2 * data.actions)

@@ -42,6 +42,7 @@ def build(contender: str, phase: str, precision: str, batch: int, device: Any = 
     from swg_fast.schedule import NoiseSchedule
     from swg_fast.training.critic import CriticTrainer
     from swg_fast.training.diffusion import DiffusionTrainer
+    from swg_fast.training.loop import BLOCK
     from swg_fast.training.settings import TrainSettings
     from swg_fast.training.steps import STRETCH, step_taker
 
@@ -64,9 +65,11 @@ def build(contender: str, phase: str, precision: str, batch: int, device: Any = 
     count = STRETCH
     if contender == "plain":
         trainer.loops, count = None, 1
+    elif device.type == "cuda":
+        count = BLOCK  # as the loop takes them there
     elif trainer.loops is None:
         count = 1
-        if device.type == "cpu" and precision == "fp32":
+        if precision == "fp32":
             raise click.ClickException("no compiled steps on this machine: no C compiler")
     rows, generator = torch.from_numpy(data).to(device), torch.Generator().manual_seed(0)
     take, done = step_taker(trainer, graph=contender != "plain"), 0

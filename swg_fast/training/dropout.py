@@ -1,10 +1,12 @@
 """Dropout as a pure function of (seed, step, block, row, column), in plain PyTorch.
 
-`kernels/training/dropout.h` computes the same; so a resumed run, a captured graph and any number of
-threads drop the same entries.
+`kernels/training/dropout.h` and, on CUDA, `kernels/training/masks.py` compute the same; so a resumed run, a
+captured graph and any number of threads drop the same entries.
 """
 
 from __future__ import annotations
+
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -19,6 +21,11 @@ def keep_masks(seed: int, first: int, steps: int, blocks: int, rows: int, column
                device: torch.device) -> torch.Tensor:
     """Which entries of a block's input are kept, [steps, blocks, rows, columns] (bool), for steps ``first``
     and on: those whose 16-bit half is at least 65536 ``rate``."""
+    if device.type == "cuda" and find_spec("triton"):  # 200 launches of integer operators take longer
+        from swg_fast.kernels.training import masks
+
+        return masks.keep_masks(seed, first, steps, blocks, rows, columns, rate, LANES, device)
+
     def axis(length: int, place: int) -> torch.Tensor:
         return torch.arange(length, device=device).view([-1 if i == place else 1 for i in range(4)])
 

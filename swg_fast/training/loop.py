@@ -128,7 +128,8 @@ def _check(trainer: Any, sums: torch.Tensor, step: int, good: int, options: Loop
 def _stretch(step: int, stop: int, trainer: Any, options: LoopOptions) -> int:
     """How many steps to take at once: up to the next draw, log or saved state, and few enough that an
     interruption is soon heard."""
-    most = BLOCK if trainer.loops is not None and trainer.phase == "critic" else STRETCH
+    quick = trainer.device.type == "cuda" or (trainer.loops is not None and trainer.phase == "critic")
+    most = BLOCK if quick else STRETCH
     every = (BLOCK, options.log_every, options.save_every, most)
     return min(stop - step, *(n - step % n for n in every))
 

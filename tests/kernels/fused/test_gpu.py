@@ -13,7 +13,6 @@ from swg_fast.kernels.shared.table import Ranking, Tree
 
 from swg_fast import NoiseSchedule, Policy, reference
 from swg_fast.samplers import ddpm, sampler_table
-from swg_fast.toy import sliced_wasserstein
 
 HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] == 9
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -99,6 +98,13 @@ def test_a_million_candidates_take_little_memory():
     assert torch.cuda.max_memory_allocated() - held < 64 * 2**20
 
 
+def distance(a, b):
+    """The mean 1-Wasserstein distance of two point sets [n, A] over 64 fixed directions."""
+    directions = torch.randn(a.shape[1], 64, generator=torch.Generator().manual_seed(0))
+    directions /= directions.norm(dim=0)
+    return float(((a @ directions).sort(dim=0).values - (b @ directions).sort(dim=0).values).abs().mean())
+
+
 @gpu
 def test_bf16_trajectories():
     """Trajectories diverge; the distribution stays, and so does the quality of what is kept."""
@@ -111,8 +117,8 @@ def test_bf16_trajectories():
 
     exact, other, low = draw("fp32", 1), draw("fp32", 2), draw("bf16", 1)
     for b in range(len(states)):
-        one, two, three = (drawn.candidates[b].cpu().numpy() for drawn in (exact, other, low))
-        assert sliced_wasserstein(three, one) < 1.5 * sliced_wasserstein(two, one)
+        one, two, three = (drawn.candidates[b].cpu() for drawn in (exact, other, low))
+        assert distance(three, one) < 1.5 * distance(two, one)
     # The candidate that bf16 keeps, by its weight in fp32: among the best hundredth.
     kept = exact.candidate_weights.gather(1, low.indices[:, None])
     rank = (exact.candidate_weights > kept).float().mean(1)

@@ -68,7 +68,18 @@ def configurations(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"gpu throughput": throughput, "gpu peers": peers, "gpu configurations": configurations}
+def training(report: dict[str, Any]) -> str:
+    """Training steps a second, and how many times jitted JAX's they are."""
+    lines = ["| phase, batch | precision | captured step | eager step | jitted JAX | captured over JAX |",
+             "|---" * 6 + "|"]
+    for row in report["training"]["found"]:
+        lines.append(f"| {row['phase']}, {row['batch']} | {row['precision']} | {row['swg_fast']:,.0f} | "
+                     f"{row['plain']:,.0f} | {row['jax']:,.0f} | {row['swg_fast'] / row['jax']:.2f} |")
+    return "\n".join(lines)
+
+
+TABLES = {"gpu throughput": throughput, "gpu peers": peers, "gpu configurations": configurations,
+          "gpu training": training}
 PAGES = (ROOT / "README.md", ROOT / "docs" / "kernel-notes.md")
 
 

@@ -266,7 +266,7 @@ def test_all_candidates_and_chunks():
     expected = policy.sample(states, backend="reference", return_candidates=True, **keywords)
     got = policy.sample(states, backend="triton", dtype="fp32", return_candidates=True, **keywords)
     assert relative_error(got.candidates.cpu(), expected.candidates.cpu()) < 1e-4
-    near = expected.candidate_weights.abs() < 2  # beyond, one step of guidance divided by a weight near 0
+    near = expected.candidate_weights.abs() < 5  # beyond, one step of guidance divided by a weight near 0
     assert near.float().mean() > 0.5
     assert relative_error(got.candidate_weights[near].cpu(), expected.candidate_weights[near].cpu()) < 1e-4
     parts = policy.sample(states, backend="triton", dtype="fp32", chunk=16, **keywords)

@@ -46,7 +46,7 @@ def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_ker
         **scratch_sizes(hidden, blocks, padded, config.tile), "SLOTS": config.stages,
         "REGISTERS": hopper_launch.REGISTERS}
     function, kind, maps = KERNELS[kernel], ASTSource, {}
-    if config.gluon:
+    if config.kind == "gluon":
         from triton.experimental.gluon._runtime import GluonASTSource
 
         function, kind = hopper_launch.kernel(kernel), GluonASTSource
@@ -82,8 +82,9 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
     kinds = [one.kind for one in instructions(sass)]
     loops = matrix_loops(sass, config.tile, config.chunk, hidden, config.warps)
     early, kernel = shape.get("head", "joint") == "early", shape.get("kernel", "sample_kernel")
+    gluon = config.kind == "gluon"
     row = {
-        "kernel": kernel + " (Gluon)" * config.gluon, "target": f"sm_{capability}", "dtype": dtype,
+        "kernel": kernel + " (Gluon)" * gluon, "target": f"sm_{capability}", "dtype": dtype,
         "config": {"hidden_dim": hidden, "tile": config.tile, "chunk": config.chunk,
                    "warps": config.warps, "stages": config.stages, "head": shape.get("head", "joint")},
         "registers": usage["REG"], "stack_bytes": usage["STACK"],
@@ -92,15 +93,15 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
         "matrix_instructions": {kind: kinds.count(kind) for kind in MATRIX_INSTRUCTIONS if kind in kinds},
         "matrix_loops": loops, "code_bytes": len(cubin), "compile_seconds": round(seconds, 2)}
     blocks, guided = shape.get("blocks", 3), shape.get("guided", True)
-    count = gluon_bytes_per_candidate if config.gluon else bytes_per_candidate
+    count = gluon_bytes_per_candidate if gluon else bytes_per_candidate
     row["bytes_per_candidate_and_step"] = {} if kernel == "keep_best_kernel" else count(
         hidden, blocks, config.tile, head_width=HEAD_WIDTH * early, guided=guided,
         bytes_per_weight=2 if dtype == "bf16" else 4)
-    groups = hopper_launch.GROUPS if config.gluon else 1
+    groups = hopper_launch.GROUPS if gluon else 1
     modelled = guided and (capability, dtype, kernel) == (90, "bf16", "sample_kernel")
     if modelled and config.tile * groups == cost.ROWS:
         sizes = cost.Shape(hidden, blocks, shape.get("latent", 9), HEAD_WIDTH * early, config.chunk,
-                           config.stages * config.gluon)
+                           config.stages * gluon)
         row["predicted_thousand_cycles"] = cost.predict(
             sass, sizes, config.warps * groups, sum(row["bytes_per_candidate_and_step"].values()))
     return row
@@ -120,7 +121,7 @@ def shipped(targets: list[int]) -> list[dict[str, Any]]:
         for hidden, dtype in pairs:
             choices = nearest(target, hidden, dtype)
             where = {"capability": target, "hidden": hidden, "dtype": dtype}
-            portable = [config for config in choices.many if not config.gluon][0]
+            portable = [config for config in choices.many if config.kind != "gluon"][0]
             for config in dict.fromkeys((choices.many[0], portable, choices.few[0])):
                 rows += [where | {"config": config, "head": head} for head in ("joint", "early")]
             if (hidden, dtype) == (256, "bf16"):

@@ -124,7 +124,7 @@ def test_what_ships():
     assert {key[1] for key in WORK if key[0] == 90 and key[2] == "bf16"} == {64, 128, 256}
     work = [row for rows in WORK.values() for row in rows]
     assert {row.get("kernel", "sample_kernel") for row in work} == set(aot.KERNELS)
-    gluon = [row for row in work if row["config"].gluon]
+    gluon = [row for row in work if row["config"].kind == "gluon"]
     assert {(row["hidden"], row["head"]) for row in gluon} == {(h, head) for h in GLUON for head in
                                                                ("joint", "early")}
     for key, rows in WORK.items():
@@ -140,13 +140,13 @@ def test_the_report_on_file_is_of_what_ships():
     """A row each of `shipped`, none of anything else; on sm_90 in bf16 no stack in the portable kernel's
     whole tiles, none in a loop over chunks of any."""
     def key(config, kernel, target, hidden, dtype, head):
-        return (kernel + " (Gluon)" * config["gluon"], target, hidden, dtype, head,
+        return (kernel + " (Gluon)" * (config["kind"] == "gluon"), target, hidden, dtype, head,
                 *(config[name] for name in ("tile", "chunk", "warps", "stages")))
 
     work = [row for rows in WORK.values() for row in rows]
     shipped = {key(vars(row["config"]), row.get("kernel", "sample_kernel"), f"sm_{row['capability']}",
                    row["hidden"], row["dtype"], row.get("head", "joint")) for row in work}
-    on_file = [key(row["config"] | {"gluon": False}, row["kernel"], row["target"],
+    on_file = [key(row["config"] | {"kind": "portable"}, row["kernel"], row["target"],
                    row["config"]["hidden_dim"], row["dtype"], row["config"]["head"])
                for row in rows_on_file()]
     assert set(on_file) == shipped and len(on_file) == len(shipped)

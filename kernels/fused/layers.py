@@ -10,6 +10,7 @@ never read for another row.
   layer forwards, its cotangent on the way back.
 - ``slope`` [R, 4H], ``x`` [R, H] and ``rstd`` [R] (float32) of every block that the gradient passes: the
   slope of its SiLU, its normalised input and 1 / std.
+- ``read`` [R, H]: SiLU of the finished stream.
 - ``g`` [R, H]: the cotangent of the stream after a block, and ``inner`` [R, H] what the way back through
   that block's products left. Who reads both takes ``inner`` through the normalisation (`cotangent`): that
   needs whole rows, which a program of `narrow_kernel` does not have.
@@ -77,10 +78,12 @@ def up_kernel(h, up, up_bias, wide, slope, x, rstd, LN_EPS: tl.constexpr, BM: tl
 
 
 @triton.jit
-def narrow_kernel(a, weights, bias, out, K: tl.constexpr, BM: tl.constexpr, H: tl.constexpr, BN: tl.constexpr,
-                  BK: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr):
-    """a weights [R, H] of ``a`` [R, K] and ``weights`` [K, H], BN columns a program: where ADD, with ``bias``
-    added to ``out`` in float32, else to ``out`` in the weights' type."""
+def narrow_kernel(a, weights, out, h, bias, output_row, read, K: tl.constexpr, BM: tl.constexpr,
+                  H: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, ADD: tl.constexpr, READ: tl.constexpr,
+                  COTANGENT: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr):
+    """a weights [R, H] of ``a`` [R, K] and ``weights`` [K, H], BN columns a program, to ``out`` in the
+    weights' type; where ADD, with ``bias`` added to the stream ``h`` instead. Where READ the stream ends
+    here: SiLU of it goes to ``read``, and where COTANGENT that of ``output_row`` SiLU(h) to ``out``."""
     dtype: tl.constexpr = weights.dtype.element_ty
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
     columns = tl.program_id(1) * BN + tl.arange(0, BN)
@@ -93,40 +96,41 @@ def narrow_kernel(a, weights, bias, out, K: tl.constexpr, BM: tl.constexpr, H: t
         total = dot(left, right, total, PRECISION)
     at = rows[:, None] * H + columns[None, :]
     if ADD:
-        tl.store(out + at, tl.load(out + at) + (total + tl.load(bias + columns)[None, :]))
+        total += tl.load(h + at) + tl.load(bias + columns)[None, :]
+        tl.store(h + at, total)
+        u = 0.5 * total
+        if READ:
+            tl.store(read + at, operand(silu(u, dtype), dtype, PRECISION))
+        if COTANGENT:
+            row = 0.5 * tl.load(output_row + columns).to(tl.float32)
+            slope = times_slope(tl.broadcast_to(row[None, :], [BM, BN]), u, dtype)
+            tl.store(out + at, operand(slope, dtype, PRECISION))
     else:
         tl.store(out + at, operand(total, dtype, PRECISION))
 
 
 @triton.jit
-def up_back_kernel(h, output_row, g, inner, x, rstd, g_out, down, slope, wide, BM: tl.constexpr,
-                   H: tl.constexpr, BC: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr,
-                   PDL: tl.constexpr):
+def up_back_kernel(g, inner, x, rstd, g_out, down, slope, wide, BM: tl.constexpr, H: tl.constexpr,
+                   BC: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr):
     """The cotangent of a block's wide layer, before its SiLU, to ``wide``. That of the stream after the
-    block goes to ``g_out``: from the block behind it (`cotangent`), or where START is "joint" from
-    ``output_row`` SiLU(h), the end of the stream; where START is "early" it is ``g`` as it stands."""
+    block is ``g`` where START, else what the block behind it left, and goes to ``g_out``."""
     dtype: tl.constexpr = wide.dtype.element_ty
     first = tl.program_id(0) * BM
     column = tl.program_id(1) * BC
     weights = tl.load(down + at_rows(column, BC, H))
     wait_for_last(PDL)
-    if START == "joint":
-        row = 0.5 * tl.load(output_row + tl.arange(0, H)).to(tl.float32)
-        u = 0.5 * tl.load(h + at_rows(first, BM, H))
-        rows = operand(times_slope(tl.broadcast_to(row[None, :], [BM, H]), u, dtype), dtype, PRECISION)
-    elif START == "early":
+    if START:
         rows = tl.load(g + at_rows(first, BM, H))
     else:
         rows = operand(cotangent(g, inner, x, rstd, first, BM, H), dtype, PRECISION)
+        if column == 0:
+            tl.store(g_out + at_rows(first, BM, H), rows)
     product = dot(rows, tl.trans(weights), None, PRECISION)
     at = (first + tl.arange(0, BM))[:, None] * 4 * H + column + tl.arange(0, BC)[None, :]
     tl.store(wide + at, operand(product * tl.load(slope + at).to(tl.float32), dtype, PRECISION))
-    if START != "early":  # noqa: SIM102 - decided by the compiler, the next by the kernel
-        if column == 0:
-            tl.store(g_out + at_rows(first, BM, H), rows)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["R"])
 def head_kernel(h, head, head_bias, head_output, hidden, parts, R, BM: tl.constexpr, H: tl.constexpr,
                 BC: tl.constexpr, E: tl.constexpr, GUIDED: tl.constexpr, PRECISION: tl.constexpr,
                 PDL: tl.constexpr):

@@ -78,6 +78,7 @@ class Plan:
         self.slope, self.x = new(kept, R, 4 * H, dtype=low), new(kept, R, H, dtype=low)
         self.rstd, self.inner = new(kept, R), new(R, H, dtype=low)
         self.g = (new(R, H, dtype=low), new(R, H, dtype=low))  # taken in turn
+        self.read = new(R, H, dtype=low)
         self.parts = new(shape["E"] // HEAD_COLUMNS, R)
         self.tiles = -(-N // KEEP_ROWS)
         self.best = (new(B, self.tiles), new(B, self.tiles, dtype=torch.int32), new(B, self.tiles),
@@ -113,20 +114,24 @@ class Plan:
         launch(kernel, (self.rows // config.tile, columns // chunk), *arguments, BM=config.tile, H=shape["H"],
                BC=chunk, PRECISION=shape["PRECISION"], num_warps=config.warps, num_stages=1, **options)
 
-    def _narrow(self, a: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor, out: torch.Tensor, add: bool
-                ) -> None:
+    def _narrow(self, weights: torch.Tensor, out: torch.Tensor, bias: torch.Tensor, **ends: bool) -> None:
+        """A launch over all rows that sums over what ``wide`` has, a part of the columns a program."""
         config, shape, K = self.asked.config, self.network.constants, len(weights)
         columns = narrow(config.chunk)
-        launch(narrow_kernel, (self.rows // config.tile, shape["H"] // columns), a, weights, bias, out, K=K,
-               BM=config.tile, H=shape["H"], BN=columns, BK=depth(weights.element_size(), K), ADD=add,
-               PRECISION=shape["PRECISION"], num_warps=NARROW_WARPS, num_stages=config.stages)
+        ends = {"ADD": False, "READ": False, "COTANGENT": False} | ends
+        launch(narrow_kernel, (self.rows // config.tile, shape["H"] // columns), self.wide, weights, out,
+               self.h, bias, self.network.tensors[5][shape["D"] - 1], self.read, K=K, BM=config.tile,
+               H=shape["H"], BN=columns, BK=depth(weights.element_size(), K), PRECISION=shape["PRECISION"],
+               num_warps=NARROW_WARPS, num_stages=config.stages, **ends)
 
     def _forward(self, i: int, keep: bool) -> None:
-        _, up, up_bias, down, down_bias, *_ = self.network.tensors
+        shape, (_, up, up_bias, down, down_bias, *_) = self.network.constants, self.network.tensors
         kept = (self.slope[i], self.x[i], self.rstd[i]) if keep else (self.wide, self.wide, self.h)
         self._wide(up_kernel, up.shape[1], self.asked.config.chunk, self.h, up[i], up_bias[i], self.wide,
-                   *kept, LN_EPS=self.network.constants["LN_EPS"], KEEP=keep)
-        self._narrow(self.wide, down[i], down_bias[i], self.h, add=True)
+                   *kept, LN_EPS=shape["LN_EPS"], KEEP=keep)
+        last = i == shape["L"] - 1
+        self._narrow(down[i], self.g[0], down_bias[i], ADD=True, READ=last,
+                     COTANGENT=last and self.table.guided and not shape["EARLY"])
 
     def _head(self) -> None:
         *_, head, bias, output, _ = self.network.tensors
@@ -134,17 +139,15 @@ class Plan:
         self._wide(head_kernel, E, HEAD_COLUMNS, self.h, head, bias, output, self.wide, self.parts, self.rows,
                    E=E, GUIDED=guided)
         if guided:
-            self._narrow(self.wide, head, bias, self.g[0], add=False)
+            self._narrow(head, self.g[0], bias)
 
     def _backward(self, i: int) -> None:
-        _, up, _, down, _, output, *_ = self.network.tensors
-        shape, turn, start, after = self.network.constants, self.depth - 1 - i, "block", i + 1
-        if turn == 0:
-            start, after = "early" if shape["EARLY"] else "joint", i  # there is none, and none is read
-        self._wide(up_back_kernel, down.shape[1], self.asked.config.chunk, self.h, output[shape["D"] - 1],
-                   self.g[(turn + 1) % 2 if turn else 0], self.inner, self.x[after], self.rstd[after],
-                   self.g[turn % 2], down[i], self.slope[i], self.wide, START=start)
-        self._narrow(self.wide, up[i], self.h, self.inner, add=False)
+        _, up, up_bias, down, *_ = self.network.tensors
+        turn = self.depth - 1 - i
+        before, after = self.g[(turn + 1) % 2 if turn else 0], min(i + 1, self.depth - 1)
+        self._wide(up_back_kernel, down.shape[1], self.asked.config.chunk, before, self.inner, self.x[after],
+                   self.rstd[after], self.g[turn % 2], down[i], self.slope[i], self.wide, START=turn == 0)
+        self._narrow(up[i], self.inner, up_bias[i])
 
     def _step(self, j: int, begin: bool = False) -> None:
         shape, table, network = self.network.constants, self.table, self.network
@@ -152,8 +155,8 @@ class Plan:
         back = (self.h,) * 4
         if table.guided:
             back = (self.g[(self.depth - 1) % 2], self.inner, self.x[0], self.rstd[0])
-        launch(step_kernel, (self.rows // STEP_ROWS,), self.z, self.clean, self.weight, self.h, *back,
-               self.parts if shape["EARLY"] else self.h, self.words, self.owners, self.vectors,
+        launch(step_kernel, (self.rows // STEP_ROWS,), self.z, self.clean, self.weight, self.h, self.read,
+               *back, self.parts if shape["EARLY"] else self.h, self.words, self.owners, self.vectors,
                self.state_words, network.packed.time_table, *table.on(self.h.device),
                *map(float, table.weight_clip), float(table.initial), self.asked.candidates, self.rows,
                table.trained_steps, j, input_z, output, output_bias, head_output_bias, D=shape["D"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from swg_fast.kernels.fused.blocks import at_rows, dot, input_product, operand, silu
+from swg_fast.kernels.fused.blocks import at_rows, dot, input_product, operand
 from swg_fast.kernels.fused.keep import keep_of_tile
 from swg_fast.kernels.fused.layers import cotangent, wait_for_last
 from swg_fast.kernels.fused.update import COLUMNS, update
@@ -26,11 +26,12 @@ def keys(words):
 
 @triton.jit(do_not_specialize=["N", "R", "T", "j"])
 def step_kernel(
-    z, clean, weight, h, g, inner, x, rstd, parts, words, owners, state_vectors, state_words, time_table,
-    table, steps, w_min, w_max, initial_scale, N, R, T, j, input_z, output, output_bias, head_output_bias,
-    D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr, PARTS: tl.constexpr,
-    BEGIN: tl.constexpr, END: tl.constexpr, GUIDED: tl.constexpr, CLIP_STATE: tl.constexpr,
-    CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr,
+    z, clean, weight, h, read, g, inner, x, rstd, parts, words, owners, state_vectors, state_words,
+    time_table, table, steps, w_min, w_max, initial_scale, N, R, T, j, input_z, output, output_bias,
+    head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
+    PARTS: tl.constexpr, BEGIN: tl.constexpr, END: tl.constexpr, GUIDED: tl.constexpr,
+    CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, PRECISION: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """BM rows from row j of the sampler's table to row j - 1: eps and d eps_w / dz off what the network left,
     z, x0 and the weight before any clip by row j, and the stream that row j - 1 begins with. BEGIN draws z
@@ -39,19 +40,19 @@ def step_kernel(
     first = tl.program_id(0) * BM
     rows = first + tl.arange(0, BM)
     entries = tl.arange(0, DP)
-    owner = tl.load(owners + rows)
+    owner = tl.load(owners + rows).to(tl.int32)
     wait_for_last(PDL)
     key0, key1 = keys(words)
     state = tl.load(state_words + owner).to(tl.uint32)[:, None]
-    candidate = (tl.load(words + 1) + rows - owner * N).to(tl.uint32)
+    candidate = tl.load(words + 1).to(tl.uint32) + (rows - owner * N).to(tl.uint32)
     if BEGIN:
         new = initial_scale * normals(candidate, state, T.to(tl.uint32), key0, key1, DP)
         new = tl.where(entries[None, :] < D, new, 0.0)
         if MULTISTEP:
             tl.store(clean + at_rows(first, BM, DP), tl.zeros([BM, DP], tl.float32))
     else:
-        read = operand(silu(0.5 * tl.load(h + at_rows(first, BM, H)), dtype), dtype, PRECISION)
-        eps = dot(read, tl.trans(tl.load(output + at_rows(0, DP, H))), None, PRECISION)
+        finished = tl.load(read + at_rows(first, BM, H))
+        eps = dot(finished, tl.trans(tl.load(output + at_rows(0, DP, H))), None, PRECISION)
         eps += tl.load(output_bias + entries)[None, :]
         if PARTS > 0:
             eps_w = tl.zeros([BM], tl.float32)
@@ -74,7 +75,7 @@ def step_kernel(
         if MULTISTEP:
             tl.store(clean + at_rows(first, BM, DP), x0)
         tl.store(weight + rows, raw)
-    tl.debug_barrier()  # every thread has what it reads of the old z and of the stream
+    tl.debug_barrier()  # every thread has what it reads of the old z
     tl.store(z + at_rows(first, BM, DP), new)
     if not END:
         tl.debug_barrier()

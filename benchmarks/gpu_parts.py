@@ -25,7 +25,7 @@ from swg_fast.schedule import NoiseSchedule
 
 ROOT = Path(__file__).parent.parent
 KERNEL_TESTS = ("tests/kernels/fused/test_gpu.py", "tests/kernels/fused/test_fused.py",
-                "tests/swg_fast/test_training_graph.py")
+                "tests/kernels/fused/test_layers.py", "tests/swg_fast/test_training_graph.py")
 CALL = """
 import torch, benchmarks.gpu_parts as parts
 policy = parts.make_policy(torch.device("cuda"), hidden={hidden})
@@ -117,6 +117,41 @@ def configurations(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
                       "milliseconds": None if trial.seconds is None else 1e3 * trial.seconds}
                      for trial in backend.tune(table, 1, n, 3)]
     return rows
+
+
+def few(device: torch.device, tiny: bool) -> dict[str, Any]:
+    """Milliseconds of whole decisions by the layered and the portable kernel, and of the layered kernels
+    alone by configuration."""
+    from swg_fast.kernels.fused import launch
+    from swg_fast.kernels.fused.configs import LAYERS, Config
+
+    policy, state = make_policy(device, hidden=64 if tiny else 256), torch.randn(1, 29, device=device)
+    network, decisions, alone = policy.backend("triton", "bf16").network, [], []
+    up_to = launch.LAYERS_UP_TO
+    for sampler, steps in (("ddpm", None), ("dpmpp_2m_sde", 2 if tiny else 6)):
+        for n in (1, 16) if tiny else (1, 16, 64, 256, 1024, 4096):
+            row = {"sampler": sampler, "n_candidates": n}
+            for kind, most in (("layers", up_to), ("portable", 0)):
+                launch.LAYERS_UP_TO = most
+                row[kind] = 1e3 * seconds(lambda n=n, sampler=sampler, steps=steps: policy.sample(
+                    state, n, 5.0, 1.0, backend="triton", dtype="bf16", sampler=sampler, sampler_steps=steps),
+                    device, 1 if tiny else 20)
+            decisions.append(row)
+    launch.LAYERS_UP_TO = up_to
+    table = sampler_table("ddpm", policy.model.schedule, guidance_scale=5.0, temperature=1.0)
+    vectors, words = network.packed.hoist_states(state), torch.arange(1, device=device)
+    shapes = {64: [(16, 32, 4, 2), (16, 32, 4, 6), (16, 128, 4, 4), (32, 32, 4, 4)],
+              1024: [(64, 128, 4, 4), (64, 128, 8, 3), (64, 128, 8, 6), (64, 64, 4, 4), (128, 64, 8, 4)]}
+    for n in (16,) if tiny else (64, 1024):
+        others = [Config(*shape, kind="layers") for shape in shapes.get(n, ())]
+        for config in LAYERS[:1] if tiny else (*LAYERS, *others):
+            for _ in range(2):  # the second is captured
+                launch.sample(network, table, vectors, words, n, 0, config=config)
+            *_, plan = network.plans.values()
+            taken = seconds(lambda plan=plan: [plan.once() for _ in range(1 if tiny else 10)], device,
+                            1 if tiny else 5) / (1 if tiny else 10)
+            alone.append({"n_candidates": n, "config": vars(config), "milliseconds": 1e3 * taken})
+    return {"decisions": decisions, "alone": alone}
 
 
 def throughput(device: torch.device, tiny: bool, head: str = "joint") -> dict[str, Any]:

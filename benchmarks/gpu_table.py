@@ -16,6 +16,7 @@ from swg_fast.files import read_json, replacing
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "nvidia-h200" / "gpu.json"
 TITLES = NAMES | {"triton": "**this project's fused kernel**"}
+KINDS = {"portable": "portable", "gluon": "Gluon", "layers": "layered"}
 
 
 def throughput(report: dict[str, Any]) -> str:
@@ -61,9 +62,8 @@ def configurations(report: dict[str, Any]) -> str:
     lines = ["| N | head | kernel | tile x chunk, warps, stages | ms | M candidates/s |", "|---" * 6 + "|"]
     for row in sorted(rows, key=lambda row: (row["n_candidates"], row["head"], row["milliseconds"])):
         c = row["config"]
-        kernel = "Gluon" if c["gluon"] else "portable"
-        lines.append(f"| {row['n_candidates']:,} | `{row['head']}` | {kernel} | {c['tile']} x {c['chunk']}, "
-                     f"{c['warps']}, {c['stages']} | {row['milliseconds']:.2f} | "
+        lines.append(f"| {row['n_candidates']:,} | `{row['head']}` | {KINDS[c['kind']]} | "
+                     f"{c['tile']} x {c['chunk']}, {c['warps']}, {c['stages']} | {row['milliseconds']:.2f} | "
                      f"{row['n_candidates'] / row['milliseconds'] / 1e3:.2f} |")
     return "\n".join(lines)
 

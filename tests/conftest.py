@@ -33,7 +33,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
 # What `make test-fast` leaves out, beside single tests marked so: whole commands, processes that are killed,
 # and every variant of the kernel under the interpreter.
 SLOW = ("robustness/", "packaging/", "emulator/",
-        *(f"kernels/fused/test_{name}.py" for name in ("fused", "aot", "compiled", "hopper")),
+        *(f"kernels/fused/test_{name}.py" for name in (
+            "fused", "layers", "layers_compiled", "aot", "compiled", "hopper")),
         *(f"swg_fast/test_{name}.py" for name in (
             "sweep_ray", "shards", "cli", "evaluation", "inspect", "sweep", "gymnasium", "video", "training",
             "toy", "minari")))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import triton
-from swg_fast.kernels.fused import cost, hopper_launch
+from swg_fast.kernels.fused import cost, hopper_launch, layers_aot
 from swg_fast.kernels.fused.configs import CONFIGS, Config, nearest
 from swg_fast.kernels.fused.keep import keep_best_kernel
 from swg_fast.kernels.fused.launch import PRECISIONS, REDUCE, scratch_sizes
@@ -36,7 +36,7 @@ def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_ker
            blocks: int = 3, latent: int = 9, guided: bool = True, softmax: bool = False,
            multistep: bool = False, tree: bool = False, rank: bool = False) -> ASTSource:
     """A kernel's source with every constant set, as a launch would set them; where the configuration asks
-    for the Gluon kernels, theirs."""
+    for the Gluon kernels or the layered ones, theirs."""
     early, padded = head == "early", 16 if latent <= 16 else 32
     every: dict[str, Any] = {
         "D": latent, "DP": padded, "BM": config.tile, "H": hidden, "BC": config.chunk, "L": blocks,
@@ -45,8 +45,10 @@ def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_ker
         "WRITE_ALL": False, "DRAW": True, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
         **scratch_sizes(hidden, blocks, padded, config.tile), "SLOTS": config.stages,
         "REGISTERS": hopper_launch.REGISTERS}
+    if config.kind == "layers":
+        return layers_aot.source(kernel, hidden, WEIGHT_TYPES[dtype], config, every)
     function, kind, maps = KERNELS[kernel], ASTSource, {}
-    if config.gluon:
+    if config.kind == "gluon":
         from triton.experimental.gluon._runtime import GluonASTSource
 
         function, kind = hopper_launch.kernel(kernel), GluonASTSource
@@ -73,17 +75,19 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
     """Compiles one configuration for ``capability`` (80, 90, 100) and reads its resources. Where a static
     model can tell (sm_90, bf16, guided, tiles of 128 rows in all), also what a step costs by it."""
     started = time.perf_counter()
+    early, kernel = shape.get("head", "joint") == "early", shape.get("kernel", "sample_kernel")
+    gluon, layered = config.kind == "gluon", config.kind == "layers"
+    options = {"num_warps": config.warps, "num_stages": config.stages}
     compiled = triton.compile(
         source(hidden, dtype, config, **shape), target=GPUTarget("cuda", capability, 32),
-        options={"num_warps": config.warps, "num_stages": config.stages})
+        options=layers_aot.options(kernel, config) if layered else options)
     seconds = time.perf_counter() - started
     cubin = compiled.asm["cubin"]
     usage, sass = _usage(cubin), _run("cuobjdump", "-sass", cubin)
     kinds = [one.kind for one in instructions(sass)]
-    loops = matrix_loops(sass, config.tile, config.chunk, hidden, config.warps)
-    early, kernel = shape.get("head", "joint") == "early", shape.get("kernel", "sample_kernel")
+    loops = [] if layered else matrix_loops(sass, config.tile, config.chunk, hidden, config.warps)
     row = {
-        "kernel": kernel + " (Gluon)" * config.gluon, "target": f"sm_{capability}", "dtype": dtype,
+        "kernel": kernel + " (Gluon)" * gluon, "target": f"sm_{capability}", "dtype": dtype,
         "config": {"hidden_dim": hidden, "tile": config.tile, "chunk": config.chunk,
                    "warps": config.warps, "stages": config.stages, "head": shape.get("head", "joint")},
         "registers": usage["REG"], "stack_bytes": usage["STACK"],
@@ -92,15 +96,15 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
         "matrix_instructions": {kind: kinds.count(kind) for kind in MATRIX_INSTRUCTIONS if kind in kinds},
         "matrix_loops": loops, "code_bytes": len(cubin), "compile_seconds": round(seconds, 2)}
     blocks, guided = shape.get("blocks", 3), shape.get("guided", True)
-    count = gluon_bytes_per_candidate if config.gluon else bytes_per_candidate
-    row["bytes_per_candidate_and_step"] = {} if kernel == "keep_best_kernel" else count(
+    count = gluon_bytes_per_candidate if gluon else bytes_per_candidate
+    row["bytes_per_candidate_and_step"] = {} if layered or kernel == "keep_best_kernel" else count(
         hidden, blocks, config.tile, head_width=HEAD_WIDTH * early, guided=guided,
         bytes_per_weight=2 if dtype == "bf16" else 4)
-    groups = hopper_launch.GROUPS if config.gluon else 1
+    groups = hopper_launch.GROUPS if gluon else 1
     modelled = guided and (capability, dtype, kernel) == (90, "bf16", "sample_kernel")
     if modelled and config.tile * groups == cost.ROWS:
         sizes = cost.Shape(hidden, blocks, shape.get("latent", 9), HEAD_WIDTH * early, config.chunk,
-                           config.stages * config.gluon)
+                           config.stages * gluon)
         row["predicted_thousand_cycles"] = cost.predict(
             sass, sizes, config.warps * groups, sum(row["bytes_per_candidate_and_step"].values()))
     return row
@@ -113,19 +117,20 @@ def report_row(work: dict[str, Any]) -> dict[str, Any]:
 
 def shipped(targets: list[int]) -> list[dict[str, Any]]:
     """Arguments of `report` for the table's defaults on each target, for many candidates and for few,
-    and for the two small kernels beside them."""
+    for the two small kernels beside them, and for the layered kernels."""
     pairs = sorted({(hidden, dtype) for _, hidden, dtype in CONFIGS})
     rows = []
     for target in targets:
         for hidden, dtype in pairs:
             choices = nearest(target, hidden, dtype)
             where = {"capability": target, "hidden": hidden, "dtype": dtype}
-            portable = [config for config in choices.many if not config.gluon][0]
+            portable = [config for config in choices.many if config.kind != "gluon"][0]
             for config in dict.fromkeys((choices.many[0], portable, choices.few[0])):
                 rows += [where | {"config": config, "head": head} for head in ("joint", "early")]
             if (hidden, dtype) == (256, "bf16"):
                 rows += [where | {"config": portable, "kernel": kernel}
                          for kernel in ("guided_step_kernel", "keep_best_kernel")]
+                rows += layers_aot.shipped(**where)
     return rows
 
 

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Config:
-    """BM candidates a tile, BC of the 4H columns at a time, warps and pipeline stages. With ``gluon`` set, of
-    the kernels of `kernels.fused.hopper_sample`: tile and warps of one of their two warp groups, and slots
-    of the ring."""
+    """BM candidates a tile, BC of the 4H columns at a time, warps and pipeline stages. Of kind "gluon", the
+    kernels of `kernels.fused.hopper_sample`, tile and warps are one of their two warp groups', and stages
+    slots of the ring; of kind "layers", `kernels.fused.layers`, the stages are the narrow products', and the
+    warps the others'."""
 
     tile: int
     chunk: int
     warps: int
     stages: int
-    gluon: bool = False
+    kind: str = "portable"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Choices:
 # Below a warpgroup's 64 rows, and before sm_90, a warp takes 8 columns of every row: a chunk of fewer
 # than 8 columns a warp is computed more than once. Two warpgroups of a tile of 64 share its rows and
 # both compute the whole chunk, so that such a tile has four warps.
-GLUON = {256: Config(64, 64, 4, 3, gluon=True), 128: Config(64, 64, 4, 4, gluon=True)}  # by hidden size
+GLUON = {256: Config(64, 64, 4, 3, kind="gluon"), 128: Config(64, 64, 4, 4, kind="gluon")}  # by hidden size
 HOPPER = Choices(many=(GLUON[256], Config(128, 32, 8, 3)),
                  few=(Config(16, 64, 4, 3), Config(16, 128, 4, 2), Config(64, 64, 4, 2),
                       Config(32, 64, 4, 2)))
@@ -50,6 +51,12 @@ AMPERE = Choices(many=(Config(64, 64, 8, 1), Config(32, 64, 8, 2)),
 TF32 = Choices(many=(Config(32, 32, 8, 1), Config(16, 64, 8, 1)), few=(Config(16, 64, 8, 1),))
 FP32 = Choices(many=(Config(16, 16, 8, 1), Config(32, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
 FP32_NARROW = Choices(many=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
+
+# The layered kernels', the largest first. Half of them in types of 4 bytes, for shared memory.
+LAYERS = (Config(64, 128, 8, 4, kind="layers"), Config(32, 128, 4, 4, kind="layers"),
+          Config(32, 64, 4, 4, kind="layers"), Config(16, 64, 4, 4, kind="layers"),
+          Config(16, 32, 4, 4, kind="layers"))
+LAYERS_UP_TO = 4096  # candidates in all; many more fill whole tiles of the other kernels
 
 # (capability, hidden, compute type) -> choices. `nearest` fills in what is not listed.
 CONFIGS: dict[tuple[int, int, str], Choices] = {
@@ -76,7 +83,19 @@ def suitable(capability: int, hidden: int, dtype: str, candidates: int, processo
     ``gluon`` none of the Gluon kernels'. Of those for few, the ones come first that have a tile on a
     multiprocessor at most: their time hardly depends on how many there are."""
     choices = nearest(capability, hidden, dtype)
-    many = tuple(config for config in choices.many if gluon or not config.gluon)
+    many = tuple(config for config in choices.many if gluon or config.kind != "gluon")
     if candidates >= many[0].tile * processors:
         return many
     return tuple(sorted(choices.few, key=lambda config: candidates > config.tile * processors))
+
+
+def layered(hidden: int, dtype: str, candidates: int, processors: int) -> tuple[Config, ...]:
+    """The layered kernels' configurations, first the one of the largest tiles of which there are enough for
+    three quarters of the ``processors``."""
+    fitting = LAYERS if dtype == "bf16" else LAYERS[2:]
+
+    def idle(config: Config) -> bool:
+        return -(-candidates // config.tile) * (4 * hidden // config.chunk) < 0.75 * processors
+
+    enough = [config for config in fitting if not idle(config)]
+    return tuple(sorted(fitting, key=lambda config: config != (enough[0] if enough else fitting[-1])))

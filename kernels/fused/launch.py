@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from swg_fast.kernels.fused import hopper_launch, tune
-from swg_fast.kernels.fused.configs import Config, suitable
+from swg_fast.kernels.fused import hopper_launch, layers_launch, tune
+from swg_fast.kernels.fused.configs import LAYERS_UP_TO, Config, layered, suitable
 from swg_fast.kernels.fused.keep import keep_best_kernel
+from swg_fast.kernels.fused.layers_plan import REDUCE, Asked
 from swg_fast.kernels.fused.sample import guided_step_kernel, sample_kernel
 from swg_fast.kernels.shared.pack import PackedNetwork
 from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree
@@ -21,7 +23,6 @@ from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree
 HIDDEN_SIZES = (64, 128, 256)
 DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
 PRECISIONS = {"bf16": "ieee", "tf32": "tf32", "fp32": "ieee"}
-REDUCE = 128  # tiles that the last reduction reads at a time
 
 
 def interpreted() -> bool:
@@ -63,6 +64,11 @@ class KernelNetwork:
         """`hopper_launch.tensors` by configuration, made at the first launch of each."""
         return {}
 
+    @cached_property
+    def plans(self) -> OrderedDict[Any, layers_launch.Decisions]:
+        """What `layers_launch.sample` keeps, last used last."""
+        return OrderedDict()
+
     @classmethod
     def lay_out(cls, packed: PackedNetwork, dtype: str) -> KernelNetwork:
         D, H, L = packed.latent_dim, packed.hidden_dim, packed.num_blocks
@@ -96,7 +102,7 @@ class KernelNetwork:
 
     def sizes(self, config: Config) -> dict[str, int]:
         constants = self.constants
-        sizes = hopper_launch.scratch_sizes if config.gluon else scratch_sizes
+        sizes = hopper_launch.scratch_sizes if config.kind == "gluon" else scratch_sizes
         return sizes(constants["H"], constants["L"], constants["DP"], config.tile)
 
     def scratch(self, tiles: int, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,7 +115,7 @@ class KernelNetwork:
     def run(self, name: str, programs: int, config: Config, arguments: tuple[Any, ...], **sampler: bool
             ) -> None:
         """Launches ``sample_kernel`` or ``guided_step_kernel``, whichever kind the configuration asks for."""
-        if config.gluon:
+        if config.kind == "gluon":
             hopper_launch.run(name, programs, self, config, arguments, **sampler)
             return
         kernel = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_kernel}[name]
@@ -117,20 +123,27 @@ class KernelNetwork:
                             **self.constants, **self.sizes(config), num_warps=config.warps,
                             num_stages=config.stages)
 
-    def configs(self, candidates: int) -> tuple[Config, ...]:
-        """What `tune.measure` chooses among for this many candidates in all, the default first."""
-        device = self.packed.device
+    def configs(self, candidates: int, layers: bool = True) -> tuple[Config, ...]:
+        """What `tune.measure` chooses among for this many candidates in all, the default first; without
+        ``layers`` none of the layered kernels', which have no trees, no rankings and no single step."""
+        device, shape = self.packed.device, self.constants
+        layers = layers and candidates <= LAYERS_UP_TO
         if device.type != "cuda":  # the interpreter: small tiles, so that odd sizes meet their edges
-            return (Config(16, 128, 4, 1), Config(32, 128, 4, 1))
+            few = (Config(32, 128, 4, 1, kind="layers"),) if layers else ()
+            return (*few, Config(16, 128, 4, 1), Config(32, 128, 4, 1))
         major, minor = torch.cuda.get_device_capability(device)
-        shape = self.constants
+        processors = _processors(device)
+        few = layered(shape["H"], self.dtype, candidates, processors) if layers else ()
         gluon = hopper_launch.unsupported(shape["H"], shape["D"], self.dtype, shape["L"]) is None
-        return suitable(major * 10 + minor, shape["H"], self.dtype, candidates, _processors(device), gluon)
+        return (*few, *suitable(major * 10 + minor, shape["H"], self.dtype, candidates, processors, gluon))
 
-    def config(self, candidates: int, guided: bool) -> Config:
+    def config(self, candidates: int, guided: bool, layers: bool = True) -> Config:
         """The tuned configuration for this many candidates on this device, or the table's default."""
         name = tune.key(self.packed.device, self.constants, self.dtype, guided, candidates)
-        return tune.remembered(name) or self.configs(candidates)[0]
+        tuned = tune.remembered(name)
+        if tuned is None or (tuned.kind == "layers" and not layers):
+            return self.configs(candidates, layers)[0]
+        return tuned
 
 
 def round_tf32(tensor: torch.Tensor) -> torch.Tensor:
@@ -175,8 +188,8 @@ def guided_step(network: KernelNetwork, table: SamplerTable, j: int, z: torch.Te
     before, where the table is multistep.
     """
     M, D = z.shape
-    config = config or network.config(M, table.guided)
-    groups = hopper_launch.GROUPS if config.gluon else 1
+    config = config or network.config(M, table.guided, layers=False)
+    groups = hopper_launch.GROUPS if config.kind == "gluon" else 1
     grid = -(-M // (groups * config.tile))
     out = [_unwritten(z.device, M, D) for _ in range(4)]
     weight = _unwritten(z.device, M)
@@ -203,7 +216,8 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
            tree: Tree | None = None, ranking: Ranking | None = None, config: Config | None = None
            ) -> tuple[torch.Tensor | None, ...]:
     """The table's walk and the selection for B states of candidates first .. first + N - 1, in two
-    launches. With a ``tree`` both are whole roots' worth; with a ``ranking`` it selects.
+    launches, or for few candidates in the many of `layers_launch`. With a ``tree`` both are whole roots'
+    worth; with a ``ranking`` it selects.
 
     Returns actions [B, A], weights [B], indices [B] and, if asked for, all candidates [B, N, D], their
     weights [B, N] and what a ranking expects of them [B, N]. Beyond those, memory is the running
@@ -211,8 +225,15 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     """
     B, D, DP = len(state_vectors), network.constants["D"], network.constants["DP"]
     device = state_vectors.device
-    config = config or network.config(B * n_candidates, table.guided)
-    groups = hopper_launch.GROUPS if config.gluon else 1
+    plain = tree is None and ranking is None
+    config = config or network.config(B * n_candidates, table.guided, layers=plain)
+    if config.kind == "layers":
+        if not plain:
+            raise ValueError("the layered kernels have no trees and no rankings; use another configuration")
+        asked = Asked(B, n_candidates, config, softmax, selection_temperature, return_candidates)
+        return layers_launch.sample(network, table, state_vectors, state_words, asked, seed, first,
+                                    functools.partial(_unwritten, device))
+    groups = hopper_launch.GROUPS if config.kind == "gluon" else 1
     resident = groups * _resident_programs(device)  # tiles that are walked together
     group, items, phases = 0, -(-n_candidates // config.tile), 1
     if tree is not None:

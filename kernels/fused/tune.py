@@ -61,9 +61,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def remembered(name: str) -> Config | None:
-    """The choice kept under a `key`."""
-    found = _read(cache_path()).get(name)
-    return Config(**found["config"]) if found else None
+    """The choice kept under a `key`; none that an older version kept, of kinds that it did not have."""
+    config = _read(cache_path()).get(name, {}).get("config", {})
+    return Config(**config) if config.keys() == Config.__dataclass_fields__.keys() else None
 
 
 def remember(name: str, trial: Trial) -> None:
@@ -80,12 +80,13 @@ def remember(name: str, trial: Trial) -> None:
 
 def measure(run: Callable[[Config], Any], configs: tuple[Config, ...], synchronise: Callable[[], None],
             repeats: int = 5) -> list[Trial]:
-    """Each configuration's median time of ``repeats`` calls in turn, after one that compiles; a
-    configuration that does not fit the device is named with its reason."""
+    """Each configuration's median time of ``repeats`` calls in turn, after one that compiles and one that may
+    capture; a configuration that does not fit the device is named with its reason."""
     live, trials = [], []
     for config in configs:
         try:
-            run(config)
+            for _ in range(2):
+                run(config)
             synchronise()
             live.append((config, []))
         except (triton.runtime.errors.OutOfResources, triton.CompilationError) as error:

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
+from swg_fast.kernels.shared.graph import capture
 from swg_fast.training.flat import adam_state
 from swg_fast.training.state import gather_state
-
-WARMUP = 3  # eager steps before capture, as CUDA graphs need; undone afterwards
 
 Step = Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
 
@@ -43,17 +42,3 @@ def captured_step(trainer: Any, batch: torch.Tensor, draws: dict[str, torch.Tens
         return losses.clone()
 
     return step
-
-
-def capture(once: Callable[[], None]) -> Callable[[], None]:
-    """``once``, after a warm-up, as a CUDA graph's replay: the same kernels on the same memory."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARMUP):
-            once()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        once()
-    return graph.replay

@@ -34,7 +34,23 @@ WRITTEN = {
     "weights",
     "indices",
 }
+# What the layered kernels write.
+WRITTEN_BY_LAYERS = {
+    "h",
+    "slope",
+    "x",
+    "rstd",
+    "out",
+    "read",
+    "g_out",
+    "hidden",
+    "parts",
+    "z",
+    "clean",
+    "weight",
+}
 KERNELS = ("guided_step_kernel", "sample_kernel", "keep_best_kernel")
+LAYERED = ("up_kernel", "narrow_kernel", "up_back_kernel", "head_kernel", "step_kernel", "keep_kernel")
 
 
 class Emulation:
@@ -52,11 +68,14 @@ class Emulation:
         self._kernels: dict[str, Kernel] = {}
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Emulation:
-        """Puts the machine where `kernels.fused.launch` has its kernels, and those in Gluon."""
-        from swg_fast.kernels.fused import hopper_launch, launch
+        """Puts the machine where `kernels.fused.launch` has its kernels, the layered ones too, and those in
+        Gluon."""
+        from swg_fast.kernels.fused import hopper_launch, launch, layers_plan
 
         for name in KERNELS:
             monkeypatch.setattr(launch, name, _Launcher(getattr(launch, name), name, self))
+        for name in (*LAYERED, "keep_best_kernel"):
+            monkeypatch.setattr(layers_plan, name, _Launcher(getattr(layers_plan, name), name, self))
         kernel = hopper_launch.kernel
         monkeypatch.setattr(hopper_launch, "kernel", lambda name: _Launcher(kernel(name), name, self))
         monkeypatch.setattr(hopper_launch, "tensor_map", tensor_map)
@@ -90,6 +109,7 @@ class _Launcher:
     def __init__(self, function: Any, name: str, emulation: Emulation) -> None:
         self.function = getattr(function, "function", function)
         self.name, self.emulation = name, emulation
+        self.written = WRITTEN | (WRITTEN_BY_LAYERS if name in LAYERED else set())
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         def run(*arguments: Any, num_warps: int = 4, num_stages: int = 3, **constants: Any) -> None:
@@ -107,7 +127,7 @@ class _Launcher:
                 num_stages,
             )
             readonly = tuple(
-                v for name, v in values.items() if isinstance(v, torch.Tensor) and name not in WRITTEN
+                v for name, v in values.items() if isinstance(v, torch.Tensor) and name not in self.written
             )
             result = it.kernel(self.name, compiled)(
                 grid,

@@ -15,7 +15,7 @@ from conftest import run_cli
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator.compiling import without_interpreter
-from swg_fast.kernels.fused import aot
+from swg_fast.kernels.fused import aot, layers_aot
 from swg_fast.kernels.fused.configs import CONFIGS, GLUON
 from swg_fast.kernels.fused.listing import matrix_loops
 from swg_fast.kernels.fused.sample import WHOLE_NUMBERS
@@ -79,6 +79,10 @@ def test_a_shipped_configuration(key):
     for row in (without_interpreter(aot.report_row, work) for work in WORK[key]):
         assert row["shared_bytes"] <= SHARED_BYTES[capability], row
         assert 0 < row["registers"] <= 255 and row["code_bytes"] > 0
+        if row["kernel"] in layers_aot.KERNELS:
+            assert row["stack_bytes"] == 0 or capability == 80, row
+            assert row["matrix_instructions"] or row["kernel"] == "keep_kernel", row
+            continue
         if dtype == "bf16" and row["kernel"] != "keep_best_kernel":
             newest = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}[capability]
             kind = newest if row["config"]["tile"] >= 64 else "HMMA"
@@ -123,8 +127,8 @@ def test_what_ships():
     assert {key[2] for key in WORK} == {"bf16", "tf32", "fp32"}
     assert {key[1] for key in WORK if key[0] == 90 and key[2] == "bf16"} == {64, 128, 256}
     work = [row for rows in WORK.values() for row in rows]
-    assert {row.get("kernel", "sample_kernel") for row in work} == set(aot.KERNELS)
-    gluon = [row for row in work if row["config"].gluon]
+    assert {row.get("kernel", "sample_kernel") for row in work} == {*aot.KERNELS, *layers_aot.KERNELS}
+    gluon = [row for row in work if row["config"].kind == "gluon"]
     assert {(row["hidden"], row["head"]) for row in gluon} == {(h, head) for h in GLUON for head in
                                                                ("joint", "early")}
     for key, rows in WORK.items():
@@ -140,13 +144,13 @@ def test_the_report_on_file_is_of_what_ships():
     """A row each of `shipped`, none of anything else; on sm_90 in bf16 no stack in the portable kernel's
     whole tiles, none in a loop over chunks of any."""
     def key(config, kernel, target, hidden, dtype, head):
-        return (kernel + " (Gluon)" * config["gluon"], target, hidden, dtype, head,
+        return (kernel + " (Gluon)" * (config["kind"] == "gluon"), target, hidden, dtype, head,
                 *(config[name] for name in ("tile", "chunk", "warps", "stages")))
 
     work = [row for rows in WORK.values() for row in rows]
     shipped = {key(vars(row["config"]), row.get("kernel", "sample_kernel"), f"sm_{row['capability']}",
                    row["hidden"], row["dtype"], row.get("head", "joint")) for row in work}
-    on_file = [key(row["config"] | {"gluon": False}, row["kernel"], row["target"],
+    on_file = [key(row["config"] | {"kind": "portable"}, row["kernel"], row["target"],
                    row["config"]["hidden_dim"], row["dtype"], row["config"]["head"])
                for row in rows_on_file()]
     assert set(on_file) == shipped and len(on_file) == len(shipped)
@@ -170,11 +174,11 @@ def test_the_command_reports_them(tmp_path, monkeypatch):
 def test_no_seed_or_size_gets_a_kernel_of_its_own():
     """A launcher would make a constant of an argument that is 1, and compile anew for a multiple of 16."""
     program = (
-        "from swg_fast.kernels.fused.aot import KERNELS\n"
+        "from swg_fast.kernels.fused import aot, layers_aot\n"
         "from swg_fast.kernels.fused.sample import WHOLE_NUMBERS\n"
-        "for name, kernel in KERNELS.items():\n"
+        "for name, kernel in (aot.KERNELS | layers_aot.KERNELS).items():\n"
         "    for p in kernel.params:\n"
-        "        if p.name in WHOLE_NUMBERS: print(name, p.name, p.do_not_specialize)"
+        "        if p.name in (*WHOLE_NUMBERS, 'R', 'j'): print(name, p.name, p.do_not_specialize)"
     )
     out = subprocess.run(
         [sys.executable, "-c", program],
@@ -185,5 +189,5 @@ def test_no_seed_or_size_gets_a_kernel_of_its_own():
     )
     lines = out.stdout.splitlines()
     names = {line.split()[1] for line in lines}
-    assert names == set(WHOLE_NUMBERS) and "k0" in names
+    assert names == {*WHOLE_NUMBERS, "R", "j"} and "k0" in names
     assert all(line.endswith("True") for line in lines), out.stdout

@@ -31,6 +31,7 @@ SMALL = Config(16, 32, 4, 1)
 @pytest.fixture(autouse=True)
 def poison(monkeypatch):
     poison_kernel_memory(monkeypatch)
+    monkeypatch.setattr(launch, "LAYERS_UP_TO", 0)  # the layered kernels' tests are in test_layers.py
 
 
 def random(*shape, seed=0):
@@ -318,7 +319,7 @@ def test_bf16_trajectories_follow_the_same_distribution(monkeypatch):
     policy = Policy(make_network(2, 2, 64, 2), NoiseSchedule.vp(4), device=DEVICE)
     N = 512
     if DEVICE.type == "cpu":  # the interpreter's time goes with the number of tiles
-        monkeypatch.setattr(launch.KernelNetwork, "config", lambda *_: Config(128, 64, 4, 1))
+        monkeypatch.setattr(launch.KernelNetwork, "config", lambda *_, **__: Config(128, 64, 4, 1))
 
     def draw(dtype, seed, backend="triton"):
         drawn = policy.sample(torch.zeros(1, 2, device=DEVICE), N, 1.0, 1.0, "none", seed, backend,

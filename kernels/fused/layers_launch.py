@@ -62,7 +62,8 @@ def sample(network: Any, table: SamplerTable, state_vectors: torch.Tensor, state
     with _turn:
         plans: OrderedDict[Any, Decisions] = network.plans
         if key not in plans:
-            plans[key] = Decisions(Plan(network, table, asked, new))
+            with torch.inference_mode(False):  # a later call, outside that mode, writes to it
+                plans[key] = Decisions(Plan(network, table, asked, new))
         plans.move_to_end(key)
         if len(plans) > KEPT:
             plans.popitem(last=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from swg_fast.kernels.fused.blocks import at_rows, dot, input_product, operand
+from swg_fast.kernels.fused.blocks import at_rows, dot, operand
 from swg_fast.kernels.fused.keep import keep_of_tile
 from swg_fast.kernels.fused.layers import cotangent, wait_for_last
 from swg_fast.kernels.fused.update import COLUMNS, update
@@ -40,7 +40,9 @@ def step_kernel(
     first = tl.program_id(0) * BM
     rows = first + tl.arange(0, BM)
     entries = tl.arange(0, DP)
+    columns = tl.arange(0, H)
     owner = tl.load(owners + rows).to(tl.int32)
+    into = tl.load(input_z + at_rows(0, DP, H))
     wait_for_last(PDL)
     key0, key1 = keys(words)
     state = tl.load(state_words + owner).to(tl.uint32)[:, None]
@@ -63,8 +65,7 @@ def step_kernel(
         vjp = tl.zeros([BM, DP], tl.float32)
         if GUIDED:
             back = operand(cotangent(g, inner, x, rstd, first, BM, H), dtype, PRECISION)
-            into = operand(tl.load(input_z + at_rows(0, DP, H)), dtype, PRECISION)
-            vjp = dot(back, tl.trans(into), None, PRECISION)
+            vjp = dot(back, tl.trans(operand(into, dtype, PRECISION)), None, PRECISION)
         old = tl.load(z + at_rows(first, BM, DP))
         last = old
         if MULTISTEP:
@@ -78,10 +79,11 @@ def step_kernel(
     tl.debug_barrier()  # every thread has what it reads of the old z
     tl.store(z + at_rows(first, BM, DP), new)
     if not END:
-        tl.debug_barrier()
-        t = tl.load(steps + j - 1)
-        input_product(z + first * DP, h + first * H, input_z, state_vectors, owners + first,
-                      time_table + t * H, D, DP, BM, H, BM, True)
+        stream = tl.load(state_vectors + owner[:, None] * H + columns[None, :])
+        stream += tl.load(time_table + tl.load(steps + j - 1) * H + columns)[None, :]
+        # z is the fp32 state itself: three products of tf32 halves keep 21 bits of it.
+        stream = tl.dot(new, into, stream, input_precision="ieee" if dtype == tl.float32 else "tf32x3")
+        tl.store(h + at_rows(first, BM, H), stream)
 
 
 @triton.jit(do_not_specialize=["N", "tiles", "T"])

@@ -167,6 +167,8 @@ def test_the_last_plans_are_kept(monkeypatch):
     def draw(n):
         launch.sample(fused, table, vectors, words, n, 0, config=SMALL)
 
+    with torch.inference_mode():
+        draw(1)
     for n in (*range(1, layers_launch.KEPT + 1), 1, 100):
         draw(n)
     kept = [asked.candidates for _, asked, _ in fused.plans]

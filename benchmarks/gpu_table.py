@@ -78,8 +78,24 @@ def training(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def few(report: dict[str, Any]) -> str:
+    """Milliseconds of a decision of few candidates, by the layered and by the portable kernels."""
+    rows = report["few"]["found"]["decisions"]
+    samplers = list(dict.fromkeys(row["sampler"] for row in rows))
+    names = {"ddpm": "DDPM, 15 steps", "dpmpp_2m_sde": "dpmpp_2m_sde, 6 steps"}
+    kinds = [(sampler, kind) for sampler in samplers for kind in ("layers", "portable")]
+    titles = {"layers": "half a block a launch", "portable": "one launch"}
+    lines = ["| N | " + " | ".join(f"{names[sampler]}: {titles[kind]}" for sampler, kind in kinds) + " |",
+             "|---" * (1 + len(kinds)) + "|"]
+    for n in dict.fromkeys(row["n_candidates"] for row in rows):
+        found = {row["sampler"]: row for row in rows if row["n_candidates"] == n}
+        cells = [f"{found[sampler][kind]:.2f}" for sampler, kind in kinds]
+        lines.append(f"| {n:,} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 TABLES = {"gpu throughput": throughput, "gpu peers": peers, "gpu configurations": configurations,
-          "gpu training": training}
+          "gpu few": few, "gpu training": training}
 PAGES = (ROOT / "README.md", ROOT / "docs" / "kernel-notes.md")
 
 

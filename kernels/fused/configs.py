@@ -56,7 +56,7 @@ FP32_NARROW = Choices(many=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)), few=(Co
 LAYERS = (Config(64, 128, 8, 4, kind="layers"), Config(32, 128, 4, 4, kind="layers"),
           Config(32, 64, 4, 4, kind="layers"), Config(16, 64, 4, 4, kind="layers"),
           Config(16, 32, 4, 4, kind="layers"))
-LAYERS_UP_TO = 4096  # candidates in all; many more fill whole tiles of the other kernels
+LAYERS_UP_TO = 2048  # candidates in all; of 4,096 the other kernels already fill the multiprocessors
 
 # (capability, hidden, compute type) -> choices. `nearest` fills in what is not listed.
 CONFIGS: dict[tuple[int, int, str], Choices] = {

@@ -24,15 +24,6 @@ from swg_fast.kernels.fused.blocks import at_rows, dot, operand, silu, times_slo
 
 
 @triton.jit
-def wait_for_last(PDL: tl.constexpr):
-    """With programmatic dependent launch a program starts while the launch before it still runs; what that
-    writes, or still reads, may be touched after this."""
-    if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
-
-
-@triton.jit
 def normalised(h, first, LN_EPS: tl.constexpr, BM: tl.constexpr, H: tl.constexpr):
     """LayerNorm of rows first .. of ``h``: x [BM, H] and 1 / std [BM], in float32."""
     rows = tl.load(h + at_rows(first, BM, H))
@@ -57,14 +48,13 @@ def cotangent(g, inner, x, rstd, first, BM: tl.constexpr, H: tl.constexpr):
 
 @triton.jit
 def up_kernel(h, up, up_bias, wide, slope, x, rstd, LN_EPS: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
-              BC: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr):
+              BC: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr):
     """SiLU(up LayerNorm(h)) to ``wide``; where KEEP, what the way back needs."""
     dtype: tl.constexpr = wide.dtype.element_ty
     first = tl.program_id(0) * BM
     column = tl.program_id(1) * BC
     weights = tl.load(up + at_rows(column, BC, H))
     bias = tl.load(up_bias + column + tl.arange(0, BC))
-    wait_for_last(PDL)
     rows, inverse = normalised(h, first, LN_EPS, BM, H)
     rows = operand(rows, dtype, PRECISION)
     u = dot(rows, tl.trans(weights), None, PRECISION) + bias[None, :]
@@ -80,7 +70,7 @@ def up_kernel(h, up, up_bias, wide, slope, x, rstd, LN_EPS: tl.constexpr, BM: tl
 @triton.jit
 def narrow_kernel(a, weights, out, h, bias, output_row, read, K: tl.constexpr, BM: tl.constexpr,
                   H: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, ADD: tl.constexpr, READ: tl.constexpr,
-                  COTANGENT: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr):
+                  COTANGENT: tl.constexpr, PRECISION: tl.constexpr):
     """a weights [R, H] of ``a`` [R, K] and ``weights`` [K, H], BN columns a program, to ``out`` in the
     weights' type; where ADD, with ``bias`` added to the stream ``h`` instead. Where READ the stream ends
     here: SiLU of it goes to ``read``, and where COTANGENT that of ``output_row`` SiLU(h) to ``out``."""
@@ -88,7 +78,6 @@ def narrow_kernel(a, weights, out, h, bias, output_row, read, K: tl.constexpr, B
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
     columns = tl.program_id(1) * BN + tl.arange(0, BN)
     inside = tl.arange(0, BK)
-    wait_for_last(PDL)
     total = tl.zeros([BM, BN], tl.float32)
     for k in tl.range(0, K, BK):
         left = tl.load(a + rows[:, None] * K + k + inside[None, :])
@@ -111,14 +100,13 @@ def narrow_kernel(a, weights, out, h, bias, output_row, read, K: tl.constexpr, B
 
 @triton.jit
 def up_back_kernel(g, inner, x, rstd, g_out, down, slope, wide, BM: tl.constexpr, H: tl.constexpr,
-                   BC: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr):
+                   BC: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr):
     """The cotangent of a block's wide layer, before its SiLU, to ``wide``. That of the stream after the
     block is ``g`` where START, else what the block behind it left, and goes to ``g_out``."""
     dtype: tl.constexpr = wide.dtype.element_ty
     first = tl.program_id(0) * BM
     column = tl.program_id(1) * BC
     weights = tl.load(down + at_rows(column, BC, H))
-    wait_for_last(PDL)
     if START:
         rows = tl.load(g + at_rows(first, BM, H))
     else:
@@ -132,8 +120,7 @@ def up_back_kernel(g, inner, x, rstd, g_out, down, slope, wide, BM: tl.constexpr
 
 @triton.jit(do_not_specialize=["R"])
 def head_kernel(h, head, head_bias, head_output, hidden, parts, R, BM: tl.constexpr, H: tl.constexpr,
-                BC: tl.constexpr, E: tl.constexpr, GUIDED: tl.constexpr, PRECISION: tl.constexpr,
-                PDL: tl.constexpr):
+                BC: tl.constexpr, E: tl.constexpr, GUIDED: tl.constexpr, PRECISION: tl.constexpr):
     """The early head on the stream after the second block: what program (r, c)'s columns add to eps_w, to
     parts[c] [R], and where GUIDED the cotangent of its hidden layer, to ``hidden`` [R, E]."""
     dtype: tl.constexpr = hidden.dtype.element_ty
@@ -144,7 +131,6 @@ def head_kernel(h, head, head_bias, head_output, hidden, parts, R, BM: tl.conste
     weights = tl.load(head + at_rows(column, BC, H))
     out = tl.broadcast_to(tl.load(head_output + columns)[None, :], [BM, BC])
     bias = tl.load(head_bias + columns)
-    wait_for_last(PDL)
     stream = operand(tl.load(h + at_rows(first, BM, H)), dtype, PRECISION)
     u = dot(stream, tl.trans(weights), None, PRECISION) + bias[None, :]
     tl.store(parts + tl.program_id(1) * R + rows, tl.sum(silu(u, dtype) * out, axis=1))

@@ -13,7 +13,6 @@ from swg_fast.kernels.fused.layers import head_kernel, narrow_kernel, up_back_ke
 from swg_fast.kernels.fused.layers_step import keep_kernel, step_kernel
 from swg_fast.kernels.shared.table import SamplerTable
 
-PDL = False  # programmatic dependent launch, from capability 9.0 on: the next launch fetches weights early
 ROWS_LIMIT = 2**19  # offsets are 32-bit
 NARROW_WARPS = 4
 STEP_ROWS = 16  # of a program of `step_kernel`: the least that tensor cores take
@@ -36,8 +35,7 @@ def depth(kind: int, size: int) -> int:
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
     """One of the layered kernels."""
-    early = {"launch_pdl": True} if PDL else {}
-    kernel[grid](*arguments, PDL=PDL, **early, **options)
+    kernel[grid](*arguments, **options)
 
 
 @dataclass(frozen=True)

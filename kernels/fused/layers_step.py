@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from swg_fast.kernels.fused.blocks import at_rows, dot, operand
 from swg_fast.kernels.fused.keep import keep_of_tile
-from swg_fast.kernels.fused.layers import cotangent, wait_for_last
+from swg_fast.kernels.fused.layers import cotangent
 from swg_fast.kernels.fused.update import COLUMNS, update
 from swg_fast.kernels.shared.noise import normals
 
@@ -31,7 +31,6 @@ def step_kernel(
     head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
     PARTS: tl.constexpr, BEGIN: tl.constexpr, END: tl.constexpr, GUIDED: tl.constexpr,
     CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, PRECISION: tl.constexpr,
-    PDL: tl.constexpr,
 ):
     """BM rows from row j of the sampler's table to row j - 1: eps and d eps_w / dz off what the network left,
     z, x0 and the weight before any clip by row j, and the stream that row j - 1 begins with. BEGIN draws z
@@ -43,7 +42,6 @@ def step_kernel(
     columns = tl.arange(0, H)
     owner = tl.load(owners + rows).to(tl.int32)
     into = tl.load(input_z + at_rows(0, DP, H))
-    wait_for_last(PDL)
     key0, key1 = keys(words)
     state = tl.load(state_words + owner).to(tl.uint32)[:, None]
     candidate = tl.load(words + 1).to(tl.uint32) + (rows - owner * N).to(tl.uint32)
@@ -89,13 +87,12 @@ def step_kernel(
 @triton.jit(do_not_specialize=["N", "tiles", "T"])
 def keep_kernel(z, weight, words, state_words, w_min, gumbel_scale, best_score, best_index, best_weight,
                 best_z, all_z, all_weight, N, tiles, T, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr,
-                SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr, PDL: tl.constexpr):
+                SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr):
     """The best of BM finished candidates of one state (`kernels.fused.keep`). z and the weight reach BM rows
     beyond the last."""
     pair = tl.program_id(0)
     b = pair // tiles
     tile = pair % tiles
-    wait_for_last(PDL)
     key0, key1 = keys(words)
     row = b * N + tile * BM
     keep_of_tile(z + row * DP, weight + row, weight, b, tile * BM + tl.arange(0, BM), N, pair, N,

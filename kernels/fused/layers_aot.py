@@ -11,7 +11,6 @@ from swg_fast.kernels.fused.layers_plan import (
     HEAD_COLUMNS,
     KEEP_ROWS,
     NARROW_WARPS,
-    PDL,
     STEP_ROWS,
     depth,
     narrow,
@@ -40,7 +39,7 @@ def source(kernel: str, hidden: int, weights: str, config: Config, constants: di
         "BC": HEAD_COLUMNS if kernel == "head_kernel" else config.chunk,
         "BK": depth(2 if weights == "*bf16" else 4, 4 * hidden), "PARTS": constants["E"] // HEAD_COLUMNS,
         "KEEP": True, "ADD": True, "READ": True, "COTANGENT": True, "START": False, "BEGIN": False,
-        "END": False, "PDL": PDL}
+        "END": False, "PDL": False}
     signature, values, attributes = {}, {}, {}
     for index, name in enumerate(function.arg_names):
         if name in every:

@@ -13,7 +13,7 @@ from swg_fast.kernels.fused.layers import head_kernel, narrow_kernel, up_back_ke
 from swg_fast.kernels.fused.layers_step import keep_kernel, step_kernel
 from swg_fast.kernels.shared.table import SamplerTable
 
-PDL = False  # programmatic dependent launch, from capability 9.0 on: the next launch fetches weights early
+PDL = False  # programmatic dependent launch, where there is one: the next launch fetches its weights early
 ROWS_LIMIT = 2**19  # offsets are 32-bit
 NARROW_WARPS = 4
 STEP_ROWS = 16  # of a program of `step_kernel`: the least that tensor cores take
@@ -34,10 +34,10 @@ def depth(kind: int, size: int) -> int:
     return most if size % most == 0 else 64
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, pdl: bool, **options: Any) -> None:
     """One of the layered kernels."""
-    early = {"launch_pdl": True} if PDL else {}
-    kernel[grid](*arguments, PDL=PDL, **early, **options)
+    early = {"launch_pdl": True} if pdl else {}
+    kernel[grid](*arguments, PDL=pdl, **early, **options)
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Plan:
         B, N, H, D, DP = asked.states, asked.candidates, shape["H"], shape["D"], shape["DP"]
         if B * N > ROWS_LIMIT:
             raise ValueError(f"{B * N} candidates in all; the layered kernels take up to {ROWS_LIMIT}")
+        self.pdl = PDL and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
         low = network.tensors[1].dtype
         R = self.rows = -(-B * N // asked.config.tile) * asked.config.tile
         self.depth = 2 if shape["EARLY"] else shape["L"]  # blocks that the gradient passes
@@ -112,7 +113,8 @@ class Plan:
         """A launch over all rows, ``chunk`` of ``columns`` a program, that sums over H at once."""
         config, shape = self.asked.config, self.network.constants
         launch(kernel, (self.rows // config.tile, columns // chunk), *arguments, BM=config.tile, H=shape["H"],
-               BC=chunk, PRECISION=shape["PRECISION"], num_warps=config.warps, num_stages=1, **options)
+               BC=chunk, PRECISION=shape["PRECISION"], num_warps=config.warps, num_stages=1, pdl=self.pdl,
+               **options)
 
     def _narrow(self, weights: torch.Tensor, out: torch.Tensor, bias: torch.Tensor, **ends: bool) -> None:
         """A launch over all rows that sums over what ``wide`` has, a part of the columns a program."""
@@ -122,7 +124,7 @@ class Plan:
         launch(narrow_kernel, (self.rows // config.tile, shape["H"] // columns), self.wide, weights, out,
                self.h, bias, self.network.tensors[5][shape["D"] - 1], self.read, K=K, BM=config.tile,
                H=shape["H"], BN=columns, BK=depth(weights.element_size(), K), PRECISION=shape["PRECISION"],
-               num_warps=NARROW_WARPS, num_stages=config.stages, **ends)
+               num_warps=NARROW_WARPS, num_stages=config.stages, pdl=self.pdl, **ends)
 
     def _forward(self, i: int, keep: bool) -> None:
         shape, (_, up, up_bias, down, down_bias, *_) = self.network.constants, self.network.tensors
@@ -162,7 +164,8 @@ class Plan:
                table.trained_steps, j, input_z, output, output_bias, head_output_bias, D=shape["D"],
                DP=shape["DP"], BM=STEP_ROWS, H=shape["H"], PARTS=len(self.parts), BEGIN=begin, END=j == 0,
                GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
-               MULTISTEP=table.multistep, PRECISION=shape["PRECISION"], num_warps=NARROW_WARPS, num_stages=1)
+               MULTISTEP=table.multistep, PRECISION=shape["PRECISION"], num_warps=NARROW_WARPS, num_stages=1,
+               pdl=self.pdl)
 
     def _select(self) -> None:
         asked, shape, table = self.asked, self.network.constants, self.table
@@ -170,5 +173,6 @@ class Plan:
         launch(keep_kernel, (B * self.tiles,), self.z, self.weight, self.words, self.state_words,
                float(table.weight_clip[0]), 1.0 / asked.selection_temperature, *self.best, *self.every,
                asked.candidates, self.tiles, table.trained_steps, D=shape["D"], DP=shape["DP"], BM=KEEP_ROWS,
-               SOFTMAX=asked.softmax, WRITE_ALL=asked.return_candidates, num_warps=NARROW_WARPS, num_stages=1)
+               SOFTMAX=asked.softmax, WRITE_ALL=asked.return_candidates, num_warps=NARROW_WARPS, num_stages=1,
+               pdl=self.pdl)
         keep_best_kernel[(B,)](*self.best, *self.kept, self.tiles, D=shape["D"], DP=shape["DP"], BT=REDUCE)

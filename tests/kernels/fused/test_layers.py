@@ -57,12 +57,12 @@ def test_candidates_are_the_references(monkeypatch, head, dtype, rho):
 
 @pytest.mark.parametrize("hidden,blocks,head,A,config", [
     (64, 1, "joint", 2, SMALL), (64, 2, "early", 24, Config(32, 64, 4, 1, kind="layers")),
-    (128, 4, "joint", 8, Config(64, 128, 8, 4, kind="layers")),
-    (256, 2, "early", 8, Config(32, 128, 4, 3, kind="layers"))])
+    (128, 4, "joint", 8, Config(32, 64, 4, 4, kind="layers")),
+    (256, 2, "early", 8, Config(16, 128, 4, 3, kind="layers"))])
 def test_other_shapes(monkeypatch, hidden, blocks, head, A, config):
     T = 2 if hidden == 64 else 1  # for the interpreter's time
     policy = Policy(make_network(5, A, hidden, blocks, head), NoiseSchedule.vp(T), device=DEVICE)
-    expected, got = both(monkeypatch, policy, random(3, 5), "fp32", config, n_candidates=7,
+    expected, got = both(monkeypatch, policy, random(3, 5), "fp32", config, n_candidates=5,
                          guidance_scale=2.0)
     assert relative_error(got.candidates.cpu(), expected.candidates.cpu()) < BOUNDS["fp32"]
     assert torch.equal(got.indices, expected.indices)
@@ -194,4 +194,4 @@ def test_what_takes_them():
 def test_configurations_fill_the_multiprocessors(candidates, tile, chunk):
     first, *rest = layered(256, "bf16", candidates, 132)
     assert (first.tile, first.chunk) == (tile, chunk) and {first, *rest} == set(LAYERS)
-    assert all(c.tile <= 32 and c.chunk <= 64 for c in layered(256, "fp32", candidates, 132))
+    assert all(c.tile == 16 for c in layered(256, "fp32", candidates, 132))

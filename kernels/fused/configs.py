@@ -52,7 +52,7 @@ TF32 = Choices(many=(Config(32, 32, 8, 1), Config(16, 64, 8, 1)), few=(Config(16
 FP32 = Choices(many=(Config(16, 16, 8, 1), Config(32, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
 FP32_NARROW = Choices(many=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
 
-# The layered kernels', the largest first. Half of them in types of 4 bytes, for shared memory.
+# The layered kernels', the largest first. In types of 4 bytes only tiles of 16 stay in registers.
 LAYERS = (Config(64, 128, 8, 4, kind="layers"), Config(32, 128, 4, 4, kind="layers"),
           Config(32, 64, 4, 4, kind="layers"), Config(16, 64, 4, 4, kind="layers"),
           Config(16, 32, 4, 4, kind="layers"))
@@ -92,7 +92,7 @@ def suitable(capability: int, hidden: int, dtype: str, candidates: int, processo
 def layered(hidden: int, dtype: str, candidates: int, processors: int) -> tuple[Config, ...]:
     """The layered kernels' configurations, first the one of the largest tiles of which there are enough for
     three quarters of the ``processors``."""
-    fitting = LAYERS if dtype == "bf16" else LAYERS[2:]
+    fitting = LAYERS if dtype == "bf16" else tuple(c for c in LAYERS if c.tile == 16)
 
     def idle(config: Config) -> bool:
         return -(-candidates // config.tile) * (4 * hidden // config.chunk) < 0.75 * processors

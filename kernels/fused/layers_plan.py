@@ -33,11 +33,6 @@ def depth(kind: int, size: int) -> int:
     return most if size % most == 0 else 64
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
-    """One of the layered kernels."""
-    kernel[grid](*arguments, **options)
-
-
 @dataclass(frozen=True)
 class Asked:
     """B states of N candidates, the configuration, and the selection."""
@@ -109,18 +104,19 @@ class Plan:
     def _wide(self, kernel: Any, columns: int, chunk: int, *arguments: Any, **options: Any) -> None:
         """A launch over all rows, ``chunk`` of ``columns`` a program, that sums over H at once."""
         config, shape = self.asked.config, self.network.constants
-        launch(kernel, (self.rows // config.tile, columns // chunk), *arguments, BM=config.tile, H=shape["H"],
-               BC=chunk, PRECISION=shape["PRECISION"], num_warps=config.warps, num_stages=1, **options)
+        kernel[self.rows // config.tile, columns // chunk](
+            *arguments, BM=config.tile, H=shape["H"], BC=chunk, PRECISION=shape["PRECISION"],
+            num_warps=config.warps, num_stages=1, **options)
 
     def _narrow(self, weights: torch.Tensor, out: torch.Tensor, bias: torch.Tensor, **ends: bool) -> None:
         """A launch over all rows that sums over what ``wide`` has, a part of the columns a program."""
         config, shape, K = self.asked.config, self.network.constants, len(weights)
         columns = narrow(config.chunk)
         ends = {"ADD": False, "READ": False, "COTANGENT": False} | ends
-        launch(narrow_kernel, (self.rows // config.tile, shape["H"] // columns), self.wide, weights, out,
-               self.h, bias, self.network.tensors[5][shape["D"] - 1], self.read, K=K, BM=config.tile,
-               H=shape["H"], BN=columns, BK=depth(weights.element_size(), K), PRECISION=shape["PRECISION"],
-               num_warps=NARROW_WARPS, num_stages=config.stages, **ends)
+        narrow_kernel[self.rows // config.tile, shape["H"] // columns](
+            self.wide, weights, out, self.h, bias, self.network.tensors[5][shape["D"] - 1], self.read, K=K,
+            BM=config.tile, H=shape["H"], BN=columns, BK=depth(weights.element_size(), K),
+            PRECISION=shape["PRECISION"], num_warps=NARROW_WARPS, num_stages=config.stages, **ends)
 
     def _forward(self, i: int, keep: bool) -> None:
         shape, (_, up, up_bias, down, down_bias, *_) = self.network.constants, self.network.tensors
@@ -153,20 +149,22 @@ class Plan:
         back = (self.h,) * 4
         if table.guided:
             back = (self.g[(self.depth - 1) % 2], self.inner, self.x[0], self.rstd[0])
-        launch(step_kernel, (self.rows // STEP_ROWS,), self.z, self.clean, self.weight, self.h, self.read,
-               *back, self.parts if shape["EARLY"] else self.h, self.words, self.owners, self.vectors,
-               self.state_words, network.packed.time_table, *table.on(self.h.device),
-               *map(float, table.weight_clip), float(table.initial), self.asked.candidates, self.rows,
-               table.trained_steps, j, input_z, output, output_bias, head_output_bias, D=shape["D"],
-               DP=shape["DP"], BM=STEP_ROWS, H=shape["H"], PARTS=len(self.parts), BEGIN=begin, END=j == 0,
-               GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
-               MULTISTEP=table.multistep, PRECISION=shape["PRECISION"], num_warps=NARROW_WARPS, num_stages=1)
+        step_kernel[(self.rows // STEP_ROWS,)](
+            self.z, self.clean, self.weight, self.h, self.read, *back,
+            self.parts if shape["EARLY"] else self.h, self.words, self.owners, self.vectors, self.state_words,
+            network.packed.time_table, *table.on(self.h.device), *map(float, table.weight_clip),
+            float(table.initial), self.asked.candidates, self.rows, table.trained_steps, j, input_z, output,
+            output_bias, head_output_bias, D=shape["D"], DP=shape["DP"], BM=STEP_ROWS, H=shape["H"],
+            PARTS=len(self.parts), BEGIN=begin, END=j == 0, GUIDED=table.guided, CLIP_STATE=table.clip_state,
+            CLIP_CLEAN=table.clip_clean, MULTISTEP=table.multistep, PRECISION=shape["PRECISION"],
+            num_warps=NARROW_WARPS, num_stages=1)
 
     def _select(self) -> None:
         asked, shape, table = self.asked, self.network.constants, self.table
         B = asked.states
-        launch(keep_kernel, (B * self.tiles,), self.z, self.weight, self.words, self.state_words,
-               float(table.weight_clip[0]), 1.0 / asked.selection_temperature, *self.best, *self.every,
-               asked.candidates, self.tiles, table.trained_steps, D=shape["D"], DP=shape["DP"], BM=KEEP_ROWS,
-               SOFTMAX=asked.softmax, WRITE_ALL=asked.return_candidates, num_warps=NARROW_WARPS, num_stages=1)
+        keep_kernel[(B * self.tiles,)](
+            self.z, self.weight, self.words, self.state_words, float(table.weight_clip[0]),
+            1.0 / asked.selection_temperature, *self.best, *self.every, asked.candidates, self.tiles,
+            table.trained_steps, D=shape["D"], DP=shape["DP"], BM=KEEP_ROWS, SOFTMAX=asked.softmax,
+            WRITE_ALL=asked.return_candidates, num_warps=NARROW_WARPS, num_stages=1)
         keep_best_kernel[(B,)](*self.best, *self.kept, self.tiles, D=shape["D"], DP=shape["DP"], BT=REDUCE)

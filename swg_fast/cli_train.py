@@ -30,7 +30,7 @@ class _WithSettings(click.Command):
 
 def _option(entry: Field) -> click.Option:
     """The option of a setting. It is None where it is not given, so that a file's value can count."""
-    from swg_fast.training.config import FROM_PRESET
+    from swg_fast.presets import set_by_presets
     from swg_fast.training.fields import kind_of, range_text
 
     kind, choices = kind_of(entry), entry.metadata["choices"]
@@ -38,7 +38,8 @@ def _option(entry: Field) -> click.Option:
     default: Any = entry.default
     if kind is bool:
         default = {True: "on", False: "off"}.get(default, default)
-    notes = [f"default: {'preset' if entry.name in FROM_PRESET else default}"] * (default is not None)
+    preset = "the preset's, or " if entry.name in set_by_presets() else ""
+    notes = [f"default: {preset}{default}"] * (default is not None)
     notes += [text for text in (range_text(entry),) if text]
     return click.Option(
         [f"{name}/--no-{name[2:]}" if kind is bool else name], default=None, show_default=False,
@@ -61,8 +62,8 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     """Train critic, weights and diffusion for TASK (say, antmaze-umaze-v2, minari:DATASET, or an
     OGBench single task).
 
-    The defaults are the paper's. The policy goes to OUT/policy, the curves to OUT/logs, the whole
-    configuration to OUT/config.toml.
+    The defaults are the paper's; a task's preset may set others. The policy goes to OUT/policy, the curves
+    to OUT/logs, the whole configuration to OUT/config.toml.
     """
     import torch
 
@@ -101,6 +102,8 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     found = Path(source) if source is not None and Path(source).exists() else None
     card = {"task": task, "dataset": found.name if found else source or task, "transitions": len(data),
             "versions": versions(), "make_it_again": shlex.join(["swg-fast", *sys.argv[1:]])}
+    if preset.sampling:
+        card["sampling"] = dict(preset.sampling)
     if data.observation_keys is not None:
         card["observation_keys"] = list(data.observation_keys)
         click.echo(f"observations: {', '.join(data.observation_keys)}")

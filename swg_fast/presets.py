@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -16,9 +17,8 @@ from swg_fast.errors import UsageError
 class Preset:
     task: str
     family: str  # antmaze, locomotion, kitchen, adroit; other for another benchmark's
-    expectile: float
-    dropout: float
-    reward_transform: str
+    training: Mapping[str, Any]  # of `TrainSettings`, what is not its default
+    sampling: Mapping[str, Any]  # of `Policy.sample`, what a policy trained for the task begins with
     episodes: int
     max_episode_steps: int | None  # None: its dataset says where episodes end
     state_dim: int | None  # None: the environment says
@@ -43,10 +43,19 @@ def presets() -> dict[str, Preset]:
     for family, values in _file().items():
         if family == "other":
             continue
-        tasks = values.pop("tasks")
+        tasks, wide = values.pop("tasks"), values.pop("wide", {})
         for task, own in tasks.items():
-            table[task] = Preset(task=task, family=family, **(values | own))
+            more = wide if own.pop("wide", False) else {}
+            training = values["training"] | more.get("training", {})
+            table[task] = Preset(task=task, family=family, sampling=more.get("sampling", {}),
+                                 **(values | own | {"training": training}))
     return table
+
+
+@cache
+def set_by_presets() -> frozenset[str]:
+    """The training settings that some preset has."""
+    return frozenset(name for preset in presets().values() for name in preset.training)
 
 
 def find_preset(task: str) -> Preset:
@@ -71,6 +80,5 @@ def settings_for(task: str) -> Preset:
     if task in presets() or not (task.startswith(MINARI) or GYMNASIUM.fullmatch(task)):
         return find_preset(task)
     values = next(kind for kind in _file()["other"] if re.search(kind["pattern"], task, re.IGNORECASE))
-    return Preset(task=task, family="other", expectile=values["expectile"], dropout=0.1,
-                  reward_transform=values["reward_transform"], episodes=50, max_episode_steps=None,
-                  state_dim=None, action_dim=None)
+    return Preset(task=task, family="other", training=values["training"], sampling={}, episodes=50,
+                  max_episode_steps=None, state_dim=None, action_dim=None)

@@ -58,13 +58,15 @@ def inspect_run(source: Source, data: Transitions, out: Path, *, n_states: int =
     return figures
 
 
+OF_THE_PAPER = ("expectile", "dropout", "reward_transform")  # what the paper sets for each task
+
+
 def _preset(task: str | None) -> TrainSettings:
     """What a policy that does not say how it was trained is taken to be trained with."""
     if task is None:
         raise UsageError("this policy's card names neither its task nor its settings; name the --task")
-    preset = settings_for(task)
-    return TrainSettings(expectile=preset.expectile, dropout=preset.dropout,
-                         reward_transform=preset.reward_transform)
+    preset = settings_for(task).training
+    return TrainSettings(**{name: preset[name] for name in OF_THE_PAPER if name in preset})
 
 
 def _critics(source: Source, data: Transitions) -> list[dict[str, Any]]:

@@ -19,7 +19,6 @@ from swg_fast.arguments import SAMPLING, check_sampling
 from swg_fast.errors import UsageError
 from swg_fast.presets import settings_for
 from swg_fast.sweep.grid import Plan
-from swg_fast.training.config import FROM_PRESET
 from swg_fast.training.settings import CRITIC, TrainSettings
 
 IDLE = {"envs", "workers"}  # how an evaluation runs, not what it finds
@@ -155,8 +154,7 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str
 
 def training_settings(task: str, chosen: dict[str, Any]) -> TrainSettings:
     """``chosen`` over the task's preset over the paper's defaults, as ``swg-fast train`` has it."""
-    preset = settings_for(task)
-    return TrainSettings.from_dict({name: getattr(preset, name) for name in FROM_PRESET} | chosen)
+    return TrainSettings.from_dict(dict(settings_for(task).training) | chosen)
 
 
 def _whole(name: str) -> str:

@@ -22,7 +22,6 @@ from swg_fast.training.state import KEEP
 
 CONFIG = "config.toml"
 HEADER = "# swg-fast train --config "  # how a file that a run wrote begins
-FROM_PRESET = ("expectile", "dropout", "reward_transform")  # what a task's preset may set
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def resolve(chosen: Mapping[str, Any], file: Mapping[str, Any], preset: Preset
             ) -> tuple[RunOptions, TrainSettings]:
     """The run's options and settings from what was ``chosen`` (None: nothing), a configuration file's
     values and a task's preset."""
-    values = {name: getattr(preset, name) for name in FROM_PRESET} | dict(file)
+    values = dict(preset.training) | dict(file)
     values |= {name: value for name, value in chosen.items() if value is not None}
     names = {entry.name for entry in fields(TrainSettings)}
     return (RunOptions(**{k: v for k, v in values.items() if k not in names}),

@@ -13,9 +13,11 @@ from click.testing import CliRunner
 from conftest import make_recording, write_hdf5
 from safetensors.torch import load_file
 
+from swg_fast.arguments import check_sampling
 from swg_fast.cli import cli
 from swg_fast.errors import UsageError
-from swg_fast.presets import find_preset
+from swg_fast.policy import load_policy
+from swg_fast.presets import find_preset, presets
 from swg_fast.training.config import RunOptions, config_fields, read_config, resolve, write_config
 from swg_fast.training.history import append_line, read_history
 from swg_fast.training.logger import open_writer
@@ -46,6 +48,27 @@ def test_option_over_file_over_preset_over_default():
     options, settings = resolve({"dropout": 0.3, "critic_lr": None}, file, preset)
     assert (settings.dropout, settings.discount, settings.expectile) == (0.3, 0.95, 0.9)
     assert settings.critic_lr == TrainSettings().critic_lr and options == RunOptions()
+
+
+def test_presets_set_what_there_is():
+    for preset in presets().values():
+        TrainSettings(**preset.training)
+        check_sampling(preset.sampling)
+    wide, narrow = (presets()[f"antmaze-{maze}-v2"] for maze in ("medium-diverse", "umaze"))
+    assert wide.training["discount"] == 0.998 and "discount" not in narrow.training
+    assert wide.training["expectile"] == narrow.training["expectile"] == 0.9
+
+
+def test_a_wide_maze_begins_with_its_own_settings(tmp_path):
+    """Those of the preset that nothing overrides, and the policy samples as the preset says."""
+    write_hdf5(tmp_path / "data.hdf5", make_recording())
+    run = swg_fast("train", "antmaze-large-play-v2", "--dataset", tmp_path / "data.hdf5", *SMALL,
+                   "--discount", 0.9, "--min-travel", 0.5, "--logger", "none", "--out", tmp_path / "run")
+    assert run.exception is None, run.exception
+    written = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    assert (written["discount"], written["min_travel"], written["value_norm"]) == (0.9, 0.5, False)
+    policy = load_policy(tmp_path / "run" / "policy")
+    assert (policy.settings()["n_candidates"], policy.settings()["guidance_scale"]) == (1, 5.0)
 
 
 def test_a_run_writes_the_file_that_gives_it_again(tmp_path, monkeypatch):

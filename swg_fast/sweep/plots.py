@@ -70,13 +70,17 @@ def _panel(axes: Any, block: Block) -> None:
     axes.set_title(block.panel, fontsize=10)
     axes.grid(alpha=0.3)
     if block.name in ("score", "success", "iqm"):
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(min(0, bottom), max(top, 1.05 * axes.dataLim.y1))  # no marker cut at the top
 
 
 def _scale(axes: Any, points: list[Any], numbers: bool) -> None:
     """A logarithmic axis for powers of two and the like, names on a row of their own."""
     if not numbers:
-        axes.set_xticks(range(len(points)), [shown(x) for x in points], rotation=20 if len(points) > 4 else 0)
+        names = [shown(x) for x in points]
+        # A turned name ends below its tick; centred there it would reach below the next one.
+        turned = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if len(points) > 4 else {}
+        axes.set_xticks(range(len(points)), names, **turned)
         axes.set_xlim(-0.5, len(points) - 0.5)
         return
     if min(points) > 0 and max(points) / min(points) > 16:

@@ -341,6 +341,28 @@ def test_a_legend_fits_below_its_picture(length):
     assert length > 3 or box.height < page.height / 6  # few lines where it can
 
 
+def test_a_picture_cuts_no_marker_and_names_stand_apart(tmp_path, monkeypatch):
+    """A marker at 100 % has room above it; turned names end below their ticks, before the next one's."""
+    from matplotlib.figure import Figure
+
+    from swg_fast.sweep.metrics import METRICS, Estimate
+    from swg_fast.sweep.plots import draw
+    from swg_fast.sweep.views import Block, View
+
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (figures.append(figure), path.touch()))
+    names = [f"dpmpp_2m_sde, {steps}" for steps in (4, 6, 8, 10, 12, 15)]
+    view = View("T", "walk", None, [], ["success"], {})
+    values = {(name, None): Estimate(100.0, 84.0, 100.0, 1, 20) for name in names}
+    draw([Block(view, METRICS["success"], "success", "", names, [None], values)], tmp_path / "p.png")
+    figure = figures[0]
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    assert axes.get_ylim()[0] == 0 and axes.transData.transform((0, 100))[1] + 5 < axes.bbox.y1
+    for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True):
+        assert label.get_window_extent().x1 < axes.transData.transform((tick + 0.5, 0))[0]
+
+
 def test_a_report_can_be_made_from_its_json(tmp_path):
     rows = [("hopper-medium-v2", n, seed, [30.0 + n + seed, 40.0]) for n in (1, 4) for seed in (0, 1)]
     plan = plan_of(tmp_path, 'title = "T"\ntask = "hopper-medium-v2"\n[[report]]\nrows = "n_candidates"')

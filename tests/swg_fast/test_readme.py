@@ -225,7 +225,19 @@ def test_what_a_gpu_measured_comes_from_its_json(monkeypatch):
         ("jax", "bf16"), ("jax", "fp32"), ("swg-jax", "fp32"), ("compile", "bf16")))
     assert f"{bf16} its bf16, {fp32} its fp32" in notes and f"{theirs} SWG-JAX's own" in notes
     assert f"missed: {compiled} (both" in notes
-    assert f"missed: {peers['triton', 'bf16', 1024]:.2f} ms" in notes
+    decisions = {(row["sampler"], row["n_candidates"]): row["layers"]
+                 for row in report["few"]["found"]["decisions"]}
+    alone = min(row["milliseconds"] for row in report["few"]["found"]["alone"] if row["n_candidates"] == 1024)
+    ddpm, six = (decisions[sampler, 1024] for sampler in ("ddpm", "dpmpp_2m_sde"))
+    assert (f"missed with 15 steps: {ddpm:.2f} ms, {alone:.2f} of them in the kernels; {six:.2f} ms with six "
+            "steps") in notes
+    one, few = (decisions[sampler, 64] for sampler in ("ddpm", "dpmpp_2m_sde"))
+    assert (f"a decision of 64 takes {one:.2f} ms with all 15 steps and\n{few:.2f} ms with six, one of 1,024 "
+            f"takes {ddpm:.2f} and {six:.2f} ms") in readme
+    now, before = (next(row["swg_fast"] for row in report[part]["found"]
+                        if (row["precision"], row["batch"]) == ("bf16", 1024))
+                   for part in ("training", "training before"))
+    assert f"| {now:,.0f} ({before:.0f} before) |" in notes and f"{before:.0f} steps a second" in notes
     memory = report["memory"]["found"][str(2**20)]
     assert f"| {memory / 1e6:.1f} MB |" in notes and f"take {memory / 2**20:.0f} MiB beyond" in readme
 
@@ -322,10 +334,38 @@ def test_how_large_plays_episodes_end_comes_from_its_json():
     episodes = len(raw["episodes"])
     scale, another = (found["sampling"]["guidance_scale"] for found in (raw, first))
     assert (f"Of {episodes} episodes at guidance scale {scale:g}, {back} end on the back, {goal} at the goal "
-            f"and {way} on the way; of the first table's policy at {another:g} it is {other[0]}, {other[1]} "
+            f"and {way} on the way; of the policy above at {another:g} it is {other[0]}, {other[1]} "
             f"and {other[2]}") in page
     begin, ended = raw["metres_left"]["begin"], [found["metres_left"]["at"] for found in (raw, first)]
     assert f"falls from {begin:.0f} to {ended[0]:.0f} and {ended[1]:.0f} m" in page
+
+
+def test_how_the_bundled_large_play_policy_fares_comes_from_its_json():
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    found, maze = recorded("ends-large-play-travel.json"), recorded("inspect-large-play-travel.json")["maze"]
+    counts, falls = found["counts"], found["falls"]["moving"]["falls_per_1000_steps"]
+    assert (f"Of {len(found['episodes'])} episodes {counts['overturned']} end on the back, "
+            f"{counts['reached']} at the goal and {counts['time_up']} on the way") in page
+    recorded_steps = found["falls_recorded"]
+    assert f"fall {falls:.2f} times in 1,000 steps, as recorded ones do" in page
+    assert falls == pytest.approx(recorded_steps["moving"]["falls_per_1000_steps"], rel=0.1)
+    still = recorded_steps["still"]["steps"]
+    assert still / (still + recorded_steps["moving"]["steps"]) == pytest.approx(0.75, abs=0.03)
+    assert (f"correlate {maze['rank_correlation']:.2f} ({maze['rank_correlation_far']:.2f} in the far half; "
+            "`benchmarks/results/inspect-large-play-travel.json`)") in page
+
+    def score(name, scale):
+        rows = recorded(f"scores/antmaze-large-play-v2{name}.json")["rows"]
+        row = next(row for row in rows if row["guidance_scale"] == scale)
+        low, high = (round(row["interval"][end]) for end in ("low", "high"))
+        return f"{row['normalized_score']:.0f} [{low}, {high}]"
+
+    assert f"in {score('', 5)} % of 300 episodes" in " ".join((ROOT / "README.md").read_text().split())
+    assert (f"in {score('', 5)} % of the episodes at guidance scale 5 where all recorded steps lead to "
+            f"{score('-standing-ddpm', 5)}, and in {score('', 7.5)} where they lead to "
+            f"{score('-standing-ddpm', 7.5)} at 7.5") in page
+    assert (f"reach the goal in {score('-short', 5)} of 100 episodes at guidance scale 5" in page
+            and f"where 105,000 lead to {score('-walking', 5)}" in page)
 
 
 def test_what_a_fall_costs_comes_from_its_json():

@@ -135,8 +135,8 @@ def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
 
 def _rank(policy: Any, cell: Cell) -> list[float | None]:
     """Of some held-out states each: Spearman's correlation, over candidates, of the weight that ranks them
-    with the critic's value. None where all candidates are equal. A diagnostic: a critic may be wrong
-    about candidates off the data."""
+    with the critic's value: the expected weight where that is asked for, else the sampled one. None where all
+    candidates are equal. A diagnostic: a critic may be wrong about candidates off the data."""
     import torch
     from scipy.stats import spearmanr
 
@@ -156,7 +156,9 @@ def _rank(policy: Any, cell: Cell) -> list[float | None]:
         values = policy.model.critic.minimum(
             states.to(policy.device).repeat_interleave(n, dim=0), drawn.candidates.flatten(0, 1)).view(b, n)
     found = []
-    for weights, q in zip(drawn.candidate_weights.cpu().numpy(), values.cpu().numpy(), strict=True):
+    expected = cell.settings.get("select") == "expected_weight"
+    ranking = drawn.expected_weights if expected else drawn.candidate_weights
+    for weights, q in zip(ranking.cpu().numpy(), values.cpu().numpy(), strict=True):
         constant = np.ptp(weights) == 0 or np.ptp(q) == 0
         found.append(None if constant else round(float(spearmanr(weights, q).statistic), 6))
     return found

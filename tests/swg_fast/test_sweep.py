@@ -201,7 +201,7 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
         train = {{critic_steps = 12, actor_steps = 12, critic_batch = 8, actor_batch = 8, hidden_dim = 16}}
         evaluate = {{episodes = 1, n_candidates = 1}}
         rank = {{states = 3, candidates = 6}}
-        grid.evaluate.guidance_scale = [0.0, 1.0]""")
+        grid.evaluate.select = ["max_weight", "expected_weight"]""")
     cells = resolve(plan, store.hash_data, store.hash_policy)
     folder, run = Store(tmp_path / "out"), work.run_settings({"save_every": 4, "log_every": 4})
     folder.begin(plan, cells)
@@ -216,8 +216,10 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
     saved = (folder.training(training.key) / "policy" / "model.safetensors").stat().st_mtime_ns
     work.run_training(training, folder, run)  # nothing left to do
     assert (folder.training(training.key) / "policy" / "model.safetensors").stat().st_mtime_ns == saved
-    value = work.run_cell(cells[1], folder, run)
+    value = work.run_cell(cells[0], folder, run)
     found = value["result"]
+    by_expected = work.run_cell(cells[1], folder, run)["result"]["rank_correlations"]
+    assert by_expected != found["rank_correlations"]  # of the weight that ranks, not of the sampled one
     assert found["training"]["held_out_losses"].keys() == read_json(alone / CARD)["training"][
         "held_out_losses"].keys()
     assert value["training"]["data_hash"] == store.hash_data("antmaze-umaze-v2", str(dataset_file))

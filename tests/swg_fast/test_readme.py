@@ -354,9 +354,10 @@ def test_how_the_bundled_large_play_policy_fares_comes_from_its_json():
     assert (f"correlate {maze['rank_correlation']:.2f} ({maze['rank_correlation_far']:.2f} in the far half; "
             "`benchmarks/results/inspect-large-play-travel.json`)") in page
 
-    def score(name, scale):
+    def score(name, scale, n=1, select=("none", "expected_weight")):
         rows = recorded(f"scores/antmaze-large-play-v2{name}.json")["rows"]
-        row = next(row for row in rows if row["guidance_scale"] == scale)
+        row = next(row for row in rows if (row["guidance_scale"], row["n_candidates"]) == (scale, n)
+                   and row["select"] in select)
         low, high = (round(row["interval"][end]) for end in ("low", "high"))
         return f"{row['normalized_score']:.0f} [{low}, {high}]"
 
@@ -364,6 +365,10 @@ def test_how_the_bundled_large_play_policy_fares_comes_from_its_json():
     assert (f"in {score('', 5)} % of the episodes at guidance scale 5 where all recorded steps lead to "
             f"{score('-standing-ddpm', 5)}, and in {score('', 7.5)} where they lead to "
             f"{score('-standing-ddpm', 7.5)} at 7.5") in page
+    one, four, sixteen, many = (score("-weak", 1, n) for n in (1, 4, 16, 64))
+    assert (f"one candidate arrives in {one} % of the episodes, four in {four}, sixteen in "
+            f"{sixteen} and 64 in {many}, ranked by the expected weight") in page
+    assert f"sixteen candidates arrive in {score('-weak', 0, 16)} % of the episodes" in page
     assert (f"reach the goal in {score('-short', 5)} of 100 episodes at guidance scale 5" in page
             and f"where 105,000 lead to {score('-walking', 5)}" in page)
 

@@ -122,7 +122,8 @@ def up_back_kernel(g, inner, x, rstd, g_out, down, slope, wide, BM: tl.constexpr
 def head_kernel(h, head, head_bias, head_output, hidden, parts, R, BM: tl.constexpr, H: tl.constexpr,
                 BC: tl.constexpr, E: tl.constexpr, GUIDED: tl.constexpr, PRECISION: tl.constexpr):
     """The early head on the stream after the second block: what program (r, c)'s columns add to eps_w, to
-    parts[c] [R], and where GUIDED the cotangent of its hidden layer, to ``hidden`` [R, E]."""
+    row c of ``parts`` [E / BC, R], and where GUIDED the cotangent of its hidden layer, to ``hidden``, [R, E].
+    """
     dtype: tl.constexpr = hidden.dtype.element_ty
     first = tl.program_id(0) * BM
     column = tl.program_id(1) * BC

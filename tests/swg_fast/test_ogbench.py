@@ -48,7 +48,8 @@ def test_transitions(recording, file):
     np.testing.assert_array_equal(data.episodes, np.repeat([0, 1, 2], 4))
     assert "1 are in success, and terminal" in data.dropped
     settings = settings_for(TASK)
-    assert (settings.reward_transform, settings.expectile, settings.max_episode_steps) == ("none", 0.9, None)
+    assert settings.training == {"reward_transform": "none", "expectile": 0.9}
+    assert settings.max_episode_steps is None
 
 
 def test_from_ogbenchs_own_folder(recording, tmp_path, monkeypatch):

@@ -25,7 +25,8 @@ from swg_fast.schedule import NoiseSchedule
 
 ROOT = Path(__file__).parent.parent
 KERNEL_TESTS = ("tests/kernels/fused/test_gpu.py", "tests/kernels/fused/test_fused.py",
-                "tests/kernels/fused/test_layers.py", "tests/swg_fast/test_training_graph.py")
+                "tests/kernels/fused/test_layers.py", "tests/kernels/training/test_masks.py",
+                "tests/swg_fast/test_training_graph.py")
 CALL = """
 import torch, benchmarks.gpu_parts as parts
 policy = parts.make_policy(torch.device("cuda"), hidden={hidden})

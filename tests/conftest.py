@@ -136,3 +136,11 @@ def poison_kernel_memory(monkeypatch) -> None:
         return torch.full(shape, torch.nan if dtype.is_floating_point else -1, dtype=dtype, device=device)
 
     monkeypatch.setattr(launch, "_unwritten", poisoned)
+
+
+@pytest.fixture
+def emulated(monkeypatch) -> None:
+    """For tests that run compiled kernels in the emulator: none where a GPU would, and poisoned memory."""
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here: the kernels run on it")
+    poison_kernel_memory(monkeypatch)

@@ -113,6 +113,22 @@ def input_product(z, h, input_z, state_vectors, owners, time_row, D: tl.constexp
 
 
 @triton.jit
+def centred(rows, LN_EPS: tl.constexpr, H: tl.constexpr):
+    """``rows`` [BR, H] less their means, and 1 / std [BR]: their product is the LayerNorm of the rows."""
+    rows -= (tl.sum(rows, axis=1) / H)[:, None]
+    inverse = 1.0 / tl.sqrt(tl.sum(rows * rows, axis=1) / H + LN_EPS)
+    return rows, inverse
+
+
+@triton.jit
+def through_norm(inner, x, H: tl.constexpr):
+    """The cotangent ``inner`` [BR, H] of a LayerNorm's result ``x`` taken back, but for 1 / std."""
+    mean = tl.sum(inner, axis=1) / H
+    along = tl.sum(inner * x, axis=1) / H
+    return inner - mean[:, None] - x * along[:, None]
+
+
+@triton.jit
 def block_forward(h, sums, bias, pending, x, rstd, up, up_bias, down, LN_EPS: tl.constexpr,
                   BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr,
                   PRECISION: tl.constexpr):
@@ -121,8 +137,7 @@ def block_forward(h, sums, bias, pending, x, rstd, up, up_bias, down, LN_EPS: tl
     dtype: tl.constexpr = x.dtype.element_ty
     for first in tl.range(0, BM, BR, disable_licm=True):
         rows = add_rows(h, sums, bias, first, pending, BR, H, True)
-        rows -= (tl.sum(rows, axis=1) / H)[:, None]
-        inverse = 1.0 / tl.sqrt(tl.sum(rows * rows, axis=1) / H + LN_EPS)
+        rows, inverse = centred(rows, LN_EPS, H)
         tl.store(rstd + first + tl.arange(0, BR), inverse)
         tl.store(x + at_rows(first, BR, H), operand(rows * inverse[:, None], dtype, PRECISION))
     tl.debug_barrier()  # what one thread wrote, another may fetch
@@ -167,10 +182,7 @@ def block_backward(g, sums, x, rstd, up, up_bias, down, BM: tl.constexpr, H: tl.
     for first in tl.range(0, BM, BR, disable_licm=True):
         at = at_rows(first, BR, H)
         inner_rows = tl.load(sums + at).to(tl.float32)
-        x_rows = tl.load(x + at).to(tl.float32)
-        mean = tl.sum(inner_rows, axis=1) / H
-        along = tl.sum(inner_rows * x_rows, axis=1) / H
-        change = inner_rows - mean[:, None] - x_rows * along[:, None]
+        change = through_norm(inner_rows, tl.load(x + at).to(tl.float32), H)
         g_rows = tl.load(g + at).to(tl.float32) + tl.load(rstd + first + tl.arange(0, BR))[:, None] * change
         tl.store(g + at, operand(g_rows, dtype, PRECISION))
     tl.debug_barrier()

@@ -12,24 +12,15 @@ never read for another row.
   slope of its SiLU, its normalised input and 1 / std.
 - ``read`` [R, H]: SiLU of the finished stream.
 - ``g`` [R, H]: the cotangent of the stream after a block, and ``inner`` [R, H] what the way back through
-  that block's products left. Who reads both takes ``inner`` through the normalisation (`cotangent`): that
-  needs whole rows, which a program of `narrow_kernel` does not have.
+  that block's products left. Who reads both takes ``inner`` through the normalisation (`cotangent`):
+  that needs whole rows, which a program of `narrow_kernel` does not have.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
-from swg_fast.kernels.fused.blocks import at_rows, dot, operand, silu, times_slope
-
-
-@triton.jit
-def normalised(h, first, LN_EPS: tl.constexpr, BM: tl.constexpr, H: tl.constexpr):
-    """LayerNorm of rows first .. of ``h``: x [BM, H] and 1 / std [BM], in float32."""
-    rows = tl.load(h + at_rows(first, BM, H))
-    rows -= (tl.sum(rows, axis=1) / H)[:, None]
-    inverse = 1.0 / tl.sqrt(tl.sum(rows * rows, axis=1) / H + LN_EPS)
-    return rows * inverse[:, None], inverse
+from swg_fast.kernels.fused.blocks import at_rows, centred, dot, operand, silu, through_norm, times_slope
 
 
 @triton.jit
@@ -38,10 +29,7 @@ def cotangent(g, inner, x, rstd, first, BM: tl.constexpr, H: tl.constexpr):
     ``inner`` through the normalisation."""
     at = at_rows(first, BM, H)
     inner_rows = tl.load(inner + at).to(tl.float32)
-    x_rows = tl.load(x + at).to(tl.float32)
-    mean = tl.sum(inner_rows, axis=1) / H
-    along = tl.sum(inner_rows * x_rows, axis=1) / H
-    change = inner_rows - mean[:, None] - x_rows * along[:, None]
+    change = through_norm(inner_rows, tl.load(x + at).to(tl.float32), H)
     scale = tl.load(rstd + first + tl.arange(0, BM))[:, None]
     return tl.load(g + at).to(tl.float32) + scale * change
 
@@ -55,8 +43,8 @@ def up_kernel(h, up, up_bias, wide, slope, x, rstd, LN_EPS: tl.constexpr, BM: tl
     column = tl.program_id(1) * BC
     weights = tl.load(up + at_rows(column, BC, H))
     bias = tl.load(up_bias + column + tl.arange(0, BC))
-    rows, inverse = normalised(h, first, LN_EPS, BM, H)
-    rows = operand(rows, dtype, PRECISION)
+    rows, inverse = centred(tl.load(h + at_rows(first, BM, H)), LN_EPS, H)
+    rows = operand(rows * inverse[:, None], dtype, PRECISION)
     u = dot(rows, tl.trans(weights), None, PRECISION) + bias[None, :]
     at = (first + tl.arange(0, BM))[:, None] * 4 * H + column + tl.arange(0, BC)[None, :]
     tl.store(wide + at, operand(silu(u, dtype), dtype, PRECISION))

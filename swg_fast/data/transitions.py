@@ -61,14 +61,17 @@ class Transitions:
             episodes=self.episodes[mask],
         )
 
-    def split(self, held_out: float, seed: int) -> tuple[Transitions, Transitions]:
-        """(training, held out): whole episodes, drawn with ``seed``, about ``held_out`` of them."""
+    def held_out(self, share: float, seed: int) -> np.ndarray:
+        """Which transitions are held out, [N]: whole episodes, drawn with ``seed``, ``share`` of all."""
         ids = np.unique(self.episodes)
-        if len(ids) < 2 or held_out <= 0:
-            return self, self.subset(np.zeros(len(self), bool))
-        count = min(max(1, round(held_out * len(ids))), len(ids) - 1)
-        chosen = np.random.default_rng(seed).choice(ids, size=count, replace=False)
-        mask = np.isin(self.episodes, chosen)
+        if len(ids) < 2 or share <= 0:
+            return np.zeros(len(self), bool)
+        count = min(max(1, round(share * len(ids))), len(ids) - 1)
+        return np.isin(self.episodes, np.random.default_rng(seed).choice(ids, size=count, replace=False))
+
+    def split(self, held_out: float, seed: int) -> tuple[Transitions, Transitions]:
+        """(training, held out), as `held_out` has it."""
+        mask = self.held_out(held_out, seed)
         return self.subset(~mask), self.subset(mask)
 
 

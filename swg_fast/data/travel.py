@@ -23,3 +23,8 @@ def travel(data: Transitions) -> np.ndarray:
     places = data.observations[:, :2]
     metres = np.linalg.norm(places[after] - places[before], axis=1)
     return metres * (2 * WINDOW / np.maximum(after - before, 1))
+
+
+def walks(data: Transitions, metres: float) -> np.ndarray:
+    """Which transitions [N] have at least ``metres`` of `travel`: all of them where that is 0."""
+    return travel(data) >= metres if metres else np.ones(len(data), bool)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from swg_fast.data import Transitions
-from swg_fast.data.travel import travel
+from swg_fast.data.travel import travel, walks
 from swg_fast.errors import UsageError
 from swg_fast.kernels.cpu.aten import has_native_bf16
 from swg_fast.limits import check_memory
@@ -42,10 +42,9 @@ def check_run(data: Transitions, settings: TrainSettings, device: torch.device) 
     if not np.isfinite(rewards).all():
         raise UsageError(f"reward transform {settings.reward_transform!r} makes rewards beyond float32; use "
                          "another --reward-transform")
-    farthest = travel(data).max()
-    if farthest < settings.min_travel:
+    if not walks(data, settings.min_travel).any():
         raise UsageError(f"min_travel={settings.min_travel:g}: in none of the {len(data)} steps does the "
-                         f"body travel so far in 20 steps (at most {farthest:.3g} m); use less")
+                         f"body travel so far in 20 steps (at most {travel(data).max():.3g} m); use less")
     _check_memory(data, settings, device)
     return rewards
 

@@ -12,7 +12,7 @@ import torch
 
 from swg_fast.checkpoint import Checkpoint, save_checkpoint
 from swg_fast.data import Transitions
-from swg_fast.data.travel import travel
+from swg_fast.data.travel import walks
 from swg_fast.files import user_path
 from swg_fast.limits import resolve_device
 from swg_fast.networks import Ranker, ScoreNetwork
@@ -96,16 +96,14 @@ def _critic(data: Transitions, rewards: np.ndarray, settings: TrainSettings,
 
 def _run_critic(critic: CriticTrainer, data: Transitions, rewards: np.ndarray, settings: TrainSettings,
                 options: LoopOptions) -> float:
-    training, held_out = data.split(settings.held_out, settings.seed)
-    mask = np.isin(data.episodes, np.unique(held_out.episodes))
-    return run_phase(critic, critic.pack(training, rewards[~mask]), critic.pack(held_out, rewards[mask]),
-                     settings.critic_steps, settings.seed, options)
+    mask = data.held_out(settings.held_out, settings.seed)
+    rows, held_out = (critic.pack(data.subset(some), rewards[some]) for some in (~mask, mask))
+    return run_phase(critic, rows, held_out, settings.critic_steps, settings.seed, options)
 
 
 def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out: Path, device: torch.device,
            card: dict[str, Any], options: LoopOptions) -> Path:
     """Both phases and what lies between them."""
-    _, held_out = data.split(settings.held_out, settings.seed)
     S, A = data.observations.shape[1], data.actions.shape[1]
 
     critic = _critic(data, rewards, settings, device)
@@ -117,7 +115,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
 
     rates = {"critic": _run_critic(critic, data, rewards, settings, options)}
 
-    used = travel(data) >= settings.min_travel
+    used = walks(data, settings.min_travel)
     weights = critic.advantages(data).numpy()
     if family is None:
         weights = compute_weights(torch.from_numpy(weights), settings.weight_function,
@@ -129,12 +127,11 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         card = card | {"weight_family": family.to_card()}
         about = {"mean": float(np.mean(family.means or ()))}
 
-    mask = np.isin(data.episodes, np.unique(held_out.episodes))
+    mask = data.held_out(settings.held_out, settings.seed)
     about["share_of_steps"] = float(used.mean())
-    rates["actor"] = run_phase(
-        diffusion, diffusion.pack(data.subset(used & ~mask), weights[used & ~mask]),
-        diffusion.pack(data.subset(used & mask), weights[used & mask]), settings.actor_steps, settings.seed,
-        options)
+    rows, held_out = (diffusion.pack(data.subset(some), weights[some])
+                      for some in (used & ~mask, used & mask))
+    rates["actor"] = run_phase(diffusion, rows, held_out, settings.actor_steps, settings.seed, options)
     ranker = None
     if settings.ranker_steps:
         ranker, rates["ranker"] = train_ranker(data, weights, settings, device, options)
@@ -152,13 +149,12 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
 def train_ranker(data: Transitions, weights: np.ndarray, settings: TrainSettings, device: torch.device,
                  options: LoopOptions) -> tuple[Ranker, float]:
     """A ranker of the ``weights`` [N] of ``data``, but for what is held out; and its steps/s."""
-    training, held_out = data.split(settings.held_out, settings.seed)
-    mask = np.isin(data.episodes, np.unique(held_out.episodes))
+    mask = data.held_out(settings.held_out, settings.seed)
     torch.manual_seed(stream_seed(settings.seed, "ranker", "initialise"))
     S, A = data.observations.shape[1], data.actions.shape[1]
     trainer = RankerTrainer(S, A, weights[~mask], settings, device)
-    rate = run_phase(trainer, trainer.pack(training, weights[~mask]), trainer.pack(held_out, weights[mask]),
-                     settings.ranker_steps, settings.seed, options)
+    rows, held_out = (trainer.pack(data.subset(some), weights[some]) for some in (~mask, mask))
+    rate = run_phase(trainer, rows, held_out, settings.ranker_steps, settings.seed, options)
     return trainer.ranker(), rate
 
 

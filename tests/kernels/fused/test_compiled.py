@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_network, poison_kernel_memory, relative_error
+from conftest import make_network, relative_error
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
@@ -31,11 +31,7 @@ from swg_fast.samplers import ddpm
 BOUNDS = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 1e-2}
 
 
-@pytest.fixture(autouse=True)
-def poison(monkeypatch):
-    if torch.cuda.is_available():
-        pytest.skip("a GPU is here: the kernels run on it")
-    poison_kernel_memory(monkeypatch)
+pytestmark = pytest.mark.usefixtures("emulated")
 
 
 def check_step(monkeypatch, capability, dtype, head, config, hidden=64, M=70, rho=5.0, schedules=SCHEDULES):

@@ -6,7 +6,6 @@ import re
 
 import pytest
 import torch
-from conftest import poison_kernel_memory
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
@@ -19,12 +18,7 @@ from swg_fast.kernels.shared.pack import pack
 
 from swg_fast.samplers import ddpm
 
-
-@pytest.fixture(autouse=True)
-def poison(monkeypatch):
-    if torch.cuda.is_available():
-        pytest.skip("a GPU is here: the kernels run on it")
-    poison_kernel_memory(monkeypatch)
+pytestmark = pytest.mark.usefixtures("emulated")
 
 
 def faults(ptx, pattern):

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from conftest import make_network, poison_kernel_memory, relative_error
+from conftest import make_network, relative_error
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
@@ -28,11 +28,7 @@ BOUND = 1e-2  # of a step in bf16, whose operands keep 8 bits
 SCHEDULES = ((0, "late"), (1, "random"), (0, "issue"))
 
 
-@pytest.fixture(autouse=True)
-def poison(monkeypatch):
-    if torch.cuda.is_available():
-        pytest.skip("a GPU is here: the kernels run on it")
-    poison_kernel_memory(monkeypatch)
+pytestmark = pytest.mark.usefixtures("emulated")
 
 
 def step(monkeypatch, hidden, head, rho, M, edit=None):

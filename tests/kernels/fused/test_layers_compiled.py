@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_network, poison_kernel_memory
+from conftest import make_network
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
@@ -17,12 +17,7 @@ from swg_fast.kernels.shared.pack import pack
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.samplers import ddpm, dpmpp_2m_sde
 
-
-@pytest.fixture(autouse=True)
-def poison(monkeypatch):
-    if torch.cuda.is_available():
-        pytest.skip("a GPU is here: the kernels run on it")
-    poison_kernel_memory(monkeypatch)
+pytestmark = pytest.mark.usefixtures("emulated")
 
 
 def check(monkeypatch, capability, hidden, head, config, N=19, multistep=False):

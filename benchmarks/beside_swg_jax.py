@@ -27,6 +27,7 @@ JAX, OURS, CROSSED = "SWG-JAX", "swg-fast", "SWG-JAX's networks in swg-fast"
 @click.option("--dataset", "datasets", multiple=True, help="A file for each --task.  [default: D4RL's]")
 @click.option("--critic-steps", default=100_000)
 @click.option("--actor-steps", default=50_000)
+@click.option("--actor-batch", default=1024)
 @click.option("--hidden-dim", default=256)
 @click.option("--seeds", default="0,1,2")
 @click.option("--candidates", default="1,16")
@@ -37,8 +38,9 @@ JAX, OURS, CROSSED = "SWG-JAX", "swg-fast", "SWG-JAX's networks in swg-fast"
 @click.option("--json", "json_path", type=Path, default=ROOT / "benchmarks/results/beside-swg-jax.json")
 @click.option("--quiet", is_flag=True)
 def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], critic_steps: int,
-         actor_steps: int, hidden_dim: int, seeds: str, candidates: str, guidance_scale: float, episodes: int,
-         threads: int | None, work: Path, json_path: Path, quiet: bool) -> None:
+         actor_steps: int, actor_batch: int, hidden_dim: int, seeds: str, candidates: str,
+         guidance_scale: float, episodes: int, threads: int | None, work: Path, json_path: Path, quiet: bool
+         ) -> None:
     import torch
 
     from swg_fast.files import read_json, write_json
@@ -56,12 +58,14 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], crit
         data = load(task, source)
         for seed in map(int, seeds.split(",")):
             settings = training_settings(task, {"critic_steps": critic_steps, "actor_steps": actor_steps,
-                                                "hidden_dim": hidden_dim, "seed": seed})
+                                                "actor_batch": actor_batch, "hidden_dim": hidden_dim,
+                                                "seed": seed})
             same = {"task": task, "data": transitions_hash(data), "settings": settings.to_dict(),
                     "candidates": candidates, "guidance_scale": guidance_scale, "episodes": episodes}
             if any(run["what"] == same for run in kept):
                 continue
-            folder = work / f"{task}-{seed}-{critic_steps}-{actor_steps}-{hidden_dim}-{same['data'][:6]}"
+            budget = f"{critic_steps}-{actor_steps}x{actor_batch}"
+            folder = work / f"{task}-{seed}-{budget}-{hidden_dim}-{same['data'][:6]}"
             rows = compare(checkout, task, data, settings, folder, [int(n) for n in candidates.split(",")],
                            guidance_scale, episodes, not quiet)
             kept.append({"what": same, "rows": rows, "threads": torch.get_num_threads()})
@@ -80,7 +84,7 @@ def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, c
 
     code = import_checkout(checkout, task)
     ours, spent = train_ours(data, settings, folder / "swg-fast", progress)
-    agent, theirs = train(code, task, data, settings, progress)
+    agent, theirs = train(code, task, data, settings, folder / "swg-jax-states", progress)
     save(agent, folder / "swg-jax")
     network, critic, _, _ = import_directory(folder / "swg-jax")
     crossed = Policy(network, NoiseSchedule.by_name(settings.schedule, settings.num_steps), critic)

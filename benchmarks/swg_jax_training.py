@@ -17,6 +17,7 @@ import numpy as np
 
 from swg_fast.data import Transitions
 from swg_fast.envs import make_env
+from swg_fast.files import replacing
 from swg_fast.training.settings import TrainSettings
 
 
@@ -54,12 +55,10 @@ def arrays(data: Transitions) -> dict[str, np.ndarray]:
             "masks": 1.0 - data.terminals.astype(np.float32), "dones": dones}
 
 
-def train(code: SimpleNamespace, task: str, data: Transitions, settings: TrainSettings, progress: bool = True
-          ) -> tuple[Any, dict[str, float]]:
-    """The agent after its critic and actor phases, and the seconds of each, first compilation aside."""
-    import jax
-    from tqdm import trange
-
+def train(code: SimpleNamespace, task: str, data: Transitions, settings: TrainSettings, states: Path,
+          progress: bool = True) -> tuple[Any, dict[str, float]]:
+    """The agent after its critic and actor phases, and the seconds of each, first compilation aside. What
+    is done is kept in the folder ``states``: a call with the same one goes on from there."""
     env = make_env(task).env
     agent = code.Agent.create(settings.seed, env.observation_space, env.action_space, config(settings))
     whole = code.Dataset(arrays(data), seed=settings.seed)
@@ -68,28 +67,49 @@ def train(code: SimpleNamespace, task: str, data: Transitions, settings: TrainSe
     elif settings.reward_transform == "return_range":
         whole.normalize_returns()
     seconds = {}
-
-    def phase(agent: Any, name: str, rows: Any, steps: int, batch: int) -> Any:
-        update = getattr(code.Agent, f"{name}_update")
-        started = time.perf_counter()
-        for step in trange(steps, desc=f"SWG-JAX {name}", unit="step", disable=not progress, smoothing=0.05):
-            agent, info = update(agent, rows.sample_jax(batch))
-            if step == 0:
-                jax.block_until_ready(info)
-                started = time.perf_counter()
-        jax.block_until_ready(info)
-        seconds[name] = (time.perf_counter() - started) * steps / max(1, steps - 1)
-        return agent
-
     kept, _ = whole.split(1 - settings.held_out)
-    agent = phase(agent, "critic", kept, settings.critic_steps, settings.critic_batch)
+    agent, seconds["critic"] = phase("critic", code.Agent.critic_update, agent, kept, settings.critic_steps,
+                                     settings.critic_batch, states, progress)
     # Its constructor would load D4RL's own file again; the rows are ours.
     weighted = code.Weighted.__new__(code.Weighted)
     code.Dataset.__init__(weighted, arrays(data), seed=settings.seed)
     weighted.build_weights(agent, critic_hyperparam=settings.expectile,
                            weights_function=settings.weight_function, norm=settings.rescale_weights)
     kept, _ = weighted.split(1 - settings.held_out)
-    return phase(agent, "actor", kept, settings.actor_steps, settings.actor_batch), seconds
+    agent, seconds["actor"] = phase("actor", code.Agent.actor_update, agent, kept, settings.actor_steps,
+                                    settings.actor_batch, states, progress)
+    return agent, seconds
+
+
+def phase(name: str, update: Any, agent: Any, rows: Any, steps: int, batch: int, states: Path, progress: bool,
+          every: int = 2000) -> tuple[Any, float]:
+    """The agent after ``steps`` updates and their seconds, each start's first, which compiles, aside."""
+    import jax
+    from flax.serialization import from_bytes, to_bytes
+    from tqdm import trange
+
+    path = states / f"{name}.msgpack"
+    rows.sample_jax(batch)  # the first call makes the key of its draws, and fixes the batch of all
+    state = {"agent": agent, "draws": rows.rng, "seconds": 0.0, "timed": 0, "step": 0}
+    if path.is_file():
+        state = from_bytes(state, path.read_bytes())
+    agent, rows.rng, seconds, timed = state["agent"], state["draws"], state["seconds"], state["timed"]
+    started, first = time.perf_counter(), state["step"]
+    last = first
+    for step in trange(first, steps, desc=f"SWG-JAX {name}", unit="step", disable=not progress,
+                       smoothing=0.05, initial=first, total=steps):
+        agent, info = update(agent, rows.sample_jax(batch))
+        if step == first or (step + 1) % every == 0 or step + 1 == steps:
+            jax.block_until_ready(info)
+            if step > first:
+                seconds += time.perf_counter() - started
+                timed += step - last
+            if step + 1 == steps or (step + 1) % every == 0:
+                with replacing(path) as temporary:
+                    temporary.write_bytes(to_bytes({"agent": agent, "draws": rows.rng, "seconds": seconds,
+                                                    "timed": timed, "step": step + 1}))
+            started, last = time.perf_counter(), step
+    return agent, seconds * steps / max(1, timed)
 
 
 def save(agent: Any, folder: Path) -> None:
@@ -116,6 +136,9 @@ class JaxPolicy:
                       "min_weight_clip": 1e-4}
         self.act = jax.jit(jax.vmap(lambda state, key: agent.eval_actions(state, key, parameters)[0]))
         self.keys = jax.jit(jax.vmap(jax.random.PRNGKey))
+
+    def check(self, **chosen: Any) -> None:
+        """Its settings were checked where it was made."""
 
     def settings(self, **chosen: Any) -> dict[str, Any]:
         """What it samples with; nothing of it can be chosen by the call."""

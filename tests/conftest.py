@@ -30,22 +30,6 @@ from swg_fast.schedule import NoiseSchedule
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
-# What `make test-fast` leaves out, beside single tests marked so: whole commands, processes that are killed,
-# and every variant of the kernel under the interpreter.
-SLOW = ("robustness/", "packaging/", "emulator/",
-        *(f"kernels/fused/test_{name}.py" for name in (
-            "fused", "layers", "layers_compiled", "aot", "compiled", "hopper")),
-        *(f"swg_fast/test_{name}.py" for name in (
-            "sweep_ray", "shards", "cli", "evaluation", "inspect", "sweep", "gymnasium", "video", "training",
-            "toy", "minari")))
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if os.path.relpath(item.path, Path(__file__).parent).startswith(SLOW):
-            item.add_marker(pytest.mark.slow)
-
-
 DATA = Path(__file__).parent / "data"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -11,6 +11,8 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator import Kernel, MachineError, Unsupported
 from emulator.compiling import compile_kernel
 
+pytestmark = pytest.mark.slow
+
 SCHEDULES = ((0, "issue"), (1, "late"), (2, "random"))
 # 64 threads; rd1 a buffer, r1 the thread, rd3 its word of the buffer, r4 its word of shared memory.
 PTX = """.version 8.0

@@ -15,6 +15,8 @@ from swg_fast.cli import main
 from swg_fast.data import load_dataset
 from swg_fast.extras import EXTRAS, check, need
 
+pytestmark = pytest.mark.slow
+
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 DISTRIBUTION = {"imageio_ffmpeg": "imageio[ffmpeg]", "gymnasium_robotics": "gymnasium-robotics"}
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HOMES = {"swg_fast": "swg_fast", "swg_fast/kernels": "kernels", "swg_fast/reference": "reference"}

@@ -22,6 +22,8 @@ from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
 from swg_fast.weights import compute_weights
 
+pytestmark = pytest.mark.slow
+
 S, A = 5, 3
 STATES = np.linspace(-1, 1, 2 * S).reshape(2, S).astype(np.float32)
 

@@ -9,6 +9,8 @@ import pytest
 from swg_fast.kernels.cpu import native
 from swg_fast.kernels.shared import cache
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "#!/bin/sh\nwhile [ $# -gt 1 ]; do [ $1 = -o ] && echo built >$2; shift; done\nexit 0\n"
 
 

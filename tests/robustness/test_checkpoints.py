@@ -21,6 +21,8 @@ from swg_fast.checkpoint import CARD, WEIGHTS, Checkpoint, load_checkpoint, save
 from swg_fast.files import sha256
 from swg_fast.flax_import import import_directory
 
+pytestmark = pytest.mark.slow
+
 GIGABYTE_IN_KB = 10**6
 
 

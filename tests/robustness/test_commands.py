@@ -16,6 +16,8 @@ from swg_fast.checkpoint import Checkpoint, save_checkpoint
 from swg_fast.cli_end import run
 from swg_fast.report import print_table
 
+pytestmark = pytest.mark.slow
+
 TASK = "antmaze-umaze-v2"
 HUGE = 10**12
 LONG = "x" * 300

@@ -13,6 +13,8 @@ from hypothesis.extra import numpy as npst
 from swg_fast import UsageError, load_dataset
 from swg_fast.data.transitions import to_transitions
 
+pytestmark = pytest.mark.slow
+
 N = 20
 GOOD = make_recording(N, 10, states=3, actions=2)
 

@@ -19,6 +19,8 @@ from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from swg_fast.files import read_json, replacing, sweep, temporary_name, write_json
 from swg_fast.outputs import check_folder, check_output, check_outputs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):

@@ -25,6 +25,8 @@ from swg_fast.training.loop import Diverged, Interrupted, LoopOptions
 from swg_fast.training.settings import TrainSettings
 from swg_fast.weights import WEIGHT_FUNCTIONS
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "critic_steps": 40,
     "actor_steps": 40,

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from conftest import make_recording, run_cli, write_hdf5
 
+pytestmark = pytest.mark.slow
+
 
 def swg_fast(*arguments, cwd, process=False, **environment):
     """In this process, which is quick; in one of its own where asked for, or with an environment."""

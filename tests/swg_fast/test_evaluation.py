@@ -13,6 +13,8 @@ from swg_fast.intervals import score_interval
 from swg_fast.report import evaluation_json, evaluation_rows, plot_episodes
 from swg_fast.seeds import stream_seed
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"n_candidates": 2, "guidance_scale": 1.0, "temperature": 1.0, "select": "max_weight"}
 
 

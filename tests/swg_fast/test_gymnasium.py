@@ -11,6 +11,8 @@ from swg_fast.envs import flatten, make_env
 from swg_fast.evaluation import evaluate
 from swg_fast.report import evaluation_json, plot_episodes
 
+pytestmark = pytest.mark.slow
+
 CHECKED = ["hopper-medium-v2", "antmaze-umaze-v2", "pen-human-v1", "kitchen-mixed-v0", "Hopper-v5"]
 
 

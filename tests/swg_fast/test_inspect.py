@@ -13,6 +13,8 @@ from swg_fast.cli import cli
 from swg_fast.data import Transitions
 from swg_fast.inspect import measure, places
 
+pytestmark = pytest.mark.slow
+
 
 def walk(x, rewards, episodes, y=0.25):
     """Transitions of ants that walk along x [N + 1] in steps, at height y."""

@@ -14,6 +14,8 @@ minari = pytest.importorskip("minari", reason="Minari is not installed (extra 'm
 from gymnasium import spaces  # noqa: E402
 from minari.data_collector import EpisodeBuffer  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def box(*shape):
     return spaces.Box(-np.inf, np.inf, shape, np.float64)

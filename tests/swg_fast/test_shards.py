@@ -13,6 +13,8 @@ from swg_fast.backends.job import Samples
 from swg_fast.networks import Ranker
 from swg_fast.sweep.shards import merge, ranges, search_range, sharded, unit_of
 
+pytestmark = pytest.mark.slow
+
 
 def make_policy():
     torch.manual_seed(3)

@@ -30,6 +30,8 @@ from swg_fast.training.loop import LoopOptions
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 
 PLAN = """

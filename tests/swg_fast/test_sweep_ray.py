@@ -19,6 +19,8 @@ from swg_fast.sweep.cells import resolve
 from swg_fast.sweep.grid import read_plan
 from swg_fast.sweep.store import Store
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray")
 
 PLAN = """

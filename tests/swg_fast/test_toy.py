@@ -8,6 +8,8 @@ import pytest
 from swg_fast import UsageError
 from swg_fast.toy import DATASETS, energy, plot_toy, run_toy, sliced_wasserstein
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_data_lies_in_the_square(name):

@@ -24,6 +24,8 @@ from swg_fast.training.run import train, train_ranker
 from swg_fast.training.settings import TrainSettings
 from swg_fast.training.state import saved_steps
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"critic_batch": 32, "actor_batch": 32, "hidden_dim": 32, "num_blocks": 2, "num_steps": 5,
          "expectile": 0.9, "reward_transform": "minus_one"}
 

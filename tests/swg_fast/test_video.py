@@ -12,6 +12,8 @@ from swg_fast.envs import make_env
 from swg_fast.evaluation import Episode
 from swg_fast.video import record_video, replay
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def env():

@@ -20,6 +20,8 @@ from swg_fast.kernels.fused.configs import CONFIGS, GLUON
 from swg_fast.kernels.fused.listing import matrix_loops
 from swg_fast.kernels.fused.sample import WHOLE_NUMBERS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 # Special-function instructions an entry of the wide layer: a tanh, or an exp and a root's reciprocal.

@@ -31,7 +31,7 @@ from swg_fast.samplers import ddpm
 BOUNDS = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 1e-2}
 
 
-pytestmark = pytest.mark.usefixtures("emulated")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]
 
 
 def check_step(monkeypatch, capability, dtype, head, config, hidden=64, M=70, rho=5.0, schedules=SCHEDULES):

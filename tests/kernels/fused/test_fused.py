@@ -23,6 +23,8 @@ from swg_fast import NoiseSchedule, Policy, UsageError, flax_import, reference
 from swg_fast.networks import Ranker
 from swg_fast.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m, dpmpp_2m_sde
 
+pytestmark = pytest.mark.slow
+
 # One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
 BOUNDS = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
 SMALL = Config(16, 32, 4, 1)

@@ -28,7 +28,7 @@ BOUND = 1e-2  # of a step in bf16, whose operands keep 8 bits
 SCHEDULES = ((0, "late"), (1, "random"), (0, "issue"))
 
 
-pytestmark = pytest.mark.usefixtures("emulated")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]
 
 
 def step(monkeypatch, hidden, head, rho, M, edit=None):

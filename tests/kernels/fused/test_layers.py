@@ -16,6 +16,8 @@ from swg_fast.kernels.shared.table import Ranking, Tree
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.samplers import ddpm
 
+pytestmark = pytest.mark.slow
+
 # Two steps: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
 BOUNDS = {"fp32": 1e-4, "tf32": 6e-3, "bf16": 5e-2}
 SMALL = Config(16, 128, 4, 2, kind="layers")

@@ -17,7 +17,7 @@ from swg_fast.kernels.shared.pack import pack
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.samplers import ddpm, dpmpp_2m_sde
 
-pytestmark = pytest.mark.usefixtures("emulated")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]
 
 
 def check(monkeypatch, capability, hidden, head, config, N=19, multistep=False):

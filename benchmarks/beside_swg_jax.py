@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
+from bench_table import replaced
+from beside_report import CROSSED, JAX, OURS, markdown, show
 
 ROOT = Path(__file__).parent.parent
-JAX, OURS, CROSSED = "SWG-JAX", "swg-fast", "SWG-JAX's networks in swg-fast"
+PAGE = ROOT / "docs" / "results.md"
+MARKERS = "<!-- beside SWG-JAX -->", "<!-- end -->"
 
 
 @click.command()
@@ -37,13 +39,14 @@ JAX, OURS, CROSSED = "SWG-JAX", "swg-fast", "SWG-JAX's networks in swg-fast"
 @click.option("--work", type=Path, default=Path("runs/beside-swg-jax"), help="Folder of the trainings.")
 @click.option("--json", "json_path", type=Path, default=ROOT / "benchmarks/results/beside-swg-jax.json")
 @click.option("--quiet", is_flag=True)
+@click.option("--write", is_flag=True, help="Write the tables into docs/results.md.")
 def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], critic_steps: int,
          actor_steps: int, actor_batch: int, hidden_dim: int, seeds: str, candidates: str,
-         guidance_scale: float, episodes: int, threads: int | None, work: Path, json_path: Path, quiet: bool
-         ) -> None:
+         guidance_scale: float, episodes: int, threads: int | None, work: Path, json_path: Path, quiet: bool,
+         write: bool) -> None:
     import torch
 
-    from swg_fast.files import read_json, write_json
+    from swg_fast.files import read_json, replacing, write_json
     from swg_fast.report import versions
     from swg_fast.sweep.cells import training_settings
     from swg_fast.sweep.store import load, transitions_hash
@@ -71,6 +74,9 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], crit
             kept.append({"what": same, "rows": rows, "threads": torch.get_num_threads()})
             write_json(json_path, {"runs": kept, "versions": versions()})
     show(kept)
+    if write:
+        with replacing(PAGE) as temporary:
+            temporary.write_text(replaced(PAGE.read_text(), markdown(kept), *MARKERS))
 
 
 def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, counts: list[int],
@@ -121,44 +127,6 @@ def train_ours(data: Any, settings: Any, folder: Path, progress: bool) -> tuple[
              for phase, lines in read_history(folder / "logs" / HISTORY).items()}
     full = read_json(policy / "model_card.json")["training"]["settings"]
     return policy, {phase: full[f"{phase}_steps"] / rates[phase] for phase in ("critic", "actor")}
-
-
-def show(runs: list[dict[str, Any]]) -> None:
-    """A table a task: scores with their intervals, times, and how many times SWG-JAX's speed they are."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from swg_fast.sweep.metrics import interquartile_mean, stratified
-
-    for task in dict.fromkeys(run["what"]["task"] for run in runs):
-        mine = [run for run in runs if run["what"]["task"] == task]
-        what, every = mine[0]["what"], [row for run in mine for row in run["rows"]]
-        steps = f"{what['settings']['critic_steps']:,} + {what['settings']['actor_steps']:,} steps"
-        columns = ("who", "N", "keeps", "mean score", "over seeds, 95 %", "training s", "x",
-                   "sampling ms/step", "x")
-        table = Table(*columns, title_justify="left", title=(
-            f"{task}: {steps}, {len(mine)} seed(s), {what['episodes']} episodes each, guidance scale "
-            f"{what['guidance_scale']:g}"))
-        for place in dict.fromkeys(map(_place, every)):
-            rows = [row for row in every if _place(row) == place]
-            base = [row for row in every if row["who"] == JAX and row["n_candidates"] == place[1]]
-            means = [float(np.mean(row["scores"])) for row in rows]
-            interval = stratified([means], interquartile_mean)
-            text = f"[{interval[0]:.1f}, {interval[1]:.1f}]" if interval else "one seed"
-            (train_s, base_s), (ms, base_ms) = zip(_times(rows), _times(base), strict=True)
-            table.add_row(place[0], str(place[1]), place[2], f"{np.mean(means):.1f}", text, f"{train_s:.0f}",
-                          f"{base_s / train_s:.2f}", f"{ms:.2f}", f"{base_ms / ms:.2f}")
-        Console(width=150).print(table)
-
-
-def _times(rows: list[dict[str, Any]]) -> tuple[float, float]:
-    """Medians over seeds: seconds of training, milliseconds of sampling a step."""
-    return (statistics.median(sum(row["training_seconds"].values()) for row in rows),
-            statistics.median(row["milliseconds"] for row in rows))
-
-
-def _place(row: dict[str, Any]) -> tuple[str, int, str]:
-    return row["who"], row["n_candidates"], row["select"]
 
 
 if __name__ == "__main__":

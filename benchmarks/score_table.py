@@ -5,7 +5,8 @@
 Each cell is written when it is done; run again to go on after an interrupt. Intervals are of 95 %
 (`swg_fast.intervals`). With --data the behaviour's own score is written beside the policy's, of whole
 recorded episodes and of what they earn within the task's limit of steps. With --pages the tables
-between a task's markers in README.md and docs/results.md are replaced by that of the JSON.
+between a task's markers in README.md and docs/results.md are replaced by that of the JSON. JSONs in a folder
+results/scores/walks/NAME, one for each sampler and number of steps, make one table together.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from swg_fast.report import versions
 
 ROOT = Path(__file__).parent.parent
 SCORES = ROOT / "benchmarks" / "results" / "scores"
+WALKS = SCORES / "walks"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000")  # Okabe-Ito
 MARKERS = "os^Dv"
@@ -121,9 +123,12 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
             result.pooled.mean, result.pooled.interval, len(result.episodes)))
     if plot_path:
         draw(task, rows, plot_path)
+    folder = json_path.resolve().parent
+    made = ((walks(folder), *walk_markers(folder.name)) if folder.parent == WALKS
+            else (markdown(rows), *markers(task)))
     for page in PAGES if pages else ():
         with replacing(page) as temporary:
-            temporary.write_text(replaced(page.read_text(), markdown(rows), *markers(task)))
+            temporary.write_text(replaced(page.read_text(), *made))
     if card:
         path = find_checkpoint(name) / CARD
         write_json(path, read_json(path) | {"scores": rows, "scores_backend": f"{used.name} {used.dtype}"})
@@ -157,6 +162,23 @@ def behaviour_text(found: dict[str, Any]) -> str:
 def markers(task: str) -> tuple[str, str]:
     """What stands before and after a task's table in the pages."""
     return f"<!-- scores {task} -->", "<!-- end -->"
+
+
+def walk_markers(name: str) -> tuple[str, str]:
+    """What stands before and after the table of `walks`."""
+    return f"<!-- walks {name} -->", "<!-- end -->"
+
+
+def walks(folder: Path) -> str:
+    """One policy by several samplers, fewest steps first: a line for each cell of the folder's JSONs."""
+    lines = ["| sampler | steps | N | select | guidance | score |", "|---" * 6 + "|"]
+    every = [read_json(path) for path in folder.glob("*.json")]
+    for found in sorted(every, key=lambda found: (found["sampler_steps"] or np.inf, found["sampler"])):
+        walk = f"{found['sampler']} | {found['sampler_steps'] or 'all'}"
+        for row in sorted(found["rows"], key=lambda row: (row["n_candidates"], row["guidance_scale"])):
+            lines.append(f"| {walk} | {row['n_candidates']:,} | {row['select']} | "
+                         f"{row['guidance_scale']:g} | {cell(row)} |")
+    return "\n".join(lines)
 
 
 def cell(row: dict[str, Any]) -> str:

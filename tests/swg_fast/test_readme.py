@@ -48,6 +48,18 @@ def test_score_tables_come_from_their_json(monkeypatch):
     assert seen >= 3  # umaze on both pages, hopper on one
 
 
+def test_tables_of_samplers_come_from_their_json(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from score_table import WALKS, walk_markers, walks
+
+    page = (ROOT / "docs" / "results.md").read_text()
+    folders = list(WALKS.iterdir())
+    assert folders
+    for folder in folders:
+        begin, end = walk_markers(folder.name)
+        assert page.split(begin)[1].split(end)[0].strip() == walks(folder), folder.name
+
+
 def test_behaviours_scores_come_from_their_json(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from score_table import SCORES, behaviour_text

@@ -154,7 +154,9 @@ def _card(directory: Path) -> dict[str, Any]:
 
 
 def _fill(module: nn.Module, tensors: dict[str, torch.Tensor], part: str, where: Path) -> None:
-    given = {name: tensors[f"{part}.{name}"].float() for name in module.state_dict()}
+    # Copies, which the allocator aligns: a view of the file's bytes lies anywhere, and some processors'
+    # products sum in another order there: a loaded policy would not be, bit for bit, the one that was saved.
+    given = {name: tensors[f"{part}.{name}"].to(torch.float32, copy=True) for name in module.state_dict()}
     for name, tensor in given.items():
         if not bool(torch.isfinite(tensor).all()):
             raise UsageError(f"{where}: {part}.{name} has NaN or infinity; train or copy it again")

@@ -48,15 +48,20 @@ PARTS = ("time", "states", "episodes", "toy")
 TOY_STEPS = (4, 5, 6, 8, 15)
 
 
-def contenders(policy: Policy, solver: str, steps: int) -> dict[str, dict[str, Any]]:
-    """Settings of `Policy.sample` by name; `default` walks as the policy's defaults say. Where there is a
-    tree, N is 64 or more."""
+def contenders(policy: Policy, solver: str, steps: int, walks: tuple[str, ...] = ()
+               ) -> dict[str, dict[str, Any]]:
+    """Settings of `Policy.sample` by name; `default` walks as the policy's defaults say, where that is not
+    as `ours` does. Where there is a tree, N is 64 or more."""
     settings = policy.settings()
     walk = {key: settings[key] for key in ("sampler", "sampler_steps")}
+    others = {"default": DDPM | walk} if walk["sampler"] != DDPM["sampler"] else {}
+    for text in walks:
+        sampler, _, count = text.partition(":")
+        others[f"{sampler} {count}"] = DDPM | {"sampler": sampler, "sampler_steps": int(count)}
     fewer, asked = {"sampler": solver, "sampler_steps": steps}, {"ranking": "ranker"}
     return ({"ranker": DDPM | RANKING | asked, "ranker's filter": DDPM | asked | {"keep_share": 0.25},
              "solver, ranker": DDPM | fewer | RANKING | asked} if policy.model.ranker is not None else {}) | {
-        "eager": DDPM | {"backend": "reference", "dtype": "fp32"}, "ours": DDPM, "default": DDPM | walk,
+        "eager": DDPM | {"backend": "reference", "dtype": "fp32"}, "ours": DDPM, **others,
         "solver": DDPM | fewer, "tree": DDPM | TREE, "ranking": DDPM | RANKING,
         "filter": DDPM | {"keep_share": 0.25}, "all": DDPM | fewer | TREE | RANKING,
         "all, no guidance": DDPM | fewer | TREE | RANKING | {"guidance_scale": 0.0},
@@ -194,6 +199,7 @@ def measure_toy(results: Results, name: str, steps: int, samples: int, repeats: 
 @click.option("--episode-candidates", default="16,64", help="N of the part episodes.")
 @click.option("--solver", default="dpmpp_2m_sde")
 @click.option("--sampler-steps", default=6)
+@click.option("--walk", "walks", multiple=True, help="A further SAMPLER:STEPS, such as dpmpp_2m:8.")
 @click.option("-g", "--guidance-scale", default=1.0)
 @click.option("--dtype", default="auto", help="Of all but eager.")
 @click.option("--states", "state_count", default=200)
@@ -206,15 +212,16 @@ def measure_toy(results: Results, name: str, steps: int, samples: int, repeats: 
 @click.option("--write", is_flag=True, help="Put the table of the part episodes into README.md.")
 def main(task: str, policy_name: str | None, judge: str | None, data: str | None, parts: str,
          only: str | None, candidates: str, episode_candidates: str, solver: str, sampler_steps: int,
-         guidance_scale: float, dtype: str, state_count: int, episodes: int, repeats: int, toy_name: str,
-         quick: bool, json_path: Path, plot_path: Path | None, write: bool) -> None:
+         walks: tuple[str, ...], guidance_scale: float, dtype: str, state_count: int, episodes: int,
+         repeats: int, toy_name: str, quick: bool, json_path: Path, plot_path: Path | None, write: bool
+         ) -> None:
     policy, asked = load_policy(policy_name or task), parts.split(",")
     if set(asked) - set(PARTS):
         raise UsageError(f"--parts {parts}: use some of {', '.join(PARTS)}")
     counts, playing = ([int(n) for n in text.split(",")] for text in (candidates, episode_candidates))
     if quick:
         counts, playing, state_count, episodes, repeats = [1, 64], [16], 4, 2, 1
-    every = contenders(policy, solver, sampler_steps)
+    every = contenders(policy, solver, sampler_steps, walks)
     every = {name: every[name] for name in (only.split(",") if only else every)}
     every = {name: {"guidance_scale": guidance_scale, "temperature": 1.0, "dtype": dtype} | settings
              for name, settings in every.items()}

@@ -60,6 +60,26 @@ def test_tables_of_samplers_come_from_their_json(monkeypatch):
         assert page.split(begin)[1].split(end)[0].strip() == walks(folder), folder.name
 
 
+def test_the_comparison_with_swg_jax_comes_from_its_json(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from beside_report import JAX, OURS, lines, markdown, tasks
+
+    runs, page = recorded("beside-swg-jax.json")["runs"], (ROOT / "docs" / "results.md").read_text()
+    assert markdown(runs) in page
+    cells = {(task, *row[:3]): row[3:] for task in tasks(runs) for row in lines(runs, task)}
+    times = [sorted(float(row[i].split("(")[1][:-1]) for (_, who, n, rule), row in cells.items()
+                    if who == OURS and n == "16") for i in (1, 2, 3)]
+    text = " ".join(page.split())
+    assert "the critic {:.2f} to {:.2f} times, the diffusion {:.2f} to {:.2f} times, a decision among 16 " \
+           "candidates {:.2f} to {:.2f} times".format(*(t[end] for t in times for end in (0, -1))) in text
+    (umaze, hopper), choices = tasks(runs), ((OURS, "max_weight"), (OURS, "max_q"), (JAX, "max_q"))
+    ours, same, theirs = (cells[umaze, who, "16", rule][0] for who, rule in choices)
+    assert f"in {ours} % of the episodes, where `max_q` among the same networks' does in {same} and " \
+           f"SWG-JAX in {theirs};" in text
+    ours, same, theirs = (cells[hopper, who, "16", rule][0] for who, rule in choices)
+    assert f"it has {ours}, {same} and {theirs}." in text
+
+
 def test_behaviours_scores_come_from_their_json(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from score_table import SCORES, behaviour_text
@@ -412,6 +432,11 @@ def test_the_share_of_eagers_time_comes_from_the_decisions():
     def times(contender):
         return cells["eager 1024"]["milliseconds"] / cells[contender]["milliseconds"]
 
-    assert f"for 1/{times('default 16'):.0f} of the time" in page
-    assert (f"take 1/{times('all 1024'):.1f}, the tree alone 1/{times('tree 1024'):.1f}, "
-            f"the six steps 1/{times('default 1024'):.1f}.") in page
+    assert f"in 1/{times('tree 1024'):.1f} of eager's time" in page
+    assert (f"The backend alone takes 1/{times('ours 1024'):.1f}, six steps 1/{times('solver 1024'):.1f}, "
+            f"and solver, tree and ranking together 1/{times('all 1024'):.1f}:") in page
+    assert f"takes 1/{times('tree 1024'):.1f} of eager's time" in (ROOT / "README.md").read_text()
+    kept = recorded("decisions-umaze.json")["parts"]["states"]
+    tree, eager, few = (kept[key] for key in ("tree 1024", "ours 1024", "ours 16"))
+    assert f"advantage is {tree['quality']:.2f} where eager's is {eager['quality']:.2f}," in page
+    assert min(tree["quality"], few["quality"]) > eager["interval"]["low"]  # "within the interval"

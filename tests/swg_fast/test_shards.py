@@ -114,7 +114,7 @@ def test_actors_keep_what_one_process_keeps():
     policy = make_policy()
     settings = {"n_candidates": 2048, "guidance_scale": 1.0, "temperature": 1.0, "seed": 7, "chunk": 512,
                 "dtype": "fp32"}
-    with sharded(policy, 2) as many:
+    with sharded(policy, 2, cpus=0.5) as many:  # on one core too
         kept = many.sample(STATES, **settings)
         with pytest.raises(UsageError, match="return_candidates"):
             many.sample(STATES, **settings, return_candidates=True)

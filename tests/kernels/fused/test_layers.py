@@ -53,8 +53,9 @@ def test_candidates_are_the_references(monkeypatch, head, dtype, rho):
     for mine, theirs in ((got.candidates, expected.candidates),
                          (got.candidate_weights, expected.candidate_weights)):
         assert relative_error(mine[plain].cpu(), theirs[plain].cpu()) < BOUNDS[dtype]
-    if dtype == "fp32":
-        assert torch.equal(got.indices, expected.indices)
+    if dtype == "fp32":  # clipped to one action, candidates tie: any of those may be kept
+        kept = expected.candidate_weights.gather(1, got.indices[:, None].cpu())[:, 0]
+        assert relative_error(kept, expected.weights) < BOUNDS["fp32"]
 
 
 @pytest.mark.parametrize("hidden,blocks,head,A,config", [

@@ -68,13 +68,14 @@ def show(runs: list[dict[str, Any]]) -> None:
 
 def _score(task: str, rows: list[dict[str, Any]]) -> str:
     from swg_fast.intervals import score_interval
+    from swg_fast.presets import find_preset
     from swg_fast.sweep.metrics import interquartile_mean, stratified
 
     means = [float(np.mean(row["scores"])) for row in rows]
     if len(rows) > 1:
         interval = stratified([means], interquartile_mean)
     else:
-        of_episodes = score_interval(rows[0]["scores"], task.startswith("antmaze"))
+        of_episodes = score_interval(rows[0]["scores"], find_preset(task).family == "antmaze")
         interval = of_episodes and (of_episodes.low, of_episodes.high)
     return f"{np.mean(means):.0f}" + (f" [{interval[0]:.0f}, {interval[1]:.0f}]" if interval else "")
 

@@ -10,7 +10,6 @@ weight; and SWG-JAX's networks by swg-fast's sampler. What is done is kept: run 
 from __future__ import annotations
 
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,6 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], crit
     from swg_fast.sweep.cells import training_settings
     from swg_fast.sweep.store import load, transitions_hash
 
-    sys.path.insert(0, str(ROOT))
     if threads:
         torch.set_num_threads(threads)
     if datasets and len(datasets) != len(tasks):
@@ -82,7 +80,8 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], crit
 def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, counts: list[int],
             guidance_scale: float, episodes: int, progress: bool) -> list[dict[str, Any]]:
     """Trains both and evaluates them: a row each of who, N, rule, scores and seconds."""
-    from benchmarks.swg_jax_training import JaxPolicy, import_checkout, save, train
+    from swg_jax_training import JaxPolicy, import_checkout, save, train
+
     from swg_fast.evaluation import evaluate
     from swg_fast.flax_import import import_directory
     from swg_fast.policy import Policy, load_policy

@@ -57,6 +57,8 @@ def contenders(policy: Policy, solver: str, steps: int, walks: tuple[str, ...] =
     others = {"default": DDPM | walk} if walk["sampler"] != DDPM["sampler"] else {}
     for text in walks:
         sampler, _, count = text.partition(":")
+        if not count.isdecimal():
+            raise UsageError(f"--walk {text}: give SAMPLER:STEPS, such as dpmpp_2m:8")
         others[f"{sampler} {count}"] = DDPM | {"sampler": sampler, "sampler_steps": int(count)}
     fewer, asked = {"sampler": solver, "sampler_steps": steps}, {"ranking": "ranker"}
     return ({"ranker": DDPM | RANKING | asked, "ranker's filter": DDPM | asked | {"keep_share": 0.25},

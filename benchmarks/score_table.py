@@ -124,7 +124,7 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
     if plot_path:
         draw(task, rows, plot_path)
     folder = json_path.resolve().parent
-    made = ((walks(folder), *walk_markers(folder.name)) if folder.parent == WALKS
+    made = ((walks(folder), *walk_markers(folder.name)) if folder.parent == WALKS.resolve()
             else (markdown(rows), *markers(task)))
     for page in PAGES if pages else ():
         with replacing(page) as temporary:

@@ -99,12 +99,13 @@ def phase(name: str, update: Any, agent: Any, rows: Any, steps: int, batch: int,
     for step in trange(first, steps, desc=f"SWG-JAX {name}", unit="step", disable=not progress,
                        smoothing=0.05, initial=first, total=steps):
         agent, info = update(agent, rows.sample_jax(batch))
-        if step == first or (step + 1) % every == 0 or step + 1 == steps:
+        save = (step + 1) % every == 0 or step + 1 == steps
+        if save or step == first:
             jax.block_until_ready(info)
             if step > first:
                 seconds += time.perf_counter() - started
                 timed += step - last
-            if step + 1 == steps or (step + 1) % every == 0:
+            if save:
                 with replacing(path) as temporary:
                     temporary.write_bytes(to_bytes({"agent": agent, "draws": rows.rng, "seconds": seconds,
                                                     "timed": timed, "step": step + 1}))

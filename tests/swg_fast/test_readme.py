@@ -425,6 +425,18 @@ def test_what_a_fall_costs_comes_from_its_json():
     assert f"{ends['counts']['time_up']} of {len(ends['episodes'])}" in page
 
 
+def test_umazes_falls_come_from_their_json():
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    warm, cool = (recorded(f"ends-umaze-wide{name}.json") for name in ("", "-cool"))
+    count, less = warm["counts"], cool["counts"]
+    assert (f"Of {len(warm['episodes'])} episodes (seed {warm['seed']}) {count['reached']} reach the goal "
+            f"and {count['overturned']} overturn, none runs out of time; at temperature "
+            f"{cool['sampling']['temperature']} it is {less['reached']} and {less['overturned']}") in page
+    assert count["time_up"] == less["time_up"] == 0
+    ours, data = (warm[who]["moving"]["falls_per_1000_steps"] for who in ("falls", "falls_recorded"))
+    assert f"fall {ours:.2f} times in 1,000 moving steps, recorded ones {data:.2f} times" in page
+
+
 def test_the_share_of_eagers_time_comes_from_the_decisions():
     page = " ".join((ROOT / "docs" / "results.md").read_text().split())
     cells = recorded("decisions-umaze.json")["parts"]["time"]

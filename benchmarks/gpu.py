@@ -27,8 +27,8 @@ from swg_fast.files import read_json, write_json
 from swg_fast.report import versions
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("ceilings", "parity", "sanitizer", "configurations", "peers", "few", "throughput", "early",
-         "memory", "counters", "training")
+PARTS = ("ceilings", "parity", "sanitizer", "configurations", "peers", "few", "layered", "throughput",
+         "early", "memory", "counters", "training")
 
 
 def commit() -> str:

@@ -26,7 +26,7 @@ from swg_fast.schedule import NoiseSchedule
 ROOT = Path(__file__).parent.parent
 KERNEL_TESTS = ("tests/kernels/fused/test_gpu.py", "tests/kernels/fused/test_fused.py",
                 "tests/kernels/fused/test_layers.py", "tests/kernels/training/test_masks.py",
-                "tests/swg_fast/test_training_graph.py")
+                "tests/kernels/training/test_adam.py", "tests/swg_fast/test_training_graph.py")
 CALL = """
 import torch, benchmarks.gpu_parts as parts
 policy = parts.make_policy(torch.device("cuda"), hidden={hidden})
@@ -120,25 +120,32 @@ def configurations(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def few(device: torch.device, tiny: bool) -> dict[str, Any]:
-    """Milliseconds of whole decisions by the layered and the portable kernel, and of the layered kernels
-    alone by configuration."""
+def few(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
+    """Milliseconds of whole decisions by the layered and by the portable kernel."""
     from swg_fast.kernels.fused import launch
-    from swg_fast.kernels.fused.configs import LAYERS, Config
 
     policy, state = make_policy(device, hidden=64 if tiny else 256), torch.randn(1, 29, device=device)
-    network, decisions, alone = policy.backend("triton", "bf16").network, [], []
-    up_to = launch.LAYERS_UP_TO
+    rows, up_to = [], launch.LAYERS_UP_TO
     for sampler, steps in (("ddpm", None), ("dpmpp_2m_sde", 2 if tiny else 6)):
-        for n in (1, 16) if tiny else (1, 16, 64, 256, 1024, 4096):
+        for n in (1, 16) if tiny else (1, 16, 64, 256, 1024, 2048, 4096):
             row = {"sampler": sampler, "n_candidates": n}
-            for kind, most in (("layers", up_to), ("portable", 0)):
+            for kind, most in (("layers", n), ("portable", 0)):
                 launch.LAYERS_UP_TO = most
                 row[kind] = 1e3 * seconds(lambda n=n, sampler=sampler, steps=steps: policy.sample(
                     state, n, 5.0, 1.0, backend="triton", dtype="bf16", sampler=sampler, sampler_steps=steps),
                     device, 1 if tiny else 20)
-            decisions.append(row)
+            rows.append(row)
     launch.LAYERS_UP_TO = up_to
+    return rows
+
+
+def layered(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
+    """Milliseconds of the layered kernels alone, by configuration."""
+    from swg_fast.kernels.fused import launch
+    from swg_fast.kernels.fused.configs import LAYERS, Config
+
+    policy, state = make_policy(device, hidden=64 if tiny else 256), torch.randn(1, 29, device=device)
+    network, rows = policy.backend("triton", "bf16").network, []
     table = sampler_table("ddpm", policy.model.schedule, guidance_scale=5.0, temperature=1.0)
     vectors, words = network.packed.hoist_states(state), torch.arange(1, device=device)
     shapes = {64: [(16, 32, 4, 2), (16, 32, 4, 6), (16, 128, 4, 4), (32, 32, 4, 4)],
@@ -151,8 +158,8 @@ def few(device: torch.device, tiny: bool) -> dict[str, Any]:
             *_, plan = network.plans.values()
             taken = seconds(lambda plan=plan: [plan.once() for _ in range(1 if tiny else 10)], device,
                             1 if tiny else 5) / (1 if tiny else 10)
-            alone.append({"n_candidates": n, "config": vars(config), "milliseconds": 1e3 * taken})
-    return {"decisions": decisions, "alone": alone}
+            rows.append({"n_candidates": n, "config": vars(config), "milliseconds": 1e3 * taken})
+    return rows
 
 
 def throughput(device: torch.device, tiny: bool, head: str = "joint") -> dict[str, Any]:

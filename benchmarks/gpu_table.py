@@ -80,7 +80,7 @@ def training(report: dict[str, Any]) -> str:
 
 def few(report: dict[str, Any]) -> str:
     """Milliseconds of a decision of few candidates, by the layered and by the portable kernels."""
-    rows = report["few"]["found"]["decisions"]
+    rows = report["few"]["found"]
     samplers = list(dict.fromkeys(row["sampler"] for row in rows))
     names = {"ddpm": "DDPM, 15 steps", "dpmpp_2m_sde": "dpmpp_2m_sde, 6 steps"}
     kinds = [(sampler, kind) for sampler in samplers for kind in ("layers", "portable")]

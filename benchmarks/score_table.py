@@ -60,6 +60,7 @@ def parts(selection: str) -> dict[str, Any]:
 @click.option("--sampler-steps", type=int, help="[default: the policy's]")
 @click.option("--episodes", default=100)
 @click.option("--large-episodes", default=25, help="For N of 64 and above.")
+@click.option("--device", default="cpu")
 @click.option("--dtype", default="auto")
 @click.option("--workers", type=int)
 @click.option("--threads", type=int)
@@ -72,7 +73,7 @@ def parts(selection: str) -> dict[str, Any]:
 @click.option("--card", is_flag=True, help="Write the table into the policy's model card.")
 def main(task: str, policy_name: str | None, candidates: str, guidance_scales: str, selections: str,
          temperature: float | None, sampler: str | None, sampler_steps: int | None,
-         episodes: int, large_episodes: int, dtype: str, workers: int | None,
+         episodes: int, large_episodes: int, device: str, dtype: str, workers: int | None,
          threads: int | None, seed: int, seeds: str | None, data_path: Path | None, json_path: Path,
          plot_path: Path | None,
          pages: bool, card: bool) -> None:
@@ -81,7 +82,7 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
     if threads:
         torch.set_num_threads(threads)
     name = policy_name or task
-    policy = load_policy(name)
+    policy = load_policy(name, device)
     used_seeds = [int(part) for part in seeds.split(",")] if seeds else [seed]
     walk = {k: v for k, v in policy.settings(sampler=sampler, sampler_steps=sampler_steps).items()
             if k in ("sampler", "sampler_steps")}

@@ -11,7 +11,7 @@ from swg_fast.data import Transitions
 from swg_fast.kernels.training import critic as native
 from swg_fast.kernels.training.flat import Moments
 from swg_fast.networks import LAYER_NORM_EPS, TwinQ, ValueNetwork
-from swg_fast.training.flat import FlatParameters, adam_state
+from swg_fast.training.flat import FlatParameters, adam_state, take_step
 from swg_fast.training.rates import cosine
 from swg_fast.training.rewards import UNBOUNDED
 from swg_fast.training.settings import TrainSettings
@@ -112,12 +112,11 @@ class CriticTrainer:
         value_loss, critic_loss = self._losses(self._disturbed(batch, draws))
         self.value_flat.zero_grad()
         value_loss.backward()
-        self.optimizers["value"].step()
+        take_step(self.optimizers["value"], self.value_flat)
         q_loss = critic_loss()
         self.q_flat.zero_grad()
         q_loss.backward()
-        self.optimizers["q"].step()
-        self.target_flat.average(self.q_flat, self.settings.polyak)
+        take_step(self.optimizers["q"], self.q_flat, self.target_flat, self.settings.polyak)
         return torch.stack([value_loss.detach(), q_loss.detach()])
 
     def steps(self, data: torch.Tensor, rows: torch.Tensor, draws: dict[str, torch.Tensor],

@@ -15,7 +15,7 @@ from swg_fast.networks import LAYER_NORM_EPS, ScoreNetwork
 from swg_fast.schedule import NoiseSchedule
 from swg_fast.seeds import stream_seed
 from swg_fast.training.dropout import GivenDropout, keep_masks
-from swg_fast.training.flat import FlatParameters, adam_state
+from swg_fast.training.flat import FlatParameters, adam_state, take_step
 from swg_fast.training.onednn import accelerate
 from swg_fast.training.rates import cosine
 from swg_fast.training.settings import TrainSettings
@@ -141,8 +141,7 @@ class DiffusionTrainer:
         losses = self._losses(self.network, batch, draws)
         self.flat.zero_grad()
         (losses[0] + self.settings.weight_loss * losses[1]).backward()
-        self.optimizers["actor"].step()
-        self.ema_flat.average(self.flat, self.settings.ema_rate)
+        take_step(self.optimizers["actor"], self.flat, self.ema_flat, self.settings.ema_rate)
         return losses.detach()
 
     def steps(self, data: torch.Tensor, rows: torch.Tensor, draws: dict[str, torch.Tensor],

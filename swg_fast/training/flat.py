@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -45,3 +46,19 @@ def adam_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
         state |= {"step": torch.zeros((), device=device), "exp_avg": torch.zeros_like(parameter.data),
                   "exp_avg_sq": torch.zeros_like(parameter.data)}
     return state
+
+
+def take_step(optimizer: torch.optim.Optimizer, flat: FlatParameters, average: FlatParameters | None = None,
+              rate: float = 0.0) -> None:
+    """A step of ``optimizer``, an Adam over ``flat`` alone, after which ``average`` (if any) follows
+    ``flat`` at ``rate``."""
+    if flat.data.is_cuda and find_spec("triton"):
+        from swg_fast.kernels.training.adam import adam_step
+
+        group = optimizer.param_groups[0]
+        adam_step(flat.data, adam_state(optimizer), group["lr"], group["betas"], group["eps"],
+                  group["weight_decay"], None if average is None else average.data.detach(), rate)
+        return
+    optimizer.step()
+    if average is not None:
+        average.average(flat, rate)

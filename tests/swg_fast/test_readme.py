@@ -257,9 +257,8 @@ def test_what_a_gpu_measured_comes_from_its_json(monkeypatch):
         ("jax", "bf16"), ("jax", "fp32"), ("swg-jax", "fp32"), ("compile", "bf16")))
     assert f"{bf16} its bf16, {fp32} its fp32" in notes and f"{theirs} SWG-JAX's own" in notes
     assert f"missed: {compiled} (both" in notes
-    decisions = {(row["sampler"], row["n_candidates"]): row["layers"]
-                 for row in report["few"]["found"]["decisions"]}
-    alone = min(row["milliseconds"] for row in report["few"]["found"]["alone"] if row["n_candidates"] == 1024)
+    decisions = {(row["sampler"], row["n_candidates"]): row["layers"] for row in report["few"]["found"]}
+    alone = min(row["milliseconds"] for row in report["layered"]["found"] if row["n_candidates"] == 1024)
     ddpm, six = (decisions[sampler, 1024] for sampler in ("ddpm", "dpmpp_2m_sde"))
     assert (f"missed with 15 steps: {ddpm:.2f} ms, {alone:.2f} of them in the kernels; {six:.2f} ms with six "
             "steps") in notes

@@ -204,20 +204,23 @@ def counters(device: torch.device, tiny: bool) -> dict[str, Any]:
     tool = shutil.which("ncu")
     if tool is None or device.type != "cuda":
         return {"left out": "no ncu" if tool is None else "no GPU"}
-    code = CALL.format(hidden=256, calls=2, n=2**15)
+    candidates = 2**15
+    code = CALL.format(hidden=256, calls=2, n=candidates)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report"
         ran = subprocess.run(
             [tool, "--clock-control", "none", "-k", "regex:sample_kernel", "-s", "1", "-c", "1", "-o", report,
              "--metrics", ",".join(COUNTERS), sys.executable, "-c", code],
             cwd=ROOT, capture_output=True, text=True)
-        out = subprocess.run([tool, "--import", f"{report}.ncu-rep", "--page", "raw", "--csv"],
-                             capture_output=True, text=True)
+        out = subprocess.run([tool, "--import", f"{report}.ncu-rep", "--page", "raw", "--csv",
+                              "--print-units", "base"], capture_output=True, text=True)
     rows = list(csv.reader(io.StringIO(out.stdout)))
     if len(rows) < 3:
         return {"left out": (ran.stdout + ran.stderr).strip()[-300:]}
     values = dict(zip(rows[0], rows[-1], strict=False))
-    return {name: values.get(metric) for metric, name in COUNTERS.items()}
+    found = {name: float(values[metric].replace(",", "")) for metric, name in COUNTERS.items()
+             if metric in values}
+    return found | {"n_candidates": candidates}
 
 
 def training(device: torch.device, tiny: bool) -> list[dict[str, Any]]:

@@ -256,19 +256,36 @@ def test_what_a_gpu_measured_comes_from_its_json(monkeypatch):
     bf16, fp32, theirs, compiled = (f"{peers[name, kind, 2**17] / mine:.2f} times" for name, kind in (
         ("jax", "bf16"), ("jax", "fp32"), ("swg-jax", "fp32"), ("compile", "bf16")))
     assert f"{bf16} its bf16, {fp32} its fp32" in notes and f"{theirs} SWG-JAX's own" in notes
-    assert f"missed: {compiled} (both" in notes
+    assert f"| missed by a hair: {compiled} |" in notes
+    assert f"by an instruction of its own, it takes {mine:.1f} ms" in notes
     decisions = {(row["sampler"], row["n_candidates"]): row["layers"] for row in report["few"]["found"]}
     alone = min(row["milliseconds"] for row in report["layered"]["found"] if row["n_candidates"] == 1024)
     ddpm, six = (decisions[sampler, 1024] for sampler in ("ddpm", "dpmpp_2m_sde"))
     assert (f"missed with 15 steps: {ddpm:.2f} ms, {alone:.2f} of them in the kernels; {six:.2f} ms with six "
             "steps") in notes
+    other = {(row["sampler"], row["n_candidates"]): row["layers"]
+             for row in report["few, another host"]["found"]}
+    assert (f"same card it was {other['ddpm', 1024]:.2f} ms in all "
+            f"({other['dpmpp_2m_sde', 1024]:.2f} with six steps)") in notes
+    assert f"some\n  seconds later, {peers['triton', 'bf16', 1024]:.2f}" in notes
     one, few = (decisions[sampler, 64] for sampler in ("ddpm", "dpmpp_2m_sde"))
     assert (f"a decision of 64 takes {one:.2f} ms with all 15 steps and\n{few:.2f} ms with six, one of 1,024 "
             f"takes {ddpm:.2f} and {six:.2f} ms") in readme
-    now, before = (next(row["swg_fast"] for row in report[part]["found"]
-                        if (row["precision"], row["batch"]) == ("bf16", 1024))
-                   for part in ("training", "training before"))
-    assert f"| {now:,.0f} ({before:.0f} before) |" in notes and f"{before:.0f} steps a second" in notes
+    parts = ("training before", "training, PyTorch's Adam", "training")
+    (slow, *_), critic, diffusion = ([
+        next(row["swg_fast"] for row in report[part]["found"] if (row["phase"], row["batch"]) == which)
+        for part in parts] for which in (("actor", 1024), ("critic", 256), ("actor", 1024)))
+    assert f"| {diffusion[1]:,.0f} ({slow:.0f} before) |" in notes and f"{slow:.0f} steps a second" in notes
+    assert (f"| critic {critic[2]:,.0f} steps a second ({critic[1]:,.0f} before), "
+            f"diffusion {diffusion[2]:,.0f} ({diffusion[1]:,.0f} before) |") in notes
+    busy = report["counters"]["found"]
+    assert (f"tensor cores are busy for {busy['tensor cores']:.0f} % of the time, shared memory and L1 for "
+            f"{busy['shared memory and L1']:.0f} %, L2 for {busy['L2']:.0f} %") in " ".join(notes.split())
+    steps = 15 * -(-busy["n_candidates"] // (132 * 2 * 64))
+    assert f"counter has {busy['cycles'] / steps / 1e3:.0f}: 12 % low" in " ".join(notes.split())
+    early = next(row for row in report["early"]["found"]["results"] if row["backend"] == "triton")
+    assert f"{early['candidates_per_second'] / 1e6:.2f} M at 2^17 with the `early` head" in notes
+    assert f"{early['speedup_over_reference']:.1f} times with the `early` head" in notes
     memory = report["memory"]["found"][str(2**20)]
     assert f"| {memory / 1e6:.1f} MB |" in notes and f"take {memory / 2**20:.0f} MiB beyond" in readme
 

@@ -42,6 +42,13 @@ def check_loops(row):
     return loops
 
 
+def overlapping(row):
+    """Whether Gluon's loops wait for products as their source does and no more: where registers of a product
+    in flight are read, ptxas waits for every instruction of every product."""
+    return all(loop["waits_for_products"] <= 4 < sum(loop["matrix_instructions"].values())
+               for loop in row["matrix_loops"] if loop["products"])
+
+
 PORTABLE = CONFIGS[90, 256, "bf16"].many[1]
 
 
@@ -99,6 +106,7 @@ def test_a_shipped_configuration(key):
         if gluon:  # its two warp groups have code of their own
             loops = [loop["products"] for loop in row["matrix_loops"] if loop["special_per_element"]]
             assert loops.count(3.0) == 2 and set(loops) == {2.0, 3.0}, row
+            assert overlapping(row), row
 
 
 @pytest.mark.compiled
@@ -111,6 +119,7 @@ def test_the_gluon_loops_stay_off_the_stack(hidden, head, more):
     work = {"capability": 90, "hidden": hidden, "dtype": "bf16", "config": GLUON[hidden], "head": head}
     row = without_interpreter(aot.report_row, work | more)
     assert len(row["matrix_loops"]) >= 2 and row["stack_accesses_in_matrix_loops"] == 0, row
+    assert overlapping(row), row
     assert row["shared_bytes"] <= SHARED_BYTES[90]
 
 

@@ -54,7 +54,7 @@ def test_candidates_are_the_references(monkeypatch, head, dtype, rho):
                          (got.candidate_weights, expected.candidate_weights)):
         assert relative_error(mine[plain].cpu(), theirs[plain].cpu()) < BOUNDS[dtype]
     if dtype == "fp32":  # clipped to one action, candidates tie: any of those may be kept
-        kept = expected.candidate_weights.gather(1, got.indices[:, None].cpu())[:, 0]
+        kept = expected.candidate_weights.gather(1, got.indices[:, None])[:, 0]
         assert relative_error(kept, expected.weights) < BOUNDS["fp32"]
         assert torch.equal(got.indices, got.candidate_weights.argmax(1))  # of its own, the first
 

@@ -72,7 +72,7 @@ def slots(ray: Any, run: dict[str, Any]) -> int:
             if per_node < run[name]:
                 raise UsageError(f"a cell asks for {run[name]} {label}(s) and no machine has more than "
                                  f"{per_node:g}; set run.{name}")
-            found.append(int(have.get(label, 0) // run[name]))
+            found.append(int(have.get(label, 0) / run[name] + 1e-9))  # 1 // 0.2 is 4
     return max(1, min(found))
 
 

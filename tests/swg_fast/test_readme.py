@@ -290,6 +290,38 @@ def test_what_a_gpu_measured_comes_from_its_json(monkeypatch):
     assert f"| {memory / 1e6:.1f} MB |" in notes and f"take {memory / 2**20:.0f} MiB beyond" in readme
 
 
+def test_what_more_candidates_buy_comes_from_the_sweeps_json():
+    cells = json.loads((ROOT / "experiments" / "results" / "candidates.json").read_text())["results"]
+    assert len(cells) == 54
+    found = {(cell["task"].split("-")[1], cell["settings"]["select"], cell["settings"]["n_candidates"]):
+             cell["result"] for cell in cells}
+
+    def score(task, select, n):
+        return f"{found[task, select, n]['score']:.0f}"
+
+    def large(select, n):
+        interval = found["large", select, n]["interval"]
+        return f"{score('large', select, n)} [{interval['low']:.0f}, {interval['high']:.0f}]"
+
+    q, weight, expected = "max_q", "max_weight", "expected_weight"
+    page = " ".join((ROOT / "docs" / "experiments.md").read_text().split())
+    for text in (
+            f"on the large maze ({score('large', q, 16)} %)",
+            f"everywhere: {score('large', q, 1024)} there, {score('umaze', q, 1024)} on umaze, and "
+            f"{score('medium', q, 1024)} on hopper, where it had {score('medium', q, 4)} of four",
+            f"at 64 on the large maze ({score('large', expected, 64)} %) and has "
+            f"{score('large', expected, 1024)} of 1,024",
+            f"at 1,024 ({score('large', weight, 1024)} %), hardly above the {score('large', weight, 16)} of "
+            f"sixteen; on umaze it has {score('umaze', weight, 4)} of four and "
+            f"{score('umaze', weight, 1024)} of 1,024; on hopper {score('medium', weight, 4)} and "
+            f"{score('medium', weight, 1024)},"):
+        assert text in page, text
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    assert (f"256 arrive in {large(expected, 256)} % and 1,024 in {large(expected, 1024)}, by the critic in "
+            f"{large(q, 256)} and {large(q, 1024)}, by the sampled weight in {large(weight, 256)} and "
+            f"{large(weight, 1024)}.") in page
+
+
 def test_the_shards_figures_come_from_their_json():
     found, page = recorded("shards.json"), (ROOT / "docs" / "sweeps.md").read_text()
     two = next(row for row in found["measured"] if row["actors"] == 2)

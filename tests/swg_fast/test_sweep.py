@@ -19,7 +19,7 @@ from swg_fast.errors import UsageError
 from swg_fast.files import read_json, write_json
 from swg_fast.sweep import metrics, store, work
 from swg_fast.sweep.cells import Cell, resolve
-from swg_fast.sweep.cluster import spread
+from swg_fast.sweep.cluster import slots, spread
 from swg_fast.sweep.estimate import TimeLeft, cell_work, training_work
 from swg_fast.sweep.grid import read_plan
 from swg_fast.sweep.live import duration
@@ -404,6 +404,25 @@ def test_interquartile_mean_is_resampled_within_tasks():
     # A task with one run stands still while the other is resampled.
     low, high = metrics.stratified([[0.0], [1.0, 3.0]], lambda values, axis: values.mean(axis=axis))
     assert (low, high) == pytest.approx((2 / 3, 2.0))
+
+
+@pytest.mark.parametrize("run,expected", [({"cpus": 1, "gpus": 0.2}, 5), ({"cpus": 4, "gpus": 0.25}, 3),
+                                          ({"cpus": 0.1, "gpus": 0}, 120), ({"cpus": 12, "gpus": 1}, 1)])
+def test_how_many_cells_run_at_once(run, expected):
+    """Shares of a device that no binary fraction is, too."""
+
+    class Machine:
+        @staticmethod
+        def nodes():
+            return [{"Alive": True, "Resources": {"CPU": 12.0, "GPU": 1.0}}]
+
+        @staticmethod
+        def cluster_resources():
+            return {"CPU": 12.0, "GPU": 1.0}
+
+    assert slots(Machine, run) == expected
+    with pytest.raises(UsageError, match="asks for 13"):
+        slots(Machine, run | {"cpus": 13})
 
 
 def test_time_left_is_by_kind_and_shared_by_slots(tmp_path):

@@ -218,8 +218,10 @@ def counters(device: torch.device, tiny: bool) -> dict[str, Any]:
     if len(rows) < 3:
         return {"left out": (ran.stdout + ran.stderr).strip()[-300:]}
     values = dict(zip(rows[0], rows[-1], strict=False))
-    found = {name: float(values[metric].replace(",", "")) for metric, name in COUNTERS.items()
-             if metric in values}
+    try:
+        found = {name: float(values[metric].replace(",", "")) for metric, name in COUNTERS.items()}
+    except (KeyError, ValueError) as error:
+        return {"left out": f"ncu has no number for it: {error}"}
     return found | {"n_candidates": candidates}
 
 

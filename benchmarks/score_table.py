@@ -60,7 +60,7 @@ def parts(selection: str) -> dict[str, Any]:
 @click.option("--sampler-steps", type=int, help="[default: the policy's]")
 @click.option("--episodes", default=100)
 @click.option("--large-episodes", default=25, help="For N of 64 and above.")
-@click.option("--device", default="cpu")
+@click.option("--device", default="cpu", help="cpu, cuda or cuda:N.  [default: cpu]")
 @click.option("--dtype", default="auto")
 @click.option("--workers", type=int)
 @click.option("--threads", type=int)

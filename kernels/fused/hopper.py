@@ -15,7 +15,7 @@ from swg_fast.kernels.fused.hopper_blocks import (
     block_backward,
     block_forward,
     early_head,
-    half,
+    halved,
     input_layer,
     normalise,
     read_out,
@@ -74,7 +74,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
         gl.store(eps_at, gl.where(entries[None, :] == D - 1, eps_w[:, None], 0.0))
     else:
         if GUIDED:
-            u = half(h)
+            u = halved(h)
             t = tanh(u)
             row = gl.load(weights[2] + (D - 1) * H + columns).to(gl.float32)
             g.store(((0.5 + 0.5 * (t + u * (1.0 - t * t))) * row[None, :]).to(gl.bfloat16))

@@ -34,9 +34,9 @@ def tanh_again(u):
 
 
 @gluon.jit
-def half(h):
-    """h / 2, as an instruction that no compiler pairs. Triton 3.6 paired 0.5 h and the sum that h is,
-    which kept both that sum and its terms, and ptxas then waited for each instruction of a product."""
+def halved(h):
+    """h / 2, as an instruction that no compiler pairs with another. Triton 3.6 paired 0.5 h and the sum that
+    h is, which kept both that sum and its terms, and ptxas then waited for each instruction of a product."""
     return gl.inline_asm_elementwise("mul.f32 $0, $1, 0f3F000000;", "=r,r", [h], dtype=gl.float32,
                                      is_pure=True, pack=1)
 
@@ -191,7 +191,7 @@ def thin_product(left, row: gl.constexpr, k, memory, DP: gl.constexpr, SLOTS: gl
 @gluon.jit
 def read_out(h, k, memory, DP: gl.constexpr, SLOTS: gl.constexpr, lhs: gl.constexpr, few: gl.constexpr):
     """SiLU(h) W^T [64, DP] with the read-out's W."""
-    u = half(h)
+    u = halved(h)
     y = gl.convert_layout((u + u * tanh_again(u)).to(gl.bfloat16), lhs)
     return thin_product(y, OUTPUT, k, memory, DP, SLOTS, few)
 

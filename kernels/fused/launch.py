@@ -6,7 +6,6 @@ import functools
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +16,7 @@ from swg_fast.kernels.fused.configs import LAYERS_UP_TO, Config, layered, suitab
 from swg_fast.kernels.fused.keep import keep_best_kernel
 from swg_fast.kernels.fused.layers_plan import REDUCE, Asked
 from swg_fast.kernels.fused.sample import guided_step_kernel, sample_kernel
+from swg_fast.kernels.shared.device import current
 from swg_fast.kernels.shared.pack import PackedNetwork
 from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree
 
@@ -167,8 +167,7 @@ def _on_its_device(launcher: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(launcher)
     def launch(network: KernelNetwork, *arguments: Any, **keywords: Any) -> Any:
-        device = network.packed.device
-        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        with current(network.packed.device):
             return launcher(network, *arguments, **keywords)
 
     return launch

@@ -1,4 +1,5 @@
-"""Adam over one flat parameter on a GPU, and the running average that follows it, in one launch.
+"""Adam over one flat parameter on a GPU, and the running average that follows it, in one launch beside that
+of the step's count.
 
 PyTorch's fused Adam gives 65,536 entries to a block: a million parameters keep a tenth of a GPU busy.
 """
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 import torch
 import triton
 import triton.language as tl
+from swg_fast.kernels.shared.device import current
 
 BLOCK = 1024  # entries of a program
 
@@ -23,7 +25,7 @@ def adam_kernel(p, grad, m, v, average, steps, rate, size, decay, follow, beta1:
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     lr = tl.load(rate)
-    taken = tl.load(steps).to(tl.float64)  # 1 - beta^taken has no digits to lose: it begins at 0.001
+    taken = tl.load(steps).to(tl.float64)  # 1 - beta^taken begins at 0.001, where float32 has lost digits
     correction1 = (1.0 - tl.exp2(taken * log_beta1)).to(tl.float32)
     correction2 = (1.0 - tl.exp2(taken * log_beta2)).to(tl.float32)
     g = tl.load(grad + at, mask=inside, other=0.0)
@@ -45,15 +47,17 @@ def adam_kernel(p, grad, m, v, average, steps, rate, size, decay, follow, beta1:
 def adam_step(parameter: torch.Tensor, state: Mapping[str, torch.Tensor], rate: torch.Tensor,
               betas: tuple[float, float], epsilon: float, decay: float,
               average: torch.Tensor | None = None, follow: float = 0.0) -> None:
-    """One step of AdamW (Loshchilov and Hutter 2019; Adam where ``decay`` is 0) of ``parameter`` [P] by its
-    gradient, in place, as torch.optim takes it; ``state`` holds step, exp_avg and exp_avg_sq, ``rate`` [] the
-    learning rate. Then average <- (1 - follow) average + follow parameter, where there is one.
+    """One step of AdamW (Loshchilov and Hutter 2019; where ``decay`` is 0 Adam, Kingma and Ba 2015) of
+    ``parameter`` [P] by its gradient, in place, as torch.optim takes it. ``state`` holds step [], exp_avg [P]
+    and exp_avg_sq [P], ``rate`` [] is the learning rate. Then average [P] <- (1 - follow) average + follow
+    parameter, where there is one. All are float32 on the parameter's device.
     """
     data, grad = parameter.detach(), parameter.grad
     every = (data, grad, state["exp_avg"], state["exp_avg_sq"], data if average is None else average)
     assert all(x is not None and x.is_contiguous() and x.dtype == torch.float32 and x.shape == data.shape
                for x in every)
     state["step"].add_(1)
-    adam_kernel[triton.cdiv(data.numel(), BLOCK),](
-        *every, state["step"], rate, data.numel(), decay, follow, *betas, *map(math.log2, betas), epsilon,
-        AVERAGED=average is not None, BLOCK=BLOCK, num_warps=4)
+    with current(data.device):
+        adam_kernel[triton.cdiv(data.numel(), BLOCK),](
+            *every, state["step"], rate, data.numel(), decay, follow, *betas, *map(math.log2, betas), epsilon,
+            AVERAGED=average is not None, BLOCK=BLOCK, num_warps=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from swg_fast.kernels.shared.device import current
 from swg_fast.kernels.shared.noise import philox
 
 ROWS = 16  # of a program
@@ -37,7 +38,8 @@ def keep_masks(seed: int, first: int, steps: int, blocks: int, rows: int, column
     place of a half in their counters' words."""
     out = torch.empty(steps, blocks, rows, columns, dtype=torch.uint8, device=device)
     counters = triton.next_power_of_2(lanes * -(-columns // (8 * lanes)))
-    keep_kernel[-(-rows // ROWS), blocks, steps](
-        out, first, seed & MASK, seed >> 32 & MASK, rows, columns, round(65536 * rate), LANES=lanes,
-        COUNTERS=counters, BM=ROWS, num_warps=4)
+    with current(device):
+        keep_kernel[-(-rows // ROWS), blocks, steps](
+            out, first, seed & MASK, seed >> 32 & MASK, rows, columns, round(65536 * rate), LANES=lanes,
+            COUNTERS=counters, BM=ROWS, num_warps=4)
     return out.view(torch.bool)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 
 # Not `torch` itself: importing the backend of that name binds it in this package.
-from torch import cuda
 from torch import device as Device
 
 from swg_fast.backends.base import Backend
 from swg_fast.backends.job import Model
 from swg_fast.errors import UsageError
+from swg_fast.kernels.shared.device import runs_triton
 from swg_fast.networks import ScoreNetwork
 
 BACKENDS = {
@@ -39,7 +38,7 @@ def resolve(name: str, device: Device, network: ScoreNetwork | None = None, dtyp
         return name
     if device.type == "cpu":
         return "cpu"
-    if dtype == "fp32" or find_spec("triton") is None or cuda.get_device_capability(device)[0] < 8:
+    if dtype == "fp32" or not runs_triton(device):
         return "torch"
     from swg_fast.backends.triton import unsupported
 

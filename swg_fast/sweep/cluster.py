@@ -72,8 +72,16 @@ def slots(ray: Any, run: dict[str, Any]) -> int:
             if per_node < run[name]:
                 raise UsageError(f"a cell asks for {run[name]} {label}(s) and no machine has more than "
                                  f"{per_node:g}; set run.{name}")
-            found.append(int(have.get(label, 0) / run[name] + 1e-9))  # 1 // 0.2 is 4
+            found.append(_fitting(have.get(label, 0), run[name], shared=name == "gpus"))
     return max(1, min(found))
+
+
+def _fitting(have: float, each: float, shared: bool) -> int:
+    """How many shares of ``each`` there are in ``have`` devices; no share lies on two where they are
+    ``shared``."""
+    if shared and each < 1:
+        return int(have) * int(1 / each + 1e-9)  # 1 // 0.2 is 4
+    return int(have / each + 1e-9)
 
 
 def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell], run: dict[str, Any],

@@ -6,11 +6,10 @@ captured graph and any number of threads drop the same entries.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import torch
 from torch import nn
 
+from swg_fast.kernels.shared.device import runs_triton
 from swg_fast.reference.philox import words
 
 LANES = 16  # neighbouring columns that share the place of a 16-bit half in their counters' words
@@ -21,7 +20,7 @@ def keep_masks(seed: int, first: int, steps: int, blocks: int, rows: int, column
                device: torch.device) -> torch.Tensor:
     """Which entries of a block's input are kept, [steps, blocks, rows, columns] (bool), for steps ``first``
     and on: those whose 16-bit half is at least 65536 ``rate``."""
-    if device.type == "cuda" and find_spec("triton"):  # 200 launches of integer operators take longer
+    if runs_triton(device):  # 200 launches of integer operators take longer
         from swg_fast.kernels.training import masks
 
         return masks.keep_masks(seed, first, steps, blocks, rows, columns, rate, LANES, device)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.util import find_spec
 
 import torch
 from torch import nn
+
+from swg_fast.kernels.shared.device import runs_triton
 
 
 class FlatParameters:
     """Moves the parameters of ``modules`` into one flat tensor, of which they become views.
 
     ``data`` [P] is the buffer and ``data.grad`` its gradient; optimise ``data`` alone. Averages
-    (`average`) are then one `lerp_`.
+    (`average`) are then one `lerp_`, or on a GPU a part of the optimiser's launch (`take_step`).
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
@@ -50,12 +51,15 @@ def adam_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
 
 def take_step(optimizer: torch.optim.Optimizer, flat: FlatParameters, average: FlatParameters | None = None,
               rate: float = 0.0) -> None:
-    """A step of ``optimizer``, an Adam over ``flat`` alone, after which ``average`` (if any) follows
-    ``flat`` at ``rate``."""
-    if flat.data.is_cuda and find_spec("triton"):
+    """A step of ``optimizer``, an Adam or AdamW over ``flat`` alone, after which ``average`` (if any)
+    follows ``flat`` at ``rate``."""
+    if runs_triton(flat.data.device):
         from swg_fast.kernels.training.adam import adam_step
 
         group = optimizer.param_groups[0]
+        # What the kernel has: decay beside the gradient, as AdamW's.
+        assert group["weight_decay"] == 0 or isinstance(optimizer, torch.optim.AdamW)
+        assert not group["amsgrad"] and not group["maximize"]
         adam_step(flat.data, adam_state(optimizer), group["lr"], group["betas"], group["eps"],
                   group["weight_decay"], None if average is None else average.data.detach(), rate)
         return

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from swg_fast.kernels.shared.device import current
 from swg_fast.kernels.shared.graph import capture
 from swg_fast.training.flat import adam_state
 from swg_fast.training.state import gather_state
@@ -30,7 +31,8 @@ def captured_step(trainer: Any, batch: torch.Tensor, draws: dict[str, torch.Tens
     def once() -> None:
         losses.copy_(trainer.step(batch, draws))
 
-    replay = capture(once)
+    with current(batch.device):
+        replay = capture(once)
     for name, tensor in gather_state(trainer).items():
         tensor.copy_(saved[name])
 

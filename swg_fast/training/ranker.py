@@ -9,7 +9,7 @@ import torch
 
 from swg_fast.data import Transitions
 from swg_fast.networks import Ranker
-from swg_fast.training.flat import FlatParameters
+from swg_fast.training.flat import FlatParameters, take_step
 from swg_fast.training.rates import cosine
 from swg_fast.training.settings import TrainSettings
 
@@ -74,7 +74,7 @@ class RankerTrainer:
         losses = self._losses(batch, draws)
         self.flat.zero_grad()
         (losses[0] + self.settings.ranker_others * losses[1]).backward()
-        self.optimizers["ranker"].step()
+        take_step(self.optimizers["ranker"], self.flat)
         return losses.detach()
 
     @torch.no_grad()

@@ -406,23 +406,23 @@ def test_interquartile_mean_is_resampled_within_tasks():
     assert (low, high) == pytest.approx((2 / 3, 2.0))
 
 
-@pytest.mark.parametrize("run,expected", [({"cpus": 1, "gpus": 0.2}, 5), ({"cpus": 4, "gpus": 0.25}, 3),
-                                          ({"cpus": 0.1, "gpus": 0}, 120), ({"cpus": 12, "gpus": 1}, 1)])
-def test_how_many_cells_run_at_once(run, expected):
+@pytest.mark.parametrize("cpus,gpus,expected", [(1, 0.2, 10), (4, 0.25, 3), (0.1, 0, 120), (12, 1, 1),
+                                                (6, 1, 2), (1, 0.6, 2), (1, 2, 1)])
+def test_how_many_cells_run_at_once(cpus, gpus, expected):
     """Shares of a device that no binary fraction is, too."""
 
     class Machine:
         @staticmethod
         def nodes():
-            return [{"Alive": True, "Resources": {"CPU": 12.0, "GPU": 1.0}}]
+            return [{"Alive": True, "Resources": {"CPU": 12.0, "GPU": 2.0}}]
 
         @staticmethod
         def cluster_resources():
-            return {"CPU": 12.0, "GPU": 1.0}
+            return {"CPU": 12.0, "GPU": 2.0}
 
-    assert slots(Machine, run) == expected
+    assert slots(Machine, {"cpus": cpus, "gpus": gpus}) == expected
     with pytest.raises(UsageError, match="asks for 13"):
-        slots(Machine, run | {"cpus": 13})
+        slots(Machine, {"cpus": 13, "gpus": gpus})
 
 
 def test_time_left_is_by_kind_and_shared_by_slots(tmp_path):

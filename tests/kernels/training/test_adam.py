@@ -6,13 +6,14 @@ import pytest
 import torch
 from swg_fast.kernels.training.adam import BLOCK, adam_step
 
+from swg_fast.training import flat as flats
 from swg_fast.training.flat import FlatParameters, adam_state, take_step
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@pytest.mark.parametrize("size,decay,averaged", [(1, 0.0, False), (BLOCK, 0.01, True),
-                                                 (2 * BLOCK + 77, 0.01, True), (BLOCK - 1, 0.0, True)])
+@pytest.mark.parametrize("size,decay,averaged", [(1, 0.0, False), (BLOCK, 10.0, True),
+                                                 (2 * BLOCK + 77, 10.0, True), (BLOCK - 1, 0.0, True)])
 def test_the_steps_of_torch(size, decay, averaged):
     """Five steps with other gradients and learning rates each; entries without gradient among them."""
     start = 0.01 * torch.randn(size, generator=torch.Generator().manual_seed(0))
@@ -49,18 +50,43 @@ def test_the_steps_of_torch(size, decay, averaged):
     assert torch.equal(guard[size:], torch.full_like(guard[size:], 7.0))
 
 
+def test_it_goes_on_from_a_state_of_torchs():
+    """Two steps by torch.optim and two by the kernel are four by torch.optim."""
+    start = torch.linspace(-0.01, 0.01, 200, device=DEVICE)
+    grads = torch.randn(4, 200, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    kept = []
+    for by_kernel in (False, True):
+        parameter, rate = torch.nn.Parameter(start.clone()), torch.tensor(1e-3, device=DEVICE)
+        optimizer = torch.optim.AdamW([parameter], lr=rate, weight_decay=1.0, fused=True,
+                                      capturable=DEVICE.type == "cuda")
+        for step, grad in enumerate(grads):
+            parameter.grad = grad.clone()
+            if by_kernel and step >= 2:
+                adam_step(parameter, adam_state(optimizer), rate, (0.9, 0.999), 1e-8, 1.0)
+            else:
+                optimizer.step()
+        kept.append((parameter.detach(), adam_state(optimizer)))
+    (expected, theirs), (got, mine) = kept
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-8)
+    assert float(mine["step"]) == float(theirs["step"]) == 4
+    for name in ("exp_avg", "exp_avg_sq"):
+        torch.testing.assert_close(mine[name], theirs[name], rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("by_kernel", [False, True])
 @pytest.mark.parametrize("averaged", [False, True])
-def test_a_step_of_a_flat_parameter(averaged):
-    """`take_step` is the optimiser's step and the average's, on whatever device."""
+def test_a_step_of_a_flat_parameter(monkeypatch, averaged, by_kernel):
+    """`take_step` is the optimiser's step and the average's, with the kernel and without."""
+    monkeypatch.setattr(flats, "runs_triton", lambda device: by_kernel)
     torch.manual_seed(0)
     flat = FlatParameters([torch.nn.Linear(37, 11).to(DEVICE)])
     mean = FlatParameters([torch.nn.Linear(37, 11).to(DEVICE)])
     flat.data.grad.normal_()
-    optimizer = torch.optim.AdamW([flat.data], lr=torch.tensor(1e-2, device=DEVICE), weight_decay=0.1,
+    optimizer = torch.optim.AdamW([flat.data], lr=torch.tensor(1e-2, device=DEVICE), weight_decay=3.0,
                                   fused=True, capturable=DEVICE.type == "cuda")
     exact = torch.nn.Parameter(flat.data.detach().double())
     exact.grad = flat.data.grad.double()
-    torch.optim.AdamW([exact], lr=1e-2, weight_decay=0.1).step()
+    torch.optim.AdamW([exact], lr=1e-2, weight_decay=3.0).step()
     expected = mean.data.detach().double().lerp(exact.detach(), 0.25) if averaged else mean.data.clone()
     take_step(optimizer, flat, mean if averaged else None, 0.25)
     torch.testing.assert_close(flat.data.double(), exact, rtol=1e-5, atol=1e-7)

@@ -47,7 +47,7 @@ def state_rows(states: Any, state_dim: int, device: torch.device) -> torch.Tenso
     Raises `UsageError` for another shape or type, NaN, infinity, and values beyond float32's range.
     """
     given = real_tensor("states", states)
-    tensor = given.to(device, torch.float32)
+    tensor = given.to(torch.float32)  # looked at where it is: to ask a GPU costs a wait
     tensor = tensor[None] if tensor.ndim == 1 else tensor
     if tensor.ndim != 2 or tensor.shape[1] != state_dim or len(tensor) < 1:
         raise UsageError(f"states have shape {list(given.shape)}, this policy takes "
@@ -56,7 +56,7 @@ def state_rows(states: Any, state_dim: int, device: torch.device) -> torch.Tenso
         if given.is_floating_point() and not bool(torch.isfinite(given).all()):
             raise UsageError("states have NaN or infinity; check the environment's observations")
         raise UsageError("states are beyond float32's range (3.4e38); scale the observations as in training")
-    return tensor
+    return tensor.to(device)
 
 
 def index_row(indices: Any, count: int, device: torch.device) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ from conftest import make_network, relative_error
 
 from swg_fast import NoiseSchedule, Policy, UsageError, load_policy, reference
 from swg_fast.backends import BACKENDS
+from swg_fast.backends.job import Samples
 from swg_fast.defaults import Sampling
+from swg_fast.finite import check_samples
 
 FAST = [name for name in BACKENDS if name not in ("reference", "triton")]
 
@@ -245,3 +247,14 @@ def test_memory_does_not_grow_with_n(backend):
     grown = int(out.stdout) * (1 if sys.platform == "darwin" else 1024)
     # All candidates at once would be 200,000 x (3 + 4 x 16) floats and more: over 50 MB.
     assert grown < 12e6
+
+
+def test_finite_numbers_whose_sum_is_not_pass():
+    """The check asks a device for one sum, and looks closer where that is not finite."""
+    large = Samples(torch.full((2, 2), 3e38), torch.full((2,), 3e38), torch.zeros(2, dtype=torch.int64))
+    assert check_samples(large, None, None, "reference fp32") is large
+    many = replace(large, candidates=torch.full((2, 4, 2), -3e38), candidate_weights=torch.zeros(2, 4))
+    assert check_samples(many, None, None, "reference fp32") is many
+    many.candidates[1, 2, 0] = torch.inf
+    with pytest.raises(AttributeError):  # it goes on to look for the step in the job, which is None here
+        check_samples(many, None, None, "reference fp32")

@@ -27,17 +27,16 @@ def title(runs: list[dict[str, Any]], task: str) -> str:
 
 
 def lines(runs: list[dict[str, Any]], task: str) -> list[tuple[str, ...]]:
-    """A row of `COLUMNS` for each of who, N and rule. Times are medians over seeds; (x) is SWG-JAX's time
-    over it. The interval of a score is of these policies' episodes where there is one training seed, and
+    """A row of `COLUMNS` for each of who, N and rule. Times are medians over seeds, of those whose training
+    was timed (``training_seconds`` is None where it was paused); (x) is SWG-JAX's time over it. The interval of a score is of these policies' episodes where there is one training seed, and
     over seeds (stratified bootstrap) where there are more."""
     every = [row for run in runs if run["what"]["task"] == task for row in run["rows"]]
     found = []
     for place in dict.fromkeys(map(_place, every)):
         rows = [row for row in every if _place(row) == place]
         base = [row for row in every if row["who"] == JAX and row["n_candidates"] == place[1]]
-        training = [_ratio([row["training_seconds"][phase] for row in rows],
-                           [row["training_seconds"][phase] for row in base], "{:.0f}")
-                    for phase in ("critic", "actor")]
+        training = [_ratio(*([row["training_seconds"][phase] for row in some if row["training_seconds"]]
+                             for some in (rows, base)), "{:.0f}") for phase in ("critic", "actor")]
         sampling = _ratio([row["milliseconds"] for row in rows], [row["milliseconds"] for row in base],
                           "{:.2f}")
         found.append((place[0], str(place[1]), place[2], _score(task, rows),

@@ -61,6 +61,17 @@ def test_tables_of_samplers_come_from_their_json(monkeypatch):
         assert page.split(begin)[1].split(end)[0].strip() == walks(folder), folder.name
 
 
+def test_six_steps_on_the_large_maze_come_from_their_json():
+    folder = ROOT / "benchmarks" / "results" / "scores" / "walks" / "antmaze-large-play-v2-weak"
+    rows = {path.stem: json.loads(path.read_text())["rows"][0] for path in folder.glob("*.json")}
+    six = [rows.pop(name) for name in ("dpmpp_2m-6", "dpmpp_2m_sde-6")]
+    scores, low = [row["normalized_score"] for row in rows.values()], six[0]["interval"]["low"]
+    text = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    assert {row["normalized_score"] for row in six} == {46.0} and "by either solver 46 [37, 56]" in text
+    assert f"by the others {min(scores):.0f} to {max(scores):.0f}." in text
+    assert [name for name, row in rows.items() if row["interval"]["high"] < low] == ["dpmpp_2m_sde-15"]
+
+
 def test_the_comparison_with_swg_jax_comes_from_its_json(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from beside_report import JAX, OURS, lines, markdown, tasks
@@ -79,6 +90,13 @@ def test_the_comparison_with_swg_jax_comes_from_its_json(monkeypatch):
            f"SWG-JAX in {theirs};" in text
     ours, same, theirs = (cells[hopper, who, "16", rule][0] for who, rule in choices)
     assert f"it has {ours}, {same} and {theirs}." in text
+    seeds = {(row["who"], row["select"]): [f"{np.mean(other['scores']):.0f}" for run in runs
+                                           for other in run["rows"] if run["what"]["task"] == umaze and
+                                           other["n_candidates"] == 16 and (other["who"], other["select"])
+                                           == (row["who"], row["select"])] for row in runs[0]["rows"]}
+    by_weight, same, theirs = (" and ".join(seeds[who, rule]) for who, rule in choices)
+    assert (f"this project's networks have {same}, and SWG-JAX's {theirs}. By the weight they have {by_weight}."
+            ) in text
 
 
 def test_behaviours_scores_come_from_their_json(monkeypatch):

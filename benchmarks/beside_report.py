@@ -28,8 +28,9 @@ def title(runs: list[dict[str, Any]], task: str) -> str:
 
 def lines(runs: list[dict[str, Any]], task: str) -> list[tuple[str, ...]]:
     """A row of `COLUMNS` for each of who, N and rule. Times are medians over seeds, of those whose training
-    was timed (``training_seconds`` is None where it was paused); (x) is SWG-JAX's time over it. The interval of a score is of these policies' episodes where there is one training seed, and
-    over seeds (stratified bootstrap) where there are more."""
+    was timed (``training_seconds`` is None where it was paused); (x) is SWG-JAX's time over it. The
+    interval of a score is of these policies' episodes where there is one training seed, and over seeds
+    (stratified bootstrap) where there are more."""
     every = [row for run in runs if run["what"]["task"] == task for row in run["rows"]]
     found = []
     for place in dict.fromkeys(map(_place, every)):

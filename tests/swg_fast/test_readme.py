@@ -90,13 +90,12 @@ def test_the_comparison_with_swg_jax_comes_from_its_json(monkeypatch):
            f"SWG-JAX in {theirs};" in text
     ours, same, theirs = (cells[hopper, who, "16", rule][0] for who, rule in choices)
     assert f"it has {ours}, {same} and {theirs}." in text
-    seeds = {(row["who"], row["select"]): [f"{np.mean(other['scores']):.0f}" for run in runs
-                                           for other in run["rows"] if run["what"]["task"] == umaze and
-                                           other["n_candidates"] == 16 and (other["who"], other["select"])
-                                           == (row["who"], row["select"])] for row in runs[0]["rows"]}
-    by_weight, same, theirs = (" and ".join(seeds[who, rule]) for who, rule in choices)
-    assert (f"this project's networks have {same}, and SWG-JAX's {theirs}. By the weight they have {by_weight}."
-            ) in text
+    of_umaze = [row for run in runs if run["what"]["task"] == umaze for row in run["rows"]]
+    by_weight, same, theirs = (" and ".join(
+        f"{np.mean(row['scores']):.0f}" for row in of_umaze
+        if (row["who"], row["select"], row["n_candidates"]) == (*choice, 16)) for choice in choices)
+    assert (f"this project's networks have {same}, and SWG-JAX's {theirs}. By the weight they have "
+            f"{by_weight}.") in text
 
 
 def test_behaviours_scores_come_from_their_json(monkeypatch):

@@ -105,6 +105,7 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     """
     from swg_fast import evaluation, report
     from swg_fast.files import write_json
+    from swg_fast.limits import device_name
     from swg_fast.outputs import check_outputs
     from swg_fast.video import check_video, record_video
 
@@ -121,7 +122,8 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     used = policy.backend(sampling["backend"], sampling["dtype"])
     result = evaluation.evaluate(policy, task, episodes=episodes, seed=seed, envs=envs,
                                  workers=workers, progress=not quiet, **sampling)
-    summary = report.evaluation_json(result, name, f"{used.name} {used.dtype} on {policy.device}")
+    summary = report.evaluation_json(result, name, f"{used.name} {used.dtype} on {policy.device}",
+                                     device_name(policy.device))
     if profile:
         count = result.settings["envs"], result.settings["workers"]
         summary["profile"] = _profile(result, evaluation.free_running_rate(task, *count))

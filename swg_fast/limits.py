@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,3 +93,16 @@ def check_memory(needed: int, what: str, mend: str, device: torch.device | None 
 
 def _gigabytes(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count < 1e15 else f"over {10**6:,} GB"
+
+
+def device_name(device: torch.device) -> str:
+    """What the GPU or the processor is called, and what torch uses of the processor."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+                 platform.processor())
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"

@@ -30,8 +30,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def evaluation_json(result: Evaluation, policy_name: str, backend: str) -> dict[str, Any]:
-    """The JSON of an evaluation."""
+def evaluation_json(result: Evaluation, policy_name: str, backend: str, device: str) -> dict[str, Any]:
+    """The JSON of an evaluation. ``device`` is what the sampler's is called (`limits.device_name`)."""
     return {
         "task": result.task,
         "policy": policy_name,
@@ -49,6 +49,7 @@ def evaluation_json(result: Evaluation, policy_name: str, backend: str) -> dict[
             result.seconds["total"] - result.seconds["start"], 1e-9),
         "seconds": {k: round(v, 3) for k, v in result.seconds.items()},
         "settings": result.settings | {"backend": backend},
+        "device": device,
         "simulator": result.simulator,
         "versions": versions(),
     }

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import platform
 import statistics
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import torch
 from swg_fast.bench.contenders import PEERS, Contender, find, products_flops
 from swg_fast.bench.worker import model_parts, serve
 from swg_fast.errors import UsageError
+from swg_fast.limits import device_name
 from swg_fast.policy import Policy
 from swg_fast.signals import shielded
 
@@ -177,13 +176,3 @@ def _flops(policy: Policy) -> int:
     from swg_fast.kernels.shared.pack import pack
 
     return pack(policy.model.network, policy.model.schedule.num_steps).flops_per_candidate(True)
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")),
-                 platform.processor())
-    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"

@@ -112,6 +112,7 @@ def _toy(cell: Cell, store: Store) -> dict[str, Any]:
 
 def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
     from swg_fast.evaluation import evaluate
+    from swg_fast.limits import device_name
     from swg_fast.policy import load_policy
     from swg_fast.report import evaluation_json
 
@@ -121,7 +122,8 @@ def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
     found = evaluate(policy, cell.task, progress=False, **settings)
     backend = policy.backend(settings.get("backend", "auto"), settings.get("dtype"))
     result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}",
-                             f"{backend.name} {backend.dtype} on {policy.device}")
+                             f"{backend.name} {backend.dtype} on {policy.device}",
+                             device_name(policy.device))
     pooled = found.pooled
     result["scores"] = pooled.scores
     if pooled.interval is not None and pooled.interval.method == "wilson":  # it succeeds or fails

@@ -6,7 +6,7 @@ Each cell is written when it is done; run again to go on after an interrupt. Int
 (`swg_fast.intervals`). With --data the behaviour's own score is written beside the policy's, of whole
 recorded episodes and of what they earn within the task's limit of steps. With --pages the tables
 between a task's markers in README.md and docs/results.md are replaced by that of the JSON. JSONs in a folder
-results/scores/walks/NAME, one for each sampler and number of steps, make one table together.
+results/scores/walks/NAME, one for each sampler, number of steps and temperature, make one table.
 """
 
 from __future__ import annotations
@@ -171,14 +171,20 @@ def walk_markers(name: str) -> tuple[str, str]:
 
 
 def walks(folder: Path) -> str:
-    """One policy by several samplers, fewest steps first: a line for each cell of the folder's JSONs."""
-    lines = ["| sampler | steps | N | select | guidance | score |", "|---" * 6 + "|"]
-    every = [read_json(path) for path in folder.glob("*.json")]
-    for found in sorted(every, key=lambda found: (found["sampler_steps"] or np.inf, found["sampler"])):
-        walk = f"{found['sampler']} | {found['sampler_steps'] or 'all'}"
-        for row in sorted(found["rows"], key=lambda row: (row["n_candidates"], row["guidance_scale"])):
-            lines.append(f"| {walk} | {row['n_candidates']:,} | {row['select']} | "
-                         f"{row['guidance_scale']:g} | {cell(row)} |")
+    """One policy by several samplers, fewest steps first: a line for each cell of the folder's JSONs, with
+    its temperature where that is not one for each N."""
+    every = [{"sampler": found["sampler"], "steps": found["sampler_steps"], **row}
+             for found in map(read_json, folder.glob("*.json")) for row in found["rows"]]
+    every.sort(key=lambda row: (row["steps"] or np.inf, row["sampler"], row["n_candidates"],
+                                row["guidance_scale"], row["temperature"]))
+    heats = {(row["n_candidates"], row["temperature"]) for row in every}
+    several = len(heats) > len({n for n, _ in heats})
+    columns = ["sampler", "steps", "N", "select", "guidance", *["temperature"] * several, "score"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for row in every:
+        places = [row["sampler"], row["steps"] or "all", f"{row['n_candidates']:,}", row["select"],
+                  f"{row['guidance_scale']:g}", *[f"{row['temperature']:g}"] * several, cell(row)]
+        lines.append("| " + " | ".join(map(str, places)) + " |")
     return "\n".join(lines)
 
 

@@ -63,13 +63,23 @@ def test_tables_of_samplers_come_from_their_json(monkeypatch):
 
 def test_six_steps_on_the_large_maze_come_from_their_json():
     folder = ROOT / "benchmarks" / "results" / "scores" / "walks" / "antmaze-large-play-v2-weak"
-    rows = {path.stem: json.loads(path.read_text())["rows"][0] for path in folder.glob("*.json")}
-    six = [rows.pop(name) for name in ("dpmpp_2m-6", "dpmpp_2m_sde-6")]
-    scores, low = [row["normalized_score"] for row in rows.values()], six[0]["interval"]["low"]
+    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    score = {(one["sampler"], one["sampler_steps"], row["temperature"]):
+             f"{row['normalized_score']:.0f} [{row['interval']['low']:.0f}, {row['interval']['high']:.0f}]"
+             for one in found for row in one["rows"]}
     text = " ".join((ROOT / "docs" / "results.md").read_text().split())
-    assert {row["normalized_score"] for row in six} == {46.0} and "by either solver 46 [37, 56]" in text
-    assert f"by the others {min(scores):.0f} to {max(scores):.0f}." in text
-    assert [name for name, row in rows.items() if row["interval"]["high"] < low] == ["dpmpp_2m_sde-15"]
+    six = {score.pop((sampler, 6, 0.5)) for sampler in ("dpmpp_2m", "dpmpp_2m_sde")}
+    others = sorted(value.split()[0] for (*_, heat), value in score.items() if heat == 0.5)
+    assert f"at 0.5 by either solver {' and '.join(six)}, by the others {others[0]} to {others[-1]}." in text
+    warm, cool = ([score["ddpm", None, heat], score["dpmpp_2m_sde", 15, heat]] for heat in (0.75, 0.25))
+    assert f"what six do at 0.5, {' and '.join(warm)}, and at 0.25 {' and '.join(cool)}." in text
+    rows = recorded("spread-large-play.json")["rows"]
+    far = [sorted(row["kept_from_mean"] for row in rows
+                  if row["temperature"] == heat and (row["sampler_steps"] == 6) == few)
+           for few, heat in ((True, 0.5), (False, 0.5), (False, 0.75))]
+    assert (f"lies {far[0][0]:.2f} to {far[0][-1]:.2f} from their mean by six steps and {far[1][0]:.2f} to "
+            f"{far[1][-1]:.2f} by eight and fifteen, which at 0.75 come to {far[2][0]:.2f} and "
+            f"{far[2][-1]:.2f} (") in text
 
 
 def test_the_comparison_with_swg_jax_comes_from_its_json(monkeypatch):

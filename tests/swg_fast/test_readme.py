@@ -72,7 +72,8 @@ def test_six_steps_on_the_large_maze_come_from_their_json():
     others = sorted(value.split()[0] for (*_, heat), value in score.items() if heat == 0.5)
     assert f"at 0.5 by either solver {' and '.join(six)}, by the others {others[0]} to {others[-1]}." in text
     warm, cool = ([score["ddpm", None, heat], score["dpmpp_2m_sde", 15, heat]] for heat in (0.75, 0.25))
-    assert f"what six do at 0.5, {' and '.join(warm)}, and at 0.25 {' and '.join(cool)}." in text
+    assert (f"what six do at 0.5, {' and '.join(warm)}, and at 0.25 {' and '.join(cool)}; by DDPM at 1 it is "
+            f"{score['ddpm', None, 1.0]}.") in text
     rows = recorded("spread-large-play.json")["rows"]
     far = [sorted(row["kept_from_mean"] for row in rows
                   if row["temperature"] == heat and (row["sampler_steps"] == 6) == few)

@@ -45,7 +45,7 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], crit
          write: bool) -> None:
     import torch
 
-    from swg_fast.files import read_json, replacing, write_json
+    from swg_fast.common.atomic_files import read_json, replacing, write_json
     from swg_fast.report import versions
     from swg_fast.sweep.cells import training_settings
     from swg_fast.sweep.store import load, transitions_hash
@@ -113,7 +113,7 @@ def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, c
 def train_ours(data: Any, settings: Any, folder: Path, progress: bool) -> tuple[Path, dict[str, float]]:
     """The folder of our policy and the seconds of its phases, from steps a second: a resumed phase counts
     in full."""
-    from swg_fast.files import read_json
+    from swg_fast.common.atomic_files import read_json
     from swg_fast.training.history import HISTORY, read_history
     from swg_fast.training.loop import LoopOptions
     from swg_fast.training.run import train

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from swg_fast.errors import UsageError
-from swg_fast.files import read_json
+from swg_fast.common.atomic_files import read_json
+from swg_fast.common.errors import UsageError
 
 YARDSTICK = "test_products"
 

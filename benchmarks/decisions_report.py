@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from swg_fast.files import replacing
+from swg_fast.common.atomic_files import replacing
 
 QUALITY = {"states": "advantage by another seed's critic", "episodes": "score",
            "toy": "distance to the target"}

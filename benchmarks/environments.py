@@ -25,11 +25,11 @@ except ImportError:  # run as a script
     import one_step
     from bench_table import ROOT, replaced
 
+from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.errors import UsageError
 from swg_fast.data.download import remote_path
 from swg_fast.envs import contacts, make_env
 from swg_fast.envs.d4rl_import import FAMILY_MODULES, family_status
-from swg_fast.errors import UsageError
-from swg_fast.files import read_json, replacing, write_json
 from swg_fast.presets import presets
 from swg_fast.report import versions
 

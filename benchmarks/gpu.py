@@ -22,8 +22,8 @@ import gpu_parts
 import torch
 
 from swg_fast.bench import plot_bench
-from swg_fast.errors import UsageError
-from swg_fast.files import read_json, write_json
+from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.errors import UsageError
 from swg_fast.report import versions
 
 ROOT = Path(__file__).parent.parent

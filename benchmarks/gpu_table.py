@@ -11,7 +11,7 @@ from typing import Any
 import click
 from bench_table import NAMES, replaced
 
-from swg_fast.files import read_json, replacing
+from swg_fast.common.atomic_files import read_json, replacing
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "nvidia-h200" / "gpu.json"

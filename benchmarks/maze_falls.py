@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from maze_ends import upright
 
+from swg_fast.common.atomic_files import write_json
 from swg_fast.data.transitions import Transitions
-from swg_fast.files import write_json
 from swg_fast.inspect.learnt import find_source, load_learnt
 from swg_fast.inspect.places import way_in
 from swg_fast.report import print_table

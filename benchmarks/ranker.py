@@ -17,11 +17,11 @@ import click
 import torch
 
 from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.common.errors import UsageError
+from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions, load_dataset
-from swg_fast.errors import UsageError
 from swg_fast.networks import TwinQ, ValueNetwork
 from swg_fast.presets import settings_for
-from swg_fast.seeds import stream_seed
 from swg_fast.training.critic import expectile_loss
 from swg_fast.training.loop import LoopOptions
 from swg_fast.training.run import train_ranker

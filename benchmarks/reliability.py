@@ -25,7 +25,7 @@ import numpy as np
 from bench_table import replaced
 from tqdm import tqdm
 
-from swg_fast.files import read_json, replacing, sha256, write_json
+from swg_fast.common.atomic_files import read_json, replacing, sha256, write_json
 from swg_fast.report import versions
 
 ROOT = Path(__file__).parents[1]

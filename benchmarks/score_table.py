@@ -3,7 +3,7 @@
     python benchmarks/score_table.py antmaze-umaze-v2 --json benchmarks/results/scores/antmaze-umaze-v2.json
 
 Each cell is written when it is done; run again to go on after an interrupt. Intervals are of 95 %
-(`swg_fast.intervals`). With --data the behaviour's own score is written beside the policy's, of whole
+(`swg_fast.common.intervals`). With --data the behaviour's own score is written beside the policy's, of whole
 recorded episodes and of what they earn within the task's limit of steps. With --pages the tables
 between a task's markers in README.md and docs/results.md are replaced by that of the JSON. JSONs in a folder
 results/scores/walks/NAME, one for each sampler, number of steps and temperature, make one table.
@@ -20,11 +20,11 @@ import numpy as np
 from bench_table import replaced
 
 from swg_fast.checkpoint import CARD, find_checkpoint
+from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.intervals import interval_text, score_interval
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.envs import make_env
 from swg_fast.evaluation import evaluate
-from swg_fast.files import read_json, replacing, write_json
-from swg_fast.intervals import interval_text, score_interval
 from swg_fast.policy import load_policy
 from swg_fast.report import versions
 

@@ -45,7 +45,7 @@ def main(policy_name: str, actors: str, candidates: int, states: int, dtype: str
     from rich.console import Console
     from rich.table import Table
 
-    from swg_fast.files import write_json
+    from swg_fast.common.atomic_files import write_json
     from swg_fast.policy import load_policy
     from swg_fast.report import versions
     from swg_fast.sweep.shards import ShardedPolicy, sharded
@@ -113,7 +113,7 @@ def draw(rows: list[dict[str, Any]], paper: list[dict[str, Any]], path: Path) ->
     """Measured throughput against actors beside the model's against GPUs, both with the linear line."""
     from matplotlib.figure import Figure
 
-    from swg_fast.files import replacing
+    from swg_fast.common.atomic_files import replacing
     from swg_fast.sweep.plots import COLORS, MARKERS
 
     figure = Figure(figsize=(9.6, 4), layout="constrained")

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from swg_fast.common.atomic_files import replacing
 from swg_fast.data import Transitions
 from swg_fast.envs import make_env
-from swg_fast.files import replacing
 from swg_fast.training.settings import TrainSettings
 
 

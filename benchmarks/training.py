@@ -162,8 +162,8 @@ def main(turns: int, json_path: Path, one_core: bool, write: bool) -> None:
     import torch
     from swg_fast.kernels.cpu.aten import has_native_bf16
 
-    from swg_fast.files import read_json, replacing, write_json
-    from swg_fast.limits import device_name
+    from swg_fast.common.atomic_files import read_json, replacing, write_json
+    from swg_fast.common.hardware import device_name
     from swg_fast.report import versions
 
     if find_spec("jax") is None:

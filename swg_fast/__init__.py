@@ -14,7 +14,7 @@ _EXPORTS = {
     "TwinQ": "swg_fast.networks",
     "ValueNetwork": "swg_fast.networks",
     "NoiseSchedule": "swg_fast.schedule",
-    "UsageError": "swg_fast.errors",
+    "UsageError": "swg_fast.common.errors",
     "load_dataset": "swg_fast.data",
 }
 _SUBMODULES = ("networks", "schedule", "flax_import", "weights", "samplers", "data", "envs", "kernels",
@@ -24,8 +24,8 @@ __all__ = ["NoiseSchedule", "Policy", "Sampler", "Samples", "ScoreNetwork", "Twi
 
 if TYPE_CHECKING:
     from swg_fast.backends.job import Samples
+    from swg_fast.common.errors import UsageError
     from swg_fast.data import load_dataset
-    from swg_fast.errors import UsageError
     from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
     from swg_fast.ops import Sampler
     from swg_fast.policy import Policy, load_policy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swg_fast.signals import install
+from swg_fast.common.interrupts import install
 
 
 def main() -> None:

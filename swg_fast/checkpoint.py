@@ -12,11 +12,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from swg_fast.arguments import choice
 from swg_fast.card import PARTS, empty_modules
+from swg_fast.common.atomic_files import read_json, replacing, sha256, sweep, user_path, write_json
+from swg_fast.common.checks import choice
+from swg_fast.common.errors import UsageError
 from swg_fast.defaults import sampling_defaults
-from swg_fast.errors import UsageError
-from swg_fast.files import read_json, replacing, sha256, sweep, user_path, write_json
 from swg_fast.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.schedule import NoiseSchedule
 

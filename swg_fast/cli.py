@@ -15,9 +15,9 @@ from swg_fast.cli_end import run
 from swg_fast.cli_inspect import inspect
 from swg_fast.cli_measure import bench, kernels, tune, whole_numbers
 from swg_fast.cli_train import train
-from swg_fast.errors import UsageError
-from swg_fast.extras import check
-from swg_fast.signals import install
+from swg_fast.common.errors import UsageError
+from swg_fast.common.interrupts import install
+from swg_fast.common.optional_packages import check
 
 MAX_SEEDS = 1000  # of one evaluation
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
@@ -104,9 +104,9 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     (antmaze-large-navigate-singletask-v0) or minari:DATASET, in the environment that it was made in.
     """
     from swg_fast import evaluation, report
-    from swg_fast.files import write_json
-    from swg_fast.limits import device_name
-    from swg_fast.outputs import check_outputs
+    from swg_fast.common.atomic_files import write_json
+    from swg_fast.common.hardware import device_name
+    from swg_fast.common.output_paths import check_outputs
     from swg_fast.video import check_video, record_video
 
     check_outputs(json=json_path, plot=plot_path, video=video_path)
@@ -160,7 +160,7 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple
     import torch
 
     from swg_fast.checkpoint import find_checkpoint
-    from swg_fast.limits import resolve_device
+    from swg_fast.common.hardware import resolve_device
     from swg_fast.networks import ScoreNetwork
     from swg_fast.policy import Policy, load_policy
     from swg_fast.schedule import NoiseSchedule
@@ -219,8 +219,8 @@ def _profile(result: Any, best: float) -> dict[str, Any]:
 def toy(name: str, sampler_steps: str | None, json_path: Path | None, plot_path: Path | None, quiet: bool,
         **settings: Any) -> None:
     """Check the guidance on 2D data of known weights: do samples follow p(x) w(x)?"""
-    from swg_fast.files import write_json
-    from swg_fast.outputs import check_outputs
+    from swg_fast.common.atomic_files import write_json
+    from swg_fast.common.output_paths import check_outputs
     from swg_fast.report import print_table, versions
     from swg_fast.toy import plot_toy, run_toy
 
@@ -252,8 +252,8 @@ def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: 
     """Turn SWG-JAX's actor_params_*.msgpack (and critic, value) below DIRECTORY into a checkpoint."""
     check("msgpack", "'swg-fast import-jax'")
     from swg_fast.checkpoint import Checkpoint, save_checkpoint
+    from swg_fast.common.output_paths import check_folder
     from swg_fast.flax_import import import_directory
-    from swg_fast.outputs import check_folder
     from swg_fast.schedule import NoiseSchedule
 
     check_folder(out)

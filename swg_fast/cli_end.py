@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 NO_MEMORY = "memory ran out; use smaller sizes, or close other programs"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 
 @click.command("inspect")
@@ -37,11 +37,11 @@ def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, 
     """
     from dataclasses import replace
 
+    from swg_fast.common.hardware import set_threads
+    from swg_fast.common.output_paths import check_folder
     from swg_fast.data import load_dataset
     from swg_fast.inspect.learnt import find_source
     from swg_fast.inspect.run import inspect_run
-    from swg_fast.limits import set_threads
-    from swg_fast.outputs import check_folder
     from swg_fast.presets import settings_for
     from swg_fast.report import print_table
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swg_fast.arguments import MAX_CANDIDATES, check_sampling, whole
-from swg_fast.errors import UsageError
+from swg_fast.common.checks import MAX_CANDIDATES, check_sampling, whole
+from swg_fast.common.errors import UsageError
 
 if TYPE_CHECKING:
     from swg_fast.policy import Policy
@@ -34,7 +34,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
                     device: str, **rest: Any) -> Any:
         import torch
 
-        from swg_fast.limits import resolve_device
+        from swg_fast.common.hardware import resolve_device
         from swg_fast.networks import ScoreNetwork
         from swg_fast.policy import Policy, load_policy
         from swg_fast.schedule import NoiseSchedule
@@ -78,8 +78,8 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
     from rich.table import Table
 
     from swg_fast.bench import plot_bench, run_bench
-    from swg_fast.files import write_json
-    from swg_fast.outputs import check_outputs
+    from swg_fast.common.atomic_files import write_json
+    from swg_fast.common.output_paths import check_outputs
     from swg_fast.report import show, versions
 
     check_outputs(json=json_path, plot=plot_path)
@@ -175,10 +175,10 @@ def kernels(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    from swg_fast.files import write_json
-    from swg_fast.limits import max_threads
-    from swg_fast.outputs import check_outputs
-    from swg_fast.signals import end_with_parent, shielded
+    from swg_fast.common.atomic_files import write_json
+    from swg_fast.common.hardware import max_threads
+    from swg_fast.common.interrupts import end_with_parent, shielded
+    from swg_fast.common.output_paths import check_outputs
 
     check_outputs(json=json_path)
     jobs = whole("--jobs", jobs or os.cpu_count() or 1, 1, max_threads())

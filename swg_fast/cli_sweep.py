@@ -27,7 +27,7 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
     What is finished in OUT stays; started again, only what is missing runs. 'swg-fast report OUT' makes the
     tables and pictures.
     """
-    from swg_fast.outputs import check_folder
+    from swg_fast.common.output_paths import check_folder
     from swg_fast.sweep import cells as resolved
     from swg_fast.sweep import store as stores
     from swg_fast.sweep.grid import read_plan
@@ -58,7 +58,7 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
 
 def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total: int, run: dict[str, Any],
          address: str | None, cpus: int | None, quiet: bool) -> None:
-    from swg_fast.signals import Stopped
+    from swg_fast.common.interrupts import Stopped
     from swg_fast.sweep import cluster
     from swg_fast.sweep.live import Live
 

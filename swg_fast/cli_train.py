@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 
 class _WithSettings(click.Command):
@@ -30,8 +30,8 @@ class _WithSettings(click.Command):
 
 def _option(entry: Field) -> click.Option:
     """The option of a setting. It is None where it is not given, so that a file's value can count."""
+    from swg_fast.common.settings_fields import kind_of, range_text
     from swg_fast.presets import set_by_presets
-    from swg_fast.training.fields import kind_of, range_text
 
     kind, choices = kind_of(entry), entry.metadata["choices"]
     name = "--" + entry.name.replace("_", "-")
@@ -67,10 +67,10 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     """
     import torch
 
+    from swg_fast.common.atomic_files import user_path
+    from swg_fast.common.hardware import resolve_device, set_threads
+    from swg_fast.common.output_paths import check_folder
     from swg_fast.data import load_dataset
-    from swg_fast.files import user_path
-    from swg_fast.limits import resolve_device, set_threads
-    from swg_fast.outputs import check_folder
     from swg_fast.presets import settings_for
     from swg_fast.report import print_table, versions
     from swg_fast.training.config import read_config, resolve

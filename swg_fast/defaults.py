@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from swg_fast.arguments import check_sampling
-from swg_fast.errors import UsageError
+from swg_fast.common.checks import check_sampling
+from swg_fast.common.errors import UsageError
 from swg_fast.samplers import DETERMINISTIC
 
 

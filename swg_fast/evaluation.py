@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.arguments import MAX_SEED, whole
+from swg_fast.common.checks import MAX_SEED, whole
+from swg_fast.common.errors import UsageError
+from swg_fast.common.hardware import max_threads
+from swg_fast.common.intervals import Interval, score_interval
+from swg_fast.common.seeds import stream_seed
 from swg_fast.envs.base import Maze, TaskEnv
 from swg_fast.envs.names import make_env
 from swg_fast.envs.vector import VectorEnv
-from swg_fast.errors import UsageError
-from swg_fast.intervals import Interval, score_interval
-from swg_fast.limits import max_threads
 from swg_fast.policy import Policy
-from swg_fast.seeds import stream_seed
 
 MAX_ENVS = 4096  # each is a simulation in memory
 STATE_STRIDE = 1 << 16  # the noise's state word is episode * STATE_STRIDE + step

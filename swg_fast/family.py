@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from swg_fast.arguments import shown
-from swg_fast.errors import UsageError
+from swg_fast.common.checks import shown
+from swg_fast.common.errors import UsageError
 from swg_fast.weights import WEIGHT_FUNCTIONS, check_advantages, check_weight_function
 
 FAMILY = "family"  # beside the names of single weight functions

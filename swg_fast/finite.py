@@ -10,9 +10,9 @@ from torch import nn
 
 from swg_fast import reference
 from swg_fast.backends.job import Model, Samples, SamplingJob
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
+from swg_fast.common.hardware import check_memory
 from swg_fast.kernels.shared.table import COLUMNS
-from swg_fast.limits import check_memory
 from swg_fast.networks import Ranker, ScoreNetwork, TwinQ
 from swg_fast.schedule import NoiseSchedule
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from swg_fast.errors import UsageError, reason
-from swg_fast.extras import need
-from swg_fast.files import user_path
+from swg_fast.common.atomic_files import user_path
+from swg_fast.common.errors import UsageError, reason
+from swg_fast.common.meta_modules import shapes_only
+from swg_fast.common.optional_packages import need
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
-from swg_fast.sizes import shapes_only
 
 Network = TypeVar("Network", bound=nn.Module)
 FLOATS = ("float16", "float32", "float64")

@@ -59,8 +59,8 @@ def _other_environments() -> str:
 
 
 def _simulator() -> str:
+    from swg_fast.common.errors import UsageError
     from swg_fast.envs import simulator
-    from swg_fast.errors import UsageError
 
     try:
         simulator.install()
@@ -71,8 +71,8 @@ def _simulator() -> str:
 
 
 def _rendering_status() -> str:
+    from swg_fast.common.errors import UsageError
     from swg_fast.envs import make_env
-    from swg_fast.errors import UsageError
 
     try:
         env = make_env("antmaze-umaze-v2")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 LAYER_NORM_EPS = 1e-6  # flax's default, which the published checkpoints were trained with
 EARLY_HEAD_WIDTH = 256  # width of the early weight head, whatever the trunk's

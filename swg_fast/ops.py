@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 from swg_fast.policy import Policy
 
 _SAMPLERS: WeakValueDictionary[str, Sampler] = WeakValueDictionary()

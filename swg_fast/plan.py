@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree
 from swg_fast.schedule import NoiseSchedule
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 if TYPE_CHECKING:
     from swg_fast.evaluation import Evaluation

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from swg_fast.arguments import SAMPLING, check_sampling, whole
-from swg_fast.arrays import index_row, real_tensor, state_rows
 from swg_fast.backends import make_backend, resolve
 from swg_fast.backends.base import Backend
 from swg_fast.backends.job import Model, Samples, SamplingJob
 from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.common.checks import SAMPLING, check_sampling, whole
+from swg_fast.common.errors import UsageError
+from swg_fast.common.hardware import resolve_device
+from swg_fast.common.inputs import index_row, real_tensor, state_rows
 from swg_fast.defaults import sampling_defaults, sampling_settings
-from swg_fast.errors import UsageError
 from swg_fast.family import WeightFamily
 from swg_fast.finite import check_job, check_model, check_samples
 from swg_fast.kernels.shared.table import SamplerTable
-from swg_fast.limits import resolve_device
 from swg_fast.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.plan import plan_ranking, plan_tree, reads_weights
 from swg_fast.samplers import WEIGHT_CLIP, sampler_table

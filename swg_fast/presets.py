@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
+from swg_fast.common.atomic_files import replacing
+from swg_fast.common.intervals import Interval, interval_text
 from swg_fast.evaluation import Evaluation, Score
-from swg_fast.files import replacing
-from swg_fast.intervals import Interval, interval_text
 
 LOG_WIDTH = 140  # characters
 REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, told apart by everyone

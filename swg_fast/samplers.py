@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.table import COLUMNS, SamplerTable
 from swg_fast.schedule import NoiseSchedule
 

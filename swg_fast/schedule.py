@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 MAX_STEPS = 10_000  # T; a step's noise is held for every candidate
 

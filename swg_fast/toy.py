@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from swg_fast.arguments import check_sampling, choice
+from swg_fast.common.checks import check_sampling, choice
+from swg_fast.common.seeds import stream_seed
 from swg_fast.networks import ScoreNetwork
 from swg_fast.policy import Policy
 from swg_fast.samplers import sampler_table
 from swg_fast.schedule import NoiseSchedule
-from swg_fast.seeds import stream_seed
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.loop import BLOCK
 from swg_fast.training.settings import TrainSettings
@@ -222,7 +222,7 @@ def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
     several numbers of steps, the distances over them."""
     from matplotlib.figure import Figure
 
-    from swg_fast.files import replacing
+    from swg_fast.common.atomic_files import replacing
 
     several = len(result.by_steps) > 1
     figure = Figure(figsize=(15, 7.4 if several else 3.9), layout="constrained")

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from swg_fast.common.atomic_files import replacing
+from swg_fast.common.optional_packages import check, need
+from swg_fast.common.seeds import stream_seed
 from swg_fast.envs.names import make_env
 from swg_fast.evaluation import Evaluation
-from swg_fast.extras import check, need
-from swg_fast.files import replacing
-from swg_fast.seeds import stream_seed
 
 FRAMES_PER_SECOND = 25
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from swg_fast.arguments import choice, number
-from swg_fast.errors import UsageError
+from swg_fast.common.checks import choice, number
+from swg_fast.common.errors import UsageError
 
 Parameter = float | torch.Tensor  # tau or alpha: one for all advantages, or tensors that broadcast with them
 

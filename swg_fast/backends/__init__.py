@@ -9,7 +9,7 @@ from torch import device as Device
 
 from swg_fast.backends.base import Backend
 from swg_fast.backends.job import Model
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.device import runs_triton
 from swg_fast.networks import ScoreNetwork
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from swg_fast.backends.base import Backend, row_noise
 from swg_fast.backends.job import Model, SamplingJob
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 from swg_fast.kernels.cpu import native
 from swg_fast.kernels.cpu.aten import TILE, CpuNetwork, has_native_bf16, has_packed_linear
 from swg_fast.kernels.cpu.compiled import NativeNetwork

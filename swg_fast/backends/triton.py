@@ -8,7 +8,7 @@ import torch
 
 from swg_fast.backends.base import Backend, predicted
 from swg_fast.backends.job import Candidates, Model, Samples, SamplingJob
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import SamplerTable, Words
 from swg_fast.networks import ScoreNetwork

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from swg_fast.backends import BACKENDS, backend_class
-from swg_fast.errors import UsageError
-from swg_fast.extras import check
+from swg_fast.common.errors import UsageError
+from swg_fast.common.optional_packages import check
 from swg_fast.kernels.cpu.aten import TILE, PackedLinear, has_native_bf16
 from swg_fast.policy import Policy
 

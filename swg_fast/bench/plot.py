@@ -17,7 +17,7 @@ def plot_bench(result: dict[str, Any], path: Path) -> None:
     """Throughput of the fewest states, one line (or bar) a backend and type, ceilings dashed."""
     from matplotlib.figure import Figure
 
-    from swg_fast.files import replacing
+    from swg_fast.common.atomic_files import replacing
 
     states = min(row["n_states"] for row in result["results"])
     rows = [row for row in result["results"] if row["n_states"] == states]

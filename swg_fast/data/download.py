@@ -12,8 +12,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from swg_fast.errors import UsageError
-from swg_fast.files import unwritable, user_path
+from swg_fast.common.atomic_files import unwritable, user_path
+from swg_fast.common.errors import UsageError
 from swg_fast.presets import Preset, find_preset
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from swg_fast.common.errors import UsageError, reason
+from swg_fast.common.hardware import check_memory
 from swg_fast.data.transitions import ARRAYS, check_layout
-from swg_fast.errors import UsageError, reason
-from swg_fast.limits import check_memory
 
 LINKS = 16  # soft links followed on the way to an array
 SMALL = 2**24  # bytes of an array that no file's size need justify

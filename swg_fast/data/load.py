@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from swg_fast.common.atomic_files import user_path
+from swg_fast.common.errors import UsageError
 from swg_fast.data.download import download
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.data.transitions import Transitions, to_transitions
-from swg_fast.errors import UsageError
-from swg_fast.files import user_path
 from swg_fast.presets import presets
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from swg_fast.common.errors import UsageError
+from swg_fast.common.optional_packages import need
 from swg_fast.data.transitions import Transitions, to_transitions
 from swg_fast.envs import flatten
 from swg_fast.envs.d4rl_import import explain, quiet, unlogged
 from swg_fast.envs.gymnasium_env import action_bounds
-from swg_fast.errors import UsageError
-from swg_fast.extras import need
 
 GOAL = "desired_goal"
 

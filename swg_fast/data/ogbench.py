@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from swg_fast.common.errors import UsageError
+from swg_fast.common.optional_packages import need
 from swg_fast.data.transitions import ACTION_LIMIT, Transitions
 from swg_fast.envs.d4rl_import import explain, quiet
-from swg_fast.errors import UsageError
-from swg_fast.extras import need
 
 FOLDER = "~/.ogbench/data"  # OGBench's own
 NEEDED = ("observations", "actions", "terminals", "qpos")

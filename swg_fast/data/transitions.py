@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
 FLAGS = ("terminals", "timeouts")

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from swg_fast.common.errors import UsageError
 from swg_fast.envs import simulator
 from swg_fast.envs.base import Maze, TaskEnv
 from swg_fast.envs.camera import NO_OPENGL, close_drawings
 from swg_fast.envs.d4rl_import import FAMILY_MODULES, explain, import_d4rl, quiet
-from swg_fast.errors import UsageError
 from swg_fast.presets import Preset, find_preset
 
 

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 # Which module registers a family's environments.
 FAMILY_MODULES = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 FIRST = ("achieved_goal", "observation", "desired_goal")
 VECTOR = ""  # the name of an observation that is no dictionary

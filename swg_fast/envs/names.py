@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from swg_fast.common.errors import UsageError
+from swg_fast.common.optional_packages import need
 from swg_fast.envs.base import TaskEnv
 from swg_fast.envs.d4rl_import import d4rl_installed, explain, quiet, standing_in
-from swg_fast.errors import UsageError
-from swg_fast.extras import need
 from swg_fast.presets import presets
 
 MINARI = "minari:"

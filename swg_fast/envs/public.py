@@ -9,9 +9,9 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from swg_fast.common.errors import UsageError
 from swg_fast.envs.base import TaskEnv
 from swg_fast.envs.names import make_env
-from swg_fast.errors import UsageError
 
 
 class Task(gymnasium.Env):

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 REAL = "SWG_FAST_MUJOCO_PY"  # set to 1 to step with the real mujoco_py
 

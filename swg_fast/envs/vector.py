@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.errors import UsageError
-from swg_fast.signals import shielded
+from swg_fast.common.errors import UsageError
+from swg_fast.common.interrupts import shielded
 
 
 class WorkerDied(UsageError):

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.errors import UsageError
-from swg_fast.files import replacing
+from swg_fast.common.atomic_files import replacing
+from swg_fast.common.errors import UsageError
 from swg_fast.inspect.places import BIN, Grid, Way
 from swg_fast.training.settings import TrainSettings
 

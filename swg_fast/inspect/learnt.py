@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from swg_fast.checkpoint import CARD, find_checkpoint
+from swg_fast.common.atomic_files import read_json, user_path
+from swg_fast.common.errors import UsageError
 from swg_fast.data import Transitions
-from swg_fast.errors import UsageError
-from swg_fast.files import read_json, user_path
 from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.policy import Policy, load_policy
 from swg_fast.schedule import NoiseSchedule

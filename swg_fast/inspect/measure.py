@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from swg_fast.common.intervals import mean_interval, success_interval
 from swg_fast.data import Transitions
-from swg_fast.intervals import mean_interval, success_interval
 from swg_fast.networks import TwinQ, ValueNetwork
 from swg_fast.policy import Policy
 

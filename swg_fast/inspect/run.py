@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from swg_fast.common.atomic_files import write_json
+from swg_fast.common.errors import UsageError
 from swg_fast.data import Transitions
-from swg_fast.errors import UsageError
-from swg_fast.files import write_json
 from swg_fast.inspect import draw, measure, places
 from swg_fast.inspect.learnt import Learnt, Source, load_learnt, saved_critics
 from swg_fast.presets import settings_for

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from swg_fast import signals
-from swg_fast.errors import UsageError
-from swg_fast.extras import need
-from swg_fast.files import write_json
+from swg_fast.common import interrupts
+from swg_fast.common.atomic_files import write_json
+from swg_fast.common.errors import UsageError
+from swg_fast.common.optional_packages import need
 from swg_fast.sweep import work
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.store import Store
@@ -44,7 +44,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
         common |= {"num_cpus": cpus or len(os.sched_getaffinity(0)), "object_store_memory": OBJECTS}
     for left in reversed(range(STARTS if address is None else 1)):
         try:
-            with signals.handlers_kept():  # Ray takes SIGTERM, and answers it with a trace of its own
+            with interrupts.handlers_kept():  # Ray takes SIGTERM, and answers it with a trace of its own
                 ray.init(log_to_driver=False, logging_level="ERROR", **common)
             break
         except Exception as error:  # Ray raises plain ones too
@@ -98,11 +98,11 @@ def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell]
         training = needed.get(cell.training.key) if cell.training else None
         waiting[find.remote(cell, folder, run, training)] = cell
     outcomes = []
-    with signals.deferred() as asked:  # inside Ray's calls any signal would come out as Ctrl-C
+    with interrupts.deferred() as asked:  # inside Ray's calls any signal would come out as Ctrl-C
         while waiting:
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             if number := asked():
-                raise signals.Stopped(number)
+                raise interrupts.Stopped(number)
             for reference in ready:
                 item = waiting.pop(reference)
                 outcome = _outcome(ray, reference, item, run)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.errors import UsageError
-from swg_fast.intervals import LEVEL, success_interval
+from swg_fast.common.errors import UsageError
+from swg_fast.common.intervals import LEVEL, success_interval
 
 RESAMPLES = 5000
 CUT = 0.25  # what the interquartile mean leaves out at either end

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from swg_fast.files import replacing
+from swg_fast.common.atomic_files import replacing
 from swg_fast.sweep.views import Block, short, shown
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe-Ito

@@ -17,7 +17,7 @@ import torch
 from swg_fast.backends.base import Backend
 from swg_fast.backends.job import Model, Samples, SamplingJob
 from swg_fast.backends.search import Pool, Search
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 from swg_fast.policy import Policy, load_policy
 from swg_fast.sweep.cluster import connected
 

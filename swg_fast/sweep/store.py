@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from swg_fast.errors import UsageError
-from swg_fast.files import read_json, write_json
+from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.errors import UsageError
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.grid import Plan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 from swg_fast.sweep.cells import Cell
 from swg_fast.sweep.metrics import Estimate, Metric, Result, metric
 

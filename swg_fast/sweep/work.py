@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from swg_fast.checkpoint import CARD
-from swg_fast.errors import UsageError
-from swg_fast.files import read_json, write_json
+from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.errors import UsageError
 from swg_fast.sweep.cells import Cell, Training, key_of
 from swg_fast.sweep.store import Store, load, locked, transitions_hash
 
@@ -111,8 +111,8 @@ def _toy(cell: Cell, store: Store) -> dict[str, Any]:
 
 
 def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
+    from swg_fast.common.hardware import device_name
     from swg_fast.evaluation import evaluate
-    from swg_fast.limits import device_name
     from swg_fast.policy import load_policy
     from swg_fast.report import evaluation_json
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from swg_fast.common.errors import UsageError
+from swg_fast.common.hardware import check_memory
+from swg_fast.common.meta_modules import shapes_only
 from swg_fast.data import Transitions
 from swg_fast.data.travel import travel, walks
-from swg_fast.errors import UsageError
 from swg_fast.kernels.cpu.aten import has_native_bf16
-from swg_fast.limits import check_memory
 from swg_fast.networks import ScoreNetwork
-from swg_fast.sizes import shapes_only
 from swg_fast.training.loop import BLOCK
 from swg_fast.training.rewards import transform_rewards
 from swg_fast.training.settings import TrainSettings

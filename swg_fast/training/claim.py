@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from swg_fast.errors import UsageError
-from swg_fast.files import read_json, sweep, write_json
-from swg_fast.outputs import check_folder
+from swg_fast.common.atomic_files import read_json, sweep, write_json
+from swg_fast.common.errors import UsageError
+from swg_fast.common.output_paths import check_folder
 from swg_fast.training.config import CONFIG, HEADER
 from swg_fast.training.settings import TrainSettings
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from swg_fast.errors import UsageError
-from swg_fast.extras import check, need
-from swg_fast.files import read_json, write_json
+from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.errors import UsageError
+from swg_fast.common.optional_packages import check, need
 
 LOGGERS = ("tensorboard", "wandb", "none")
 

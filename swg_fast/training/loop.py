@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from swg_fast.errors import UsageError
-from swg_fast.seeds import stream_seed
-from swg_fast.signals import deferred
+from swg_fast.common.errors import UsageError
+from swg_fast.common.interrupts import deferred
+from swg_fast.common.seeds import stream_seed
 from swg_fast.training.clock import Clock
 from swg_fast.training.history import append_line
 from swg_fast.training.logger import Writer

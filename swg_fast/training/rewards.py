@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from swg_fast.common.errors import UsageError
 from swg_fast.data import Transitions
-from swg_fast.errors import UsageError
 
 REWARD_TRANSFORMS = ("none", "minus_one", "return_range")
 UNBOUNDED = (-math.inf, math.inf)

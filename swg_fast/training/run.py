@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from swg_fast.checkpoint import Checkpoint, save_checkpoint
+from swg_fast.common.atomic_files import user_path
+from swg_fast.common.hardware import resolve_device
+from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions
 from swg_fast.data.travel import walks
-from swg_fast.files import user_path
-from swg_fast.limits import resolve_device
 from swg_fast.networks import Ranker, ScoreNetwork
 from swg_fast.schedule import NoiseSchedule
-from swg_fast.seeds import stream_seed
 from swg_fast.training.checks import check_run
 from swg_fast.training.claim import claimed
 from swg_fast.training.config import CONFIG, write_config

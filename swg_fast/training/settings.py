@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from swg_fast.arguments import MAX_SEED
-from swg_fast.errors import UsageError
+from swg_fast.common.checks import MAX_SEED
+from swg_fast.common.errors import UsageError
+from swg_fast.common.settings_fields import check_fields, setting
 from swg_fast.family import DEFAULT, FAMILY, WeightFamily
 from swg_fast.networks import MOST, WEIGHT_HEADS
 from swg_fast.schedule import MAX_STEPS, SCHEDULES
-from swg_fast.training.fields import check_fields, setting
 from swg_fast.training.rewards import REWARD_TRANSFORMS
 from swg_fast.weights import WEIGHT_FUNCTIONS, check_weight_function
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from swg_fast.errors import UsageError
-from swg_fast.files import replacing
+from swg_fast.common.atomic_files import replacing
+from swg_fast.common.errors import UsageError
 from swg_fast.training.claim import recorded_settings
 from swg_fast.training.history import HISTORY, append_line, read_history
 from swg_fast.training.settings import CRITIC, TrainSettings

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from swg_fast.errors import UsageError
-from swg_fast.files import replacing
+from swg_fast.common.atomic_files import replacing
+from swg_fast.common.errors import UsageError
 
 KEEP = 2  # how many of a phase's newest states stay on disk, where nothing else is asked for
 

@@ -12,8 +12,8 @@ from conftest import make_recording, write_hdf5
 
 from swg_fast import UsageError
 from swg_fast.cli import main
+from swg_fast.common.optional_packages import EXTRAS, check, need
 from swg_fast.data import load_dataset
-from swg_fast.extras import EXTRAS, check, need
 
 pytestmark = pytest.mark.slow
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from swg_fast import NoiseSchedule, Policy, TwinQ, UsageError
-from swg_fast.arguments import SAMPLING, check_sampling
+from swg_fast.common.checks import SAMPLING, check_sampling
+from swg_fast.common.hardware import max_threads, resolve_device, set_threads
 from swg_fast.evaluation import evaluate
-from swg_fast.limits import max_threads, resolve_device, set_threads
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
 from swg_fast.weights import compute_weights

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from swg_fast import NoiseSchedule, TwinQ, UsageError, ValueNetwork, load_policy
 from swg_fast.checkpoint import CARD, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
-from swg_fast.files import sha256
+from swg_fast.common.atomic_files import sha256
 from swg_fast.flax_import import import_directory
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,8 @@ from conftest import make_network
 
 from swg_fast import NoiseSchedule, UsageError
 from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from swg_fast.files import read_json, replacing, sweep, temporary_name, write_json
-from swg_fast.outputs import check_folder, check_output, check_outputs
+from swg_fast.common.atomic_files import read_json, replacing, sweep, temporary_name, write_json
+from swg_fast.common.output_paths import check_folder, check_output, check_outputs
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,8 @@ def test_a_pipe_is_written_to(place):
 
 def test_standard_output_in_a_file(place):
     """What is printed before and after stays, in order."""
-    program = "from swg_fast.files import write_json; print('a'); write_json('/dev/stdout', 1); print('b')"
+    program = ("from swg_fast.common.atomic_files import write_json; print('a'); "
+               "write_json('/dev/stdout', 1); print('b')")
     with open("out.txt", "w") as out:
         subprocess.run([sys.executable, "-c", program], stdout=out, check=True)
     assert (place / "out.txt").read_text() == "a\n1\nb\n"

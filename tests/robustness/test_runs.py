@@ -17,9 +17,10 @@ import torch
 from conftest import make_recording, run_cli, write_hdf5
 from safetensors.torch import load_file
 
-from swg_fast import UsageError, signals
+from swg_fast import UsageError
+from swg_fast.common import interrupts
+from swg_fast.common.interrupts import STOPPING, deferred
 from swg_fast.data.transitions import to_transitions
-from swg_fast.signals import STOPPING, deferred
 from swg_fast.training import loop, run
 from swg_fast.training.loop import Diverged, Interrupted, LoopOptions
 from swg_fast.training.settings import TrainSettings
@@ -275,9 +276,9 @@ def test_the_command_saves_on_sigterm(tmp_path, strike):
 
 
 def test_a_signal_after_the_last_look_is_not_lost():
-    before = signal.signal(signal.SIGTERM, signals._stop)
+    before = signal.signal(signal.SIGTERM, interrupts._stop)
     try:
-        with pytest.raises(signals.Stopped), deferred() as asked:
+        with pytest.raises(interrupts.Stopped), deferred() as asked:
             assert asked() is None
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(ZeroDivisionError), deferred() as asked:  # the work has heard, and says so itself

@@ -6,7 +6,7 @@ import pytest
 from conftest import make_network
 
 from swg_fast.bench import contenders
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 from swg_fast.policy import Policy
 from swg_fast.schedule import NoiseSchedule
 

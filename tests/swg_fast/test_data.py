@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from conftest import make_recording, write_hdf5
 
+from swg_fast.common.errors import UsageError
 from swg_fast.data import load_dataset
 from swg_fast.data.download import cached
 from swg_fast.data.transitions import Transitions, to_transitions
 from swg_fast.data.travel import travel
 from swg_fast.envs.d4rl_import import import_d4rl
-from swg_fast.errors import UsageError
 from swg_fast.training.rewards import transform_rewards
 
 

@@ -13,10 +13,10 @@ import pytest
 from conftest import make_recording, write_hdf5
 
 from swg_fast.cli import main
+from swg_fast.common.errors import UsageError
 from swg_fast.data import load_dataset
 from swg_fast.data.download import SERVER, cached, download, remote_path
 from swg_fast.envs import d4rl_import
-from swg_fast.errors import UsageError
 from swg_fast.presets import presets
 
 TASK = "hopper-medium-v2"

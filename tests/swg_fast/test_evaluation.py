@@ -7,11 +7,11 @@ import pytest
 
 from swg_fast import NoiseSchedule, Policy, ScoreNetwork, UsageError, load_policy
 from swg_fast.cli import _seeds
+from swg_fast.common.intervals import score_interval
+from swg_fast.common.seeds import stream_seed
 from swg_fast.envs import make_env
 from swg_fast.evaluation import evaluate
-from swg_fast.intervals import score_interval
 from swg_fast.report import evaluation_json, evaluation_rows, plot_episodes
-from swg_fast.seeds import stream_seed
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ import weakref
 import numpy as np
 import pytest
 
+from swg_fast.common.errors import UsageError
 from swg_fast.envs import d4rl_import, make_env, model_files, simulator
 from swg_fast.envs.d4rl_import import FAMILY_MODULES, family_status
-from swg_fast.errors import UsageError
 from swg_fast.presets import presets
 
 gym = pytest.importorskip("gym", reason="D4RL is not installed")

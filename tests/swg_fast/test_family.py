@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from swg_fast import load_policy
 from swg_fast.cli import cli
+from swg_fast.common.errors import UsageError
 from swg_fast.data.transitions import to_transitions
-from swg_fast.errors import UsageError
 from swg_fast.family import WeightFamily
 from swg_fast.networks import ScoreNetwork, TwinQ
 from swg_fast.policy import Policy

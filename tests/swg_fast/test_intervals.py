@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from swg_fast.intervals import LEVEL, interval_text, mean_interval, score_interval, success_interval
+from swg_fast.common.intervals import LEVEL, interval_text, mean_interval, score_interval, success_interval
 
 
 @pytest.mark.parametrize("k,n", [(0, 10), (25, 25), (98, 100), (1, 1), (43, 100)])

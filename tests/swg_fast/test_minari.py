@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
+from swg_fast.common.errors import UsageError
 from swg_fast.data import load_dataset
 from swg_fast.envs import make_env
-from swg_fast.errors import UsageError
 
 minari = pytest.importorskip("minari", reason="Minari is not installed (extra 'minari')")
 from gymnasium import spaces  # noqa: E402

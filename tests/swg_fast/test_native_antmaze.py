@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from swg_fast.common.errors import UsageError
 from swg_fast.envs import contacts, d4rl_import, make_env, names
 from swg_fast.envs.native_antmaze import NativeAntMaze
-from swg_fast.errors import UsageError
 from swg_fast.presets import presets
 
 TASKS = [name for name, preset in presets().items() if preset.family == "antmaze"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from swg_fast.cli import main
+from swg_fast.common.errors import UsageError
 from swg_fast.data import load_dataset
 from swg_fast.envs import make_env
-from swg_fast.errors import UsageError
 from swg_fast.presets import settings_for
 
 pytest.importorskip("ogbench", reason="ogbench is not installed (extra 'envs')")

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 from swg_fast.schedule import NoiseSchedule
 from swg_fast.weights import WEIGHT_FUNCTIONS, compute_weights
 

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 MENDS = {errno.ENOSPC: "make room and run again", errno.EDQUOT: "make room and run again",
          errno.EFBIG: "raise the limit on file sizes (ulimit -f)", errno.ENAMETOOLONG: "shorten it",

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 MAX_CANDIDATES = 2**32  # the noise's candidate and state words have 32 bits
 MAX_SEED = 2**64 - 1

@@ -7,8 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from swg_fast.errors import UsageError
-from swg_fast.files import is_stream, resolved, sweep, temporary_name, unwritable, user_path
+from swg_fast.common.atomic_files import is_stream, resolved, sweep, temporary_name, unwritable, user_path
+from swg_fast.common.errors import UsageError
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
 VIDEOS = (".mp4", ".gif")

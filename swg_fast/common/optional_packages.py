@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from types import ModuleType
 
-from swg_fast.errors import UsageError
+from swg_fast.common.errors import UsageError
 
 # Module -> the extra of pyproject.toml that brings it.
 EXTRAS = {

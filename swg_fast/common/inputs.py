@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from swg_fast.arguments import WORD
-from swg_fast.errors import UsageError
+from swg_fast.common.checks import WORD
+from swg_fast.common.errors import UsageError
 
 
 def real_tensor(name: str, value: Any) -> torch.Tensor:

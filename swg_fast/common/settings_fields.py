@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import Field, field, fields
 from typing import Any
 
-from swg_fast.arguments import shown
-from swg_fast.errors import UsageError
+from swg_fast.common.checks import shown
+from swg_fast.common.errors import UsageError
 
 KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 EXPECTED = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

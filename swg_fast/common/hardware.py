@@ -7,8 +7,8 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swg_fast.arguments import whole
-from swg_fast.errors import UsageError
+from swg_fast.common.checks import whole
+from swg_fast.common.errors import UsageError
 
 if TYPE_CHECKING:
     import torch

@@ -38,8 +38,8 @@ def build(contender: str, phase: str, precision: str, batch: int, device: Any = 
     import numpy as np
     import torch
 
-    from swg_fast.networks import ScoreNetwork
-    from swg_fast.schedule import NoiseSchedule
+    from swg_fast.method.networks import ScoreNetwork
+    from swg_fast.method.schedule import NoiseSchedule
     from swg_fast.training.critic import CriticTrainer
     from swg_fast.training.diffusion import DiffusionTrainer
     from swg_fast.training.loop import BLOCK

@@ -10,10 +10,10 @@ _EXPORTS = {
     "load_policy": "swg_fast.policy",
     "Sampler": "swg_fast.ops",
     "Samples": "swg_fast.backends.job",
-    "ScoreNetwork": "swg_fast.networks",
-    "TwinQ": "swg_fast.networks",
-    "ValueNetwork": "swg_fast.networks",
-    "NoiseSchedule": "swg_fast.schedule",
+    "ScoreNetwork": "swg_fast.method.networks",
+    "TwinQ": "swg_fast.method.networks",
+    "ValueNetwork": "swg_fast.method.networks",
+    "NoiseSchedule": "swg_fast.method.schedule",
     "UsageError": "swg_fast.common.errors",
     "load_dataset": "swg_fast.data",
 }
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from swg_fast.backends.job import Samples
     from swg_fast.common.errors import UsageError
     from swg_fast.data import load_dataset
-    from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
+    from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
+    from swg_fast.method.schedule import NoiseSchedule
     from swg_fast.ops import Sampler
     from swg_fast.policy import Policy, load_policy
-    from swg_fast.schedule import NoiseSchedule
 
 
 def __getattr__(name: str) -> Any:

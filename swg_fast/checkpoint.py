@@ -17,8 +17,8 @@ from swg_fast.common.atomic_files import read_json, replacing, sha256, sweep, us
 from swg_fast.common.checks import choice
 from swg_fast.common.errors import UsageError
 from swg_fast.defaults import sampling_defaults
-from swg_fast.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
-from swg_fast.schedule import NoiseSchedule
+from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.method.schedule import NoiseSchedule
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model_card.json"

@@ -161,9 +161,9 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple
 
     from swg_fast.checkpoint import find_checkpoint
     from swg_fast.common.hardware import resolve_device
-    from swg_fast.networks import ScoreNetwork
+    from swg_fast.method.networks import ScoreNetwork
+    from swg_fast.method.schedule import NoiseSchedule
     from swg_fast.policy import Policy, load_policy
-    from swg_fast.schedule import NoiseSchedule
 
     resolve_device(device)
     if policy_name is not None:
@@ -254,7 +254,7 @@ def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: 
     from swg_fast.checkpoint import Checkpoint, save_checkpoint
     from swg_fast.common.output_paths import check_folder
     from swg_fast.flax_import import import_directory
-    from swg_fast.schedule import NoiseSchedule
+    from swg_fast.method.schedule import NoiseSchedule
 
     check_folder(out)
     betas = NoiseSchedule.by_name(schedule, num_steps)

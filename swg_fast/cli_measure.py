@@ -35,9 +35,9 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         import torch
 
         from swg_fast.common.hardware import resolve_device
-        from swg_fast.networks import ScoreNetwork
+        from swg_fast.method.networks import ScoreNetwork
+        from swg_fast.method.schedule import NoiseSchedule
         from swg_fast.policy import Policy, load_policy
-        from swg_fast.schedule import NoiseSchedule
 
         resolve_device(device)
         if task:
@@ -130,8 +130,8 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     from rich.table import Table
 
     from swg_fast.kernels.fused.tune import cache_path
+    from swg_fast.method.samplers import sampler_table
     from swg_fast.report import show
-    from swg_fast.samplers import sampler_table
 
     backend: Any = policy.backend("triton", dtype)  # the one that has `tune`
     sampler = sampler_table("ddpm", policy.model.schedule, guidance_scale=guidance_scale, temperature=1.0)

@@ -13,7 +13,7 @@ from typing import Any
 
 from swg_fast.common.checks import check_sampling
 from swg_fast.common.errors import UsageError
-from swg_fast.samplers import DETERMINISTIC
+from swg_fast.method.samplers import DETERMINISTIC
 
 
 @dataclass(frozen=True)

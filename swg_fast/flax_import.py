@@ -14,7 +14,7 @@ from swg_fast.common.atomic_files import user_path
 from swg_fast.common.errors import UsageError, reason
 from swg_fast.common.meta_modules import shapes_only
 from swg_fast.common.optional_packages import need
-from swg_fast.networks import ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
 
 Network = TypeVar("Network", bound=nn.Module)
 FLOATS = ("float16", "float32", "float64")

@@ -7,7 +7,7 @@ from typing import Any
 
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree
-from swg_fast.schedule import NoiseSchedule
+from swg_fast.method.schedule import NoiseSchedule
 
 
 def plan_tree(table: SamplerTable, n_candidates: int, leaves: int, branch_after: int | None

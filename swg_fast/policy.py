@@ -20,13 +20,13 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device
 from swg_fast.common.inputs import index_row, real_tensor, state_rows
 from swg_fast.defaults import sampling_defaults, sampling_settings
-from swg_fast.family import WeightFamily
 from swg_fast.finite import check_job, check_model, check_samples
 from swg_fast.kernels.shared.table import SamplerTable
-from swg_fast.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.method.samplers import WEIGHT_CLIP, sampler_table
+from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.weight_family import WeightFamily
 from swg_fast.plan import plan_ranking, plan_tree, reads_weights
-from swg_fast.samplers import WEIGHT_CLIP, sampler_table
-from swg_fast.schedule import NoiseSchedule
 
 Array = np.ndarray | torch.Tensor
 

@@ -24,8 +24,8 @@ import h5py
 import numpy as np
 import pytest
 
-from swg_fast.networks import ScoreNetwork, TwinQ
-from swg_fast.schedule import NoiseSchedule
+from swg_fast.method.networks import ScoreNetwork, TwinQ
+from swg_fast.method.schedule import NoiseSchedule
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))

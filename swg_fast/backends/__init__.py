@@ -11,7 +11,7 @@ from swg_fast.backends.base import Backend
 from swg_fast.backends.job import Model
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.device import runs_triton
-from swg_fast.networks import ScoreNetwork
+from swg_fast.method.networks import ScoreNetwork
 
 BACKENDS = {
     "reference": "swg_fast.backends.reference:ReferenceBackend",

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 
 from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree, Words
-from swg_fast.networks import Ranker, ScoreNetwork, TwinQ
+from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ
+from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.reference import Noise, philox
-from swg_fast.schedule import NoiseSchedule
 
 SELECTIONS = ("max_weight", "expected_weight", "max_q", "softmax", "none")
 RANKINGS = ("draws", "ranker", "read")  # where expected weights come from

@@ -11,7 +11,7 @@ from swg_fast.backends.job import Candidates, Model, Samples, SamplingJob
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import SamplerTable, Words
-from swg_fast.networks import ScoreNetwork
+from swg_fast.method.networks import ScoreNetwork
 
 
 def unsupported(network: ScoreNetwork) -> str | None:

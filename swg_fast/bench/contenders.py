@@ -95,7 +95,7 @@ def runner(contender: Contender, policy: Policy, rho: float) -> Run:
     if contender.name in BACKENDS:
         return lambda states, n, seed: policy.sample(states, n, rho, 1.0, seed=seed,
                                                      backend=contender.name, dtype=contender.dtype)
-    from swg_fast.samplers import sampler_table
+    from swg_fast.method.samplers import sampler_table
 
     network, schedule = policy.model.network, policy.model.schedule
     table = sampler_table("ddpm", schedule, guidance_scale=rho, temperature=1.0)

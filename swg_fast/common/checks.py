@@ -114,13 +114,13 @@ def _ranking(_: str, value: Any) -> str:
 
 
 def _sampler(_: str, value: Any) -> str:
-    from swg_fast.samplers import SAMPLERS
+    from swg_fast.method.samplers import SAMPLERS
 
     return choice("sampler", value, SAMPLERS)
 
 
 def _readout(_: str, value: Any) -> str:
-    from swg_fast.samplers import READOUTS
+    from swg_fast.method.samplers import READOUTS
 
     return choice("weight read-out", value, READOUTS)
 
@@ -132,7 +132,7 @@ def _backend(_: str, value: Any) -> str:
 
 
 def _guidance(name: str, value: Any) -> str:
-    from swg_fast.family import guidance_text
+    from swg_fast.method.weight_family import guidance_text
 
     return guidance_text(name, value)
 

@@ -11,7 +11,7 @@ import torch
 
 from swg_fast.common.intervals import mean_interval, success_interval
 from swg_fast.data import Transitions
-from swg_fast.networks import TwinQ, ValueNetwork
+from swg_fast.method.networks import TwinQ, ValueNetwork
 from swg_fast.policy import Policy
 
 BATCH = 16384  # states at once

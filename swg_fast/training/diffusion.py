@@ -12,8 +12,8 @@ from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions
 from swg_fast.kernels.training import actor as native
 from swg_fast.kernels.training.flat import Moments
-from swg_fast.networks import LAYER_NORM_EPS, ScoreNetwork
-from swg_fast.schedule import NoiseSchedule
+from swg_fast.method.networks import LAYER_NORM_EPS, ScoreNetwork
+from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.training.dropout import GivenDropout, keep_masks
 from swg_fast.training.flat import FlatParameters, adam_state, take_step
 from swg_fast.training.onednn import accelerate

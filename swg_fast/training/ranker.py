@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from swg_fast.data import Transitions
-from swg_fast.networks import Ranker
+from swg_fast.method.networks import Ranker
 from swg_fast.training.flat import FlatParameters, take_step
 from swg_fast.training.rates import cosine
 from swg_fast.training.settings import TrainSettings

@@ -16,8 +16,9 @@ from swg_fast.common.hardware import resolve_device
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions
 from swg_fast.data.travel import walks
-from swg_fast.networks import Ranker, ScoreNetwork
-from swg_fast.schedule import NoiseSchedule
+from swg_fast.method.networks import Ranker, ScoreNetwork
+from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.weight_functions import compute_weights
 from swg_fast.training.checks import check_run
 from swg_fast.training.claim import claimed
 from swg_fast.training.config import CONFIG, write_config
@@ -30,7 +31,6 @@ from swg_fast.training.ranker import RankerTrainer
 from swg_fast.training.rewards import UNBOUNDED, return_bounds
 from swg_fast.training.settings import TrainSettings
 from swg_fast.training.shared import check_critic, take_critic
-from swg_fast.weights import compute_weights
 
 
 def train(data: Transitions, settings: TrainSettings, out: str | Path, *,

@@ -8,11 +8,11 @@ from typing import Any
 from swg_fast.common.checks import MAX_SEED
 from swg_fast.common.errors import UsageError
 from swg_fast.common.settings_fields import check_fields, setting
-from swg_fast.family import DEFAULT, FAMILY, WeightFamily
-from swg_fast.networks import MOST, WEIGHT_HEADS
-from swg_fast.schedule import MAX_STEPS, SCHEDULES
+from swg_fast.method.networks import MOST, WEIGHT_HEADS
+from swg_fast.method.schedule import MAX_STEPS, SCHEDULES
+from swg_fast.method.weight_family import DEFAULT, FAMILY, WeightFamily
+from swg_fast.method.weight_functions import WEIGHT_FUNCTIONS, check_weight_function
 from swg_fast.training.rewards import REWARD_TRANSFORMS
-from swg_fast.weights import WEIGHT_FUNCTIONS, check_weight_function
 
 MOST_STEPS = 10**9  # years
 MOST_ROWS = 2**16  # of a batch

@@ -8,7 +8,7 @@ import torch
 from conftest import make_network
 
 from swg_fast import NoiseSchedule
-from swg_fast.networks import ScoreNetwork
+from swg_fast.method.networks import ScoreNetwork
 
 # Seeds of the order in which warps run, and when what is asynchronous acts.
 SCHEDULES = ((0, "late"), (1, "random"))

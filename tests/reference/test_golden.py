@@ -10,8 +10,8 @@ from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.pack import pack
 
 from swg_fast import flax_import, reference
-from swg_fast.samplers import ddpm
-from swg_fast.schedule import NoiseSchedule
+from swg_fast.method.samplers import ddpm
+from swg_fast.method.schedule import NoiseSchedule
 
 CASES = sorted(path.stem for path in (DATA / "golden").glob("*.npz"))
 TOLERANCE = 2e-5  # fp32, two libraries' order of summation over three blocks

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from swg_fast import NoiseSchedule, UsageError, reference
-from swg_fast.samplers import SOLVERS, evenly_spaced, sampler_table
+from swg_fast.method.samplers import SOLVERS, evenly_spaced, sampler_table
 
 SPREAD = 0.3
 

@@ -18,9 +18,9 @@ from swg_fast import NoiseSchedule, Policy, TwinQ, UsageError
 from swg_fast.common.checks import SAMPLING, check_sampling
 from swg_fast.common.hardware import max_threads, resolve_device, set_threads
 from swg_fast.evaluation import evaluate
+from swg_fast.method.weight_functions import compute_weights
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
-from swg_fast.weights import compute_weights
 
 pytestmark = pytest.mark.slow
 

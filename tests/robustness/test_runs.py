@@ -21,10 +21,10 @@ from swg_fast import UsageError
 from swg_fast.common import interrupts
 from swg_fast.common.interrupts import STOPPING, deferred
 from swg_fast.data.transitions import to_transitions
+from swg_fast.method.weight_functions import WEIGHT_FUNCTIONS
 from swg_fast.training import loop, run
 from swg_fast.training.loop import Diverged, Interrupted, LoopOptions
 from swg_fast.training.settings import TrainSettings
-from swg_fast.weights import WEIGHT_FUNCTIONS
 
 pytestmark = pytest.mark.slow
 

@@ -15,15 +15,15 @@ from swg_fast import load_policy
 from swg_fast.cli import cli
 from swg_fast.common.errors import UsageError
 from swg_fast.data.transitions import to_transitions
-from swg_fast.family import WeightFamily
-from swg_fast.networks import ScoreNetwork, TwinQ
+from swg_fast.method.networks import ScoreNetwork, TwinQ
+from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.weight_family import WeightFamily
+from swg_fast.method.weight_functions import WEIGHT_FUNCTIONS, compute_weights
 from swg_fast.policy import Policy
-from swg_fast.schedule import NoiseSchedule
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.loop import Interrupted, LoopOptions
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
-from swg_fast.weights import WEIGHT_FUNCTIONS, compute_weights
 
 EVERY = "expectile:0.6:0.95,exponential:0.5:10,linex:0.5:2,quantile:0.6:0.9,smooth_expectile:0.7,dice"
 TWO = "expectile:0.6:0.95,exponential:0.5:10"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import make_recording, write_hdf5
 
-from swg_fast.networks import ScoreNetwork
+from swg_fast.method.networks import ScoreNetwork
 from swg_fast.sweep.metrics import metric
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from swg_fast.common.errors import UsageError
-from swg_fast.schedule import NoiseSchedule
-from swg_fast.weights import WEIGHT_FUNCTIONS, compute_weights
+from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.weight_functions import WEIGHT_FUNCTIONS, compute_weights
 
 
 @pytest.mark.parametrize("name", ["vp", "cosine", "linear"])

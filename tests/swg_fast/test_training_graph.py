@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from swg_fast.networks import ScoreNetwork
-from swg_fast.schedule import NoiseSchedule
+from swg_fast.method.networks import ScoreNetwork
+from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.training import graph
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer

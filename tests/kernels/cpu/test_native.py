@@ -15,7 +15,7 @@ from swg_fast.kernels.shared.pack import pack
 from swg_fast.reference import philox
 
 from swg_fast import NoiseSchedule, Policy
-from swg_fast.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m_sde
+from swg_fast.method.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m_sde
 
 needs_compiler = pytest.mark.skipif(native.compiler() is None or not has_packed_linear(),
                                     reason="no C compiler, or no oneDNN, on this machine")

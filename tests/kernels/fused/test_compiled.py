@@ -25,7 +25,7 @@ from swg_fast.kernels.shared.pack import pack
 from swg_fast.reference import philox
 
 from swg_fast import NoiseSchedule, Policy, reference
-from swg_fast.samplers import ddpm
+from swg_fast.method.samplers import ddpm
 
 # One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
 BOUNDS = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 1e-2}

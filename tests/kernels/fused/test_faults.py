@@ -16,7 +16,7 @@ from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configs import Config
 from swg_fast.kernels.shared.pack import pack
 
-from swg_fast.samplers import ddpm
+from swg_fast.method.samplers import ddpm
 
 pytestmark = pytest.mark.usefixtures("emulated")
 

@@ -20,8 +20,8 @@ from swg_fast.kernels.shared.table import Tree
 from swg_fast.reference import philox
 
 from swg_fast import NoiseSchedule, Policy, UsageError, flax_import, reference
-from swg_fast.networks import Ranker
-from swg_fast.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m, dpmpp_2m_sde
+from swg_fast.method.networks import Ranker
+from swg_fast.method.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m, dpmpp_2m_sde
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import Ranking, Tree
 
 from swg_fast import NoiseSchedule, Policy, reference
-from swg_fast.samplers import ddpm, sampler_table
+from swg_fast.method.samplers import ddpm, sampler_table
 
 HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] == 9
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

@@ -22,7 +22,7 @@ from swg_fast.kernels.shared.table import Ranking, Tree
 from swg_fast.reference import philox
 
 from swg_fast import NoiseSchedule, reference
-from swg_fast.samplers import ddpm, sampler_table
+from swg_fast.method.samplers import ddpm, sampler_table
 
 BOUND = 1e-2  # of a step in bf16, whose operands keep 8 bits
 SCHEDULES = ((0, "late"), (1, "random"), (0, "issue"))

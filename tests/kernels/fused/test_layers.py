@@ -14,7 +14,7 @@ from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import Ranking, Tree
 
 from swg_fast import NoiseSchedule, Policy
-from swg_fast.samplers import ddpm
+from swg_fast.method.samplers import ddpm
 
 pytestmark = pytest.mark.slow
 

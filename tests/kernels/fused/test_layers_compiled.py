@@ -15,7 +15,7 @@ from swg_fast.kernels.fused.configs import LAYERS, Config
 from swg_fast.kernels.shared.pack import pack
 
 from swg_fast import NoiseSchedule, Policy
-from swg_fast.samplers import ddpm, dpmpp_2m_sde
+from swg_fast.method.samplers import ddpm, dpmpp_2m_sde
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]
 

@@ -13,7 +13,7 @@ from swg_fast.kernels.fused.configs import Config
 
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.backends import resolve
-from swg_fast.samplers import sampler_table
+from swg_fast.method.samplers import sampler_table
 
 
 @pytest.fixture(autouse=True)

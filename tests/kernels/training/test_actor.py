@@ -8,8 +8,8 @@ from conftest import relative_error
 from swg_fast.kernels.cpu.native import compiler
 from swg_fast.kernels.training import actor as native
 
-from swg_fast.networks import ScoreNetwork
-from swg_fast.schedule import NoiseSchedule
+from swg_fast.method.networks import ScoreNetwork
+from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.settings import TrainSettings
 from swg_fast.training.state import gather_state

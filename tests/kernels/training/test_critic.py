@@ -9,7 +9,7 @@ import torch
 from conftest import relative_error
 from swg_fast.kernels.cpu.native import compiler
 
-from swg_fast.networks import TwinQ, ValueNetwork
+from swg_fast.method.networks import TwinQ, ValueNetwork
 from swg_fast.training import critic
 from swg_fast.training.rewards import UNBOUNDED
 from swg_fast.training.settings import TrainSettings

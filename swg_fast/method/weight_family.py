@@ -17,7 +17,7 @@ import torch
 
 from swg_fast.common.checks import shown
 from swg_fast.common.errors import UsageError
-from swg_fast.weights import WEIGHT_FUNCTIONS, check_advantages, check_weight_function
+from swg_fast.method.weight_functions import WEIGHT_FUNCTIONS, check_advantages, check_weight_function
 
 FAMILY = "family"  # beside the names of single weight functions
 DEFAULT = "expectile:0.6:0.95,exponential:0.5:10"

@@ -12,7 +12,7 @@ import torch
 
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.table import COLUMNS, SamplerTable
-from swg_fast.schedule import NoiseSchedule
+from swg_fast.method.schedule import NoiseSchedule
 
 WEIGHT_CLIP = (1e-4, 1.0)
 READOUTS = ("exact", "official")

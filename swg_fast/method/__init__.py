@@ -1,0 +1,1 @@
+"""The method: networks, noise schedules, samplers, weight functions and families of them."""

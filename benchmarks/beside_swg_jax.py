@@ -83,9 +83,9 @@ def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, c
     from swg_jax_training import JaxPolicy, import_checkout, save, train
 
     from swg_fast.evaluation import evaluate
-    from swg_fast.flax_import import import_directory
     from swg_fast.method.schedule import NoiseSchedule
-    from swg_fast.policy import Policy, load_policy
+    from swg_fast.policy.policy import Policy, load_policy
+    from swg_fast.policy.swg_jax_import import import_directory
 
     code = import_checkout(checkout, task)
     ours, spent = train_ours(data, settings, folder / "swg-fast", progress)

@@ -2,7 +2,7 @@
 
     python benchmarks/bundle.py RUN/policy antmaze-umaze-v2
 
-The value network is needed to train, not to act. `swg_fast/assets/NAME` is replaced whole; a bundled
+The value network is needed to train, not to act. `swg_fast/policy/bundled/NAME` is replaced whole; a bundled
 policy must stay below 4,000,000 bytes.
 """
 
@@ -12,23 +12,23 @@ from pathlib import Path
 
 import click
 
-from swg_fast.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
+from swg_fast.policy.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
 from swg_fast.presets import find_preset
 
-ASSETS = Path(__file__).parents[1] / "swg_fast" / "assets"
+BUNDLED = Path(__file__).parents[1] / "swg_fast" / "policy" / "bundled"
 MOST_BYTES = 4_000_000
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("name")
-@click.option("--assets", type=click.Path(path_type=Path), default=ASSETS, show_default=True)
-def main(checkpoint: Path, name: str, assets: Path) -> None:
+@click.option("--folder", type=click.Path(path_type=Path), default=BUNDLED, show_default=True)
+def main(checkpoint: Path, name: str, folder: Path) -> None:
     """Bundles CHECKPOINT, a folder that 'swg-fast train' wrote, as NAME, a D4RL task."""
     find_preset(name)
     policy = load_checkpoint(checkpoint)
     policy.value = None
-    folder = save_checkpoint(assets / name, policy, dtype="fp16")
+    folder = save_checkpoint(folder / name, policy, dtype="fp16")
     size = (folder / WEIGHTS).stat().st_size
     click.echo(f"{folder}: {size:,} bytes")
     if size > MOST_BYTES:

@@ -29,15 +29,15 @@ import torch
 from bench_table import replaced
 from decisions_report import draw, markdown, tables
 
-from swg_fast.backends.job import Samples
-from swg_fast.backends.search import asked
-from swg_fast.checkpoint import load_checkpoint
 from swg_fast.common.atomic_files import read_json, replacing, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.intervals import mean_interval
 from swg_fast.data import load_dataset
 from swg_fast.evaluation import evaluate
-from swg_fast.policy import Policy, load_policy
+from swg_fast.policy.backends.job import Samples
+from swg_fast.policy.backends.search import asked
+from swg_fast.policy.checkpoint import load_checkpoint
+from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.report import versions
 
 PAGE = Path(__file__).parents[1] / "README.md"

@@ -21,7 +21,7 @@ from swg_fast.bench import run_bench
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.samplers import sampler_table
 from swg_fast.method.schedule import NoiseSchedule
-from swg_fast.policy import Policy
+from swg_fast.policy.policy import Policy
 
 ROOT = Path(__file__).parent.parent
 KERNEL_TESTS = ("tests/kernels/fused/test_gpu.py", "tests/kernels/fused/test_fused.py",

@@ -23,7 +23,7 @@ from swg_fast.data.transitions import Transitions
 from swg_fast.envs import make_env
 from swg_fast.evaluation import STATE_STRIDE
 from swg_fast.inspect.places import way_in
-from swg_fast.policy import Policy, load_policy
+from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.presets import find_preset
 from swg_fast.sweep.store import load
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from swg_fast.common.atomic_files import write_json
 from swg_fast.data.hdf5 import read_hdf5
-from swg_fast.policy import load_policy
+from swg_fast.policy.policy import load_policy
 from swg_fast.report import versions
 
 # Sampler, steps (None: all), temperature.

@@ -18,7 +18,7 @@ from swg_fast.data import load_dataset
 from swg_fast.data.transitions import to_transitions
 from swg_fast.envs import make_env
 from swg_fast.method.schedule import NoiseSchedule
-from swg_fast.policy import Policy, load_policy
+from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.settings import TrainSettings

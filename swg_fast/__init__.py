@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "Policy": "swg_fast.policy",
-    "load_policy": "swg_fast.policy",
-    "Sampler": "swg_fast.ops",
-    "Samples": "swg_fast.backends.job",
+    "Policy": "swg_fast.policy.policy",
+    "load_policy": "swg_fast.policy.policy",
+    "Sampler": "swg_fast.policy.torch_operator",
+    "Samples": "swg_fast.policy.backends.job",
     "ScoreNetwork": "swg_fast.method.networks",
     "TwinQ": "swg_fast.method.networks",
     "ValueNetwork": "swg_fast.method.networks",
@@ -23,13 +23,13 @@ __all__ = ["NoiseSchedule", "Policy", "Sampler", "Samples", "ScoreNetwork", "Twi
            "ValueNetwork", "__version__", "load_dataset", "load_policy"]
 
 if TYPE_CHECKING:
-    from swg_fast.backends.job import Samples
     from swg_fast.common.errors import UsageError
     from swg_fast.data import load_dataset
     from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
     from swg_fast.method.schedule import NoiseSchedule
-    from swg_fast.ops import Sampler
-    from swg_fast.policy import Policy, load_policy
+    from swg_fast.policy.backends.job import Samples
+    from swg_fast.policy.policy import Policy, load_policy
+    from swg_fast.policy.torch_operator import Sampler
 
 
 def __getattr__(name: str) -> Any:

@@ -159,11 +159,11 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple
     """The policy and its name. A task without a bundled policy gets an untrained one, and is told."""
     import torch
 
-    from swg_fast.checkpoint import find_checkpoint
     from swg_fast.common.hardware import resolve_device
     from swg_fast.method.networks import ScoreNetwork
     from swg_fast.method.schedule import NoiseSchedule
-    from swg_fast.policy import Policy, load_policy
+    from swg_fast.policy.checkpoint import find_checkpoint
+    from swg_fast.policy.policy import Policy, load_policy
 
     resolve_device(device)
     if policy_name is not None:
@@ -251,10 +251,10 @@ def toy(name: str, sampler_steps: str | None, json_path: Path | None, plot_path:
 def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: str | None) -> None:
     """Turn SWG-JAX's actor_params_*.msgpack (and critic, value) below DIRECTORY into a checkpoint."""
     check("msgpack", "'swg-fast import-jax'")
-    from swg_fast.checkpoint import Checkpoint, save_checkpoint
     from swg_fast.common.output_paths import check_folder
-    from swg_fast.flax_import import import_directory
     from swg_fast.method.schedule import NoiseSchedule
+    from swg_fast.policy.checkpoint import Checkpoint, save_checkpoint
+    from swg_fast.policy.swg_jax_import import import_directory
 
     check_folder(out)
     betas = NoiseSchedule.by_name(schedule, num_steps)

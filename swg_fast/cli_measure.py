@@ -13,7 +13,7 @@ from swg_fast.common.checks import MAX_CANDIDATES, check_sampling, whole
 from swg_fast.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from swg_fast.policy import Policy
+    from swg_fast.policy.policy import Policy
 
 MAX_STATES = 2**20
 
@@ -37,7 +37,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         from swg_fast.common.hardware import resolve_device
         from swg_fast.method.networks import ScoreNetwork
         from swg_fast.method.schedule import NoiseSchedule
-        from swg_fast.policy import Policy, load_policy
+        from swg_fast.policy.policy import Policy, load_policy
 
         resolve_device(device)
         if task:

@@ -17,7 +17,7 @@ from swg_fast.common.seeds import stream_seed
 from swg_fast.envs.base import Maze, TaskEnv
 from swg_fast.envs.names import make_env
 from swg_fast.envs.vector import VectorEnv
-from swg_fast.policy import Policy
+from swg_fast.policy.policy import Policy
 
 MAX_ENVS = 4096  # each is a simulation in memory
 STATE_STRIDE = 1 << 16  # the noise's state word is episode * STATE_STRIDE + step

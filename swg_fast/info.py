@@ -7,7 +7,7 @@ import platform
 from importlib import metadata
 from importlib.util import find_spec
 
-from swg_fast.backends import BACKENDS, backend_class, resolve
+from swg_fast.policy.backends.registry import BACKENDS, backend_class, resolve
 from swg_fast.report import versions
 
 

@@ -20,7 +20,7 @@ from swg_fast.common.seeds import stream_seed
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.samplers import sampler_table
 from swg_fast.method.schedule import NoiseSchedule
-from swg_fast.policy import Policy
+from swg_fast.policy.policy import Policy
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.loop import BLOCK
 from swg_fast.training.settings import TrainSettings

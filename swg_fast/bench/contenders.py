@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from swg_fast.backends import BACKENDS, backend_class
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import check
 from swg_fast.kernels.cpu.aten import TILE, PackedLinear, has_native_bf16
-from swg_fast.policy import Policy
+from swg_fast.policy.backends.registry import BACKENDS, backend_class
+from swg_fast.policy.policy import Policy
 
 Run = Callable[[np.ndarray, int, int], Any]  # (states [B, S], N, seed): one decision
 PEERS = {"compile": "torch", "jax": "jax", "swg-jax": "flax"}  # name -> the module that it needs
@@ -126,7 +126,7 @@ def products(dtype: str, device: torch.device, hidden: int) -> Callable[[], Any]
     if device.type != "cpu":
         x = torch.randn(ROWS, hidden, device=device).to(kind)
         return lambda: (x @ up.T) @ down.T
-    from swg_fast.backends.cpu import worker_pool
+    from swg_fast.policy.backends.cpu import worker_pool
 
     layers, threads = (PackedLinear(up, None), PackedLinear(down, None)), torch.get_num_threads()
     tiles = [torch.randn(TILE, hidden).to(kind) for _ in range(threads)]

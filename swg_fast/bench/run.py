@@ -17,7 +17,7 @@ from swg_fast.bench.worker import model_parts, serve
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import device_name
 from swg_fast.common.interrupts import shielded
-from swg_fast.policy import Policy
+from swg_fast.policy.policy import Policy
 
 TURN_SECONDS = 0.4  # a turn repeats a short decision for this long
 SETTLE_SECONDS = 0.02  # between turns: threads of the last contender stop spinning

@@ -61,7 +61,7 @@ def serve(connection: Connection, contender: Contender, parts: dict[str, Any], r
 def _decision(contender: Contender, parts: dict[str, Any], device: torch.device, rho: float) -> Any:
     from swg_fast.method.networks import ScoreNetwork
     from swg_fast.method.schedule import NoiseSchedule
-    from swg_fast.policy import Policy
+    from swg_fast.policy.policy import Policy
 
     if contender.name == "products":
         multiply = products(contender.dtype, device, parts["config"]["hidden_dim"])

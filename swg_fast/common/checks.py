@@ -98,7 +98,7 @@ def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
 
 
 def _select(_: str, value: Any) -> str:
-    from swg_fast.backends.job import SELECTIONS
+    from swg_fast.policy.backends.job import SELECTIONS
 
     return choice("selection", value, SELECTIONS)
 
@@ -108,7 +108,7 @@ def _leaves(name: str, value: Any) -> int | str:
 
 
 def _ranking(_: str, value: Any) -> str:
-    from swg_fast.backends.job import RANKINGS
+    from swg_fast.policy.backends.job import RANKINGS
 
     return choice("ranking", value, RANKINGS)
 
@@ -126,7 +126,7 @@ def _readout(_: str, value: Any) -> str:
 
 
 def _backend(_: str, value: Any) -> str:
-    from swg_fast.backends import BACKENDS
+    from swg_fast.policy.backends.registry import BACKENDS
 
     return choice("backend", value, ("auto", *BACKENDS))
 

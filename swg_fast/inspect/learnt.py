@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from swg_fast.checkpoint import CARD, find_checkpoint
 from swg_fast.common.atomic_files import read_json, user_path
 from swg_fast.common.errors import UsageError
 from swg_fast.data import Transitions
 from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
-from swg_fast.policy import Policy, load_policy
+from swg_fast.policy.checkpoint import CARD, find_checkpoint
+from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.training.config import CONFIG, read_config
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer

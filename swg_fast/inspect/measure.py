@@ -12,7 +12,7 @@ import torch
 from swg_fast.common.intervals import mean_interval, success_interval
 from swg_fast.data import Transitions
 from swg_fast.method.networks import TwinQ, ValueNetwork
-from swg_fast.policy import Policy
+from swg_fast.policy.policy import Policy
 
 BATCH = 16384  # states at once
 PART = 32  # states whose candidates are sampled at once

@@ -191,7 +191,7 @@ def _check_toy(chosen: dict[str, Any]) -> None:
 def _parameters(kind: str) -> dict[str, inspect.Parameter]:
     """The keywords that a cell of ``kind`` may set, as the functions that it calls have them."""
     from swg_fast.evaluation import evaluate
-    from swg_fast.policy import Policy
+    from swg_fast.policy.policy import Policy
     from swg_fast.toy import run_toy
 
     functions = [run_toy] if kind == "toy" else [Policy.sample, evaluate]

@@ -128,7 +128,7 @@ def _time_training(training: Training, folder: Path, run: dict[str, Any]) -> tup
 
 def _time_evaluation(cell: Cell, policy_name: str, run: dict[str, Any]) -> float:
     from swg_fast.evaluation import free_running_rate
-    from swg_fast.policy import load_policy
+    from swg_fast.policy.policy import load_policy
 
     policy = load_policy(policy_name, device_of(run))
     sampling = {k: v for k, v in cell.settings.items() if k not in OWN}

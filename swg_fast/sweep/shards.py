@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from swg_fast.backends.base import Backend
-from swg_fast.backends.job import Model, Samples, SamplingJob
-from swg_fast.backends.search import Pool, Search
 from swg_fast.common.errors import UsageError
-from swg_fast.policy import Policy, load_policy
+from swg_fast.policy.backends.job import Model, Samples, SamplingJob
+from swg_fast.policy.backends.search import Pool, Search
+from swg_fast.policy.backends.streaming import Backend
+from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.sweep.cluster import connected
 
 ALIGN = 128  # ranges of fewer candidates than a chunk begin at a multiple of this

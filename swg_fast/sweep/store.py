@@ -57,7 +57,7 @@ class Store:
 
     def trained(self, key: str) -> bool:
         """Whether the training has left its policy; its card is the last file that it writes."""
-        from swg_fast.checkpoint import CARD
+        from swg_fast.policy.checkpoint import CARD
 
         return (self.training(key) / "policy" / CARD).is_file()
 
@@ -160,7 +160,7 @@ def transitions_hash(data: Any) -> str:
 
 def hash_policy(name: str) -> str:
     """A hash of what a checkpoint acts by: its weights, and its own defaults of sampling."""
-    from swg_fast.checkpoint import CARD, WEIGHTS, find_checkpoint
+    from swg_fast.policy.checkpoint import CARD, WEIGHTS, find_checkpoint
 
     folder = find_checkpoint(name)
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes())

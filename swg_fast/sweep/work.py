@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.checkpoint import CARD
 from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.policy.checkpoint import CARD
 from swg_fast.sweep.cells import Cell, Training, key_of
 from swg_fast.sweep.store import Store, load, locked, transitions_hash
 
@@ -96,7 +96,7 @@ def run_cell(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
 
 def _toy(cell: Cell, store: Store) -> dict[str, Any]:
     """A toy's distances. Toys that share a training share it: the first of them trains."""
-    from swg_fast.policy import load_policy
+    from swg_fast.policy.policy import load_policy
     from swg_fast.toy import run_toy, toy_settings, train_toy
 
     name, seed = cell.settings["name"], cell.settings["seed"]
@@ -113,7 +113,7 @@ def _toy(cell: Cell, store: Store) -> dict[str, Any]:
 def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
     from swg_fast.common.hardware import device_name
     from swg_fast.evaluation import evaluate
-    from swg_fast.policy import load_policy
+    from swg_fast.policy.policy import load_policy
     from swg_fast.report import evaluation_json
 
     folder = cell.policy or str(store.training(cell.training.key) / "policy")

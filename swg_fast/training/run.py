@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from swg_fast.checkpoint import Checkpoint, save_checkpoint
 from swg_fast.common.atomic_files import user_path
 from swg_fast.common.hardware import resolve_device
 from swg_fast.common.seeds import stream_seed
@@ -19,6 +18,7 @@ from swg_fast.data.travel import walks
 from swg_fast.method.networks import Ranker, ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.weight_functions import compute_weights
+from swg_fast.policy.checkpoint import Checkpoint, save_checkpoint
 from swg_fast.training.checks import check_run
 from swg_fast.training.claim import claimed
 from swg_fast.training.config import CONFIG, write_config

@@ -40,6 +40,6 @@ def test_the_site_builds_without_a_warning(tmp_path):
         text=True)
     assert out.returncode == 0 and "WARNING" not in out.stderr, out.stderr
     sampling = (tmp_path / "site" / "api" / "sampling" / "index.html").read_text()
-    assert 'id="swg_fast.policy.Policy.sample"' in sampling
+    assert 'id="swg_fast.policy.policy.Policy.sample"' in sampling
     assert 'id="swg_fast.kernels.fused.launch.guided_step"' in (
         tmp_path / "site" / "api" / "kernels" / "index.html").read_text()

@@ -9,9 +9,10 @@ from conftest import DATA, relative_error
 from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.pack import pack
 
-from swg_fast import flax_import, reference
+from swg_fast import reference
 from swg_fast.method.samplers import ddpm
 from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.policy import swg_jax_import
 
 CASES = sorted(path.stem for path in (DATA / "golden").glob("*.npz"))
 TOLERANCE = 2e-5  # fp32, two libraries' order of summation over three blocks
@@ -19,7 +20,7 @@ TOLERANCE = 2e-5  # fp32, two libraries' order of summation over three blocks
 
 def load(case: str):
     g = {k: np.asarray(v) for k, v in np.load(DATA / "golden" / f"{case}.npz").items()}
-    network = flax_import.score_network({k: v for k, v in g.items() if k.startswith("params/")})
+    network = swg_jax_import.score_network({k: v for k, v in g.items() if k.startswith("params/")})
     return g, network, NoiseSchedule(str(g["schedule"]), torch.from_numpy(g["betas"]))
 
 
@@ -101,7 +102,7 @@ def test_gradient_against_float64_is_as_near_as_the_recording(case):
     g, network, schedule = load(case)
     T = schedule.num_steps
     ours, theirs, truth = [], [], []
-    wide = flax_import.score_network({k: v for k, v in g.items() if k.startswith("params/")}).double()
+    wide = swg_jax_import.score_network({k: v for k, v in g.items() if k.startswith("params/")}).double()
     for i in range(T):
         t = T - 1 - i
         z, s = tensor(g, "z")[i], tensor(g, "states")
@@ -131,8 +132,8 @@ def test_first_steps_in_sequence():
 def test_critic_and_value():
     g, _, _ = load("early_a8_s29")
     states, actions = tensor(g, "states"), tensor(g, "final")[:, :-1]
-    q = flax_import.critic({k: v for k, v in g.items() if k.startswith("critic/")})
-    v = flax_import.value({k: v for k, v in g.items() if k.startswith("value/")})
+    q = swg_jax_import.critic({k: v for k, v in g.items() if k.startswith("critic/")})
+    v = swg_jax_import.value({k: v for k, v in g.items() if k.startswith("value/")})
     with torch.no_grad():
         assert relative_error(q(states, actions), tensor(g, "q")) < 2e-6
         assert relative_error(v(states), tensor(g, "v")) < 2e-6

@@ -17,9 +17,9 @@ from conftest import DATA, make_network
 from safetensors.torch import load_file, save_file
 
 from swg_fast import NoiseSchedule, TwinQ, UsageError, ValueNetwork, load_policy
-from swg_fast.checkpoint import CARD, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
 from swg_fast.common.atomic_files import sha256
-from swg_fast.flax_import import import_directory
+from swg_fast.policy.checkpoint import CARD, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.policy.swg_jax_import import import_directory
 
 pytestmark = pytest.mark.slow
 

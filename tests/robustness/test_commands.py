@@ -12,8 +12,8 @@ import torch
 from conftest import make_network, make_recording, run_cli, write_hdf5
 
 from swg_fast import NoiseSchedule
-from swg_fast.checkpoint import Checkpoint, save_checkpoint
 from swg_fast.cli_end import run
+from swg_fast.policy.checkpoint import Checkpoint, save_checkpoint
 from swg_fast.report import print_table
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from conftest import make_network
 from swg_fast.bench import contenders
 from swg_fast.common.errors import UsageError
 from swg_fast.method.schedule import NoiseSchedule
-from swg_fast.policy import Policy
+from swg_fast.policy.policy import Policy
 
 
 @pytest.mark.parametrize("native", [False, True])

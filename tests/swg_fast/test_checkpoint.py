@@ -13,10 +13,10 @@ from conftest import DATA, make_network
 from safetensors.torch import load_file, save_file
 
 from swg_fast import NoiseSchedule, TwinQ, UsageError, ValueNetwork, load_policy
-from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from swg_fast.common.atomic_files import sha256
-from swg_fast.defaults import Sampling
-from swg_fast.flax_import import import_directory, score_network
+from swg_fast.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.policy.sampling import Sampling
+from swg_fast.policy.swg_jax_import import import_directory, score_network
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from swg_fast.method.networks import ScoreNetwork, TwinQ
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.weight_family import WeightFamily
 from swg_fast.method.weight_functions import WEIGHT_FUNCTIONS, compute_weights
-from swg_fast.policy import Policy
+from swg_fast.policy.policy import Policy
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.loop import Interrupted, LoopOptions
 from swg_fast.training.run import train

@@ -13,10 +13,10 @@ import torch
 from conftest import make_network, relative_error
 
 from swg_fast import NoiseSchedule, Policy, UsageError, load_policy, reference
-from swg_fast.backends import BACKENDS
-from swg_fast.backends.job import Samples
-from swg_fast.defaults import Sampling
-from swg_fast.finite import check_samples
+from swg_fast.policy.backends.job import Samples
+from swg_fast.policy.backends.registry import BACKENDS
+from swg_fast.policy.sampling import Sampling
+from swg_fast.policy.soundness import check_samples
 
 FAST = [name for name in BACKENDS if name not in ("reference", "triton")]
 

@@ -8,9 +8,9 @@ import torch
 from conftest import make_network, relative_error
 
 from swg_fast import NoiseSchedule, Policy, TwinQ, UsageError
-from swg_fast.backends.base import Backend
-from swg_fast.backends.job import Samples
 from swg_fast.method.networks import Ranker
+from swg_fast.policy.backends.job import Samples
+from swg_fast.policy.backends.streaming import Backend
 from swg_fast.sweep.shards import merge, ranges, search_range, sharded, unit_of
 
 pytestmark = pytest.mark.slow

@@ -13,10 +13,10 @@ import torch
 from click.testing import CliRunner
 from scipy.stats import trim_mean
 
-from swg_fast.checkpoint import CARD, load_checkpoint
 from swg_fast.cli_sweep import report, sweep
 from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.policy.checkpoint import CARD, load_checkpoint
 from swg_fast.sweep import metrics, store, work
 from swg_fast.sweep.cells import Cell, resolve
 from swg_fast.sweep.cluster import slots, spread

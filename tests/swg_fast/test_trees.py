@@ -8,10 +8,10 @@ from conftest import make_network, relative_error
 from swg_fast.kernels.shared.table import Tree
 
 from swg_fast import Policy, UsageError, load_policy, reference
-from swg_fast.backends import BACKENDS
 from swg_fast.method.networks import Ranker
 from swg_fast.method.samplers import sampler_table
-from swg_fast.plan import plan_tree
+from swg_fast.policy.backends.registry import BACKENDS
+from swg_fast.policy.search_plan import plan_tree
 
 FAST = [name for name in BACKENDS if name not in ("reference", "triton")]
 EVERYTHING = {"guidance_scale": 3.0, "temperature": 1.0, "return_candidates": True, "ranking_mean": 0.3,

@@ -19,9 +19,10 @@ from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import Tree
 from swg_fast.reference import philox
 
-from swg_fast import NoiseSchedule, Policy, UsageError, flax_import, reference
+from swg_fast import NoiseSchedule, Policy, UsageError, reference
 from swg_fast.method.networks import Ranker
 from swg_fast.method.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m, dpmpp_2m_sde
+from swg_fast.policy import swg_jax_import
 
 pytestmark = pytest.mark.slow
 
@@ -214,7 +215,7 @@ def test_groups_of_roots(states, N, tile, resident, leaves):
 @pytest.mark.parametrize("case", ["early_a8_s29", "joint_a8_s29", "early_a3_s11_unguided"])
 def test_golden_steps(case):
     g = {k: np.asarray(v) for k, v in np.load(DATA / "golden" / f"{case}.npz").items()}
-    network = flax_import.score_network({k: v for k, v in g.items() if k.startswith("params/")})
+    network = swg_jax_import.score_network({k: v for k, v in g.items() if k.startswith("params/")})
     schedule = NoiseSchedule("vp", torch.from_numpy(g["betas"]))
     fused = kernel_network(network.to(DEVICE), 15, "fp32")
     table = ddpm(schedule, float(g["guidance_scale"]), float(g["temperature"]), "official")

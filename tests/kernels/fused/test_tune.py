@@ -12,8 +12,8 @@ from swg_fast.kernels.fused import configs, tune
 from swg_fast.kernels.fused.configs import Config
 
 from swg_fast import NoiseSchedule, Policy
-from swg_fast.backends import resolve
 from swg_fast.method.samplers import sampler_table
+from swg_fast.policy.backends.registry import resolve
 
 
 @pytest.fixture(autouse=True)

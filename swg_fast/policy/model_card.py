@@ -11,10 +11,10 @@ from torch import nn
 from swg_fast.common.checks import choice, number, text, whole
 from swg_fast.common.errors import UsageError
 from swg_fast.common.meta_modules import shapes_only
-from swg_fast.defaults import sampling_defaults
 from swg_fast.method.networks import MOST, WEIGHT_HEADS, Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import MAX_STEPS
 from swg_fast.method.weight_family import WeightFamily
+from swg_fast.policy.sampling import sampling_defaults
 
 PARTS: dict[str, type[nn.Module]] = {"network": ScoreNetwork, "critic": TwinQ, "value": ValueNetwork,
                                      "ranker": Ranker}

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from swg_fast.backends.base import Backend, predicted
-from swg_fast.backends.job import Candidates, Model, Samples, SamplingJob
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.pack import pack
 from swg_fast.kernels.shared.table import SamplerTable, Words
 from swg_fast.method.networks import ScoreNetwork
+from swg_fast.policy.backends.job import Candidates, Model, Samples, SamplingJob
+from swg_fast.policy.backends.streaming import Backend, predicted
 
 
 def unsupported(network: ScoreNetwork) -> str | None:

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch.nn import functional as F
 
-from swg_fast.backends.job import Candidates, Model, Samples, SamplingJob
-from swg_fast.backends.search import Search
 from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.pack import ROW_MULTIPLE, PackedNetwork
 from swg_fast.kernels.shared.table import Latent, Words
+from swg_fast.policy.backends.job import Candidates, Model, Samples, SamplingJob
+from swg_fast.policy.backends.search import Search
 
 
 class Backend:

@@ -7,17 +7,17 @@ from importlib import import_module
 # Not `torch` itself: importing the backend of that name binds it in this package.
 from torch import device as Device
 
-from swg_fast.backends.base import Backend
-from swg_fast.backends.job import Model
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.device import runs_triton
 from swg_fast.method.networks import ScoreNetwork
+from swg_fast.policy.backends.job import Model
+from swg_fast.policy.backends.streaming import Backend
 
 BACKENDS = {
-    "reference": "swg_fast.backends.reference:ReferenceBackend",
-    "torch": "swg_fast.backends.torch:TorchBackend",
-    "cpu": "swg_fast.backends.cpu:CpuBackend",
-    "triton": "swg_fast.backends.triton:TritonBackend",
+    "reference": "swg_fast.policy.backends.reference:ReferenceBackend",
+    "torch": "swg_fast.policy.backends.torch:TorchBackend",
+    "cpu": "swg_fast.policy.backends.cpu:CpuBackend",
+    "triton": "swg_fast.policy.backends.triton:TritonBackend",
 }
 
 
@@ -40,7 +40,7 @@ def resolve(name: str, device: Device, network: ScoreNetwork | None = None, dtyp
         return "cpu"
     if dtype == "fp32" or not runs_triton(device):
         return "torch"
-    from swg_fast.backends.triton import unsupported
+    from swg_fast.policy.backends.triton import unsupported
 
     return "torch" if network is not None and unsupported(network) else "triton"
 

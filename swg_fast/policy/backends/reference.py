@@ -7,8 +7,8 @@ import copy
 import torch
 
 from swg_fast import reference
-from swg_fast.backends.base import Backend
-from swg_fast.backends.job import Candidates, Model, SamplingJob
+from swg_fast.policy.backends.job import Candidates, Model, SamplingJob
+from swg_fast.policy.backends.streaming import Backend
 
 
 class ReferenceBackend(Backend):

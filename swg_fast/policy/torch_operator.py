@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from swg_fast.common.errors import UsageError
-from swg_fast.policy import Policy
+from swg_fast.policy.policy import Policy
 
 _SAMPLERS: WeakValueDictionary[str, Sampler] = WeakValueDictionary()
 _numbers = itertools.count()

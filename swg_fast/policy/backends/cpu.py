@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from swg_fast.backends.base import Backend, row_noise
-from swg_fast.backends.job import Model, SamplingJob
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.cpu import native
 from swg_fast.kernels.cpu.aten import TILE, CpuNetwork, has_native_bf16, has_packed_linear
 from swg_fast.kernels.cpu.compiled import NativeNetwork
 from swg_fast.kernels.shared.pack import ROW_MULTIPLE, pack
 from swg_fast.kernels.shared.table import Latent, Words
+from swg_fast.policy.backends.job import Model, SamplingJob
+from swg_fast.policy.backends.streaming import Backend, row_noise
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FEW = 128  # rows in all that are better shared product by product than cut into tiles

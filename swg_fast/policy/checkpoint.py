@@ -12,13 +12,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from swg_fast.card import PARTS, empty_modules
 from swg_fast.common.atomic_files import read_json, replacing, sha256, sweep, user_path, write_json
 from swg_fast.common.checks import choice
 from swg_fast.common.errors import UsageError
-from swg_fast.defaults import sampling_defaults
 from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.policy.model_card import PARTS, empty_modules
+from swg_fast.policy.sampling import sampling_defaults
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model_card.json"
@@ -126,10 +126,10 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     with suppress(OSError):  # a name too long, a folder that may not be looked into
         if (path / CARD).is_file() or ((path / PENDING).is_file() and (path / WEIGHTS).is_file()):
             return path
-    assets = Path(str(resources.files("swg_fast") / "assets"))
-    bundled = sorted(folder.parent.name for folder in assets.glob(f"*/{CARD}"))
+    folder = Path(str(resources.files("swg_fast.policy") / "bundled"))
+    bundled = sorted(card.parent.name for card in folder.glob(f"*/{CARD}"))
     if str(name_or_path) in bundled:
-        return assets / str(name_or_path)
+        return folder / str(name_or_path)
     raise UsageError(
         f"no checkpoint at {str(name_or_path)!r}: no such folder with a {CARD}, and the bundled "
         f"ones are {', '.join(bundled) or 'none'}; give a folder that 'swg-fast train' wrote"

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from swg_fast.backends.job import Candidates, Model, SamplingJob
 from swg_fast.method.networks import TwinQ
+from swg_fast.policy.backends.job import Candidates, Model, SamplingJob
 from swg_fast.reference import philox
 from swg_fast.reference.resample import keep
 

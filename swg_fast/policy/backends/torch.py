@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from swg_fast.backends.base import Backend, predicted, row_noise
-from swg_fast.backends.job import Model, SamplingJob
 from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.pack import ROW_MULTIPLE, pack
 from swg_fast.kernels.shared.table import Latent, Words
+from swg_fast.policy.backends.job import Model, SamplingJob
+from swg_fast.policy.backends.streaming import Backend, predicted, row_noise
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 

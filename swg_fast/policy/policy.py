@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from swg_fast.backends import make_backend, resolve
-from swg_fast.backends.base import Backend
-from swg_fast.backends.job import Model, Samples, SamplingJob
-from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from swg_fast.common.checks import SAMPLING, check_sampling, whole
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device
 from swg_fast.common.inputs import index_row, real_tensor, state_rows
-from swg_fast.defaults import sampling_defaults, sampling_settings
-from swg_fast.finite import check_job, check_model, check_samples
 from swg_fast.kernels.shared.table import SamplerTable
 from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.samplers import WEIGHT_CLIP, sampler_table
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.weight_family import WeightFamily
-from swg_fast.plan import plan_ranking, plan_tree, reads_weights
+from swg_fast.policy.backends.job import Model, Samples, SamplingJob
+from swg_fast.policy.backends.registry import make_backend, resolve
+from swg_fast.policy.backends.streaming import Backend
+from swg_fast.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.policy.sampling import sampling_defaults, sampling_settings
+from swg_fast.policy.search_plan import plan_ranking, plan_tree, reads_weights
+from swg_fast.policy.soundness import check_job, check_model, check_samples
 
 Array = np.ndarray | torch.Tensor
 

@@ -1,0 +1,1 @@
+"""The backends: each draws candidates and keeps the best of each state."""

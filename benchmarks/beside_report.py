@@ -68,7 +68,7 @@ def show(runs: list[dict[str, Any]]) -> None:
 
 def _score(task: str, rows: list[dict[str, Any]]) -> str:
     from swg_fast.common.intervals import score_interval
-    from swg_fast.presets import find_preset
+    from swg_fast.envs.tasks import find_preset
     from swg_fast.sweep.metrics import interquartile_mean, stratified
 
     means = [float(np.mean(row["scores"])) for row in rows]

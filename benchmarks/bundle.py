@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
+from swg_fast.envs.tasks import find_preset
 from swg_fast.policy.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
-from swg_fast.presets import find_preset
 
 BUNDLED = Path(__file__).parents[1] / "swg_fast" / "policy" / "bundled"
 MOST_BYTES = 4_000_000

@@ -29,8 +29,9 @@ from swg_fast.common.atomic_files import read_json, replacing, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.data.download import remote_path
 from swg_fast.envs import contacts, make_env
-from swg_fast.envs.d4rl_import import FAMILY_MODULES, family_status
-from swg_fast.presets import presets
+from swg_fast.envs.d4rl_import import FAMILY_MODULES
+from swg_fast.envs.status import family_status
+from swg_fast.envs.tasks import presets
 from swg_fast.report import versions
 
 PAGE = ROOT / "docs" / "environments.md"

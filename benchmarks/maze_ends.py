@@ -21,10 +21,10 @@ from swg_fast.common.atomic_files import write_json
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data.transitions import Transitions
 from swg_fast.envs import make_env
+from swg_fast.envs.tasks import find_preset
 from swg_fast.evaluation import STATE_STRIDE
 from swg_fast.inspect.places import way_in
 from swg_fast.policy.policy import Policy, load_policy
-from swg_fast.presets import find_preset
 from swg_fast.sweep.store import load
 
 ON_ITS_BACK = 50  # steps in a row

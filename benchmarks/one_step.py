@@ -20,7 +20,7 @@ import numpy as np
 
 from swg_fast.envs import make_env
 from swg_fast.envs.d4rl_env import D4RLEnv
-from swg_fast.presets import presets
+from swg_fast.envs.tasks import presets
 
 FOLDER = Path(__file__).parents[1] / "tests" / "data" / "physics"
 STARTS, APART, STEPS = 6, 12, 6  # starts, steps between two recorded ones, recorded steps of a start

@@ -19,10 +19,10 @@ import torch
 from swg_fast.common.errors import UsageError
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions, load_dataset
+from swg_fast.envs.tasks import settings_for
 from swg_fast.method.networks import TwinQ, ValueNetwork
 from swg_fast.method.weight_functions import compute_weights
 from swg_fast.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from swg_fast.presets import settings_for
 from swg_fast.training.critic import expectile_loss
 from swg_fast.training.loop import LoopOptions
 from swg_fast.training.run import train_ranker

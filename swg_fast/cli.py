@@ -269,8 +269,8 @@ def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: 
 @click.option("--no-environments", is_flag=True, help="Leave out the D4RL families (faster).")
 def info(no_environments: bool) -> None:
     """Say what this machine has; paste it into a bug report."""
+    from swg_fast.envs.tasks import presets
     from swg_fast.info import machine_report
-    from swg_fast.presets import presets
     from swg_fast.report import print_table
 
     print_table("swg-fast info", machine_report(not no_environments))

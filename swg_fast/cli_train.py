@@ -31,7 +31,7 @@ class _WithSettings(click.Command):
 def _option(entry: Field) -> click.Option:
     """The option of a setting. It is None where it is not given, so that a file's value can count."""
     from swg_fast.common.settings_fields import kind_of, range_text
-    from swg_fast.presets import set_by_presets
+    from swg_fast.envs.tasks import set_by_presets
 
     kind, choices = kind_of(entry), entry.metadata["choices"]
     name = "--" + entry.name.replace("_", "-")
@@ -71,7 +71,7 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     from swg_fast.common.hardware import resolve_device, set_threads
     from swg_fast.common.output_paths import check_folder
     from swg_fast.data import load_dataset
-    from swg_fast.presets import settings_for
+    from swg_fast.envs.tasks import settings_for
     from swg_fast.report import print_table, versions
     from swg_fast.training.config import read_config, resolve
     from swg_fast.training.logger import check_logger

@@ -15,7 +15,7 @@ from swg_fast.common.hardware import max_threads
 from swg_fast.common.intervals import Interval, score_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.envs.base import Maze, TaskEnv
-from swg_fast.envs.names import make_env
+from swg_fast.envs.registry import make_env
 from swg_fast.envs.vector import VectorEnv
 from swg_fast.policy.policy import Policy
 

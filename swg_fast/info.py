@@ -28,7 +28,8 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
                      f"{backend_class(auto).fastest_dtype(device)}"),
     ]
     if check_environments:
-        from swg_fast.envs.d4rl_import import FAMILY_MODULES, family_status
+        from swg_fast.envs.d4rl_import import FAMILY_MODULES
+        from swg_fast.envs.status import family_status
 
         rows += [(f"d4rl {family}", family_status(family)) for family in FAMILY_MODULES]
         rows.append(("other environments", _other_environments()))

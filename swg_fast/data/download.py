@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from swg_fast.common.atomic_files import unwritable, user_path
 from swg_fast.common.errors import UsageError
-from swg_fast.presets import Preset, find_preset
+from swg_fast.envs.tasks import Preset, find_preset
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 TIMEOUT = 30.0  # seconds without a byte

@@ -11,7 +11,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.data.download import download
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.data.transitions import Transitions, to_transitions
-from swg_fast.presets import presets
+from swg_fast.envs.tasks import presets
 
 
 def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
@@ -36,7 +36,7 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
         return load_minari(text.removeprefix("minari:"), observation_keys)
     if observation_keys is not None:
         raise UsageError(f"{text}: its observations are one vector, so leave --observation-keys out")
-    from swg_fast.envs.names import OGBENCH
+    from swg_fast.envs.tasks import OGBENCH
 
     if OGBENCH.fullmatch(text) or text.endswith(".npz"):
         from swg_fast.data.ogbench import load_ogbench

@@ -9,31 +9,13 @@ from typing import Any
 import numpy as np
 
 from swg_fast.common.errors import UsageError
-from swg_fast.common.optional_packages import need
+from swg_fast.common.quiet import explain, quiet
 from swg_fast.data.transitions import Transitions, to_transitions
 from swg_fast.envs import flatten
-from swg_fast.envs.d4rl_import import explain, quiet, unlogged
 from swg_fast.envs.gymnasium_env import action_bounds
+from swg_fast.envs.minari_dataset import open_dataset
 
 GOAL = "desired_goal"
-
-
-def open_dataset(name: str) -> Any:
-    """The Minari dataset ``name``, from this machine or downloaded by Minari.
-
-    Raises `UsageError` where Minari is not installed, or the dataset is neither here nor
-    downloadable.
-    """
-    minari = need("minari", f"minari:{name}")
-    try:
-        return minari.load_dataset(name, download=False)
-    except Exception:  # not on this machine; Minari raises various types
-        try:
-            with unlogged():  # Hugging Face tells of every retry
-                return minari.load_dataset(name, download=True)
-        except Exception as error:
-            raise UsageError(f"minari:{name} is not on this machine and could not be downloaded "
-                             f"({explain(error)}); 'minari list remote' shows the names") from error
 
 
 def load_minari(name: str, observation_keys: Sequence[str] | None = None) -> Transitions:
@@ -125,7 +107,7 @@ class _Goal:
 
 
 def _evaluation_goal(dataset: Any, source: str) -> _Goal:
-    from swg_fast.envs.names import known_gymnasium_ids
+    from swg_fast.envs.gymnasium_ids import known_gymnasium_ids
 
     known_gymnasium_ids()
     try:

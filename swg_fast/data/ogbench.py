@@ -8,8 +8,8 @@ import numpy as np
 
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
+from swg_fast.common.quiet import explain, quiet
 from swg_fast.data.transitions import ACTION_LIMIT, Transitions
-from swg_fast.envs.d4rl_import import explain, quiet
 
 FOLDER = "~/.ogbench/data"  # OGBench's own
 NEEDED = ("observations", "actions", "terminals", "qpos")
@@ -26,7 +26,7 @@ def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
     is not there or is not OGBench's.
     """
     from swg_fast.envs.gymnasium_env import GymnasiumEnv
-    from swg_fast.envs.names import make_env
+    from swg_fast.envs.registry import make_env
 
     ogbench = need("ogbench", task)
     env = make_env(task)  # refuses pictures and goal-conditioned tasks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from swg_fast.envs.base import TaskEnv
-from swg_fast.envs.names import make_env
+from swg_fast.envs.registry import make_env
 
 if TYPE_CHECKING:
     from swg_fast.envs.public import make

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from swg_fast.common.errors import UsageError
+from swg_fast.common.quiet import explain, quiet
 from swg_fast.envs import simulator
 from swg_fast.envs.base import Maze, TaskEnv
 from swg_fast.envs.camera import NO_OPENGL, close_drawings
-from swg_fast.envs.d4rl_import import FAMILY_MODULES, explain, import_d4rl, quiet
-from swg_fast.presets import Preset, find_preset
+from swg_fast.envs.d4rl_import import FAMILY_MODULES, import_d4rl
+from swg_fast.envs.tasks import Preset, find_preset
 
 
 class D4RLEnv(TaskEnv):

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from swg_fast.common.errors import UsageError
+from swg_fast.common.quiet import explain, quiet
 from swg_fast.envs import flatten
 from swg_fast.envs.base import Maze, TaskEnv
-from swg_fast.envs.d4rl_import import explain, quiet
 from swg_fast.envs.mazes import maze_of
 
 SUCCESS_KEYS = ("success", "is_success")  # of `info`, by those who reach goals

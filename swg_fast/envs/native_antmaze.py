@@ -16,7 +16,7 @@ import numpy as np
 from swg_fast.common.errors import UsageError
 from swg_fast.envs.base import Maze, TaskEnv
 from swg_fast.envs.camera import NO_OPENGL, close_drawings
-from swg_fast.presets import find_preset
+from swg_fast.envs.tasks import find_preset
 
 # Walls are #; the ant starts at S, and the goal is near G. A cell is SCALE metres wide.
 MAZES = {

@@ -11,7 +11,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from swg_fast.common.errors import UsageError
 from swg_fast.envs.base import TaskEnv
-from swg_fast.envs.names import make_env
+from swg_fast.envs.registry import make_env
 
 
 class Task(gymnasium.Env):
@@ -74,6 +74,6 @@ def make(task: str, *, render_mode: str | None = None,
 
 
 def _is_id(task: str) -> bool:
-    from swg_fast.envs.names import GYMNASIUM
+    from swg_fast.envs.tasks import GYMNASIUM
 
     return bool(GYMNASIUM.fullmatch(task)) and ":" not in task

@@ -132,7 +132,7 @@ class VectorEnv:
 def _work(pipe: Connection, task: str, observation_keys: Sequence[str] | None) -> None:
     """A worker: makes its environments, then resets and steps them on demand."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    from swg_fast.envs.names import make_env
+    from swg_fast.envs.registry import make_env
 
     envs: dict[int, Any] = {}
     try:

@@ -137,7 +137,7 @@ def hash_data(task: str, source: str) -> str:
 def load(task: str, source: str) -> Any:
     """The `Transitions` that a training of ``task`` learns from."""
     from swg_fast.data import load_dataset
-    from swg_fast.presets import settings_for
+    from swg_fast.envs.tasks import settings_for
 
     preset = settings_for(task)
     data = load_dataset(source, max_episode_steps=preset.max_episode_steps, task=task,

@@ -15,7 +15,7 @@ from typing import Any
 from swg_fast.common.atomic_files import read_toml, replacing
 from swg_fast.common.errors import UsageError
 from swg_fast.common.settings_fields import check_fields, check_value, kind_of, setting
-from swg_fast.presets import Preset
+from swg_fast.envs.tasks import Preset
 from swg_fast.training.logger import LOGGERS
 from swg_fast.training.settings import MOST_STEPS, TrainSettings
 from swg_fast.training.state import KEEP

@@ -70,7 +70,7 @@ def test_what_is_no_module(names):
     """Policies, presets, C, pages: every file beside the modules that is not made by running them."""
     files = {f"{target}/{path.relative_to(ROOT / folder).as_posix()}" for target, folder in HOMES.items()
              for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert {"swg_fast/presets.toml", "swg_fast/py.typed", "swg_fast/kernels/cpu/native.c",
+    assert {"swg_fast/envs/presets.toml", "swg_fast/py.typed", "swg_fast/kernels/cpu/native.c",
             "swg_fast/policy/bundled/antmaze-umaze-v2/model.safetensors"} < files
     information = f"swg_fast-{PROJECT['project']['version']}.dist-info/"
     rest = {name for name in names if not name.endswith(".py") and not name.startswith(information)}

@@ -17,7 +17,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.data import load_dataset
 from swg_fast.data.download import SERVER, cached, download, remote_path
 from swg_fast.envs import d4rl_import
-from swg_fast.presets import presets
+from swg_fast.envs.tasks import presets
 
 TASK = "hopper-medium-v2"
 

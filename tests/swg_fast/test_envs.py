@@ -12,8 +12,8 @@ import pytest
 
 from swg_fast.common.errors import UsageError
 from swg_fast.envs import make_env
+from swg_fast.envs.tasks import presets
 from swg_fast.envs.vector import VectorEnv, WorkerDied
-from swg_fast.presets import presets
 
 ANTMAZE = [name for name, preset in presets().items() if preset.family == "antmaze"]
 

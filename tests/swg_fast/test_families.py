@@ -13,8 +13,9 @@ import pytest
 
 from swg_fast.common.errors import UsageError
 from swg_fast.envs import d4rl_import, make_env, model_files, simulator
-from swg_fast.envs.d4rl_import import FAMILY_MODULES, family_status
-from swg_fast.presets import presets
+from swg_fast.envs.d4rl_import import FAMILY_MODULES
+from swg_fast.envs.status import family_status
+from swg_fast.envs.tasks import presets
 
 gym = pytest.importorskip("gym", reason="D4RL is not installed")
 

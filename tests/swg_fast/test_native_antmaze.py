@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from swg_fast.common.errors import UsageError
-from swg_fast.envs import contacts, d4rl_import, make_env, names
+from swg_fast.envs import contacts, d4rl_import, make_env, registry
 from swg_fast.envs.native_antmaze import NativeAntMaze
-from swg_fast.presets import presets
+from swg_fast.envs.tasks import presets
 
 TASKS = [name for name, preset in presets().items() if preset.family == "antmaze"]
 needs_d4rl = pytest.mark.skipif(not d4rl_import.d4rl_installed(), reason="D4RL is not installed")
@@ -70,7 +70,7 @@ def test_the_ends_of_an_episode_are_d4rls():
 
 
 def test_without_d4rl_it_is_what_a_name_makes(monkeypatch):
-    monkeypatch.setattr(names, "d4rl_installed", lambda: False)
+    monkeypatch.setattr(registry, "d4rl_installed", lambda: False)
     env = make_env("antmaze-large-play-v2")
     assert isinstance(env, NativeAntMaze)
     assert env.simulator()["contacts"] == contacts.describe()

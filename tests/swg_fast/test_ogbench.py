@@ -11,7 +11,7 @@ from swg_fast.cli import main
 from swg_fast.common.errors import UsageError
 from swg_fast.data import load_dataset
 from swg_fast.envs import make_env
-from swg_fast.presets import settings_for
+from swg_fast.envs.tasks import settings_for
 
 pytest.importorskip("ogbench", reason="ogbench is not installed (extra 'envs')")
 TASK = "antmaze-medium-navigate-singletask-v0"

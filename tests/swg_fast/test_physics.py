@@ -12,7 +12,7 @@ if find_spec("d4rl") is None:
 
 from benchmarks import one_step
 from swg_fast.envs import contacts, make_env, simulator
-from swg_fast.presets import presets
+from swg_fast.envs.tasks import presets
 
 # Bound of the median over the recorded steps of the largest |d qpos|. Rounding (1e-12) where the
 # same contacts are found; Ant Maze's legs, the hammer and the kettle touch what has edges, and the

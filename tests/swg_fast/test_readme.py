@@ -203,7 +203,7 @@ def test_the_large_mazes_decisions_come_from_their_json():
 def test_environments_table_comes_from_its_json_and_has_every_task(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.environments import markdown
-    from swg_fast.presets import presets
+    from swg_fast.envs.tasks import presets
 
     found = recorded("environments.json")
     assert set(found["tasks"]) == set(presets())

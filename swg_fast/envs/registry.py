@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib.util
 import re
@@ -11,16 +10,11 @@ from typing import Any
 
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
+from swg_fast.common.quiet import explain, quiet, standing_in
 from swg_fast.envs.base import TaskEnv
-from swg_fast.envs.d4rl_import import d4rl_installed, explain, quiet, standing_in
-from swg_fast.presets import presets
-
-MINARI = "minari:"
-# OGBench's names: environment, kind of data, perhaps one task of five, version.
-OGBENCH = re.compile(r"(?P<env>(?:visual-)?(?:pointmaze|antmaze|humanoidmaze|antsoccer|cube|scene|puzzle|"
-                     r"powderworld)(?:-\w+?)?)-(?P<data>navigate|stitch|explore|play|noisy|easy|medium|hard)"
-                     r"(?P<single>-singletask(?:-task\d)?)?-v\d+")
-GYMNASIUM = re.compile(r"(?:[\w.]+:)?(?:[\w:-]+/)?[\w:.-]+-v\d+")
+from swg_fast.envs.d4rl_import import d4rl_installed
+from swg_fast.envs.gymnasium_ids import known_gymnasium_ids
+from swg_fast.envs.tasks import GYMNASIUM, MINARI, OGBENCH, presets
 
 
 def make_env(task: str, observation_keys: Sequence[str] | None = None) -> TaskEnv:
@@ -50,18 +44,6 @@ def make_env(task: str, observation_keys: Sequence[str] | None = None) -> TaskEn
     if name:
         return _ogbench(task, name, observation_keys)
     return _gymnasium(task, observation_keys)
-
-
-def known_gymnasium_ids() -> list[str]:
-    """The ids that Gymnasium has registered here, Gymnasium-Robotics' included where installed."""
-    import gymnasium
-
-    with contextlib.suppress(ImportError), quiet(), standing_in({"mujoco_py": None}):
-        gymnasium.register_envs(importlib.import_module("gymnasium_robotics"))
-        from swg_fast.envs import robotics
-
-        robotics.adapt()
-    return sorted(gymnasium.registry)
 
 
 def _gymnasium(task: str, keys: Sequence[str] | None) -> TaskEnv:
@@ -116,7 +98,7 @@ def _ogbench(task: str, name: re.Match[str], keys: Sequence[str] | None) -> Task
 
 
 def _minari(task: str, keys: Sequence[str] | None) -> TaskEnv:
-    from swg_fast.data.minari import open_dataset
+    from swg_fast.envs.minari_dataset import open_dataset
 
     dataset = open_dataset(task.removeprefix(MINARI))
     metadata = dataset.storage.metadata

@@ -12,6 +12,13 @@ from typing import Any
 
 from swg_fast.common.errors import UsageError
 
+MINARI = "minari:"
+# OGBench's names: environment, kind of data, perhaps one task of five, version.
+OGBENCH = re.compile(r"(?P<env>(?:visual-)?(?:pointmaze|antmaze|humanoidmaze|antsoccer|cube|scene|puzzle|"
+                     r"powderworld)(?:-\w+?)?)-(?P<data>navigate|stitch|explore|play|noisy|easy|medium|hard)"
+                     r"(?P<single>-singletask(?:-task\d)?)?-v\d+")
+GYMNASIUM = re.compile(r"(?:[\w.]+:)?(?:[\w:-]+/)?[\w:.-]+-v\d+")
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -33,7 +40,7 @@ class Preset:
 
 
 def _file() -> dict[str, Any]:
-    return tomllib.loads((resources.files("swg_fast") / "presets.toml").read_text())
+    return tomllib.loads((resources.files("swg_fast.envs") / "presets.toml").read_text())
 
 
 @cache
@@ -75,7 +82,6 @@ def settings_for(task: str) -> Preset:
 
     Raises `UsageError` as `find_preset` does for what can be neither.
     """
-    from swg_fast.envs.names import GYMNASIUM, MINARI
 
     if task in presets() or not (task.startswith(MINARI) or GYMNASIUM.fullmatch(task)):
         return find_preset(task)

@@ -1,0 +1,27 @@
+"""Finding a Minari dataset: on this machine, or by download."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swg_fast.common.errors import UsageError
+from swg_fast.common.optional_packages import need
+from swg_fast.common.quiet import explain, unlogged
+
+
+def open_dataset(name: str) -> Any:
+    """The Minari dataset ``name``, from this machine or downloaded by Minari.
+
+    Raises `UsageError` where Minari is not installed, or the dataset is neither here nor
+    downloadable.
+    """
+    minari = need("minari", f"minari:{name}")
+    try:
+        return minari.load_dataset(name, download=False)
+    except Exception:  # not on this machine; Minari raises various types
+        try:
+            with unlogged():  # Hugging Face tells of every retry
+                return minari.load_dataset(name, download=True)
+        except Exception as error:
+            raise UsageError(f"minari:{name} is not on this machine and could not be downloaded "
+                             f"({explain(error)}); 'minari list remote' shows the names") from error

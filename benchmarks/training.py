@@ -44,7 +44,7 @@ def build(contender: str, phase: str, precision: str, batch: int, device: Any = 
     from swg_fast.training.diffusion import DiffusionTrainer
     from swg_fast.training.loop import BLOCK
     from swg_fast.training.settings import TrainSettings
-    from swg_fast.training.steps import STRETCH, step_taker
+    from swg_fast.training.step_taker import STRETCH, step_taker
 
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -21,7 +21,7 @@ class _WithSettings(click.Command):
     """
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        from swg_fast.training.config import config_fields
+        from swg_fast.training.run_config import config_fields
 
         known = {parameter.name for parameter in self.params}
         self.params += [_option(entry) for name, entry in config_fields().items() if name not in known]
@@ -73,10 +73,10 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     from swg_fast.data import load_dataset
     from swg_fast.envs.tasks import settings_for
     from swg_fast.report import print_table, versions
-    from swg_fast.training.config import read_config, resolve
     from swg_fast.training.logger import check_logger
     from swg_fast.training.loop import LoopOptions
     from swg_fast.training.run import train as run
+    from swg_fast.training.run_config import read_config, resolve
 
     file = read_config(config_path) if config_path else {}
     task = task or file.get("task")

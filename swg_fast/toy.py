@@ -24,7 +24,7 @@ from swg_fast.policy.policy import Policy
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.loop import BLOCK
 from swg_fast.training.settings import TrainSettings
-from swg_fast.training.steps import STRETCH, step_taker
+from swg_fast.training.step_taker import STRETCH, step_taker
 
 Points = np.ndarray  # [N, 2] float32 within [-1, 1]
 PART = 1000  # samples drawn at once

@@ -16,12 +16,12 @@ from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.checkpoint import CARD, find_checkpoint
 from swg_fast.policy.policy import Policy, load_policy
-from swg_fast.training.config import CONFIG, read_config
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.history import HISTORY
+from swg_fast.training.run_config import CONFIG, read_config
+from swg_fast.training.saved_state import load_newest_state, load_state, saved_steps
 from swg_fast.training.settings import TrainSettings
-from swg_fast.training.state import load_newest_state, load_state, saved_steps
 
 CPU = torch.device("cpu")
 

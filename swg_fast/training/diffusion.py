@@ -15,9 +15,9 @@ from swg_fast.kernels.training.flat import Moments
 from swg_fast.method.networks import LAYER_NORM_EPS, ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.training.dropout import GivenDropout, keep_masks
-from swg_fast.training.flat import FlatParameters, adam_state, take_step
-from swg_fast.training.onednn import accelerate
-from swg_fast.training.rates import cosine
+from swg_fast.training.flat_parameters import FlatParameters, adam_state, take_step
+from swg_fast.training.learning_rate import cosine
+from swg_fast.training.onednn_linear import accelerate
 from swg_fast.training.settings import TrainSettings
 
 

@@ -14,11 +14,11 @@ import torch
 from swg_fast.common.errors import UsageError
 from swg_fast.common.interrupts import deferred
 from swg_fast.common.seeds import stream_seed
-from swg_fast.training.clock import Clock
 from swg_fast.training.history import append_line
 from swg_fast.training.logger import Writer
-from swg_fast.training.state import KEEP, gather_state, load_newest_state, save_state
-from swg_fast.training.steps import STRETCH, step_taker
+from swg_fast.training.phase_clock import Clock
+from swg_fast.training.saved_state import KEEP, gather_state, load_newest_state, save_state
+from swg_fast.training.step_taker import STRETCH, step_taker
 
 BLOCK = 64  # steps whose random numbers and batches are drawn at once
 

@@ -9,8 +9,8 @@ import torch
 
 from swg_fast.data import Transitions
 from swg_fast.method.networks import Ranker
-from swg_fast.training.flat import FlatParameters, take_step
-from swg_fast.training.rates import cosine
+from swg_fast.training.flat_parameters import FlatParameters, take_step
+from swg_fast.training.learning_rate import cosine
 from swg_fast.training.settings import TrainSettings
 
 BATCH = 512

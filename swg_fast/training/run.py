@@ -19,18 +19,18 @@ from swg_fast.method.networks import Ranker, ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.weight_functions import compute_weights
 from swg_fast.policy.checkpoint import Checkpoint, save_checkpoint
-from swg_fast.training.checks import check_run
-from swg_fast.training.claim import claimed
-from swg_fast.training.config import CONFIG, write_config
+from swg_fast.training.borrowed_critic import check_critic, take_critic
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.history import HISTORY, read_history
 from swg_fast.training.logger import check_logger, open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
+from swg_fast.training.preflight import check_run
 from swg_fast.training.ranker import RankerTrainer
 from swg_fast.training.rewards import UNBOUNDED, return_bounds
+from swg_fast.training.run_config import CONFIG, write_config
+from swg_fast.training.run_folder import claimed
 from swg_fast.training.settings import TrainSettings
-from swg_fast.training.shared import check_critic, take_critic
 
 
 def train(data: Transitions, settings: TrainSettings, out: str | Path, *,

@@ -18,9 +18,9 @@ from swg_fast.common.checks import check_sampling
 from swg_fast.common.errors import UsageError
 from swg_fast.envs.tasks import find_preset, presets
 from swg_fast.policy.policy import load_policy
-from swg_fast.training.config import RunOptions, config_fields, read_config, resolve, write_config
 from swg_fast.training.history import append_line, read_history
 from swg_fast.training.logger import open_writer
+from swg_fast.training.run_config import RunOptions, config_fields, read_config, resolve, write_config
 from swg_fast.training.settings import TrainSettings
 
 TASK = "antmaze-umaze-v2"

@@ -16,13 +16,13 @@ from swg_fast import load_policy
 from swg_fast.common.errors import UsageError
 from swg_fast.data.transitions import to_transitions
 from swg_fast.policy.checkpoint import load_checkpoint
-from swg_fast.training import checks
+from swg_fast.training import preflight
 from swg_fast.training.history import HISTORY, read_history
 from swg_fast.training.loop import Interrupted, LoopOptions
 from swg_fast.training.rewards import return_bounds
 from swg_fast.training.run import train, train_ranker
+from swg_fast.training.saved_state import saved_steps
 from swg_fast.training.settings import TrainSettings
-from swg_fast.training.state import saved_steps
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def options(tmp_path, **changes):
 @pytest.mark.parametrize("dropout,precision", [(0.0, "fp32"), (0.1, "fp32"), (0.1, "bf16")])
 def test_resume_is_bit_identical(tmp_path, data, monkeypatch, dropout, precision):
     """60 steps of both phases straight, and 30 + resume 30; bf16 emulated where the processor has none."""
-    monkeypatch.setattr(checks, "has_native_bf16", lambda: True)
+    monkeypatch.setattr(preflight, "has_native_bf16", lambda: True)
     settings = TrainSettings(critic_steps=60, actor_steps=60, dropout=dropout, precision=precision,
                              **SMALL)
     straight = train(data, settings, tmp_path / "a", options=options(tmp_path))
@@ -168,17 +168,17 @@ def test_bad_settings(change, word):
 def test_bf16_is_not_emulated(tmp_path, data, monkeypatch):
     """Refused before anything is written, also where a run begun elsewhere is to go on; fp32 is not."""
     settings = TrainSettings(critic_steps=20, actor_steps=2, precision="bf16", **SMALL)
-    monkeypatch.setattr(checks, "has_native_bf16", lambda: False)
+    monkeypatch.setattr(preflight, "has_native_bf16", lambda: False)
     with pytest.raises(UsageError, match="no native bf16.*use --precision fp32"):
         train(data, settings, tmp_path / "new", options=options(tmp_path))
     assert not (tmp_path / "new").exists()
     train(data, replace(settings, precision="fp32"), tmp_path / "new", options=options(tmp_path))
 
-    monkeypatch.setattr(checks, "has_native_bf16", lambda: True)
+    monkeypatch.setattr(preflight, "has_native_bf16", lambda: True)
     with pytest.raises(Interrupted):
         train(data, settings, tmp_path / "r", options=options(tmp_path, stop_after=10))
     before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
-    monkeypatch.setattr(checks, "has_native_bf16", lambda: False)
+    monkeypatch.setattr(preflight, "has_native_bf16", lambda: False)
     with pytest.raises(UsageError, match="no native bf16.*a machine that has bf16"):
         train(data, settings, tmp_path / "r", resume=True, options=options(tmp_path))
     assert before == {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}

@@ -9,12 +9,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
-from swg_fast.training import graph
+from swg_fast.training import captured_step
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
+from swg_fast.training.saved_state import gather_state
 from swg_fast.training.settings import TrainSettings
-from swg_fast.training.state import gather_state
-from swg_fast.training.steps import step_taker
+from swg_fast.training.step_taker import step_taker
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -49,13 +49,13 @@ def make(phase):
 def test_a_captured_run_is_the_eager_one(monkeypatch, phase):
     """Ten steps with other batches, noise, dropout masks and learning rates each; Adam counts on."""
     if DEVICE.type == "cpu":
-        monkeypatch.setattr(graph, "capture", record)
+        monkeypatch.setattr(captured_step, "capture", record)
     eager, data, rows, draws = make(phase)
     expected = step_taker(eager)(data, rows, draws, 0)
     captured, *_ = make(phase)
     before = {name: tensor.clone() for name, tensor in gather_state(captured).items()}
     one = {name: tensor[0] for name, tensor in (draws | captured.masks(0, 1)).items()}
-    step = graph.captured_step(captured, data[rows[0]], one)
+    step = captured_step.captured_step(captured, data[rows[0]], one)
     after = gather_state(captured)
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     losses = []

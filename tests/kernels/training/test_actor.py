@@ -11,8 +11,8 @@ from swg_fast.kernels.training import actor as native
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.training.diffusion import DiffusionTrainer
+from swg_fast.training.saved_state import gather_state
 from swg_fast.training.settings import TrainSettings
-from swg_fast.training.state import gather_state
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler on this machine")
 # S, A, hidden, blocks, batch, head, dropout

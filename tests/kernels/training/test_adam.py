@@ -6,8 +6,8 @@ import pytest
 import torch
 from swg_fast.kernels.training.adam import BLOCK, adam_step
 
-from swg_fast.training import flat as flats
-from swg_fast.training.flat import FlatParameters, adam_state, take_step
+from swg_fast.training import flat_parameters as flats
+from swg_fast.training.flat_parameters import FlatParameters, adam_state, take_step
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

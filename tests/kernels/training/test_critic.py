@@ -12,8 +12,8 @@ from swg_fast.kernels.cpu.native import compiler
 from swg_fast.method.networks import TwinQ, ValueNetwork
 from swg_fast.training import critic
 from swg_fast.training.rewards import UNBOUNDED
+from swg_fast.training.saved_state import gather_state
 from swg_fast.training.settings import TrainSettings
-from swg_fast.training.state import gather_state
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler on this machine")
 CPU = torch.device("cpu")

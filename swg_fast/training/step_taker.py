@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from swg_fast.training.graph import Step, captured_step
+from swg_fast.training.captured_step import Step, captured_step
 
 STRETCH = 8  # steps between two looks at the keyboard, where one step may take a tenth of a second
 

@@ -9,8 +9,8 @@ import torch
 
 from swg_fast.kernels.shared.device import current
 from swg_fast.kernels.shared.graph import capture
-from swg_fast.training.flat import adam_state
-from swg_fast.training.state import gather_state
+from swg_fast.training.flat_parameters import adam_state
+from swg_fast.training.saved_state import gather_state
 
 Step = Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
 

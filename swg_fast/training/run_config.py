@@ -17,8 +17,8 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.settings_fields import check_fields, check_value, kind_of, setting
 from swg_fast.envs.tasks import Preset
 from swg_fast.training.logger import LOGGERS
+from swg_fast.training.saved_state import KEEP
 from swg_fast.training.settings import MOST_STEPS, TrainSettings
-from swg_fast.training.state import KEEP
 
 CONFIG = "config.toml"
 HEADER = "# swg-fast train --config "  # how a file that a run wrote begins

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from swg_fast.common.atomic_files import replacing
 from swg_fast.common.errors import UsageError
-from swg_fast.training.claim import recorded_settings
 from swg_fast.training.history import HISTORY, append_line, read_history
+from swg_fast.training.run_folder import recorded_settings
+from swg_fast.training.saved_state import saved_steps, state_path
 from swg_fast.training.settings import CRITIC, TrainSettings
-from swg_fast.training.state import saved_steps, state_path
 
 PHASE = "critic"
 

@@ -12,7 +12,7 @@ from typing import Any
 from swg_fast.common.atomic_files import read_json, sweep, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.output_paths import check_folder
-from swg_fast.training.config import CONFIG, HEADER
+from swg_fast.training.run_config import CONFIG, HEADER
 from swg_fast.training.settings import TrainSettings
 
 RUN, LOCK = "run.json", ".lock"

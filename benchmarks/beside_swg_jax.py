@@ -46,7 +46,7 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], crit
     import torch
 
     from swg_fast.common.atomic_files import read_json, replacing, write_json
-    from swg_fast.report import versions
+    from swg_fast.common.console import versions
     from swg_fast.sweep.cells import training_settings
     from swg_fast.sweep.store import load, transitions_hash
 
@@ -82,7 +82,7 @@ def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, c
     """Trains both and evaluates them: a row each of who, N, rule, scores and seconds."""
     from swg_jax_training import JaxPolicy, import_checkout, save, train
 
-    from swg_fast.evaluation import evaluate
+    from swg_fast.evaluation.episodes import evaluate
     from swg_fast.method.schedule import NoiseSchedule
     from swg_fast.policy.policy import Policy, load_policy
     from swg_fast.policy.swg_jax_import import import_directory

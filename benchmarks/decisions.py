@@ -30,15 +30,15 @@ from bench_table import replaced
 from decisions_report import draw, markdown, tables
 
 from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
 from swg_fast.common.intervals import mean_interval
 from swg_fast.data import load_dataset
-from swg_fast.evaluation import evaluate
+from swg_fast.evaluation.episodes import evaluate
 from swg_fast.policy.backends.job import Samples
 from swg_fast.policy.backends.search import asked
 from swg_fast.policy.checkpoint import load_checkpoint
 from swg_fast.policy.policy import Policy, load_policy
-from swg_fast.report import versions
 
 PAGE = Path(__file__).parents[1] / "README.md"
 MARKERS = "<!-- decisions table -->", "<!-- end -->"
@@ -173,7 +173,7 @@ def play(policy: Policy, task: str, every: dict[str, dict[str, Any]], results: R
 
 
 def measure_toy(results: Results, name: str, steps: int, samples: int, repeats: int) -> None:
-    from swg_fast.toy import draw_toy, sliced_wasserstein, train_toy
+    from swg_fast.evaluation.toy import draw_toy, sliced_wasserstein, train_toy
 
     walks = {"eager 15": {"backend": "reference"}, "ours 15": {}} | {
         f"{sampler} {n}": {"sampler": sampler, "sampler_steps": n}

@@ -26,13 +26,13 @@ import numpy as np
 from bench_table import replaced
 
 from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.console import versions
 from swg_fast.common.intervals import mean_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.envs import make_env
 from swg_fast.envs.d4rl_env import D4RLEnv
 from swg_fast.policy.policy import load_policy
-from swg_fast.report import versions
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 MARKERS = "<!-- door table -->", "<!-- end -->"

@@ -26,13 +26,13 @@ except ImportError:  # run as a script
     from bench_table import ROOT, replaced
 
 from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
 from swg_fast.data.download import remote_path
 from swg_fast.envs import contacts, make_env
 from swg_fast.envs.d4rl_import import FAMILY_MODULES
 from swg_fast.envs.status import family_status
 from swg_fast.envs.tasks import presets
-from swg_fast.report import versions
 
 PAGE = ROOT / "docs" / "environments.md"
 BEGIN = "<!-- environments table -->"

@@ -21,10 +21,10 @@ import click
 import gpu_parts
 import torch
 
-from swg_fast.bench import plot_bench
 from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
-from swg_fast.report import versions
+from swg_fast.evaluation.bench import plot_bench
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("ceilings", "parity", "sanitizer", "configurations", "peers", "few", "layered", "throughput",

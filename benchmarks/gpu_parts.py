@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from swg_fast.bench import run_bench
+from swg_fast.evaluation.bench import run_bench
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.samplers import sampler_table
 from swg_fast.method.schedule import NoiseSchedule

@@ -22,8 +22,8 @@ from swg_fast.common.seeds import stream_seed
 from swg_fast.data.transitions import Transitions
 from swg_fast.envs import make_env
 from swg_fast.envs.tasks import find_preset
-from swg_fast.evaluation import STATE_STRIDE
-from swg_fast.inspect.places import way_in
+from swg_fast.evaluation.episodes import STATE_STRIDE
+from swg_fast.evaluation.inspect.places import way_in
 from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.sweep.store import load
 

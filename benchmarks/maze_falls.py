@@ -18,10 +18,10 @@ import torch
 from maze_ends import upright
 
 from swg_fast.common.atomic_files import write_json
+from swg_fast.common.console import print_table
 from swg_fast.data.transitions import Transitions
-from swg_fast.inspect.learnt import find_source, load_learnt
-from swg_fast.inspect.places import way_in
-from swg_fast.report import print_table
+from swg_fast.evaluation.inspect.learnt import find_source, load_learnt
+from swg_fast.evaluation.inspect.places import way_in
 from swg_fast.sweep.store import load
 
 BANDS = (0, 5, 10, 20, 30, 40, 60)  # metres left

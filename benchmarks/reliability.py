@@ -26,7 +26,7 @@ from bench_table import replaced
 from tqdm import tqdm
 
 from swg_fast.common.atomic_files import read_json, replacing, sha256, write_json
-from swg_fast.report import versions
+from swg_fast.common.console import versions
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"

@@ -20,13 +20,13 @@ import numpy as np
 from bench_table import replaced
 
 from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.console import versions
 from swg_fast.common.intervals import interval_text, score_interval
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.envs import make_env
-from swg_fast.evaluation import evaluate
+from swg_fast.evaluation.episodes import evaluate
 from swg_fast.policy.checkpoint import CARD, find_checkpoint
 from swg_fast.policy.policy import load_policy
-from swg_fast.report import versions
 
 ROOT = Path(__file__).parent.parent
 SCORES = ROOT / "benchmarks" / "results" / "scores"

@@ -46,8 +46,8 @@ def main(policy_name: str, actors: str, candidates: int, states: int, dtype: str
     from rich.table import Table
 
     from swg_fast.common.atomic_files import write_json
+    from swg_fast.common.console import versions
     from swg_fast.policy.policy import load_policy
-    from swg_fast.report import versions
     from swg_fast.sweep.shards import ShardedPolicy, sharded
 
     cores = len(os.sched_getaffinity(0))

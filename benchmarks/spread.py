@@ -12,9 +12,9 @@ import click
 import numpy as np
 
 from swg_fast.common.atomic_files import write_json
+from swg_fast.common.console import versions
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.policy.policy import load_policy
-from swg_fast.report import versions
 
 # Sampler, steps (None: all), temperature.
 WALKS = (("dpmpp_2m", 6, 0.5), ("dpmpp_2m_sde", 6, 0.5), ("dpmpp_2m_sde", 8, 0.5), ("dpmpp_2m_sde", 15, 0.5),

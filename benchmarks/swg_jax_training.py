@@ -121,8 +121,8 @@ def save(agent: Any, folder: Path) -> None:
 
 
 class JaxPolicy:
-    """SWG-JAX's agent where `swg_fast.evaluation.evaluate` expects a policy: its own sampling, vmapped as
-    in its own evaluation, which keeps the candidate of the highest Q."""
+    """SWG-JAX's agent in the place of a policy in `swg_fast.evaluation.episodes.evaluate`: its own sampling,
+    vmapped as in its own evaluation, which keeps the candidate of the highest Q."""
 
     def __init__(self, agent: Any, task: str, candidates: int, guidance_scale: float, rows: int) -> None:
         import jax

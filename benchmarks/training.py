@@ -57,7 +57,7 @@ def build(contender: str, phase: str, precision: str, batch: int, device: Any = 
     trainer: Any = CriticTrainer(29, 8, settings, device) if critic else DiffusionTrainer(
         ScoreNetwork(29, 8, dropout=settings.dropout).train(), schedule, settings, device)
     if contender == "jax":
-        from swg_fast.bench.peers.jax_training import actor_step, critic_step
+        from swg_fast.evaluation.bench.peers.jax_training import actor_step, critic_step
 
         if critic:
             return critic_step(trainer.q, trainer.value, settings, data, 29), 1
@@ -163,8 +163,8 @@ def main(turns: int, json_path: Path, one_core: bool, write: bool) -> None:
     from swg_fast.kernels.cpu.aten import has_native_bf16
 
     from swg_fast.common.atomic_files import read_json, replacing, write_json
+    from swg_fast.common.console import versions
     from swg_fast.common.hardware import device_name
-    from swg_fast.report import versions
 
     if find_spec("jax") is None:
         raise click.ClickException("the peer needs jax; pip install 'swg-fast[bench]'")

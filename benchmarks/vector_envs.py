@@ -86,7 +86,7 @@ def death(make) -> str:
 @click.option("--json", "json_path", type=Path)
 def main(tasks: str, count: int, workers: int, steps: int, turns: int, json_path: Path | None) -> None:
     from swg_fast.common.atomic_files import write_json
-    from swg_fast.report import versions
+    from swg_fast.common.console import versions
 
     result: dict = {"count": count, "workers": workers, "steps": steps, "turns": turns, "tasks": {},
                     "versions": versions()}

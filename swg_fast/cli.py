@@ -103,14 +103,16 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     TASK is a D4RL task (antmaze-umaze-v2), a Gymnasium id (Hopper-v5), an OGBench single task
     (antmaze-large-navigate-singletask-v0) or minari:DATASET, in the environment that it was made in.
     """
-    from swg_fast import evaluation, report
     from swg_fast.common.atomic_files import write_json
     from swg_fast.common.hardware import device_name
     from swg_fast.common.output_paths import check_outputs
-    from swg_fast.video import check_video, record_video
+    from swg_fast.evaluation import report
+    from swg_fast.evaluation.episodes import check_counts, free_running_rate
+    from swg_fast.evaluation.episodes import evaluate as run_episodes
+    from swg_fast.evaluation.video import check_video, record_video
 
     check_outputs(json=json_path, plot=plot_path, video=video_path)
-    seed = evaluation.check_counts(episodes, _seeds(options.pop("seed"), seeds), envs, workers)
+    seed = check_counts(episodes, _seeds(options.pop("seed"), seeds), envs, workers)
     if video_path is not None:
         check_video(video_path, task)
     policy, name = _load_or_untrained(task, policy_name, device)
@@ -120,13 +122,13 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
         click.echo(f"leaves: auto picked {sampling['leaves']} for each of {roots} roots"
                    if sampling["leaves"] > 1 else f"leaves: auto picked no tree for N = {roots}")
     used = policy.backend(sampling["backend"], sampling["dtype"])
-    result = evaluation.evaluate(policy, task, episodes=episodes, seed=seed, envs=envs,
+    result = run_episodes(policy, task, episodes=episodes, seed=seed, envs=envs,
                                  workers=workers, progress=not quiet, **sampling)
     summary = report.evaluation_json(result, name, f"{used.name} {used.dtype} on {policy.device}",
                                      device_name(policy.device))
     if profile:
         count = result.settings["envs"], result.settings["workers"]
-        summary["profile"] = _profile(result, evaluation.free_running_rate(task, *count))
+        summary["profile"] = _profile(result, free_running_rate(task, *count))
     if json_path is not None:
         write_json(json_path, summary)
     report.print_table(task, report.evaluation_rows(summary))
@@ -220,9 +222,9 @@ def toy(name: str, sampler_steps: str | None, json_path: Path | None, plot_path:
         **settings: Any) -> None:
     """Check the guidance on 2D data of known weights: do samples follow p(x) w(x)?"""
     from swg_fast.common.atomic_files import write_json
+    from swg_fast.common.console import print_table, versions
     from swg_fast.common.output_paths import check_outputs
-    from swg_fast.report import print_table, versions
-    from swg_fast.toy import plot_toy, run_toy
+    from swg_fast.evaluation.toy import plot_toy, run_toy
 
     check_outputs(json=json_path, plot=plot_path)
     if sampler_steps is not None:
@@ -269,9 +271,9 @@ def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: 
 @click.option("--no-environments", is_flag=True, help="Leave out the D4RL families (faster).")
 def info(no_environments: bool) -> None:
     """Say what this machine has; paste it into a bug report."""
+    from swg_fast.common.console import print_table
     from swg_fast.envs.tasks import presets
     from swg_fast.info import machine_report
-    from swg_fast.report import print_table
 
     print_table("swg-fast info", machine_report(not no_environments))
     click.echo("tasks: " + ", ".join(presets()))

@@ -37,13 +37,13 @@ def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, 
     """
     from dataclasses import replace
 
+    from swg_fast.common.console import print_table
     from swg_fast.common.hardware import set_threads
     from swg_fast.common.output_paths import check_folder
     from swg_fast.data import load_dataset
     from swg_fast.envs.tasks import settings_for
-    from swg_fast.inspect.learnt import find_source
-    from swg_fast.inspect.run import inspect_run
-    from swg_fast.report import print_table
+    from swg_fast.evaluation.inspect.learnt import find_source
+    from swg_fast.evaluation.inspect.run import inspect_run
 
     if threads:
         set_threads(threads)

@@ -77,10 +77,10 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
     """Measure candidates/s of every backend on this machine, guided, on random inputs."""
     from rich.table import Table
 
-    from swg_fast.bench import plot_bench, run_bench
     from swg_fast.common.atomic_files import write_json
+    from swg_fast.common.console import show, versions
     from swg_fast.common.output_paths import check_outputs
-    from swg_fast.report import show, versions
+    from swg_fast.evaluation.bench import plot_bench, run_bench
 
     check_outputs(json=json_path, plot=plot_path)
     check_sampling({"guidance_scale": guidance_scale})
@@ -129,9 +129,9 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     """
     from rich.table import Table
 
+    from swg_fast.common.console import show
     from swg_fast.kernels.fused.tune import cache_path
     from swg_fast.method.samplers import sampler_table
-    from swg_fast.report import show
 
     backend: Any = policy.backend("triton", dtype)  # the one that has `tune`
     sampler = sampler_table("ddpm", policy.model.schedule, guidance_scale=guidance_scale, temperature=1.0)
@@ -192,8 +192,8 @@ def kernels(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_
     from rich.table import Table
     from tqdm import tqdm
 
+    from swg_fast.common.console import show
     from swg_fast.kernels.fused.aot import report_row, shipped
-    from swg_fast.report import show
 
     work = shipped([int(target.removeprefix("sm_")) for target in targets.split(",")])
     hidden = whole_numbers(hidden_dims, "--hidden-dims", 256)

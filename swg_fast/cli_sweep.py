@@ -83,7 +83,7 @@ def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total
 def _dry_run(trainings: list[Any], missing: list[Any], run: dict[str, Any], cpus: int | None) -> None:
     import os
 
-    from swg_fast.report import print_table
+    from swg_fast.common.console import print_table
     from swg_fast.sweep.estimate import TimeLeft, time_one
     from swg_fast.sweep.live import duration
 

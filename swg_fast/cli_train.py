@@ -68,11 +68,11 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     import torch
 
     from swg_fast.common.atomic_files import user_path
+    from swg_fast.common.console import print_table, versions
     from swg_fast.common.hardware import resolve_device, set_threads
     from swg_fast.common.output_paths import check_folder
     from swg_fast.data import load_dataset
     from swg_fast.envs.tasks import settings_for
-    from swg_fast.report import print_table, versions
     from swg_fast.training.logger import check_logger
     from swg_fast.training.loop import LoopOptions
     from swg_fast.training.run import train as run

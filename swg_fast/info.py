@@ -7,8 +7,8 @@ import platform
 from importlib import metadata
 from importlib.util import find_spec
 
+from swg_fast.common.console import versions
 from swg_fast.policy.backends.registry import BACKENDS, backend_class, resolve
-from swg_fast.report import versions
 
 
 def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from swg_fast.envs.registry import make_env
 class Task(gymnasium.Env):
     """A task as a Gymnasium environment: observations [S] float32, actions [A] in [-1, 1].
 
-    ``reset(seed=...)`` gives the episode of that seed, as `swg_fast.evaluation.evaluate` seeds its
+    ``reset(seed=...)`` gives the episode of that seed, as `swg_fast.evaluation.episodes.evaluate` seeds its
     own; without a seed the next one of a sequence that the last seed began. ``info`` has "goal" and
     "position" [2] in a maze, and "success" where the environment says so.
     """

@@ -177,7 +177,7 @@ def _check(chosen: dict[str, Any], known: Iterable[str], section: str) -> None:
 
 
 def _check_toy(chosen: dict[str, Any]) -> None:
-    from swg_fast.toy import DATASETS, check_toy, toy_settings
+    from swg_fast.evaluation.toy import DATASETS, check_toy, toy_settings
 
     if chosen.get("name") not in DATASETS:
         raise UsageError(f"toy.name is {chosen.get('name')!r}; use one of {', '.join(DATASETS)}")
@@ -190,9 +190,9 @@ def _check_toy(chosen: dict[str, Any]) -> None:
 @cache
 def _parameters(kind: str) -> dict[str, inspect.Parameter]:
     """The keywords that a cell of ``kind`` may set, as the functions that it calls have them."""
-    from swg_fast.evaluation import evaluate
+    from swg_fast.evaluation.episodes import evaluate
+    from swg_fast.evaluation.toy import run_toy
     from swg_fast.policy.policy import Policy
-    from swg_fast.toy import run_toy
 
     functions = [run_toy] if kind == "toy" else [Policy.sample, evaluate]
     hidden = {"self", "states", "policy", "task", "progress", "return_candidates", "state_indices",

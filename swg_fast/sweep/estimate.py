@@ -127,7 +127,7 @@ def _time_training(training: Training, folder: Path, run: dict[str, Any]) -> tup
 
 
 def _time_evaluation(cell: Cell, policy_name: str, run: dict[str, Any]) -> float:
-    from swg_fast.evaluation import free_running_rate
+    from swg_fast.evaluation.episodes import free_running_rate
     from swg_fast.policy.policy import load_policy
 
     policy = load_policy(policy_name, device_of(run))
@@ -144,7 +144,7 @@ def _time_evaluation(cell: Cell, policy_name: str, run: dict[str, Any]) -> float
 
 
 def _time_toy(cell: Cell) -> float:
-    from swg_fast.toy import run_toy
+    from swg_fast.evaluation.toy import run_toy
 
     started = time.perf_counter()
     short = max(1, min(STEPS, cell.settings["steps"]))

@@ -73,7 +73,7 @@ class Store:
 
     def begin(self, plan: Plan, cells: list[Cell]) -> None:
         """Writes ``sweep.json`` and forgets the failures and the markers of an earlier run."""
-        from swg_fast.report import versions
+        from swg_fast.common.console import versions
 
         write_json(self.folder / "sweep.json", {
             "format": FORMAT, "title": plan.title, "question": plan.question, "run": plan.run,

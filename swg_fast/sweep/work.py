@@ -50,7 +50,7 @@ def run_training(training: Training, store: Store, run: dict[str, Any]) -> None:
     """
     import torch
 
-    from swg_fast.report import versions
+    from swg_fast.common.console import versions
     from swg_fast.training.loop import LoopOptions
     from swg_fast.training.run import train, train_critic
     from swg_fast.training.settings import TrainSettings
@@ -82,7 +82,7 @@ def run_cell(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
     """Finds a cell's result, writes its file and returns what is in it."""
     import torch
 
-    from swg_fast.report import versions
+    from swg_fast.common.console import versions
 
     torch.set_num_threads(run["threads"])
     started = time.perf_counter()
@@ -96,8 +96,8 @@ def run_cell(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
 
 def _toy(cell: Cell, store: Store) -> dict[str, Any]:
     """A toy's distances. Toys that share a training share it: the first of them trains."""
+    from swg_fast.evaluation.toy import run_toy, toy_settings, train_toy
     from swg_fast.policy.policy import load_policy
-    from swg_fast.toy import run_toy, toy_settings, train_toy
 
     name, seed = cell.settings["name"], cell.settings["seed"]
     chosen = {k: v for k, v in cell.settings.items() if k in signature(toy_settings).parameters}
@@ -112,9 +112,9 @@ def _toy(cell: Cell, store: Store) -> dict[str, Any]:
 
 def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
     from swg_fast.common.hardware import device_name
-    from swg_fast.evaluation import evaluate
+    from swg_fast.evaluation.episodes import evaluate
+    from swg_fast.evaluation.report import evaluation_json
     from swg_fast.policy.policy import load_policy
-    from swg_fast.report import evaluation_json
 
     folder = cell.policy or str(store.training(cell.training.key) / "policy")
     policy = load_policy(folder, device_of(run))

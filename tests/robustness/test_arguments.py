@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as npst
 from swg_fast import NoiseSchedule, Policy, TwinQ, UsageError
 from swg_fast.common.checks import SAMPLING, check_sampling
 from swg_fast.common.hardware import max_threads, resolve_device, set_threads
-from swg_fast.evaluation import evaluate
+from swg_fast.evaluation.episodes import evaluate
 from swg_fast.method.weight_functions import compute_weights
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
@@ -261,7 +261,7 @@ def test_bad_parts(make, word):
     ],
 )
 def test_an_evaluation_is_checked_before_it_starts_workers(policy, change, word, monkeypatch):
-    monkeypatch.setattr("swg_fast.evaluation.VectorEnv", None)
+    monkeypatch.setattr("swg_fast.evaluation.episodes.VectorEnv", None)
     with pytest.raises(UsageError, match=word):
         evaluate(policy, "antmaze-umaze-v2", **change)
 

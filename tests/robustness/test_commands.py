@@ -13,8 +13,8 @@ from conftest import make_network, make_recording, run_cli, write_hdf5
 
 from swg_fast import NoiseSchedule
 from swg_fast.cli_end import run
+from swg_fast.common.console import print_table
 from swg_fast.policy.checkpoint import Checkpoint, save_checkpoint
-from swg_fast.report import print_table
 
 pytestmark = pytest.mark.slow
 

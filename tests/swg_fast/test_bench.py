@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import make_network
 
-from swg_fast.bench import contenders
 from swg_fast.common.errors import UsageError
+from swg_fast.evaluation.bench import contenders
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.policy import Policy
 

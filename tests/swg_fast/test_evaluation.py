@@ -10,8 +10,8 @@ from swg_fast.cli import _seeds
 from swg_fast.common.intervals import score_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.envs import make_env
-from swg_fast.evaluation import evaluate
-from swg_fast.report import evaluation_json, evaluation_rows, plot_episodes
+from swg_fast.evaluation.episodes import evaluate
+from swg_fast.evaluation.report import evaluation_json, evaluation_rows, plot_episodes
 
 pytestmark = pytest.mark.slow
 

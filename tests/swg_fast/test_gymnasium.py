@@ -8,8 +8,8 @@ import pytest
 import swg_fast.envs
 from swg_fast import NoiseSchedule, Policy, ScoreNetwork, UsageError
 from swg_fast.envs import flatten, make_env
-from swg_fast.evaluation import evaluate
-from swg_fast.report import evaluation_json, plot_episodes
+from swg_fast.evaluation.episodes import evaluate
+from swg_fast.evaluation.report import evaluation_json, plot_episodes
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from conftest import make_recording, write_hdf5
 
 from swg_fast.cli import cli
 from swg_fast.data import Transitions
-from swg_fast.inspect import measure, places
+from swg_fast.evaluation.inspect import measure, places
 
 pytestmark = pytest.mark.slow
 

@@ -16,6 +16,7 @@ from scipy.stats import trim_mean
 from swg_fast.cli_sweep import report, sweep
 from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.evaluation.toy import run_toy
 from swg_fast.policy.checkpoint import CARD, load_checkpoint
 from swg_fast.sweep import metrics, store, work
 from swg_fast.sweep.cells import Cell, resolve
@@ -25,7 +26,6 @@ from swg_fast.sweep.grid import read_plan
 from swg_fast.sweep.live import duration
 from swg_fast.sweep.page import write_report
 from swg_fast.sweep.store import Store, locked, transitions_hash
-from swg_fast.toy import run_toy
 from swg_fast.training.loop import LoopOptions
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from swg_fast.evaluation import evaluate
+from swg_fast.evaluation.episodes import evaluate
 
 pytestmark = pytest.mark.slow  # JAX compiles
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from swg_fast import UsageError
-from swg_fast.toy import DATASETS, energy, plot_toy, run_toy, sliced_wasserstein
+from swg_fast.evaluation.toy import DATASETS, energy, plot_toy, run_toy, sliced_wasserstein
 
 pytestmark = pytest.mark.slow
 

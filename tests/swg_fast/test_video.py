@@ -9,8 +9,8 @@ import pytest
 
 from swg_fast import UsageError
 from swg_fast.envs import make_env
-from swg_fast.evaluation import Episode
-from swg_fast.video import record_video, replay
+from swg_fast.evaluation.episodes import Episode
+from swg_fast.evaluation.video import record_video, replay
 
 pytestmark = pytest.mark.slow
 

@@ -317,7 +317,7 @@ def test_without_a_gpu_the_error_names_the_way():
 def test_bf16_trajectories_follow_the_same_distribution(monkeypatch):
     """Trajectories diverge in bf16, distributions must not: the distance of bf16 from fp32 samples is
     within a few times that of fp32 samples with another seed."""
-    from swg_fast.toy import sliced_wasserstein
+    from swg_fast.evaluation.toy import sliced_wasserstein
 
     policy = Policy(make_network(2, 2, 64, 2), NoiseSchedule.vp(4), device=DEVICE)
     N = 512

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from swg_fast.bench.contenders import PEERS, Contender, find, products_flops
-from swg_fast.bench.worker import model_parts, serve
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import device_name
 from swg_fast.common.interrupts import shielded
+from swg_fast.evaluation.bench.contenders import PEERS, Contender, find, products_flops
+from swg_fast.evaluation.bench.worker import model_parts, serve
 from swg_fast.policy.policy import Policy
 
 TURN_SECONDS = 0.4  # a turn repeats a short decision for this long

@@ -10,7 +10,7 @@ import numpy as np
 
 from swg_fast.common.atomic_files import replacing
 from swg_fast.common.errors import UsageError
-from swg_fast.inspect.places import BIN, Grid, Way
+from swg_fast.evaluation.inspect.places import BIN, Grid, Way
 from swg_fast.training.settings import TrainSettings
 
 BLUE, ORANGE, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito

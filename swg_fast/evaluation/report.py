@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 
 from swg_fast.common.atomic_files import replacing
+from swg_fast.common.console import versions
 from swg_fast.common.intervals import Interval, interval_text
-from swg_fast.evaluation import Evaluation, Score
+from swg_fast.evaluation.episodes import Evaluation, Score
 
-LOG_WIDTH = 140  # characters
 REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, told apart by everyone
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a result, by package."""
-    found = {"python": platform.python_version()}
-    for name in ("swg-fast", "torch", "triton", "numpy", "d4rl", "gym", "gymnasium", "mujoco"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def evaluation_json(result: Evaluation, policy_name: str, backend: str, device: str) -> dict[str, Any]:
@@ -57,27 +43,6 @@ def evaluation_json(result: Evaluation, policy_name: str, backend: str, device: 
 
 def _interval_json(score: Score) -> dict[str, Any] | None:
     return None if score.interval is None else asdict(score.interval)
-
-
-def print_table(title: str, rows: list[tuple[str, str]]) -> None:
-    """A table of names and values on standard output. Long values are folded, never cut."""
-    from rich.table import Table
-
-    table = Table(title=title, show_header=False, title_justify="left")
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in rows:
-        table.add_row(escape(name), escape(text))
-    show(table)
-
-
-def show(table: Any) -> None:
-    """A rich table on standard output, wide enough for a log where that is no terminal."""
-    import sys
-
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
 
 
 def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -116,7 +81,7 @@ def plot_episodes(result: Evaluation, path: str | Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    from swg_fast.plot_returns import draw_returns
+    from swg_fast.evaluation.plot_returns import draw_returns
 
     figure = Figure(figsize=(7, 6.4), layout="constrained")
     if result.maze is None:

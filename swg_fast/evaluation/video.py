@@ -12,7 +12,7 @@ from swg_fast.common.atomic_files import replacing
 from swg_fast.common.optional_packages import check, need
 from swg_fast.common.seeds import stream_seed
 from swg_fast.envs.registry import make_env
-from swg_fast.evaluation import Evaluation
+from swg_fast.evaluation.episodes import Evaluation
 
 FRAMES_PER_SECOND = 25
 

@@ -9,14 +9,14 @@ import numpy as np
 from swg_fast.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from swg_fast.evaluation import Evaluation
+    from swg_fast.evaluation.episodes import Evaluation
 
 EPISODE, MEAN = "#0072b2", "#000000"
 
 
 def draw_returns(figure: Any, result: Evaluation) -> Any:
     """Draws into ``figure``; returns the axes that its title belongs over."""
-    from swg_fast.video import replay
+    from swg_fast.evaluation.video import replay
 
     top, strip = figure.subfigures(2, 1, height_ratios=[3.2, 1.4])
     axes = top.add_subplot()

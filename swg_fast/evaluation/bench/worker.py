@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swg_fast.bench.contenders import Contender, products, runner
+from swg_fast.evaluation.bench.contenders import Contender, products, runner
 
 Message = tuple[Any, ...]
 

@@ -87,7 +87,7 @@ def _types(policy: Policy, name: str, swg_jax: str | None) -> list[str]:
 def _peer(name: str) -> Any:
     """The peer's module."""
     module = {"compile": "compiled", "jax": "jax_sampler", "swg-jax": "swg_jax"}[name]
-    return importlib.import_module(f"swg_fast.bench.peers.{module}")
+    return importlib.import_module(f"swg_fast.evaluation.bench.peers.{module}")
 
 
 def runner(contender: Contender, policy: Policy, rho: float) -> Run:

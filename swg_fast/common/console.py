@@ -1,0 +1,43 @@
+"""What commands print: tables, and the versions that a result names."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Any
+
+from rich.markup import escape
+
+LOG_WIDTH = 140  # characters
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result, by package."""
+    found = {"python": platform.python_version()}
+    for name in ("swg-fast", "torch", "triton", "numpy", "d4rl", "gym", "gymnasium", "mujoco"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def print_table(title: str, rows: list[tuple[str, str]]) -> None:
+    """A table of names and values on standard output. Long values are folded, never cut."""
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(escape(name), escape(text))
+    show(table)
+
+
+def show(table: Any) -> None:
+    """A rich table on standard output, wide enough for a log where that is no terminal."""
+    import sys
+
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)

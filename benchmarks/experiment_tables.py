@@ -24,7 +24,7 @@ PLACE = re.compile(r"<!-- experiment (\S+) (\d+) (\S+?)( table| picture)? -->\n(
 
 def table(found: dict[str, Any], number: int, metric: str) -> str:
     """View ``number`` of a results.json by ``metric``, as Markdown with its caption and budget."""
-    from swg_fast.sweep.page import describe_budget
+    from swg_fast.sweep.report_page import describe_budget
     from swg_fast.sweep.tables import markdown
     from swg_fast.sweep.views import blocks_of, views_of
 
@@ -34,7 +34,7 @@ def table(found: dict[str, Any], number: int, metric: str) -> str:
 
 def filled(page: str) -> str:
     """``page`` with every place's table."""
-    from swg_fast.sweep.page import collect
+    from swg_fast.sweep.report_page import collect
 
     def place(match: re.Match[str]) -> str:
         name, number, metric, only, _ = match.groups()
@@ -53,7 +53,7 @@ def picture(name: str, number: str, metric: str) -> str:
 
 
 def main() -> None:
-    from swg_fast.sweep.page import write_report
+    from swg_fast.sweep.report_page import write_report
 
     page = PAGE.read_text()
     folder = ROOT / "docs" / "experiments"

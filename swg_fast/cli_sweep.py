@@ -30,9 +30,9 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
     from swg_fast.common.output_paths import check_folder
     from swg_fast.sweep import cells as resolved
     from swg_fast.sweep import store as stores
-    from swg_fast.sweep.grid import read_plan
+    from swg_fast.sweep.plan_file import read_plan
     from swg_fast.sweep.views import check_report
-    from swg_fast.sweep.work import run_settings
+    from swg_fast.sweep.worker import run_settings
 
     out = out or Path("runs/sweeps") / file.stem
     check_folder(out)
@@ -59,14 +59,14 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
 def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total: int, run: dict[str, Any],
          address: str | None, cpus: int | None, quiet: bool) -> None:
     from swg_fast.common.interrupts import Stopped
-    from swg_fast.sweep import cluster
+    from swg_fast.sweep import ray_runner
     from swg_fast.sweep.live import Live
 
-    with cluster.connected(address, cpus) as ray:
-        slots = cluster.slots(ray, run)
+    with ray_runner.connected(address, cpus) as ray:
+        slots = ray_runner.slots(ray, run)
         with Live(title, store, trainings, missing, total, slots, quiet) as live:
             try:
-                outcomes = cluster.run_all(ray, store, trainings, missing, run, live.tell)
+                outcomes = ray_runner.run_all(ray, store, trainings, missing, run, live.tell)
             except Stopped as stop:
                 click.echo("stopped; the same command goes on with what is missing", err=True)
                 sys.exit(stop.code)
@@ -112,7 +112,7 @@ def report(folder: Path, out: Path | None) -> None:
 
     FOLDER may also be the results.json of an earlier report, which has all that it was made of.
     """
-    from swg_fast.sweep.page import write_report
+    from swg_fast.sweep.report_page import write_report
 
     for path in write_report(folder, out):
         click.echo(str(path))

@@ -18,7 +18,7 @@ from typing import Any
 from swg_fast.common.checks import SAMPLING, check_sampling
 from swg_fast.common.errors import UsageError
 from swg_fast.envs.tasks import settings_for
-from swg_fast.sweep.grid import Plan
+from swg_fast.sweep.plan_file import Plan
 from swg_fast.training.settings import CRITIC, TrainSettings
 
 IDLE = {"envs", "workers"}  # how an evaluation runs, not what it finds

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from swg_fast.sweep.cells import Cell, Training
-from swg_fast.sweep.work import OWN, device_of
+from swg_fast.sweep.worker import OWN, device_of
 
 STEPS = 96  # a timed training's steps of each phase
 SECONDS = 1.0  # how long environments are stepped for a timing

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any
 
 from swg_fast.sweep.cells import Cell, Training
-from swg_fast.sweep.cluster import Outcome
 from swg_fast.sweep.estimate import TimeLeft
+from swg_fast.sweep.ray_runner import Outcome
 from swg_fast.sweep.store import Store
 
 SHOWN = 12  # finished cells in the table

@@ -19,7 +19,7 @@ from swg_fast.policy.backends.job import Model, Samples, SamplingJob
 from swg_fast.policy.backends.search import Pool, Search
 from swg_fast.policy.backends.streaming import Backend
 from swg_fast.policy.policy import Policy, load_policy
-from swg_fast.sweep.cluster import connected
+from swg_fast.sweep.ray_runner import connected
 
 ALIGN = 128  # ranges of fewer candidates than a chunk begin at a multiple of this
 

@@ -25,7 +25,7 @@ from typing import IO, Any
 from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.sweep.cells import Cell, Training
-from swg_fast.sweep.grid import Plan
+from swg_fast.sweep.plan_file import Plan
 
 FORMAT = 1
 

@@ -18,13 +18,13 @@ from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.evaluation.toy import run_toy
 from swg_fast.policy.checkpoint import CARD, load_checkpoint
-from swg_fast.sweep import metrics, store, work
+from swg_fast.sweep import metrics, store, worker
 from swg_fast.sweep.cells import Cell, resolve
-from swg_fast.sweep.cluster import slots, spread
 from swg_fast.sweep.estimate import TimeLeft, cell_work, training_work
-from swg_fast.sweep.grid import read_plan
 from swg_fast.sweep.live import duration
-from swg_fast.sweep.page import write_report
+from swg_fast.sweep.plan_file import read_plan
+from swg_fast.sweep.ray_runner import slots, spread
+from swg_fast.sweep.report_page import write_report
 from swg_fast.sweep.store import Store, locked, transitions_hash
 from swg_fast.training.loop import LoopOptions
 from swg_fast.training.run import train
@@ -141,7 +141,7 @@ def test_experiments_are_known_settings(path):
     cells = resolved(plan)
     assert len(cells) > 1 and plan.title and plan.question
     assert not re.search(r"(^|[\"' ])/\w", path.read_text())  # no machine's own paths
-    work.run_settings(plan.run)
+    worker.run_settings(plan.run)
     from swg_fast.sweep.views import check_report
 
     check_report(plan.report)
@@ -182,14 +182,14 @@ def test_only_what_is_missing_is_pending(tmp_path):
     plan = plan_of(tmp_path, TOY)
     cells, folder = resolved(plan), Store(tmp_path / "out")
     folder.begin(plan, cells)
-    run = work.run_settings({})
+    run = worker.run_settings({})
     for cell in cells[:2]:
-        work.run_cell(cell, folder, run)
+        worker.run_cell(cell, folder, run)
     assert folder.pending(cells) == ([], cells[2:])
     assert not folder.marks()
     value = json.loads(folder.cell(cells[0].key).read_text())
     assert value["settings"]["steps"] == 2 and value["versions"]["torch"]
-    again = work.run_cell(cells[0], Store(tmp_path / "again"), run)
+    again = worker.run_cell(cells[0], Store(tmp_path / "again"), run)
     assert again["result"] == value["result"]
     out = CliRunner().invoke(sweep, [str(tmp_path / "plan.toml"), "--out", str(folder.folder), "--dry-run"])
     assert "6 cells (2 done)" in out.output and "from one cell timed" in out.output, out.output
@@ -205,22 +205,22 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
         rank = {{states = 3, candidates = 6}}
         grid.evaluate.select = ["max_weight", "expected_weight"]""")
     cells = resolve(plan, store.hash_data, store.hash_policy)
-    folder, run = Store(tmp_path / "out"), work.run_settings({"save_every": 4, "log_every": 4})
+    folder, run = Store(tmp_path / "out"), worker.run_settings({"save_every": 4, "log_every": 4})
     folder.begin(plan, cells)
     (training,), missing = folder.pending(cells)
     assert missing == cells
-    work.run_training(training, folder, run)
+    worker.run_training(training, folder, run)
     assert folder.pending(cells) == ([], cells)
     alone = train(store.load(training.task, training.source), TrainSettings.from_dict(training.settings),
                   tmp_path / "alone", options=LoopOptions(tmp_path, log_every=4, progress=False))
     assert (alone / "model.safetensors").read_bytes() == (
         folder.training(training.key) / "policy" / "model.safetensors").read_bytes()
     saved = (folder.training(training.key) / "policy" / "model.safetensors").stat().st_mtime_ns
-    work.run_training(training, folder, run)  # nothing left to do
+    worker.run_training(training, folder, run)  # nothing left to do
     assert (folder.training(training.key) / "policy" / "model.safetensors").stat().st_mtime_ns == saved
-    value = work.run_cell(cells[0], folder, run)
+    value = worker.run_cell(cells[0], folder, run)
     found = value["result"]
-    by_expected = work.run_cell(cells[1], folder, run)["result"]["rank_correlations"]
+    by_expected = worker.run_cell(cells[1], folder, run)["result"]["rank_correlations"]
     assert by_expected != found["rank_correlations"]  # of the weight that ranks, not of the sampled one
     assert found["training"]["held_out_losses"].keys() == read_json(alone / CARD)["training"][
         "held_out_losses"].keys()
@@ -232,7 +232,7 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
     (tmp_path / "plan.toml").write_text("")
     dataset_file.write_bytes(b"")
     with pytest.raises(UsageError):
-        work.run_training(training, Store(tmp_path / "elsewhere"), run)
+        worker.run_training(training, Store(tmp_path / "elsewhere"), run)
 
 
 def test_trainings_share_a_critic(tmp_path, dataset_file):
@@ -254,11 +254,11 @@ def test_trainings_share_a_critic(tmp_path, dataset_file):
     assert older[0].critic_key == older[1].critic_key
     clock = TimeLeft(trainings, [], 1)
     assert clock.left["train"] == pytest.approx(2 * training_work(a) + 2 * training_work(b, critic=False))
-    folder, run = Store(tmp_path / "out"), work.run_settings({"log_every": 4})
-    work.run_training(a, folder, run)
+    folder, run = Store(tmp_path / "out"), worker.run_settings({"log_every": 4})
+    worker.run_training(a, folder, run)
     (state,) = folder.critic(a.critic_key).glob("states/critic-*.safetensors")
     written = state.stat().st_mtime_ns
-    work.run_training(b, folder, run)
+    worker.run_training(b, folder, run)
     assert state.stat().st_mtime_ns == written and folder.history(b)["critic"][-1]["step"] == 12
     first, second = (load_checkpoint(folder.training(t.key) / "policy") for t in (a, b))
     assert torch.equal(first.critic.weights[0], second.critic.weights[0])
@@ -271,8 +271,8 @@ def test_trainings_share_a_critic(tmp_path, dataset_file):
 
 def test_toys_share_a_training(tmp_path):
     cells = resolved(plan_of(tmp_path, TOY + 'toy.sampler = ["ddpm", "ddpm_x0"]'))
-    folder, run = Store(tmp_path / "out"), work.run_settings({})
-    found = [work.run_cell(cell, folder, run)["result"] for cell in cells[:2]]
+    folder, run = Store(tmp_path / "out"), worker.run_settings({})
+    found = [worker.run_cell(cell, folder, run)["result"] for cell in cells[:2]]
     assert len(list((folder.folder / "trainings").glob("*/policy"))) == 1 and found[0] != found[1]
     alone = run_toy(**cells[1].settings, progress=False)
     assert found[1]["distances"] == alone.distances

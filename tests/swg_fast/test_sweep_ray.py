@@ -14,9 +14,9 @@ from conftest import make_recording, write_hdf5
 from safetensors.torch import load_file
 
 from swg_fast.sweep import store as stores
-from swg_fast.sweep import work
+from swg_fast.sweep import worker
 from swg_fast.sweep.cells import resolve
-from swg_fast.sweep.grid import read_plan
+from swg_fast.sweep.plan_file import read_plan
 from swg_fast.sweep.store import Store
 
 pytestmark = pytest.mark.slow
@@ -125,7 +125,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
 
     # Interrupted twice, it is the training that one uninterrupted process makes.
     whole = Store(tmp_path / "whole")
-    work.run_training(training, whole, work.run_settings({}))
+    worker.run_training(training, whole, worker.run_settings({}))
     mine, theirs = (load_file(s.training(training.key) / "policy/model.safetensors") for s in (folder, whole))
     assert mine.keys() == theirs.keys() and all((mine[name] == theirs[name]).all() for name in mine)
 

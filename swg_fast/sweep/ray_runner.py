@@ -14,7 +14,7 @@ from swg_fast.common import interrupts
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
-from swg_fast.sweep import work
+from swg_fast.sweep import worker
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.store import Store
 
@@ -137,14 +137,14 @@ def _outcome(ray: Any, reference: Any, item: Training | Cell, run: dict[str, Any
 
 def _train(training: Training, folder: str, run: dict[str, Any]) -> dict[str, Any]:
     """A task of Ray's: a training. Errors come back as a line, so that only kills are tried again."""
-    return _guarded(lambda: work.run_training(training, Store(folder), run))
+    return _guarded(lambda: worker.run_training(training, Store(folder), run))
 
 
 def _find(cell: Cell, folder: str, run: dict[str, Any], training: dict[str, Any] | None) -> dict[str, Any]:
     """A task of Ray's: a cell, after its training."""
     if training and training.get("error"):
         return {"error": f"its training failed: {training['error']}"}
-    return _guarded(lambda: work.run_cell(cell, Store(folder), run))
+    return _guarded(lambda: worker.run_cell(cell, Store(folder), run))
 
 
 def _guarded(job: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:

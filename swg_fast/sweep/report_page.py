@@ -53,7 +53,7 @@ def write_report(source: str | Path, out: str | Path | None = None) -> list[Path
         sections.append({"title": "Held-out losses of the trainings", "picture": _inline(curves),
                          "tables": []})
     page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
-        (resources.files("swg_fast.sweep") / "page.html").read_text())
+        (resources.files("swg_fast.sweep") / "report_page.html").read_text())
     _write(out / "index.html", page.render(
         title=sweep["title"], question=sweep["question"], done=len(results), total=found["cells"],
         budget=budget, hours=duration(sum(result["seconds"] for result in results)), sections=sections,

@@ -8,7 +8,7 @@ from swg_fast.common.interrupts import install
 def main() -> None:
     """Runs the command line."""
     install()
-    from swg_fast.cli import main as run
+    from swg_fast.cli.main import main as run
 
     run()
 

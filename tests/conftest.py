@@ -97,7 +97,7 @@ def critic() -> TwinQ:
 
 def run_cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """`swg-fast ARGUMENTS` in ``cwd``, in this process: a new one spends seconds on importing torch."""
-    from swg_fast.cli import main
+    from swg_fast.cli.main import main
 
     out, err, code, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
     command = ["swg-fast", *map(str, arguments)]

@@ -11,7 +11,7 @@ import pytest
 from conftest import make_recording, write_hdf5
 
 from swg_fast import UsageError
-from swg_fast.cli import main
+from swg_fast.cli.main import main
 from swg_fast.common.optional_packages import EXTRAS, check, need
 from swg_fast.data import load_dataset
 

@@ -12,7 +12,7 @@ import torch
 from conftest import make_network, make_recording, run_cli, write_hdf5
 
 from swg_fast import NoiseSchedule
-from swg_fast.cli_end import run
+from swg_fast.cli.ending import run
 from swg_fast.common.console import print_table
 from swg_fast.policy.checkpoint import Checkpoint, save_checkpoint
 

@@ -18,7 +18,7 @@ def swg_fast(*arguments, cwd, process=False, **environment):
     """In this process, which is quick; in one of its own where asked for, or with an environment."""
     if not process and not environment:
         return run_cli(*arguments, cwd=cwd)
-    return subprocess.run([sys.executable, "-m", "swg_fast.cli", *map(str, arguments)], cwd=cwd,
+    return subprocess.run([sys.executable, "-m", "swg_fast.cli.main", *map(str, arguments)], cwd=cwd,
                           capture_output=True, text=True, timeout=300, env=os.environ | environment)
 
 
@@ -29,7 +29,8 @@ def test_help(command, tmp_path):
 
 
 def test_help_does_not_wait_for_torch(tmp_path):
-    program = ("import sys; from swg_fast.cli import cli; cli(['evaluate', '--help'], standalone_mode=0); "
+    program = ("import sys; from swg_fast.cli.main import cli\n"
+               "cli(['evaluate', '--help'], standalone_mode=0); "
                "print('torch' in sys.modules, 'numpy' in sys.modules)")
     out = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert out.stdout.splitlines()[-1] == "False False", out.stderr

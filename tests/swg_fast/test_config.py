@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from conftest import make_recording, write_hdf5
 from safetensors.torch import load_file
 
-from swg_fast.cli import cli
+from swg_fast.cli.main import cli
 from swg_fast.common.checks import check_sampling
 from swg_fast.common.errors import UsageError
 from swg_fast.envs.tasks import find_preset, presets

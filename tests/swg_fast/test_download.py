@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import make_recording, write_hdf5
 
-from swg_fast.cli import main
+from swg_fast.cli.main import main
 from swg_fast.common.errors import UsageError
 from swg_fast.data import load_dataset
 from swg_fast.data.download import SERVER, cached, download, remote_path

@@ -12,7 +12,7 @@ from conftest import make_recording
 from safetensors.torch import load_file
 
 from swg_fast import load_policy
-from swg_fast.cli import cli
+from swg_fast.cli.main import cli
 from swg_fast.common.errors import UsageError
 from swg_fast.data.transitions import to_transitions
 from swg_fast.method.networks import ScoreNetwork, TwinQ

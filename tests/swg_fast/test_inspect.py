@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import make_recording, write_hdf5
 
-from swg_fast.cli import cli
+from swg_fast.cli.main import cli
 from swg_fast.data import Transitions
 from swg_fast.evaluation.inspect import measure, places
 

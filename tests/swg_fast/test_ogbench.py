@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from swg_fast.cli import main
+from swg_fast.cli.main import main
 from swg_fast.common.errors import UsageError
 from swg_fast.data import load_dataset
 from swg_fast.envs import make_env

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from scipy.stats import trim_mean
 
-from swg_fast.cli_sweep import report, sweep
+from swg_fast.cli.sweep import report, sweep
 from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.evaluation.toy import run_toy

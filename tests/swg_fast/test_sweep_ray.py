@@ -79,7 +79,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
     toy, broken = (cell for cell in cells if cell.kind == "toy")
     folder = Store(tmp_path / "out")
     states = folder.critic(training.critic_key)
-    command = [sys.executable, "-m", "swg_fast.cli", "sweep", str(tmp_path / "plan.toml"), "--out",
+    command = [sys.executable, "-m", "swg_fast.cli.main", "sweep", str(tmp_path / "plan.toml"), "--out",
                str(folder.folder), "--cpus", "2"]
 
     def begin():
@@ -133,7 +133,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
 def test_sigterm_ends_it_in_one_line(tmp_path):
     (tmp_path / "plan.toml").write_text('title = "Stopped"\ntoy.name = "spiral"\ntoy.steps = 1_000_000\n')
     folder = Store(tmp_path / "out")
-    command = [sys.executable, "-m", "swg_fast.cli", "sweep", str(tmp_path / "plan.toml"), "--out",
+    command = [sys.executable, "-m", "swg_fast.cli.main", "sweep", str(tmp_path / "plan.toml"), "--out",
                str(folder.folder), "--cpus", "1", "--quiet"]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

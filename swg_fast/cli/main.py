@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from swg_fast import __version__, cli_sweep
-from swg_fast.cli_data import download
-from swg_fast.cli_end import run
-from swg_fast.cli_inspect import inspect
-from swg_fast.cli_measure import bench, kernels, tune, whole_numbers
-from swg_fast.cli_train import train
+from swg_fast import __version__
+from swg_fast.cli import sweep
+from swg_fast.cli.data import download
+from swg_fast.cli.ending import run
+from swg_fast.cli.inspect import inspect
+from swg_fast.cli.measure import bench, kernels, tune, whole_numbers
+from swg_fast.cli.train import train
 from swg_fast.common.errors import UsageError
 from swg_fast.common.interrupts import install
 from swg_fast.common.optional_packages import check
@@ -271,15 +272,15 @@ def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: 
 @click.option("--no-environments", is_flag=True, help="Leave out the D4RL families (faster).")
 def info(no_environments: bool) -> None:
     """Say what this machine has; paste it into a bug report."""
+    from swg_fast.cli.machine import machine_report
     from swg_fast.common.console import print_table
     from swg_fast.envs.tasks import presets
-    from swg_fast.info import machine_report
 
     print_table("swg-fast info", machine_report(not no_environments))
     click.echo("tasks: " + ", ".join(presets()))
 
 
-for command in (train, download, inspect, bench, tune, kernels, *cli_sweep.COMMANDS):
+for command in (train, download, inspect, bench, tune, kernels, *sweep.COMMANDS):
     cli.add_command(command)
 
 

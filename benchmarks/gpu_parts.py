@@ -142,7 +142,7 @@ def few(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
 def layered(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
     """Milliseconds of the layered kernels alone, by configuration."""
     from swg_fast.kernels.fused import launch
-    from swg_fast.kernels.fused.configs import LAYERS, Config
+    from swg_fast.kernels.fused.configurations import LAYERS, Config
 
     policy, state = make_policy(device, hidden=64 if tiny else 256), torch.randn(1, 29, device=device)
     network, rows = policy.backend("triton", "bf16").network, []

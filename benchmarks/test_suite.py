@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from swg_fast.kernels.cpu.aten import has_native_bf16
-from swg_fast.kernels.shared.pack import pack
+from swg_fast.kernels.cpu.network_onednn import has_native_bf16
+from swg_fast.kernels.shared.packing import pack
 
 from swg_fast.data import load_dataset
 from swg_fast.data.transitions import to_transitions

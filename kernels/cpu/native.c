@@ -1,5 +1,5 @@
 /* The CPU path's loops between oneDNN's products, one fused pass over memory each. Plain C, compiled
- * for this machine by `kernels.cpu.native`; the vectors are the compiler's work.
+ * for this machine by `kernels.cpu.c_loops`; the vectors are the compiler's work.
  *
  * Shapes are row-major and contiguous: M rows, H hidden, W the wide layer, D entries of z. The file
  * includes itself once for each type T of activations: float, and bf16 as its 16 bits.
@@ -60,7 +60,7 @@ static void clip_latent(long D, float *z, float w_min, float w_max) {
     z[D - 1] = clamp(z[D - 1], w_min, w_max);
 }
 
-/* One row of the sampler's table (kernels.shared.table.COLUMNS) applied to z [M, D] in place; `weight` [M] is
+/* One row of the sampler's table (kernels.shared.sampler_table.COLUMNS) applied to z [M, D] in place; `weight` [M] is
  * the new weight before any clip, `gradient` [M, D] that of the log-weight where `vjp` is given. Where `last`
  * [M, D] is given it holds the x0 of the row before, if `row` reads it, and then this row's. */
 void update(long M, long D, const float *row, float w_min, float w_max, int clip_state, int clip_clean,

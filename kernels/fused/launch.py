@@ -11,14 +11,16 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from swg_fast.kernels.fused import hopper_launch, layers_launch, tune
-from swg_fast.kernels.fused.configs import LAYERS_UP_TO, Config, layered, suitable
-from swg_fast.kernels.fused.keep import keep_best_kernel
-from swg_fast.kernels.fused.layers_plan import REDUCE, Asked
-from swg_fast.kernels.fused.sample import guided_step_kernel, sample_kernel
-from swg_fast.kernels.shared.device import current
-from swg_fast.kernels.shared.pack import PackedNetwork
-from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree
+from swg_fast.kernels.fused import tuning
+from swg_fast.kernels.fused.configurations import LAYERS_UP_TO, Config, layered, suitable
+from swg_fast.kernels.fused.hopper import launch as hopper_launch
+from swg_fast.kernels.fused.layered import launch as layered_launch
+from swg_fast.kernels.fused.layered.plan import REDUCE, Asked
+from swg_fast.kernels.fused.portable.kernels import guided_step_kernel, sample_kernel
+from swg_fast.kernels.fused.portable.selection import keep_best_kernel
+from swg_fast.kernels.shared.devices import current
+from swg_fast.kernels.shared.packing import PackedNetwork
+from swg_fast.kernels.shared.sampler_table import Ranking, SamplerTable, Tree
 
 HIDDEN_SIZES = (64, 128, 256)
 DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
@@ -44,7 +46,7 @@ def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -
 
 
 def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str, int]:
-    """Elements a running program needs of the two scratch buffers (laid out in `kernels.fused.sample`)."""
+    """Elements a running program needs of the two scratch buffers (laid out in `portable.kernels`)."""
     return {"LOW": (blocks + 2) * hidden * tile, "WIDE": (hidden + blocks + 4 * padded + 3) * tile}
 
 
@@ -65,7 +67,7 @@ class KernelNetwork:
         return {}
 
     @cached_property
-    def plans(self) -> OrderedDict[Any, layers_launch.Decisions]:
+    def plans(self) -> OrderedDict[Any, layered_launch.Decisions]:
         """What `layers_launch.sample` keeps, last used last."""
         return OrderedDict()
 
@@ -139,8 +141,8 @@ class KernelNetwork:
 
     def config(self, candidates: int, guided: bool, layers: bool = True) -> Config:
         """The tuned configuration for this many candidates on this device, or the table's default."""
-        name = tune.key(self.packed.device, self.constants, self.dtype, guided, candidates)
-        tuned = tune.remembered(name)
+        name = tuning.key(self.packed.device, self.constants, self.dtype, guided, candidates)
+        tuned = tuning.remembered(name)
         if tuned is None or (tuned.kind == "layers" and not layers):
             return self.configs(candidates, layers)[0]
         return tuned
@@ -230,7 +232,7 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
         if not plain:
             raise ValueError("the layered kernels have no trees and no rankings; use another configuration")
         asked = Asked(B, n_candidates, config, softmax, selection_temperature, return_candidates)
-        return layers_launch.sample(network, table, state_vectors, state_words, asked, seed, first,
+        return layered_launch.sample(network, table, state_vectors, state_words, asked, seed, first,
                                     functools.partial(_unwritten, device))
     groups = hopper_launch.GROUPS if config.kind == "gluon" else 1
     resident = groups * _resident_programs(device)  # tiles that are walked together

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from swg_fast.kernels.shared.pack import PackedNetwork
-from swg_fast.kernels.shared.table import Latent, SamplerTable
+from swg_fast.kernels.shared.packing import PackedNetwork
+from swg_fast.kernels.shared.sampler_table import Latent, SamplerTable
 from torch.nn import functional as F
 
 Network = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor | None]]

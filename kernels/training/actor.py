@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from swg_fast.kernels.cpu.native import compiled
-from swg_fast.kernels.training.flat import FOLDER, HEADERS, Moments, Steps, check
+from swg_fast.kernels.shared.c_compiler import compiled
+from swg_fast.kernels.training.c_steps import FOLDER, HEADERS, Moments, Steps, check
 
 MOST_BLOCKS, MOST_THREADS = 16, 32
 

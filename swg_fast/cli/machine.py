@@ -39,11 +39,11 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
 
 
 def _loops() -> str:
-    from swg_fast.kernels.cpu import native
+    from swg_fast.kernels.cpu import c_loops
 
-    if native.compiler() is None:
+    if c_loops.compiler() is None:
         return "ATen's (no C compiler found; with one the cpu backend is faster)"
-    return f"compiled by {native.compiler()}" if native.library() else "ATen's (the compiler failed)"
+    return f"compiled by {c_loops.compiler()}" if c_loops.library() else "ATen's (the compiler failed)"
 
 
 def _other_environments() -> str:

@@ -14,7 +14,7 @@ from swg_fast.cli import sweep
 from swg_fast.cli.data import download
 from swg_fast.cli.ending import run
 from swg_fast.cli.inspect import inspect
-from swg_fast.cli.measure import bench, kernels, tune, whole_numbers
+from swg_fast.cli.measure import bench, tune, whole_numbers
 from swg_fast.cli.train import train
 from swg_fast.common.errors import UsageError
 from swg_fast.common.interrupts import install
@@ -280,7 +280,7 @@ def info(no_environments: bool) -> None:
     click.echo("tasks: " + ", ".join(presets()))
 
 
-for command in (train, download, inspect, bench, tune, kernels, *sweep.COMMANDS):
+for command in (train, download, inspect, bench, tune, *sweep.COMMANDS):
     cli.add_command(command)
 
 

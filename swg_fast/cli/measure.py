@@ -130,7 +130,7 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     from rich.table import Table
 
     from swg_fast.common.console import show
-    from swg_fast.kernels.fused.tune import cache_path
+    from swg_fast.kernels.fused.tuning import cache_path
     from swg_fast.method.samplers import sampler_table
 
     backend: Any = policy.backend("triton", dtype)  # the one that has `tune`
@@ -145,81 +145,3 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
                               f"{1e3 * trial.seconds:.2f}" if trial.seconds else trial.reason)
     show(table)
     click.echo(f"kept in {cache_path()}")
-
-
-def _loop(loop: dict[str, Any]) -> str:
-    """One loop of a kernel's report in a line."""
-    matrix = " ".join(f"{count} {kind}" for kind, count in loop["matrix_instructions"].items())
-    rest = (f"{loop['waits_for_products']} + {loop['waits_for_copies']}", loop["barriers"])
-    return "  ".join([matrix, *("-" if x is None else f"{x:g}" if isinstance(x, float) else str(x)
-                                for x in (loop["products"], *rest, loop["special_per_element"]))])
-
-
-@click.command()
-@click.option("--targets", default="sm_80,sm_90,sm_100", help="GPU generations.")
-@click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
-@click.option("--hidden-dims", default="64,128,256", help="Of 64, 128, 256.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Compilations at a time.  [default: all cores]")
-@click.option("--json", "json_path", type=Path, help="Write one row a configuration and target.")
-def kernels(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_path: Path | None) -> None:
-    """Compile the fused kernels for GPUs that need not be here, and report what their code does.
-
-    Of each innermost loop over matrix products, a trip: its matrix instructions; the products of a tile
-    with a chunk that these make up (2 forwards and 3 back are needed); waits for products and for copies;
-    barriers; special-function instructions an entry of the wide layer. And the bytes of weights and of
-    scratch that a candidate and step move through the L2 cache. Last, for sm_90 in bf16, thousand cycles
-    that a step of 128 candidates takes by a static model (docs/kernel-notes.md has it beside an H200).
-    """
-    import os
-    import re
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    from swg_fast.common.atomic_files import write_json
-    from swg_fast.common.hardware import max_threads
-    from swg_fast.common.interrupts import end_with_parent, shielded
-    from swg_fast.common.output_paths import check_outputs
-
-    check_outputs(json=json_path)
-    jobs = whole("--jobs", jobs or os.cpu_count() or 1, 1, max_threads())
-    if not re.fullmatch(r"sm_\d+(,sm_\d+)*", targets):
-        raise UsageError(f"--targets {targets!r}: give names such as sm_80,sm_90")
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        raise UsageError("under TRITON_INTERPRET=1 nothing compiles; unset it for this command")
-    kinds = {"fp32", "bf16", "tf32"} if dtypes == "all" else set(dtypes.split(","))
-    if not kinds <= {"fp32", "bf16", "tf32"}:
-        raise UsageError(f"--dtypes {dtypes!r}: give all, or of fp32, bf16, tf32")
-    from rich.table import Table
-    from tqdm import tqdm
-
-    from swg_fast.common.console import show
-    from swg_fast.kernels.fused.aot import report_row, shipped
-
-    work = shipped([int(target.removeprefix("sm_")) for target in targets.split(",")])
-    hidden = whole_numbers(hidden_dims, "--hidden-dims", 256)
-    work = [row for row in work if row["dtype"] in kinds and row["hidden"] in hidden]
-    if not work:
-        raise UsageError(f"--hidden-dims {hidden_dims}: the fused kernels have 64, 128 and 256")
-    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
-        with shielded():
-            compiled = pool.map(report_row, work)
-        try:
-            rows = list(tqdm(compiled, "compiling", len(work), unit="kernel"))
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
-    table = Table("kernel", "target", "dtype", "hidden", "head", "tile x chunk", "registers",
-                  "stack bytes", "shared bytes",
-                  "a loop's matrix instructions, products, waits, barriers, special functions",
-                  "KB weights, scratch", "predicted thousand cycles")
-    for row in rows:
-        config = row["config"]
-        table.add_row(row["kernel"], row["target"], row["dtype"], str(config["hidden_dim"]), config["head"],
-                      f"{config['tile']} x {config['chunk']}", str(row["registers"]),
-                      str(row["stack_bytes"]), str(row["shared_bytes"]),
-                      "\n".join(map(_loop, row["matrix_loops"])),
-                      " ".join(f"{n / 1000:.1f}" for n in row["bytes_per_candidate_and_step"].values()),
-                      str(row.get("predicted_thousand_cycles", {}).get("total", "-")))
-    show(table)
-    if json_path is not None:
-        write_json(json_path, rows)

@@ -1,4 +1,4 @@
-"""Samplers, each a table of coefficients (see `kernels.shared.table.SamplerTable`).
+"""Samplers, each a table of coefficients (see `kernels.shared.sampler_table.SamplerTable`).
 
 To add one: write a function that returns its table and give it a line in `SAMPLERS`.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from swg_fast.common.errors import UsageError
-from swg_fast.kernels.shared.table import COLUMNS, SamplerTable
+from swg_fast.kernels.shared.sampler_table import COLUMNS, SamplerTable
 from swg_fast.method.schedule import NoiseSchedule
 
 WEIGHT_CLIP = (1e-4, 1.0)

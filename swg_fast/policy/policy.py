@@ -15,7 +15,7 @@ from swg_fast.common.checks import SAMPLING, check_sampling, whole
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device
 from swg_fast.common.inputs import index_row, real_tensor, state_rows
-from swg_fast.kernels.shared.table import SamplerTable
+from swg_fast.kernels.shared.sampler_table import SamplerTable
 from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.samplers import WEIGHT_CLIP, sampler_table
 from swg_fast.method.schedule import NoiseSchedule

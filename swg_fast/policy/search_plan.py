@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from swg_fast.common.errors import UsageError
-from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree
+from swg_fast.kernels.shared.sampler_table import Ranking, SamplerTable, Tree
 from swg_fast.method.schedule import NoiseSchedule
 
 

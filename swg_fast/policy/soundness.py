@@ -11,7 +11,7 @@ from torch import nn
 from swg_fast import reference
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import check_memory
-from swg_fast.kernels.shared.table import COLUMNS
+from swg_fast.kernels.shared.sampler_table import COLUMNS
 from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.backends.job import Model, Samples, SamplingJob

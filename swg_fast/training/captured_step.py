@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from swg_fast.kernels.shared.device import current
-from swg_fast.kernels.shared.graph import capture
+from swg_fast.kernels.shared.cuda_graph import capture
+from swg_fast.kernels.shared.devices import current
 from swg_fast.training.flat_parameters import adam_state
 from swg_fast.training.saved_state import gather_state
 

@@ -9,7 +9,7 @@ import torch
 
 from swg_fast.data import Transitions
 from swg_fast.kernels.training import critic as native
-from swg_fast.kernels.training.flat import Moments
+from swg_fast.kernels.training.c_steps import Moments
 from swg_fast.method.networks import LAYER_NORM_EPS, TwinQ, ValueNetwork
 from swg_fast.training.flat_parameters import FlatParameters, adam_state, take_step
 from swg_fast.training.learning_rate import cosine

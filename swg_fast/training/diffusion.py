@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions
 from swg_fast.kernels.training import actor as native
-from swg_fast.kernels.training.flat import Moments
+from swg_fast.kernels.training.c_steps import Moments
 from swg_fast.method.networks import LAYER_NORM_EPS, ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.training.dropout import GivenDropout, keep_masks

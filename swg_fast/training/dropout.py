@@ -1,6 +1,6 @@
 """Dropout as a pure function of (seed, step, block, row, column), in plain PyTorch.
 
-`kernels/training/dropout.h` and, on CUDA, `kernels/training/masks.py` compute the same; so a resumed run, a
+`dropout.h` and, on CUDA, `dropout_masks.py` of kernels/training compute the same; so a resumed run, a
 captured graph and any number of threads drop the same entries.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from swg_fast.kernels.shared.device import runs_triton
+from swg_fast.kernels.shared.devices import runs_triton
 from swg_fast.reference.philox import words
 
 LANES = 16  # neighbouring columns that share the place of a 16-bit half in their counters' words
@@ -21,9 +21,9 @@ def keep_masks(seed: int, first: int, steps: int, blocks: int, rows: int, column
     """Which entries of a block's input are kept, [steps, blocks, rows, columns] (bool), for steps ``first``
     and on: those whose 16-bit half is at least 65536 ``rate``."""
     if runs_triton(device):  # 200 launches of integer operators take longer
-        from swg_fast.kernels.training import masks
+        from swg_fast.kernels.training import dropout_masks
 
-        return masks.keep_masks(seed, first, steps, blocks, rows, columns, rate, LANES, device)
+        return dropout_masks.keep_masks(seed, first, steps, blocks, rows, columns, rate, LANES, device)
 
     def axis(length: int, place: int) -> torch.Tensor:
         return torch.arange(length, device=device).view([-1 if i == place else 1 for i in range(4)])

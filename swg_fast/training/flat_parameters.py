@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from swg_fast.kernels.shared.device import runs_triton
+from swg_fast.kernels.shared.devices import runs_triton
 
 
 class FlatParameters:
@@ -54,7 +54,7 @@ def take_step(optimizer: torch.optim.Optimizer, flat: FlatParameters, average: F
     """A step of ``optimizer``, an Adam or AdamW over ``flat`` alone, after which ``average`` (if any)
     follows ``flat`` at ``rate``."""
     if runs_triton(flat.data.device):
-        from swg_fast.kernels.training.adam import adam_step
+        from swg_fast.kernels.training.adam_triton import adam_step
 
         group = optimizer.param_groups[0]
         # What the kernel has: decay beside the gradient, as AdamW's.

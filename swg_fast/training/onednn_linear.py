@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from swg_fast.kernels.cpu.aten import has_packed_linear
+from swg_fast.kernels.cpu.network_onednn import has_packed_linear
 
 LARGE = 2**16  # entries of a weight matrix; up to here nothing is gained
 

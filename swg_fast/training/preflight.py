@@ -10,7 +10,7 @@ from swg_fast.common.hardware import check_memory
 from swg_fast.common.meta_modules import shapes_only
 from swg_fast.data import Transitions
 from swg_fast.data.travel import travel, walks
-from swg_fast.kernels.cpu.aten import has_native_bf16
+from swg_fast.kernels.cpu.network_onednn import has_native_bf16
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.training.loop import BLOCK
 from swg_fast.training.rewards import transform_rewards

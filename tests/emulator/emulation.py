@@ -70,12 +70,14 @@ class Emulation:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Emulation:
         """Puts the machine where `kernels.fused.launch` has its kernels, the layered ones too, and those in
         Gluon."""
-        from swg_fast.kernels.fused import hopper_launch, launch, layers_plan
+        from swg_fast.kernels.fused import launch
+        from swg_fast.kernels.fused.hopper import launch as hopper_launch
+        from swg_fast.kernels.fused.layered import plan as layered_plan
 
         for name in KERNELS:
             monkeypatch.setattr(launch, name, _Launcher(getattr(launch, name), name, self))
         for name in (*LAYERED, "keep_best_kernel"):
-            monkeypatch.setattr(layers_plan, name, _Launcher(getattr(layers_plan, name), name, self))
+            monkeypatch.setattr(layered_plan, name, _Launcher(getattr(layered_plan, name), name, self))
         kernel = hopper_launch.kernel
         monkeypatch.setattr(hopper_launch, "kernel", lambda name: _Launcher(kernel(name), name, self))
         monkeypatch.setattr(hopper_launch, "tensor_map", tensor_map)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import DATA, relative_error
 from swg_fast.kernels.shared import analytic
-from swg_fast.kernels.shared.pack import pack
+from swg_fast.kernels.shared.packing import pack
 
 from swg_fast import reference
 from swg_fast.method.samplers import ddpm

@@ -6,8 +6,8 @@ import os
 import warnings
 
 import pytest
-from swg_fast.kernels.cpu import native
-from swg_fast.kernels.shared import cache
+from swg_fast.kernels.cpu import c_loops
+from swg_fast.kernels.shared import binary_cache
 
 pytestmark = pytest.mark.slow
 
@@ -24,12 +24,12 @@ def build(tmp_path, monkeypatch):
 
     def run():
         paths = []
-        found = native.compiled(native.SOURCE, (), lambda path: paths.append(path) or path.read_text())
+        found = c_loops.compiled(c_loops.SOURCE, (), lambda path: paths.append(path) or path.read_text())
         return found, paths[-1] if paths else None
 
     yield run
-    cache.private_folder.cache_clear()
-    cache._temporary.cache_clear()
+    binary_cache.private_folder.cache_clear()
+    binary_cache._temporary.cache_clear()
 
 
 def test_the_folder_is_the_users_alone_and_reused(build, tmp_path):
@@ -77,7 +77,7 @@ def test_a_library_that_is_not_what_was_kept_is_built_again(build, damage):
 def test_a_folder_that_others_may_write_is_not_used(build, tmp_path, mode):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(mode)
-    cache._folder.cache_clear()
+    binary_cache._folder.cache_clear()
     with pytest.warns(UserWarning, match="others may write"):
         found, path = build()
     assert found == "built\n" and path.parent != tmp_path / "cache" and not os.listdir(tmp_path / "cache")
@@ -93,7 +93,7 @@ def test_a_folder_below_one_that_others_may_write_is_not_used(build, tmp_path, m
 
 def test_another_users_folder_is_not_used(build, tmp_path, monkeypatch):
     (tmp_path / "cache").mkdir(mode=0o700)
-    cache._folder.cache_clear()
+    binary_cache._folder.cache_clear()
     monkeypatch.setattr(os, "getuid", lambda: 54321)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -107,7 +107,8 @@ def test_where_there_is_no_folder_a_private_one_stands_in(build, tmp_path, monke
     monkeypatch.setenv("SWG_FAST_CACHE", str(tmp_path / place))
     with pytest.warns(UserWarning, match="is not used") as said:
         found, path = build()
-    assert found == "built\n" and path.parent == cache.private_folder() and "\n" not in str(said[0].message)
+    assert found == "built\n" and path.parent == binary_cache.private_folder()
+    assert "\n" not in str(said[0].message)
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
@@ -115,10 +116,10 @@ def test_without_a_home(build, monkeypatch):
     for name in ("SWG_FAST_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda uid: (_ for _ in ()).throw(KeyError(uid)))
-    cache._folder.cache_clear()
+    binary_cache._folder.cache_clear()
     with pytest.warns(UserWarning, match="home directory"):
         assert build()[0] == "built\n"
-    cache._folder.cache_clear()
+    binary_cache._folder.cache_clear()
 
 
 def test_the_users_own_folder_becomes_private(build, tmp_path, monkeypatch):

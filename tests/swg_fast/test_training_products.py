@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from conftest import make_network, relative_error
-from swg_fast.kernels.cpu.aten import has_packed_linear
+from swg_fast.kernels.cpu.network_onednn import has_packed_linear
 
 from swg_fast.training.onednn_linear import OneDnnLinear, accelerate
 

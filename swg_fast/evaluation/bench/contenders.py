@@ -13,7 +13,7 @@ import torch
 
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import check
-from swg_fast.kernels.cpu.aten import TILE, PackedLinear, has_native_bf16
+from swg_fast.kernels.cpu.network_onednn import TILE, PackedLinear, has_native_bf16
 from swg_fast.policy.backends.registry import BACKENDS, backend_class
 from swg_fast.policy.policy import Policy
 

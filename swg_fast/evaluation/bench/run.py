@@ -173,6 +173,6 @@ def _speedup(reference: list[list[float]], times: list[list[float]]) -> float:
 
 
 def _flops(policy: Policy) -> int:
-    from swg_fast.kernels.shared.pack import pack
+    from swg_fast.kernels.shared.packing import pack
 
     return pack(policy.model.network, policy.model.schedule.num_steps).flops_per_candidate(True)

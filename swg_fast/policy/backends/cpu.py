@@ -11,11 +11,11 @@ import torch
 from torch.nn import functional as F
 
 from swg_fast.common.errors import UsageError
-from swg_fast.kernels.cpu import native
-from swg_fast.kernels.cpu.aten import TILE, CpuNetwork, has_native_bf16, has_packed_linear
-from swg_fast.kernels.cpu.compiled import NativeNetwork
-from swg_fast.kernels.shared.pack import ROW_MULTIPLE, pack
-from swg_fast.kernels.shared.table import Latent, Words
+from swg_fast.kernels.cpu import c_loops
+from swg_fast.kernels.cpu.network_c import NativeNetwork
+from swg_fast.kernels.cpu.network_onednn import TILE, CpuNetwork, has_native_bf16, has_packed_linear
+from swg_fast.kernels.shared.packing import ROW_MULTIPLE, pack
+from swg_fast.kernels.shared.sampler_table import Latent, Words
 from swg_fast.policy.backends.job import Model, SamplingJob
 from swg_fast.policy.backends.streaming import Backend, row_noise
 
@@ -38,7 +38,7 @@ class CpuBackend(Backend):
                              "use dtype='fp32', which is faster here")
         super().__init__(model, dtype, device)
         packed = pack(model.network, model.schedule.num_steps, DTYPES[dtype])
-        loops = native.library() if has_packed_linear() and NativeNetwork.supports(packed) else None
+        loops = c_loops.library() if has_packed_linear() and NativeNetwork.supports(packed) else None
         self.network: Any = CpuNetwork(packed) if loops is None else NativeNetwork(packed, loops)
 
     @classmethod

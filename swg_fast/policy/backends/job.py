@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from swg_fast.kernels.shared.table import Ranking, SamplerTable, Tree, Words
+from swg_fast.kernels.shared.sampler_table import Ranking, SamplerTable, Tree, Words
 from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.reference import Noise, philox

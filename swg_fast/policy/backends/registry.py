@@ -8,7 +8,7 @@ from importlib import import_module
 from torch import device as Device
 
 from swg_fast.common.errors import UsageError
-from swg_fast.kernels.shared.device import runs_triton
+from swg_fast.kernels.shared.devices import runs_triton
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.policy.backends.job import Model
 from swg_fast.policy.backends.streaming import Backend

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from swg_fast.kernels.shared import analytic
-from swg_fast.kernels.shared.pack import ROW_MULTIPLE, PackedNetwork
-from swg_fast.kernels.shared.table import Latent, Words
+from swg_fast.kernels.shared.packing import ROW_MULTIPLE, PackedNetwork
+from swg_fast.kernels.shared.sampler_table import Latent, Words
 from swg_fast.policy.backends.job import Candidates, Model, Samples, SamplingJob
 from swg_fast.policy.backends.search import Search
 

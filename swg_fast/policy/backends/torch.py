@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from swg_fast.kernels.shared import analytic
-from swg_fast.kernels.shared.pack import ROW_MULTIPLE, pack
-from swg_fast.kernels.shared.table import Latent, Words
+from swg_fast.kernels.shared.packing import ROW_MULTIPLE, pack
+from swg_fast.kernels.shared.sampler_table import Latent, Words
 from swg_fast.policy.backends.job import Model, SamplingJob
 from swg_fast.policy.backends.streaming import Backend, predicted, row_noise
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from swg_fast.common.errors import UsageError
-from swg_fast.kernels.shared.pack import pack
-from swg_fast.kernels.shared.table import SamplerTable, Words
+from swg_fast.kernels.shared.packing import pack
+from swg_fast.kernels.shared.sampler_table import SamplerTable, Words
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.policy.backends.job import Candidates, Model, Samples, SamplingJob
 from swg_fast.policy.backends.streaming import Backend, predicted
@@ -53,8 +53,8 @@ class TritonBackend(Backend):
     @torch.no_grad()
     def tune(self, table: SamplerTable, n_states: int, n_candidates: int, repeats: int = 5) -> list[Any]:
         """Times every configuration that suits this many candidates, and keeps the fastest on disk
-        for this device and shape: `kernels.fused.tune.Trial`, the fastest first."""
-        from swg_fast.kernels.fused import tune
+        for this device and shape: `kernels.fused.tuning.Trial`, the fastest first."""
+        from swg_fast.kernels.fused import tuning
 
         generator = torch.Generator().manual_seed(0)
         states = torch.randn(n_states, self.model.network.state_dim, generator=generator).to(self.device)
@@ -62,12 +62,13 @@ class TritonBackend(Backend):
         words = torch.arange(n_states, device=self.device)
         wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
         total = n_states * n_candidates
-        trials = tune.measure(
+        trials = tuning.measure(
             lambda config: self.launch.sample(self.network, table, vectors, words, n_candidates, 0,
                                               config=config),
             self.network.configs(total), wait, repeats)
-        best = tune.fastest(trials)
-        tune.remember(tune.key(self.device, self.network.constants, self.dtype, table.guided, total), best)
+        best = tuning.fastest(trials)
+        key = tuning.key(self.device, self.network.constants, self.dtype, table.guided, total)
+        tuning.remember(key, best)
         return sorted(trials, key=lambda trial: (trial.seconds is None, trial.seconds or 0.0))
 
     @torch.no_grad()

@@ -7,17 +7,17 @@ import math
 import pytest
 import torch
 from conftest import make_network, relative_error
-from swg_fast.kernels.cpu import native
-from swg_fast.kernels.cpu.aten import has_native_bf16, has_packed_linear
-from swg_fast.kernels.cpu.compiled import NativeNetwork
+from swg_fast.kernels.cpu import c_loops
+from swg_fast.kernels.cpu.network_c import NativeNetwork
+from swg_fast.kernels.cpu.network_onednn import has_native_bf16, has_packed_linear
 from swg_fast.kernels.shared import analytic
-from swg_fast.kernels.shared.pack import pack
+from swg_fast.kernels.shared.packing import pack
 from swg_fast.reference import philox
 
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.method.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m_sde
 
-needs_compiler = pytest.mark.skipif(native.compiler() is None or not has_packed_linear(),
+needs_compiler = pytest.mark.skipif(c_loops.compiler() is None or not has_packed_linear(),
                                     reason="no C compiler, or no oneDNN, on this machine")
 SHAPES = [(64, 3, "early", 5, 2), (64, 1, "joint", 0, 8), (128, 6, "joint", 29, 24), (256, 3, "early", 29, 8),
           (256, 3, "joint", 29, 8), (64, 2, "early", 11, 31), (64, 4, "joint", 11, 3)]
@@ -40,7 +40,7 @@ def test_equals_autograd(shape, dtype, bound, M):
     if dtype == torch.bfloat16 and not has_native_bf16():
         pytest.skip("this processor has no native bf16")
     module = make_network(S, A, hidden, blocks, head, seed=blocks)
-    network = NativeNetwork(pack(module, 15, dtype), native.library())
+    network = NativeNetwork(pack(module, 15, dtype), c_loops.library())
     wide = module.double()
     generator = torch.Generator().manual_seed(M)
     z, states = torch.randn(M, A + 1, generator=generator), torch.randn(2, S, generator=generator)
@@ -65,7 +65,7 @@ def test_noise_is_the_references(D):
     states = torch.randint(2**32, (17,), generator=torch.Generator().manual_seed(2))
     seed = 0xFEDCBA9876543210
     out = torch.full((17, D), torch.nan)
-    native.library().normals(17, D, candidates, states, 16, seed & 0xFFFFFFFF, seed >> 32, out)
+    c_loops.library().normals(17, D, candidates, states, 16, seed & 0xFFFFFFFF, seed >> 32, out)
     assert relative_error(out, philox.normals(seed, candidates, states, 16, D)) < 1e-7
 
 
@@ -74,7 +74,7 @@ def test_noise_is_the_references(D):
 @pytest.mark.parametrize("rho", [0.0, 5.0])
 def test_update_is_the_tables(make, rho):
     table = make(NoiseSchedule.vp(15), rho, 0.7)
-    network = NativeNetwork(pack(make_network(2, 8, 64, 2, "joint"), 15), native.library())
+    network = NativeNetwork(pack(make_network(2, 8, 64, 2, "joint"), 15), c_loops.library())
     z, eps, vjp, noise, last = torch.randn(5, 50, 9, generator=torch.Generator().manual_seed(0)) * 0.8
     vjp[3] = torch.nan  # a gradient that is not a number counts as none
     for t in (0, 7, 14):
@@ -103,7 +103,7 @@ def test_silu_everywhere(dtype):
     """The whole range, infinities and NaN included, beside float64: relative, down to what vanishes."""
     values = torch.cat([torch.linspace(-100, 100, 4001), torch.tensor([0.0, -0.0, 1e30, -1e30])]).to(dtype)
     a, slope = values.clone(), torch.full_like(values, torch.nan)
-    silu = getattr(native.library(), f"silu_{native.SUFFIX[dtype]}")
+    silu = getattr(c_loops.library(), f"silu_{c_loops.SUFFIX[dtype]}")
     silu(len(a), a, slope)
     x = values.double()
     s = torch.sigmoid(x)
@@ -122,7 +122,7 @@ def test_silu_everywhere(dtype):
 @pytest.mark.parametrize("head", ["early", "joint"])
 def test_without_a_compiler_aten_does_the_same(head, monkeypatch):
     monkeypatch.setenv("SWG_FAST_NATIVE", "0")
-    native.library.cache_clear()
+    c_loops.library.cache_clear()
     try:
         policy = Policy(make_network(5, 3, 64, 3, head), NoiseSchedule.vp(5))
         states = torch.randn(2, 5, generator=torch.Generator().manual_seed(3))
@@ -132,7 +132,7 @@ def test_without_a_compiler_aten_does_the_same(head, monkeypatch):
         assert torch.equal(got.indices, expected.indices)
         assert relative_error(got.actions, expected.actions) < 1e-4
     finally:
-        native.library.cache_clear()
+        c_loops.library.cache_clear()
 
 
 @needs_compiler
@@ -142,10 +142,10 @@ def test_a_compiler_that_fails_is_named_once(monkeypatch, tmp_path):
     broken.chmod(0o755)
     monkeypatch.setenv("CC", str(broken))
     monkeypatch.setenv("SWG_FAST_CACHE", str(tmp_path / "cache"))
-    native.library.cache_clear()
+    c_loops.library.cache_clear()
     try:
         with pytest.warns(UserWarning, match="no such flag"):
-            assert native.library() is None
+            assert c_loops.library() is None
         assert list((tmp_path / "cache").iterdir()) == []
     finally:
-        native.library.cache_clear()
+        c_loops.library.cache_clear()

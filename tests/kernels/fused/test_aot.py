@@ -15,10 +15,11 @@ from conftest import run_cli
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator.compiling import without_interpreter
-from swg_fast.kernels.fused import aot, layers_aot
-from swg_fast.kernels.fused.configs import CONFIGS, GLUON
-from swg_fast.kernels.fused.listing import matrix_loops
-from swg_fast.kernels.fused.sample import WHOLE_NUMBERS
+from swg_fast.kernels.fused.configurations import CONFIGS, GLUON
+from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS
+
+from benchmarks.kernel_analysis import compile_offline, layered_sources
+from benchmarks.kernel_analysis.sass_listing import matrix_loops
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,8 @@ SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 SPECIAL = {"bf16": 1.0, "tf32": 2.0, "fp32": 2.0}
 # Arguments of `report` by (target, hidden size, type): a test each, so that parallel runs share the work.
 WORK = {key: list(rows) for key, rows in groupby(
-    aot.shipped(list(SHARED_BYTES)), lambda row: (row["capability"], row["hidden"], row["dtype"]))}
+    compile_offline.shipped(list(SHARED_BYTES)),
+    lambda row: (row["capability"], row["hidden"], row["dtype"]))}
 
 
 def check_loops(row):
@@ -54,7 +56,7 @@ PORTABLE = CONFIGS[90, 256, "bf16"].many[1]
 
 def test_the_kernel_for_many_candidates():
     """The portable one on sm_90 at hidden 256: it runs a large N where the Gluon kernel cannot."""
-    row = without_interpreter(aot.report_row, {"capability": 90, "hidden": 256, "dtype": "bf16",
+    row = without_interpreter(compile_offline.report_row, {"capability": 90, "hidden": 256, "dtype": "bf16",
                                                "config": PORTABLE})
     assert row["stack_bytes"] == 0 and row["shared_bytes"] <= SHARED_BYTES[90]
     forward, backward = check_loops(row)
@@ -86,10 +88,10 @@ def test_a_shipped_configuration(key):
     where it counts: no stack at all for sm_90 in bf16 and whole tiles, none in a loop over chunks for any
     tensor-core kernel. No product is computed twice in bf16 at hidden 256, where the code shows it."""
     capability, hidden, dtype = key
-    for row in (without_interpreter(aot.report_row, work) for work in WORK[key]):
+    for row in (without_interpreter(compile_offline.report_row, work) for work in WORK[key]):
         assert row["shared_bytes"] <= SHARED_BYTES[capability], row
         assert 0 < row["registers"] <= 255 and row["code_bytes"] > 0
-        if row["kernel"] in layers_aot.KERNELS:
+        if row["kernel"] in layered_sources.KERNELS:
             assert row["stack_bytes"] == 0 or capability == 80, row
             assert row["matrix_instructions"] or row["kernel"] == "keep_kernel", row
             continue
@@ -118,7 +120,7 @@ def test_a_shipped_configuration(key):
 def test_the_gluon_loops_stay_off_the_stack(hidden, head, more):
     """Whatever else a launch asks for: it costs no registers in the loops over chunks."""
     work = {"capability": 90, "hidden": hidden, "dtype": "bf16", "config": GLUON[hidden], "head": head}
-    row = without_interpreter(aot.report_row, work | more)
+    row = without_interpreter(compile_offline.report_row, work | more)
     assert len(row["matrix_loops"]) >= 2 and row["stack_accesses_in_matrix_loops"] == 0, row
     assert overlapping(row), row
     assert row["shared_bytes"] <= SHARED_BYTES[90]
@@ -130,7 +132,7 @@ def test_all_that_a_search_may_ask_for(head):
     """A solver that reads the last x0, a tree and a ranking at once, in the largest tile: no stack."""
     work = {"capability": 90, "hidden": 256, "dtype": "bf16", "config": PORTABLE,
             "head": head, "multistep": True, "tree": True, "rank": True}
-    row = without_interpreter(aot.report_row, work)
+    row = without_interpreter(compile_offline.report_row, work)
     assert row["stack_bytes"] == 0 and row["matrix_instructions"]["HGMMA"] > 0, row
     assert row["shared_bytes"] <= SHARED_BYTES[90], row
 
@@ -139,7 +141,8 @@ def test_what_ships():
     assert {key[2] for key in WORK} == {"bf16", "tf32", "fp32"}
     assert {key[1] for key in WORK if key[0] == 90 and key[2] == "bf16"} == {64, 128, 256}
     work = [row for rows in WORK.values() for row in rows]
-    assert {row.get("kernel", "sample_kernel") for row in work} == {*aot.KERNELS, *layers_aot.KERNELS}
+    assert {row.get("kernel", "sample_kernel") for row in work} == {
+        *compile_offline.KERNELS, *layered_sources.KERNELS}
     gluon = [row for row in work if row["config"].kind == "gluon"]
     assert {(row["hidden"], row["head"]) for row in gluon} == {(h, head) for h in GLUON for head in
                                                                ("joint", "early")}
@@ -174,7 +177,7 @@ def test_the_report_on_file_is_of_what_ships():
 
 def test_the_command_reports_them(tmp_path, monkeypatch):
     [small] = [row for row in WORK[80, 256, "bf16"] if row.get("kernel") == "keep_best_kernel"]
-    monkeypatch.setattr(aot, "shipped", lambda targets: [small] if targets == [80] else [])
+    monkeypatch.setattr(compile_offline, "shipped", lambda targets: [small] if targets == [80] else [])
     monkeypatch.setenv("TRITON_INTERPRET", "0")
     out = run_cli("kernels", "--targets", "sm_80", "--jobs", 1, "--json", "rows.json", cwd=tmp_path)
     assert out.returncode == 0, out.stderr
@@ -187,7 +190,7 @@ def test_no_seed_or_size_gets_a_kernel_of_its_own():
     """A launcher would make a constant of an argument that is 1, and compile anew for a multiple of 16."""
     program = (
         "from swg_fast.kernels.fused import aot, layers_aot\n"
-        "from swg_fast.kernels.fused.sample import WHOLE_NUMBERS\n"
+        "from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS\n"
         "for name, kernel in (aot.KERNELS | layers_aot.KERNELS).items():\n"
         "    for p in kernel.params:\n"
         "        if p.name in (*WHOLE_NUMBERS, 'R', 'j'): print(name, p.name, p.do_not_specialize)"

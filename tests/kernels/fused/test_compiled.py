@@ -18,12 +18,13 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator.emulation import Emulation
 from emulator.problems import SCHEDULES, random, same_bits, step_problem
 from emulator.results import EXCHANGE
-from swg_fast.kernels.fused import blocks, launch, sample
-from swg_fast.kernels.fused.configs import Config, nearest
-from swg_fast.kernels.fused.traffic import bytes_per_candidate
-from swg_fast.kernels.shared.pack import pack
+from swg_fast.kernels.fused import launch
+from swg_fast.kernels.fused.configurations import Config, nearest
+from swg_fast.kernels.fused.portable import kernels, stages
+from swg_fast.kernels.shared.packing import pack
 from swg_fast.reference import philox
 
+from benchmarks.kernel_analysis.l2_traffic import bytes_per_candidate
 from swg_fast import NoiseSchedule, Policy, reference
 from swg_fast.method.samplers import ddpm
 
@@ -95,7 +96,7 @@ def check_traffic(emulation, head, config, rows):
 def source_functions():
     """The function that each line of the kernels' modules is in."""
     lines = {}
-    for module in (blocks, sample):
+    for module in (stages, kernels):
         for node in ast.parse(Path(module.__file__).read_text()).body:
             if isinstance(node, ast.FunctionDef):
                 names = {

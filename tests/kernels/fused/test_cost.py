@@ -1,4 +1,4 @@
-"""The static cost model: cycles of short listings that the widths in `kernels.fused.replay` give by hand, a
+"""The static cost model: cycles of short listings that the widths in `sass_replay` give by hand, a
 small kernel's loops with their trips, and the bytes of the traffic report."""
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
-from swg_fast.kernels.fused import cost
-from swg_fast.kernels.fused.listing import instructions
-from swg_fast.kernels.fused.replay import Ring, cycles_a_trip, cycles_once
-from swg_fast.kernels.fused.traffic import bytes_per_candidate, gluon_bytes_per_candidate
+from benchmarks.kernel_analysis import cycle_model
+from benchmarks.kernel_analysis.l2_traffic import bytes_per_candidate, gluon_bytes_per_candidate
+from benchmarks.kernel_analysis.sass_listing import instructions
+from benchmarks.kernel_analysis.sass_replay import Ring, cycles_a_trip, cycles_once
 
 UP = "HGMMA.64x32x16.F32.BF16 R24, gdesc[UR4], R24"  # a chunk of 32 columns, both operands from memory
 DOWN = "HGMMA.64x64x16.F32.BF16 R24, R152, gdesc[UR4], R24"  # 64 columns, one operand from registers
@@ -120,7 +120,7 @@ def test_a_ring_of_weights(slots, cycles):
     assert cycles_a_trip(lines, 8, Ring(slots, 4800, (0,))) == pytest.approx(cycles)
 
 
-SHAPE = cost.Shape(hidden=64, blocks=2, latent=3, head=0, chunk=32, slots=0)
+SHAPE = cycle_model.Shape(hidden=64, blocks=2, latent=3, head=0, chunk=32, slots=0)
 
 
 def network(serialised: bool = False, forwards=None):
@@ -144,15 +144,15 @@ def network(serialised: bool = False, forwards=None):
 def test_a_kernel():
     """Loops are found, named and multiplied by their trips; single pipes bound the whole from below."""
     listing = instructions(sass(network()))
-    step = cost.step_of(listing)
-    cost.name_loops(listing, step, SHAPE)
+    step = cycle_model.step_of(listing)
+    cycle_model.name_loops(listing, step, SHAPE)
     rows, forwards, back = step.inner
     assert [(rows.what, rows.trips), (rows.inner[0].what, rows.inner[0].trips)] == [
         ("rows", 4), ("entries of z", 3)]
     assert [(one.what, one.trips) for one in (forwards, back)] == [("blocks", 2)] * 2
     chunks = [(one.what, one.trips) for part in (forwards, back) for one in part.inner]
     assert chunks == [("chunks", 8), ("chunks back", 8)]  # 256 columns, 32 at a time
-    row = cost.predict(sass(network()), SHAPE, 8, 960.0)
+    row = cycle_model.predict(sass(network()), SHAPE, 8, 960.0)
     # Five products of [128, 64] with [64, 32]; 2 times 16 special functions of 8 warps, 2 cycles each.
     assert row["at_least"]["tensor"] == round(2 * 8 * 5 * 2 * 128 * 64 * 32 / 4096 / 1000, 1)
     assert row["at_least"]["special"] == round(2 * 8 * 2 * 16 * 8 * 2 / 1000, 1)
@@ -164,10 +164,10 @@ def test_a_kernel():
 
 def test_a_prediction_is_the_listings_alone():
     """The same for the same code, wherever it lies; more where products are waited for one by one."""
-    first = cost.predict(sass(network()), SHAPE, 8, 960.0)
-    assert cost.predict(sass(network()), SHAPE, 8, 960.0) == first
-    assert cost.predict(sass(network(), start=0x4000), SHAPE, 8, 960.0) == first
-    alone, serialised = (cost.predict(sass(network(one)), SHAPE, 4, 960.0) for one in (False, True))
+    first = cycle_model.predict(sass(network()), SHAPE, 8, 960.0)
+    assert cycle_model.predict(sass(network()), SHAPE, 8, 960.0) == first
+    assert cycle_model.predict(sass(network(), start=0x4000), SHAPE, 8, 960.0) == first
+    alone, serialised = (cycle_model.predict(sass(network(one)), SHAPE, 4, 960.0) for one in (False, True))
     assert serialised["at_least"]["tensor"] == alone["at_least"]["tensor"]
     for part in ("chunks", "chunks back"):
         assert serialised["parts"][part] > 1.2 * alone["parts"][part]
@@ -175,35 +175,36 @@ def test_a_prediction_is_the_listings_alone():
 
 def test_a_listing_without_products():
     with pytest.raises(ValueError, match="no loop over matrix products"):
-        cost.predict(sass(["NOP", Line("@P0 BRA", back=1)]), SHAPE, 8, 0.0)
+        cycle_model.predict(sass(["NOP", Line("@P0 BRA", back=1)]), SHAPE, 8, 0.0)
 
 
 def test_a_loop_taken_for_another_is_an_error():
     """Code of a `joint` network said to have the early head, whose products are not to be found."""
     with pytest.raises(ValueError, match="multiply for"):
-        cost.predict(sass(network()), replace(SHAPE, head=256), 8, 960.0)
+        cycle_model.predict(sass(network()), replace(SHAPE, head=256), 8, 960.0)
 
 
 def test_asking_an_mbarrier_again_is_no_loop():
     asking = ["SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [R1], R2", Line("@!P0 BRA", back=1)]
     other = ["FFMA R1, R1, R1, R1", Line("@!P0 BRA", back=1)]
-    assert not cost.nest(code("NOP", *asking, "NOP")).inner
-    assert len(cost.nest(code("NOP", *other, "NOP")).inner) == 1
+    assert not cycle_model.nest(code("NOP", *asking, "NOP")).inner
+    assert len(cycle_model.nest(code("NOP", *other, "NOP")).inner) == 1
 
 
 def test_a_way_back_over_the_end_is_no_loop():
     """A loop may end in an unconditional branch; code moved behind the end comes back by one too."""
     way = ["NOP", "FFMA R1, R1, R1, R1", Line("BRA", back=2)]
-    assert [(loop.first, loop.last) for loop in cost.nest(code(*way, "EXIT")).inner] == [(0, 2)]
-    assert not cost.nest(code(*way[:2], "EXIT", Line("BRA", back=2))).inner
+    assert [(loop.first, loop.last) for loop in cycle_model.nest(code(*way, "EXIT")).inner] == [(0, 2)]
+    assert not cycle_model.nest(code(*way[:2], "EXIT", Line("BRA", back=2))).inner
 
 
 def test_unrolled_chunks():
     """Blocks whose loop over chunks the compiler has unrolled are still as many blocks."""
     chunk = [*[UP] * 3, UP + ", gsb0", WAIT, *["MUFU.TANH R1, R1"] * 16, DOWN, DOWN + ", gsb0", WAIT]
     lines = network(forwards=[*chunk * 8])
-    row = cost.predict(sass(lines), SHAPE, 8, 960.0)
-    assert row["at_least"]["tensor"] == cost.predict(sass(network()), SHAPE, 8, 960.0)["at_least"]["tensor"]
+    row = cycle_model.predict(sass(lines), SHAPE, 8, 960.0)
+    plain = cycle_model.predict(sass(network()), SHAPE, 8, 960.0)
+    assert row["at_least"]["tensor"] == plain["at_least"]["tensor"]
     assert "chunks" not in row["parts"] and row["parts"]["blocks"] > row["parts"]["chunks back"] / 2
 
 

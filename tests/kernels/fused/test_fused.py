@@ -14,9 +14,9 @@ import pytest
 import torch
 from conftest import DATA, DEVICE, make_network, poison_kernel_memory, relative_error
 from swg_fast.kernels.fused import launch
-from swg_fast.kernels.fused.configs import Config
-from swg_fast.kernels.shared.pack import pack
-from swg_fast.kernels.shared.table import Tree
+from swg_fast.kernels.fused.configurations import Config
+from swg_fast.kernels.shared.packing import pack
+from swg_fast.kernels.shared.sampler_table import Tree
 from swg_fast.reference import philox
 
 from swg_fast import NoiseSchedule, Policy, UsageError, reference

@@ -7,9 +7,9 @@ import pytest
 import torch
 from conftest import make_network, poison_kernel_memory, relative_error
 from swg_fast.kernels.fused import launch
-from swg_fast.kernels.fused.configs import CONFIGS, GLUON
-from swg_fast.kernels.shared.pack import pack
-from swg_fast.kernels.shared.table import Ranking, Tree
+from swg_fast.kernels.fused.configurations import CONFIGS, GLUON
+from swg_fast.kernels.shared.packing import pack
+from swg_fast.kernels.shared.sampler_table import Ranking, Tree
 
 from swg_fast import NoiseSchedule, Policy, reference
 from swg_fast.method.samplers import ddpm, sampler_table

@@ -14,13 +14,14 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator import MachineError
 from emulator.emulation import Emulation
 from emulator.problems import random, same_bits, step_problem
-from swg_fast.kernels.fused import hopper_launch, launch
-from swg_fast.kernels.fused.configs import CONFIGS, GLUON, suitable
-from swg_fast.kernels.fused.traffic import gluon_bytes_per_candidate
-from swg_fast.kernels.shared.pack import pack
-from swg_fast.kernels.shared.table import Ranking, Tree
+from swg_fast.kernels.fused import launch
+from swg_fast.kernels.fused.configurations import CONFIGS, GLUON, suitable
+from swg_fast.kernels.fused.hopper import launch as hopper_launch
+from swg_fast.kernels.shared.packing import pack
+from swg_fast.kernels.shared.sampler_table import Ranking, Tree
 from swg_fast.reference import philox
 
+from benchmarks.kernel_analysis.l2_traffic import gluon_bytes_per_candidate
 from swg_fast import NoiseSchedule, reference
 from swg_fast.method.samplers import ddpm, sampler_table
 

@@ -8,10 +8,12 @@ import functools
 import pytest
 import torch
 from conftest import DEVICE, make_network, poison_kernel_memory, relative_error
-from swg_fast.kernels.fused import launch, layers_launch, layers_plan
-from swg_fast.kernels.fused.configs import LAYERS, LAYERS_UP_TO, Config, layered
-from swg_fast.kernels.shared.pack import pack
-from swg_fast.kernels.shared.table import Ranking, Tree
+from swg_fast.kernels.fused import launch
+from swg_fast.kernels.fused.configurations import LAYERS, LAYERS_UP_TO, Config, layered
+from swg_fast.kernels.fused.layered import launch as layered_launch
+from swg_fast.kernels.fused.layered import plan as layered_plan
+from swg_fast.kernels.shared.packing import pack
+from swg_fast.kernels.shared.sampler_table import Ranking, Tree
 
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.method.samplers import ddpm
@@ -101,7 +103,7 @@ def test_the_references_candidate_is_kept(monkeypatch, select):
     """Of more than one program's, with words of 64 and 32 bits."""
     policy = Policy(make_network(5, 3, 64, 2), NoiseSchedule.vp(2), device=DEVICE)
     expected, got = both(monkeypatch, policy, random(2, 5), "fp32", Config(64, 128, 4, 2, kind="layers"),
-                         n_candidates=layers_plan.KEEP_ROWS + 3, guidance_scale=1.0, select=select,
+                         n_candidates=layered_plan.KEEP_ROWS + 3, guidance_scale=1.0, select=select,
                          selection_temperature=0.7, seed=0xFEDCBA9876543210, state_indices=[7, 2**31],
                          return_candidates=False)
     tie = (got.weights - expected.weights).abs() < 1e-6  # two candidates may end in one corner
@@ -140,8 +142,8 @@ def recorded(once):
             return lambda *a, **k: calls.append(functools.partial(self.kernel[grid], *a, **k))
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in vars(layers_plan) if name.endswith("_kernel")]:
-            patch.setattr(layers_plan, name, Recorded(getattr(layers_plan, name)))
+        for name in [name for name in vars(layered_plan) if name.endswith("_kernel")]:
+            patch.setattr(layered_plan, name, Recorded(getattr(layered_plan, name)))
         once()
     return lambda: [call() for call in calls]
 
@@ -149,8 +151,8 @@ def recorded(once):
 def test_a_replay_serves_other_decisions(monkeypatch):
     """Other states, words, seeds and first candidates, of one shape; what it returned before stays."""
     if DEVICE.type == "cpu":
-        monkeypatch.setattr(layers_launch, "capture", recorded)
-        monkeypatch.setattr(layers_launch, "replays", lambda device: True)
+        monkeypatch.setattr(layered_launch, "capture", recorded)
+        monkeypatch.setattr(layered_launch, "replays", lambda device: True)
     fused, table, vectors, words = problem()
 
     def draw(network, turn):
@@ -167,7 +169,7 @@ def test_a_replay_serves_other_decisions(monkeypatch):
 
 
 def test_the_last_plans_are_kept(monkeypatch):
-    monkeypatch.setattr(layers_plan.Plan, "launches", lambda plan: None)
+    monkeypatch.setattr(layered_plan.Plan, "launches", lambda plan: None)
     fused, table, vectors, words = problem()
 
     def draw(n):
@@ -175,10 +177,10 @@ def test_the_last_plans_are_kept(monkeypatch):
 
     with torch.inference_mode():
         draw(1)
-    for n in (*range(1, layers_launch.KEPT + 1), 1, 100):
+    for n in (*range(1, layered_launch.KEPT + 1), 1, 100):
         draw(n)
     kept = [asked.candidates for _, asked, _ in fused.plans]
-    assert kept == [*range(3, layers_launch.KEPT + 1), 1, 100]
+    assert kept == [*range(3, layered_launch.KEPT + 1), 1, 100]
 
 
 def test_what_takes_them():

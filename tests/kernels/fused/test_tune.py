@@ -8,8 +8,8 @@ import pytest
 import torch
 import triton
 from conftest import DEVICE, make_network
-from swg_fast.kernels.fused import configs, tune
-from swg_fast.kernels.fused.configs import Config
+from swg_fast.kernels.fused import configurations, tuning
+from swg_fast.kernels.fused.configurations import Config
 
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.method.samplers import sampler_table
@@ -29,28 +29,28 @@ def test_the_fastest_of_those_that_fit():
             raise triton.runtime.errors.OutOfResources(300_000, 232_448, "shared memory")
         time.sleep(0.02 if config == slow else 0.001)
 
-    trials = tune.measure(run, (slow, quick, large), lambda: None, repeats=3)
-    assert tune.fastest(trials).config == quick
+    trials = tuning.measure(run, (slow, quick, large), lambda: None, repeats=3)
+    assert tuning.fastest(trials).config == quick
     [unfit] = [trial for trial in trials if trial.seconds is None]
     assert unfit.config == large and "shared memory" in unfit.reason
     with pytest.raises(RuntimeError, match="shared memory"):
-        tune.fastest([unfit])
+        tuning.fastest([unfit])
 
 
 def test_choices_are_kept_apart_and_survive():
-    kept = tune.Trial(Config(32, 32, 4, 1), 0.5)
-    tune.remember("one", kept)
-    tune.remember("two", tune.Trial(Config(64, 32, 8, 2), 0.25))
-    assert tune.remembered("one") == kept.config
-    assert tune.remembered("two") == Config(64, 32, 8, 2)
-    assert tune.remembered("three") is None
-    assert [path.name for path in tune.cache_path().parent.iterdir()] == ["configurations.json"]
+    kept = tuning.Trial(Config(32, 32, 4, 1), 0.5)
+    tuning.remember("one", kept)
+    tuning.remember("two", tuning.Trial(Config(64, 32, 8, 2), 0.25))
+    assert tuning.remembered("one") == kept.config
+    assert tuning.remembered("two") == Config(64, 32, 8, 2)
+    assert tuning.remembered("three") is None
+    assert [path.name for path in tuning.cache_path().parent.iterdir()] == ["configurations.json"]
 
 
 def test_a_broken_cache_says_so_and_the_table_serves():
-    tune.cache_path().write_text("{")
+    tuning.cache_path().write_text("{")
     with pytest.warns(UserWarning, match="not readable"):
-        assert tune.remembered("one") is None
+        assert tuning.remembered("one") is None
 
 
 def test_a_tuned_choice_is_the_one_launched():
@@ -63,21 +63,21 @@ def test_a_tuned_choice_is_the_one_launched():
     assert trials[0].seconds == min(t.seconds for t in trials if t.seconds is not None)
     assert backend.network.config(5, True) == trials[0].config
     other = trials[-1]
-    key = tune.key(DEVICE, backend.network.constants, "fp32", True, 5)
-    tune.remember(key, other)
+    key = tuning.key(DEVICE, backend.network.constants, "fp32", True, 5)
+    tuning.remember(key, other)
     assert backend.network.config(5, True) == backend.network.config(8, True) == other.config
     untuned = backend.network.configs(5)[0]
     assert backend.network.config(5, False) == backend.network.config(9, True) == untuned
 
 
 def test_a_shape_without_an_entry_has_a_configuration():
-    assert configs.nearest(86, 256, "bf16") == configs.CONFIGS[80, 256, "bf16"]
-    assert configs.nearest(120, 64, "tf32") == configs.CONFIGS[80, 64, "tf32"]
-    assert configs.nearest(75, 128, "fp32") == configs.CONFIGS[80, 128, "fp32"]
-    few = configs.suitable(90, 256, "bf16", 1024, 132)
-    many = configs.suitable(90, 256, "bf16", 2**17, 132)
+    assert configurations.nearest(86, 256, "bf16") == configurations.CONFIGS[80, 256, "bf16"]
+    assert configurations.nearest(120, 64, "tf32") == configurations.CONFIGS[80, 64, "tf32"]
+    assert configurations.nearest(75, 128, "fp32") == configurations.CONFIGS[80, 128, "fp32"]
+    few = configurations.suitable(90, 256, "bf16", 1024, 132)
+    many = configurations.suitable(90, 256, "bf16", 2**17, 132)
     assert few[0].tile < many[0].tile
-    assert configs.suitable(90, 256, "bf16", 4096, 132)[0].tile == 64  # of 16 would be two turns each
+    assert configurations.suitable(90, 256, "bf16", 4096, 132)[0].tile == 64  # of 16 would be two turns each
 
 
 def test_auto_on_cuda_is_the_fused_kernel(monkeypatch):

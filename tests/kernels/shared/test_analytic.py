@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import make_network, relative_error
 from swg_fast.kernels.shared.analytic import eps_and_weight_vjp
-from swg_fast.kernels.shared.pack import pack
+from swg_fast.kernels.shared.packing import pack
 
 SHAPES = [(hidden, blocks, head, S, A)
           for head in ("early", "joint")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import relative_error
-from swg_fast.kernels.cpu.native import compiler
+from swg_fast.kernels.shared.c_compiler import compiler
 from swg_fast.kernels.training import actor as native
 
 from swg_fast.method.networks import ScoreNetwork

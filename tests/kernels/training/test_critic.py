@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from conftest import relative_error
-from swg_fast.kernels.cpu.native import compiler
+from swg_fast.kernels.shared.c_compiler import compiler
 
 from swg_fast.method.networks import TwinQ, ValueNetwork
 from swg_fast.training import critic

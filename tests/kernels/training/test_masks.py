@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from swg_fast.kernels.training import masks
+from swg_fast.kernels.training import dropout_masks
 
 from swg_fast.training.dropout import LANES, keep_masks
 
@@ -20,8 +20,8 @@ def test_the_plain_masks(monkeypatch, seed, first, steps, blocks, rows, columns,
 
     expected = keep_masks(seed, first, steps, blocks, rows, columns, rate, torch.device("cpu"))
     with monkeypatch.context() as patched:
-        patched.setattr(masks.torch, "empty", poisoned)
-        got = masks.keep_masks(seed, first, steps, blocks, rows, columns, rate, LANES, DEVICE)
+        patched.setattr(dropout_masks.torch, "empty", poisoned)
+        got = dropout_masks.keep_masks(seed, first, steps, blocks, rows, columns, rate, LANES, DEVICE)
     assert got.dtype == torch.bool and got.view(torch.uint8).max() <= 1
     assert torch.equal(got.cpu(), expected)
     assert expected.float().mean() == pytest.approx(1 - rate, abs=0.5 if columns == 1 else 0.03)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from swg_fast.kernels.shared.analytic import eps_and_weight_vjp
-from swg_fast.kernels.shared.pack import pack
+from swg_fast.kernels.shared.packing import pack
 
 KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ROWS = {"cpu": 1024, "cuda": 65536}  # candidates at a time, as in the uncompiled backend

@@ -1,0 +1,101 @@
+"""Launch configurations: one readable table by capability, hidden size and compute type.
+
+Entries for sm_90 at hidden size 256 are in the order that an H200 gave them; every entry compiles without a
+spill where its row of `docs/kernel-notes.md` says so. Which is the fastest on a device is
+`kernels.fused.tuning`'s to find, and until then the first one is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Config:
+    """BM candidates a tile, BC of the 4H columns at a time, warps and pipeline stages. Of kind "gluon", the
+    kernels of `hopper/`, tile and warps are one of their two warp groups', and stages
+    slots of the ring; of kind "layers", those of `layered/`, the stages are the narrow products', and the
+    warps the others'."""
+
+    tile: int
+    chunk: int
+    warps: int
+    stages: int
+    kind: str = "portable"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Configurations to choose among, the default first: ``many`` for enough candidates to fill
+    every multiprocessor with whole tiles, ``few`` for less, in smaller tiles on more of them."""
+
+    many: tuple[Config, ...]
+    few: tuple[Config, ...]
+
+
+# Below a warpgroup's 64 rows, and before sm_90, a warp takes 8 columns of every row: a chunk of fewer
+# than 8 columns a warp is computed more than once. Two warpgroups of a tile of 64 share its rows and
+# both compute the whole chunk, so that such a tile has four warps.
+GLUON = {256: Config(64, 64, 4, 3, kind="gluon"), 128: Config(64, 64, 4, 4, kind="gluon")}  # by hidden size
+HOPPER = Choices(many=(GLUON[256], Config(128, 32, 8, 3)),
+                 few=(Config(16, 64, 4, 3), Config(16, 128, 4, 2), Config(64, 64, 4, 2),
+                      Config(32, 64, 4, 2)))
+HOPPER_128 = Choices(many=(GLUON[128], Config(128, 64, 8, 3)),
+                     few=(Config(16, 64, 8, 2), Config(64, 64, 4, 2), Config(32, 64, 8, 2)))
+HOPPER_64 = Choices(many=(Config(128, 64, 8, 3), Config(128, 32, 8, 3)),
+                    few=(Config(16, 64, 8, 2), Config(64, 64, 4, 2), Config(32, 64, 8, 2)))
+BLACKWELL = Choices(many=(Config(128, 32, 8, 2), Config(64, 32, 8, 2)),
+                    few=(Config(16, 64, 8, 2), Config(32, 64, 8, 2)))
+AMPERE = Choices(many=(Config(64, 64, 8, 1), Config(32, 64, 8, 2)),
+                 few=(Config(16, 64, 8, 2), Config(32, 64, 8, 2)))
+TF32 = Choices(many=(Config(32, 32, 8, 1), Config(16, 64, 8, 1)), few=(Config(16, 64, 8, 1),))
+FP32 = Choices(many=(Config(16, 16, 8, 1), Config(32, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
+FP32_NARROW = Choices(many=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
+
+# The layered kernels', the largest first. In types of 4 bytes only tiles of 16 stay in registers.
+LAYERS = (Config(64, 128, 8, 4, kind="layers"), Config(32, 128, 4, 4, kind="layers"),
+          Config(32, 64, 4, 4, kind="layers"), Config(16, 64, 4, 4, kind="layers"),
+          Config(16, 32, 4, 4, kind="layers"))
+LAYERS_UP_TO = 2048  # candidates in all; of 4,096 the other kernels already fill the multiprocessors
+
+# (capability, hidden, compute type) -> choices. `nearest` fills in what is not listed.
+CONFIGS: dict[tuple[int, int, str], Choices] = {
+    (100, 256, "bf16"): BLACKWELL, (100, 128, "bf16"): BLACKWELL, (100, 64, "bf16"): BLACKWELL,
+    (90, 256, "bf16"): HOPPER, (90, 128, "bf16"): HOPPER_128, (90, 64, "bf16"): HOPPER_64,
+    (80, 256, "bf16"): AMPERE, (80, 128, "bf16"): AMPERE, (80, 64, "bf16"): AMPERE,
+    (80, 256, "tf32"): TF32, (80, 128, "tf32"): TF32, (80, 64, "tf32"): TF32,
+    (80, 256, "fp32"): FP32, (80, 128, "fp32"): FP32, (80, 64, "fp32"): FP32_NARROW,
+}
+
+
+def nearest(capability: int, hidden: int, dtype: str) -> Choices:
+    """The table's entry, or that of the highest capability below with the same type and the next
+    larger hidden size."""
+    fitting = [key for key in CONFIGS if key[2] == dtype and key[0] <= capability]
+    fitting = fitting or [key for key in CONFIGS if key[2] == dtype]
+    larger = [key for key in fitting if key[1] >= hidden] or fitting
+    return CONFIGS[max(larger, key=lambda key: (-key[1], key[0]))]
+
+
+def suitable(capability: int, hidden: int, dtype: str, candidates: int, processors: int,
+             gluon: bool = True) -> tuple[Config, ...]:
+    """Configurations for ``candidates`` in all on ``processors`` multiprocessors, the default first; without
+    ``gluon`` none of the Gluon kernels'. Of those for few, the ones come first that have a tile on a
+    multiprocessor at most: their time hardly depends on how many there are."""
+    choices = nearest(capability, hidden, dtype)
+    many = tuple(config for config in choices.many if gluon or config.kind != "gluon")
+    if candidates >= many[0].tile * processors:
+        return many
+    return tuple(sorted(choices.few, key=lambda config: candidates > config.tile * processors))
+
+
+def layered(hidden: int, dtype: str, candidates: int, processors: int) -> tuple[Config, ...]:
+    """The layered kernels' configurations, first the one of the largest tiles of which there are enough for
+    three quarters of the ``processors``."""
+    fitting = LAYERS if dtype == "bf16" else tuple(c for c in LAYERS if c.tile == 16)
+
+    def idle(config: Config) -> bool:
+        return -(-candidates // config.tile) * (4 * hidden // config.chunk) < 0.75 * processors
+
+    enough = [config for config in fitting if not idle(config)]
+    return tuple(sorted(fitting, key=lambda config: config != (enough[0] if enough else fitting[-1])))

@@ -1,0 +1,248 @@
+"""The sampler's kernels around the Gluon network of `network`, with the arguments of those in
+`kernels.fused.portable.kernels`: the same noise, rows of the table, trees, rankings and selection.
+
+A warp group walks work items of its own, tiles of 64: item 2 p of a pair to one, 2 p + 1 to the other, the
+same phases and rows in step, since both take weights off one ring. Where items are odd in number the last
+one's partner walks along and keeps nothing. All of z and of what stands beside it is in layout ``few``, a
+row's entries with four threads of one warp, and waits in scratch private to the thread.
+
+A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` eps, d eps_w / dz [64, DP], the parked h
+[64, H], z and x0 [64, DP], the weight and the ranking's score [64].
+"""
+
+from __future__ import annotations
+
+from swg_fast.kernels.fused.hopper.network import network
+from swg_fast.kernels.fused.hopper.selection import keep
+from swg_fast.kernels.fused.hopper.shared_memory import ROWS, send_network, shared_memory
+from swg_fast.kernels.fused.hopper.triton_compat import barrier
+from swg_fast.kernels.fused.portable.sampler_row import CLEAN_SCALE, COLUMNS, SIGMA, update
+from swg_fast.kernels.shared.philox import normal_entries
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+
+COLUMNS = gl.constexpr(COLUMNS.value)
+
+
+@gluon.jit
+def scratch_of(wide, DP: gl.constexpr, H: gl.constexpr):
+    """Where z, x0, the weight and the score wait."""
+    z_at = wide + (2 * DP + H) * ROWS
+    return z_at, z_at + ROWS * DP, z_at + 2 * ROWS * DP, z_at + (2 * DP + 1) * ROWS
+
+
+@gluon.jit
+def candidates_of(item, phase, group, leaves, TREE: gl.constexpr, layout: gl.constexpr):
+    """The candidates [64] that a phase walks; a root is its first leaf."""
+    lanes = gl.arange(0, ROWS, layout)
+    if TREE:
+        first = item * group * leaves
+        index = gl.where(phase == 0, first + lanes * leaves, first + (phase - 1) * ROWS + lanes)
+    else:
+        index = item * ROWS + lanes
+    return index
+
+
+@gluon.jit
+def noise(candidate, state, step, k0, k1, DP: gl.constexpr, few: gl.constexpr):
+    """Standard normals [64, DP] in layout ``few``, whose rows ``candidate`` [64] has; ``state`` is a number
+    or [64, 1]."""
+    entry = gl.arange(0, DP, gl.SliceLayout(0, few)).to(gl.uint32)[None, :]
+    return normal_entries(candidate.to(gl.uint32)[:, None], state, step.to(gl.uint32), entry, k0, k1)
+
+
+@gluon.jit
+def draw_start(z_at, clean_at, candidate, state, T, k0, k1, scale, D: gl.constexpr, DP: gl.constexpr,
+               MULTISTEP: gl.constexpr, few: gl.constexpr):
+    """Where a trajectory starts: z drawn, and no x0 yet."""
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))[None, :]
+    at = gl.arange(0, ROWS, gl.SliceLayout(1, few))[:, None] * DP + entries
+    z = scale * noise(candidate, state, T, k0, k1, DP, few)
+    gl.store(z_at + at, gl.where(entries < D, z, 0.0))
+    if MULTISTEP:
+        gl.store(clean_at + at, gl.zeros([ROWS, DP], gl.float32, few))
+
+
+@gluon.jit
+def walk_of(phase, rows, shared, draws, TREE: gl.constexpr, RANK: gl.constexpr):
+    """(the first row of a phase, how many it walks, with the ranking's draws)."""
+    top = rows - 1
+    length = rows
+    if TREE:
+        top = gl.where(phase == 0, top, top - shared)
+        length = gl.where(phase == 0, shared, rows - shared)
+    walked = length
+    if RANK:
+        walked += draws
+        if TREE:
+            walked = gl.where(phase == 0, length, walked)
+    return top, length, walked
+
+
+@gluon.jit
+def producer(up, down, head, ends, memory, plan, TREE: gl.constexpr, RANK: gl.constexpr, L: gl.constexpr,
+             E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
+    """The weights of every network that the consumers walk. ``plan``: turns, phases, rows, shared, draws."""
+    k = 0
+    for turn in range(plan[0] * plan[1]):
+        _, length, walked = walk_of(turn % plan[1], plan[2], plan[3], plan[4], TREE, RANK)
+        for i in range(walked):
+            k = send_network(up, down, head, ends, k, memory, i < length, L, E, GUIDED, H, BC, SLOTS)
+
+
+@gluon.jit
+def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, output,
+             GROUP: gl.constexpr, TREE: gl.constexpr, RANK: gl.constexpr, SOFTMAX: gl.constexpr,
+             WRITE_ALL: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
+             MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr,
+             GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr,
+             LN_EPS: gl.constexpr):
+    """Warp group GROUP's items. ``states``: vectors, words, the time table, the sampler's table, its steps;
+    ``plan`` as for `producer`; ``places``: B, N, items, programs, leaves, group; ``numbers``: first, T, the
+    key, w_min, the Gumbel scale, w_max, the initial scale, the ranking's mean."""
+    wide_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, H, 16])
+    thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BC, 16])
+    few: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DP, 16])
+    lhs: gl.constexpr = gl.DotOperandLayout(0, wide_layout, 2)
+    of_rows: gl.constexpr = gl.SliceLayout(1, few)
+    B, N, items, programs, leaves, group = places[0], places[1], places[2], places[3], places[4], places[5]
+    first, T, k0, k1 = numbers[0], numbers[1], numbers[2], numbers[3]
+    phases, rows, shared, draws = plan[1], plan[2], plan[3], plan[4]
+    table, steps = states[3], states[4]
+    worker = (gl.program_id(0) * 2 + GROUP).to(gl.int64)
+    low += worker * (L - 1) * ROWS * H
+    wide += worker * (4 * DP + H + 2) * ROWS
+    roots += worker * 2 * ROWS * DP
+    z_at, clean_at, weight_at, score_at = scratch_of(wide, DP, H)
+    lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))
+    columns = gl.arange(0, H, gl.SliceLayout(0, wide_layout))
+    at = lanes[:, None] * DP + entries[None, :]
+    k = 0
+    for turn in range(plan[0] * phases):
+        pair = gl.minimum(2 * (gl.program_id(0) + turn // phases * programs) + GROUP, B * items)
+        phase = turn % phases
+        alive = pair < B * items
+        pair = gl.minimum(pair, B * items - 1)
+        b = pair // items
+        item = pair % items
+        state = gl.load(states[1] + b).to(gl.uint32)
+        top, length, walked = walk_of(phase, rows, shared, draws, TREE, RANK)
+        if TREE:
+            if phase == 0:
+                draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
+                           state, T, k0, k1, numbers[7], D, DP, MULTISTEP, few)
+            else:
+                root = gl.minimum(((phase - 1) * ROWS + lanes) // leaves, ROWS - 1)
+                source = roots + root[:, None] * DP + entries[None, :]
+                gl.store(z_at + at, gl.load(source))
+                if MULTISTEP:
+                    gl.store(clean_at + at, gl.load(source + ROWS * DP))
+        else:
+            draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
+                       state, T, k0, k1, numbers[7], D, DP, MULTISTEP, few)
+        for i in range(walked):
+            j = top - i
+            whole = True
+            z = gl.load(z_at + at)
+            if RANK:
+                draw = i - length
+                j = gl.where(draw >= 0, rows, j)
+                whole = draw < 0
+                if draw >= 0:
+                    if draw == 0:
+                        gl.store(clean_at + at, z)
+                    candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
+                    xi = noise(candidate, state, T + 2 + draw, k0, k1, DP, few)
+                    z = gl.where(entries[None, :] == D - 1, numbers[8], gl.load(clean_at + at))
+                    ranking = table + rows * COLUMNS
+                    z = z / gl.load(ranking + CLEAN_SCALE) + gl.load(ranking + SIGMA) * xi
+                    z = gl.where(entries[None, :] < D, z, 0.0)
+                    gl.store(z_at + at, z)
+            t = gl.load(steps + j)
+            vector = gl.load(states[0] + b * H + columns) + gl.load(states[2] + t * H + columns)
+            base = gl.zeros([ROWS, H], gl.float32, wide_layout) + vector[None, :]
+            k = network(z, base, low, wide, weights, k, memory, whole, GROUP, D, DP, L, E, GUIDED, H, BC,
+                        SLOTS, LN_EPS, wide_layout, thin, few, lhs)
+            candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
+            xi = noise(candidate, state, t, k0, k1, DP, few)
+            z = gl.load(z_at + at)
+            eps = gl.load(wide + at)
+            vjp = gl.zeros([ROWS, DP], gl.float32, few)
+            if GUIDED:
+                vjp = gl.load(wide + ROWS * DP + at)
+            last = z
+            if MULTISTEP:
+                last = gl.load(clean_at + at)
+            z, raw, _, clean = update(z, eps, vjp, xi, last, entries[None, :], table + j * COLUMNS,
+                                      numbers[4], numbers[6], D, GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+            if RANK:
+                if draw >= 0:
+                    score = raw / draws
+                    if draw > 0:
+                        score += gl.load(score_at + lanes)
+                    gl.store(score_at + lanes, score)
+                else:
+                    gl.store(weight_at + lanes, raw)
+                if MULTISTEP:  # noqa: SIM102 - decided by the compiler, the next by the kernel
+                    if draw < 0:
+                        gl.store(clean_at + at, clean)
+            else:
+                gl.store(weight_at + lanes, raw)
+                if MULTISTEP:
+                    gl.store(clean_at + at, clean)
+            gl.store(z_at + at, z)
+        finished = clean_at if RANK else z_at
+        index = candidates_of(item, phase, group, leaves, TREE, of_rows)
+        keeps = alive
+        if TREE:
+            if phase == 0:
+                barrier()  # the leaves before are read
+                gl.store(roots + at, gl.load(z_at + at))
+                if MULTISTEP:
+                    gl.store(roots + ROWS * DP + at, gl.load(clean_at + at))
+                barrier()
+            keeps = alive & (phase > 0)
+        if keeps:
+            end = N
+            tile = pair
+            if TREE:
+                end = gl.minimum(N, (item + 1) * group * leaves)
+                tile = pair * (phases - 1) + phase - 1
+            keep(finished, weight_at, score_at, b, index, end, tile, N, state, output, numbers, D, DP, RANK,
+                 SOFTMAX, WRITE_ALL, few)
+
+
+@gluon.jit(do_not_specialize=["B", "N", "first", "items", "programs", "rows", "T", "k0", "k1", "leaves",
+                              "shared", "group", "phases", "draws"])
+def sample_kernel(
+    state_vectors, state_words, time_table, table, steps, w_min, w_max, initial_scale, gumbel_scale,
+    ranking_mean, low, wide, roots, best_score, best_index, best_weight, best_z, all_z, all_weight,
+    all_expected, B, N, first, items, programs, rows, T, k0, k1, leaves, shared, group, phases, draws,
+    ends, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
+    head_output_bias, D: gl.constexpr, DP: gl.constexpr, BC: gl.constexpr, H: gl.constexpr,
+    L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr, CLIP_STATE: gl.constexpr,
+    CLIP_CLEAN: gl.constexpr, MULTISTEP: gl.constexpr, TREE: gl.constexpr, RANK: gl.constexpr,
+    SOFTMAX: gl.constexpr, WRITE_ALL: gl.constexpr, LN_EPS: gl.constexpr, SLOTS: gl.constexpr,
+    REGISTERS: gl.constexpr,
+):
+    """As the portable `sample_kernel`, with tiles of 64, ``items`` of them a state, two at a time;
+    ``up``, ``down`` and ``head`` are tensor maps over [.., H], BC rows at a time."""
+    memory = shared_memory(up, L, H, BC, SLOTS)
+    turns = gl.cdiv(gl.cdiv(B * items, 2) - gl.program_id(0), programs)
+    plan = (turns, phases, rows, shared, draws)
+    states = (state_vectors, state_words, time_table, table, steps)
+    weights = (up_bias, down_bias, output, output_bias, head_bias, head_output, head_output_bias)
+    places = (B, N, items, programs, leaves, group)
+    numbers = (first, T, k0.to(gl.uint32), k1.to(gl.uint32), w_min, gumbel_scale, w_max, initial_scale,
+               ranking_mean)
+    best = (best_score, best_index, best_weight, best_z, all_z, all_weight, all_expected)
+    gl.warp_specialize([
+        (consumer, (states, low, wide, roots, weights, memory, plan, places, numbers, best, gl.constexpr(0),
+                    TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
+                    BC, SLOTS, LN_EPS)),
+        (consumer, (states, low, wide, roots, weights, memory, plan, places, numbers, best, gl.constexpr(1),
+                    TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
+                    BC, SLOTS, LN_EPS)),
+        (producer, (up, down, head, ends, memory, plan, TREE, RANK, L, E, GUIDED, H, BC, SLOTS)),
+    ], [4, 1], [REGISTERS, 24])

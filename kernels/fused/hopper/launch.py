@@ -1,0 +1,83 @@
+"""Launching the Gluon kernels: what `kernels.fused.launch` does for a configuration of another kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from swg_fast.kernels.fused.configurations import GLUON, Config
+
+GROUPS = 2  # warp groups a program, each with a tile of its own
+REGISTERS = 240  # of a thread of a warp group
+SHARED_BYTES = 232448  # of a program on sm_90
+CHUNK = 64  # rows of a slot of the ring, of which `ends` is one
+
+
+def unsupported(hidden: int, latent: int, dtype: str, blocks: int = 3) -> str | None:
+    """In words, why the Gluon kernels cannot run this network; None where they can."""
+    if hidden not in GLUON:
+        return f"hidden_dim {hidden} (the Gluon kernels have {', '.join(map(str, GLUON))})"
+    if dtype != "bf16":
+        return f"compute type {dtype} (the Gluon kernels have bf16)"
+    if latent > 16:
+        return f"{latent - 1} actions (the Gluon kernels have up to 15)"
+    if hidden == 256 and blocks > 4:  # 1 / std of every block is in what the ring leaves of shared memory
+        return f"{blocks} blocks (the Gluon kernels have up to 4 at hidden_dim 256)"
+    return None
+
+
+def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str, int]:
+    """Elements that a warp group needs of the two scratch buffers (`kernels.fused.hopper.kernels`)."""
+    return {"LOW": max(blocks - 1, 1) * hidden * tile, "WIDE": (hidden + 4 * padded + 2) * tile}
+
+
+def constants(network: Any, config: Config) -> dict[str, Any]:
+    """What the kernels take while they are compiled, beside the sampler's own."""
+    names = ("D", "DP", "H", "L", "E", "LN_EPS")
+    return {name: network.constants[name] for name in names} | {
+        "BC": config.chunk, "SLOTS": config.stages, "REGISTERS": REGISTERS}
+
+
+def tensor_map(weights: torch.Tensor, chunk: int) -> Any:
+    """``weights`` [.., H] for TMA, ``chunk`` rows at a time."""
+    from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+    return TensorDescriptor(weights, list(weights.shape), list(weights.stride()), [chunk, weights.shape[1]],
+                            gl.NVMMASharedLayout(128, 16, 2))
+
+
+def ends(input_z: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """What the input layer [DP, H] and the read-out [DP, H] multiply, as one chunk of the ring: rows as
+    `kernels.fused.hopper.shared_memory` has them."""
+    out = torch.zeros(CHUNK, input_z.shape[1], dtype=output.dtype, device=output.device)
+    high = input_z.to(output.dtype)
+    for row, part in ((0, high), (16, input_z - high.float()), (32, output)):
+        out[row: row + len(part)] = part
+    return out
+
+
+def tensors(network: Any, config: Config) -> tuple[Any, ...]:
+    """`KernelNetwork.tensors` with tensor maps for what the ring streams."""
+    input_z, up, up_bias, down, down_bias, output, output_bias, head, *of_head = network.tensors
+    hidden = network.constants["H"]
+    head = head if network.constants["EARLY"] else up  # of the joint head nothing is read
+    both_ends, up, down, head = (tensor_map(w.reshape(-1, hidden), config.chunk)
+                                 for w in (ends(input_z, output), up, down, head))
+    return both_ends, up, up_bias, down, down_bias, output, output_bias, head, *of_head
+
+
+def kernel(name: str) -> Any:
+    from swg_fast.kernels.fused.hopper import kernels, one_step
+
+    return {"sample_kernel": kernels.sample_kernel,
+            "guided_step_kernel": one_step.guided_step_kernel}[name]
+
+
+def run(name: str, programs: int, network: Any, config: Config, arguments: tuple[Any, ...],
+        **sampler: bool) -> None:
+    """One of the kernels, on a device of capability 9.0."""
+    if config not in network.streamed:
+        network.streamed[config] = tensors(network, config)
+    kernel(name)[(programs,)](*arguments, *network.streamed[config], **sampler, **constants(network, config),
+                              num_warps=config.warps)

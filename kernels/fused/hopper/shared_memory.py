@@ -1,0 +1,96 @@
+"""Shared memory of the Gluon kernels for sm_90: what lies where, and the ring that weights come through.
+
+A producer warp fills the ring's SLOTS slots by TMA, [BC, H] of `up` and of `down` in turn, for both warp
+groups of a program. full[s] completes when slot s has arrived, empty[s] when both warp groups are done with
+it.
+"""
+
+from __future__ import annotations
+
+from swg_fast.kernels.fused.hopper.triton_compat import async_load, barrier
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
+
+ROWS = gl.constexpr(64)  # of a warp group
+# In `ends`, [64, H]: the input layer's weights as bf16 numbers, what those leave of them, the read-out's.
+INPUT, REST, OUTPUT = (gl.constexpr(row) for row in (0, 16, 32))
+
+
+@gluon.jit
+def shared_memory(up, L: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
+    """(ring, full, empty, x, g, 1 / std)."""
+    activations: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
+    ring = gl.allocate_shared_memory(gl.bfloat16, [SLOTS, BC, H], up.layout)
+    x = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
+    g = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
+    rstd = gl.allocate_shared_memory(gl.float32, [2 * L, ROWS], gl.SwizzledSharedLayout(1, 1, 1, [0]))
+    full = gl.allocate_shared_memory(gl.int64, [SLOTS, 1], mbarrier.MBarrierLayout())
+    empty = gl.allocate_shared_memory(gl.int64, [SLOTS, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(SLOTS):
+        mbarrier.init(full.index(i), count=1)
+        mbarrier.init(empty.index(i), count=2)
+    fence_async_shared()
+    barrier()
+    return ring, full, empty, x, g, rstd
+
+
+@gluon.jit
+def send(weights, row, k, memory, SLOTS: gl.constexpr):
+    """Rows row .. row + BC - 1 into the ring, as its k-th slot, when both warp groups have left it."""
+    ring, full, empty = memory[0], memory[1], memory[2]
+    slot = k % SLOTS
+    mbarrier.wait(empty.index(slot), ((k // SLOTS) & 1) ^ 1)
+    mbarrier.expect(full.index(slot), weights.block_type.nbytes)
+    async_load(weights, [row, 0], full.index(slot), ring.index(slot))
+
+
+@gluon.jit
+def arrived(k, memory, SLOTS: gl.constexpr):
+    """The ring's k-th slot, waited for."""
+    mbarrier.wait(memory[1].index(k % SLOTS), (k // SLOTS) & 1)
+    return memory[0].index(k % SLOTS)
+
+
+@gluon.jit
+def leave(k, memory, SLOTS: gl.constexpr):
+    mbarrier.arrive(memory[2].index(k % SLOTS))
+
+
+@gluon.jit
+def send_block(up, down, block, k, memory, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
+    for c in range(0, 4 * H, BC):
+        send(up, block * 4 * H + c, k, memory, SLOTS)
+        send(down, block * 4 * H + c, k + 1, memory, SLOTS)
+        k += 2
+    return k
+
+
+@gluon.jit
+def send_network(up, down, head, ends, k, memory, whole, L: gl.constexpr, E: gl.constexpr,
+                 GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
+    """All chunks in the order in which `network` consumes them, ``ends`` for the input layer, the read-out
+    and the input layer's way back; the ring's next slot."""
+    DEPTH: gl.constexpr = 2 if E > 0 else L
+    send(ends, 0, k, memory, SLOTS)
+    k += 1
+    for i in range(DEPTH):
+        k = send_block(up, down, i, k, memory, H, BC, SLOTS)
+    if E == 0:
+        send(ends, 0, k, memory, SLOTS)
+        k += 1
+    for c in range(0, E, BC):
+        send(head, c, k, memory, SLOTS)
+        k += 1
+    if whole:
+        if GUIDED:
+            for j in range(DEPTH):
+                k = send_block(up, down, DEPTH - 1 - j, k, memory, H, BC, SLOTS)
+            send(ends, 0, k, memory, SLOTS)
+            k += 1
+        for i in range(DEPTH, L):
+            k = send_block(up, down, i, k, memory, H, BC, SLOTS)
+        if E > 0:
+            send(ends, 0, k, memory, SLOTS)
+            k += 1
+    return k

@@ -1,0 +1,70 @@
+"""Launching the layered kernels: a shape that comes back becomes a CUDA graph, which reads what a decision
+brings from the memory that its launches were captured with."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from swg_fast.kernels.fused.layered.plan import Asked, Plan
+from swg_fast.kernels.shared.cuda_graph import capture
+from swg_fast.kernels.shared.sampler_table import SamplerTable
+
+KEPT = 8  # plans of a network, those last used
+
+_turn = threading.Lock()  # between a decision's numbers going in and its results coming out
+
+
+class Decisions:
+    """A plan, run once launch by launch, and as a graph from the second time on."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.once = self._first
+
+    def _first(self) -> None:
+        self.plan.launches()
+        self.once = self._second if replays(self.plan.h.device) else self.plan.launches
+
+    def _second(self) -> None:
+        self.once = capture(self.plan.launches)
+        self.once()
+
+    def run(self, vectors: torch.Tensor, state_words: torch.Tensor, seed: int, first: int
+            ) -> tuple[torch.Tensor | None, ...]:
+        """`sample`'s results, in memory that no later run writes."""
+        plan = self.plan
+        plan.words[0].fill_(seed - (1 << 64) if seed >= 1 << 63 else seed)
+        plan.words[1].fill_(first)
+        plan.vectors.copy_(vectors)
+        plan.state_words.copy_(state_words)
+        self.once()
+        every = [part.clone() for part in plan.every] if plan.asked.return_candidates else [None, None]
+        return (*(part.clone() for part in plan.kept), *every, None)
+
+
+def replays(device: torch.device) -> bool:
+    """Whether launches are captured there."""
+    return device.type == "cuda"
+
+
+def sample(network: Any, table: SamplerTable, state_vectors: torch.Tensor, state_words: torch.Tensor,
+           asked: Asked, seed: int, first: int, new: Callable[..., torch.Tensor]
+           ) -> tuple[torch.Tensor | None, ...]:
+    """`kernels.fused.launch.sample` without a tree or a ranking. A network keeps its last plans, a stream's
+    apart from another's; ``new`` is memory for kernels to write."""
+    device = state_vectors.device
+    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    key = (id(table), asked, stream)  # a plan holds its table, so that no other has its id
+    with _turn:
+        plans: OrderedDict[Any, Decisions] = network.plans
+        if key not in plans:
+            with torch.inference_mode(False):  # a later call, outside that mode, writes to it
+                plans[key] = Decisions(Plan(network, table, asked, new))
+        plans.move_to_end(key)
+        if len(plans) > KEPT:
+            plans.popitem(last=False)
+        return plans[key].run(state_vectors, state_words, seed, first)

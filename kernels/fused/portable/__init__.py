@@ -1,0 +1,1 @@
+"""The kernels in plain Triton, for every GPU that has bf16."""

@@ -1,0 +1,247 @@
+"""The fused kernels: a tile of candidates walks through the whole guided sampler in one program.
+
+D = A + 1 entries of z, padded to DP with zeros; L blocks; E the early head's width; other letters in
+`kernels.fused.portable.stages`. A program's scratch is two private pieces of memory:
+
+- ``low``, the weights' type: L + 2 slots [BM, H], each block's normalised input, the cotangent g of
+  the residual stream, and what one stage's products leave for the next.
+- ``wide``, float32: the residual stream h [BM, H]; L rows [BM] of 1 / std; z, eps, d eps_w / dz and
+  the last x0 [BM, DP], in whose place the finished z waits while candidates are ranked; eps_w, the
+  weight and the ranking's score [BM].
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from swg_fast.kernels.fused.portable.phases import begin, indices, leave_roots, noise_again
+from swg_fast.kernels.fused.portable.sampler_row import COLUMNS, update
+from swg_fast.kernels.fused.portable.selection import keep_of_tile
+from swg_fast.kernels.fused.portable.stages import (
+    at_rows,
+    block_backward,
+    block_forward,
+    early_head,
+    input_product,
+    read_out_rows,
+    thin_product,
+)
+from swg_fast.kernels.shared.philox import normals
+
+
+@triton.jit
+def z_slot(wide, BM: tl.constexpr, H: tl.constexpr, L: tl.constexpr):
+    """z's place in ``wide``; eps, d eps_w / dz, the last x0, eps_w, the weight and the score follow."""
+    return wide + (H + L) * BM
+
+
+@triton.jit
+def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, down, down_bias, output,
+            output_bias, head, head_bias, head_output, head_output_bias, D: tl.constexpr, DP: tl.constexpr,
+            BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr,
+            EARLY: tl.constexpr, GUIDED: tl.constexpr, LN_EPS: tl.constexpr, PRECISION: tl.constexpr,
+            OWNERS: tl.constexpr, whole):
+    """(eps, d eps_w / dz), both [BM, DP], of the z in scratch; where ``whole`` is 0, eps_w alone.
+
+    With the early head the way back starts as soon as the second block is done; the stream waits in
+    its slot and goes on from there.
+    """
+    BR: tl.constexpr = 32 if BM > 32 else BM
+    SLOT: tl.constexpr = BM * H
+    DEPTH: tl.constexpr = 2 if EARLY else L
+    h = wide
+    rstd = wide + SLOT
+    z = z_slot(wide, BM, H, L)
+    eps_w = z + 4 * BM * DP
+    g = low + L * SLOT
+    sums = low + (L + 1) * SLOT
+    input_product(z, h, input_z, state_vectors, owners, time_row, D, DP, BM, H, BR, OWNERS)
+    for i in tl.range(0, DEPTH, disable_licm=True):
+        block_forward(h, sums, down_bias + (i - 1) * H, i, low + i * SLOT, rstd + i * BM, up + i * 4 * H * H,
+                      up_bias + i * 4 * H, down + i * 4 * H * H, LN_EPS, BM, H, BC, BR, PRECISION)
+    last_bias = down_bias + (DEPTH - 1) * H
+    if EARLY:
+        early_head(h, sums, last_bias, g, eps_w, head, head_bias, head_output, head_output_bias, BM, H, BC,
+                   E, BR, GUIDED, PRECISION)
+    else:
+        read_out_rows(h, sums, last_bias, 1, output + (D - 1) * H, g, BM, H, BR, GUIDED, PRECISION)
+        thin_product(sums, output, z + BM * DP, DP, BM, H, PRECISION)
+    if GUIDED:  # noqa: SIM102 - decided by the compiler, the next by the kernel
+        if whole:
+            for j in tl.range(0, DEPTH, disable_licm=True):
+                i = DEPTH - 1 - j
+                block_backward(g, sums, low + i * SLOT, rstd + i * BM, up + i * 4 * H * H,
+                               up_bias + i * 4 * H, down + i * 4 * H * H, BM, H, BC, BR, PRECISION)
+            thin_product(g, input_z, z + 2 * BM * DP, DP, BM, H, PRECISION)
+    if EARLY:  # noqa: SIM102
+        if whole:
+            for i in tl.range(DEPTH, L, disable_licm=True):
+                block_forward(h, sums, down_bias + (i - 1) * H, i - DEPTH, low + i * SLOT, rstd + i * BM,
+                              up + i * 4 * H * H, up_bias + i * 4 * H, down + i * 4 * H * H, LN_EPS, BM, H,
+                              BC, BR, PRECISION)
+            read_out_rows(h, sums, down_bias + (L - 1) * H, L - DEPTH, output, g, BM, H, BR, False, PRECISION)
+            thin_product(sums, output, z + BM * DP, DP, BM, H, PRECISION)
+    entries = tl.arange(0, DP)
+    eps = tl.load(z + BM * DP + at_rows(0, BM, DP)) + tl.load(output_bias + entries)[None, :]
+    if EARLY:
+        eps = tl.where(entries[None, :] == D - 1, tl.load(eps_w + tl.arange(0, BM))[:, None], eps)
+    vjp = tl.zeros_like(eps)
+    if GUIDED:
+        vjp = tl.load(z + 2 * BM * DP + at_rows(0, BM, DP))
+    return eps, vjp
+
+
+# Launchers make a kernel of its own for an argument that is 1 or a multiple of 16. A seed, a step or a
+# number of candidates must not: one kernel serves all.
+WHOLE_NUMBERS = ("B", "N", "M", "first", "items", "tiles", "programs", "rows", "T", "k0", "k1", "step",
+                 "leaves", "shared", "group", "phases", "draws")
+
+
+@triton.jit(do_not_specialize=["M", "k0", "k1", "step"])
+def guided_step_kernel(
+    z_in, clean_in, noise_in, state_vectors, time_row, row, w_min, w_max, low, wide, z_out, weight_out,
+    eps_out, gradient_out, clean_out, M, k0, k1, candidates, state_words, owners, step,
+    input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
+    head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
+    BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr, EARLY: tl.constexpr, GUIDED: tl.constexpr,
+    CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, DRAW: tl.constexpr,
+    LN_EPS: tl.constexpr, PRECISION: tl.constexpr, LOW: tl.constexpr, WIDE: tl.constexpr,
+):
+    """One step of M rows [M, D]; row r belongs to row ``owners[r]`` of state_vectors [B, H] (owners
+    is padded to whole tiles), and its noise to the counters candidates[r] and state_words[r], or is
+    given where DRAW is false."""
+    tile = tl.program_id(0)
+    rows = tile * BM + tl.arange(0, BM)
+    entries = tl.arange(0, DP)
+    live = (rows < M)[:, None] & (entries < D)[None, :]
+    at = rows[:, None] * D + entries[None, :]
+    low += tile.to(tl.int64) * LOW
+    wide += tile.to(tl.int64) * WIDE
+    z = tl.load(z_in + at, mask=live, other=0.0)
+    tl.store(z_slot(wide, BM, H, L) + at_rows(0, BM, DP), z)
+    tl.debug_barrier()
+    eps, vjp = network(low, wide, state_vectors, owners + tile * BM, time_row, input_z, up, up_bias, down,
+                       down_bias, output, output_bias, head, head_bias, head_output, head_output_bias, D, DP,
+                       BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION, True, True)
+    if DRAW:
+        candidate = tl.load(candidates + rows, mask=rows < M, other=0).to(tl.uint32)
+        word = tl.load(state_words + rows, mask=rows < M, other=0).to(tl.uint32)
+        xi = normals(candidate, word[:, None], step.to(tl.uint32), k0.to(tl.uint32),
+                     k1.to(tl.uint32), DP)
+    else:
+        xi = tl.load(noise_in + at, mask=live, other=0.0)
+    clean = z
+    if MULTISTEP:
+        clean = tl.load(clean_in + at, mask=live, other=0.0)
+    z, raw, gradient, clean = update(z, eps, vjp, xi, clean, entries[None, :], row, w_min, w_max, D, GUIDED,
+                                     CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+    if MULTISTEP:
+        tl.store(clean_out + at, clean, mask=live)
+    tl.store(z_out + at, z, mask=live)
+    tl.store(weight_out + rows, raw, mask=rows < M)
+    tl.store(eps_out + at, eps, mask=live)
+    tl.store(gradient_out + at, gradient, mask=live)
+
+
+@triton.jit(do_not_specialize=["B", "N", "first", "items", "programs", "rows", "T", "k0", "k1", "leaves",
+                               "shared", "group", "phases", "draws"])
+def sample_kernel(
+    state_vectors, state_words, time_table, table, steps, w_min, w_max, initial_scale, gumbel_scale,
+    ranking_mean, low, wide, roots, best_score, best_index, best_weight, best_z, all_z, all_weight,
+    all_expected, B, N, first, items, programs, rows, T, k0, k1, leaves, shared, group, phases, draws,
+    input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
+    head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
+    BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr, EARLY: tl.constexpr, GUIDED: tl.constexpr,
+    CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, TREE: tl.constexpr,
+    RANK: tl.constexpr, SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr, LN_EPS: tl.constexpr,
+    PRECISION: tl.constexpr, LOW: tl.constexpr, WIDE: tl.constexpr,
+):
+    """All rows of the sampler's table and the selection for B states of N candidates, ``items`` work
+    items a state. Row j belongs to the trained step ``steps[j]`` of T; where RANK, row ``rows`` is the
+    ranking's.
+
+    Candidates are first .. first + N - 1. A fixed set of programs takes (state, item) pairs in turn. An
+    item is a tile; where TREE, ``group`` roots of ``leaves`` leaves, in 1 + tiles phases
+    (`phases`). Each tile leaves its best candidate: best_score, best_index, best_weight
+    [B, tiles] and best_z [B, tiles, DP].
+    """
+    program = tl.program_id(0)
+    low += program.to(tl.int64) * LOW
+    wide += program.to(tl.int64) * WIDE
+    roots += program.to(tl.int64) * 2 * BM * DP
+    z_at = z_slot(wide, BM, H, L)
+    clean_at = z_at + 3 * DP * BM
+    weight_at = z_at + (4 * DP + 1) * BM
+    score_at = weight_at + BM
+    key0 = k0.to(tl.uint32)
+    key1 = k1.to(tl.uint32)
+    for turn in tl.range(0, tl.cdiv(B * items - program, programs) * phases, disable_licm=True):
+        pair = program + turn // phases * programs
+        phase = turn % phases
+        b = pair // items
+        item = pair % items
+        state = tl.load(state_words + b).to(tl.uint32)
+        top = rows - 1
+        length = rows
+        if TREE:
+            top = tl.where(phase == 0, top, top - shared)
+            length = tl.where(phase == 0, shared, rows - shared)
+        walked = length
+        if RANK:
+            walked += draws
+            if TREE:
+                walked = tl.where(phase == 0, length, walked)
+        candidate = (first + indices(item, phase, group, leaves, BM, TREE)).to(tl.uint32)
+        begin(z_at, clean_at, roots, candidate, state, T.to(tl.uint32), key0, key1, initial_scale, phase,
+              leaves, D, DP, BM, MULTISTEP, TREE)
+        for i in tl.range(0, walked, disable_licm=True):
+            j = top - i
+            whole = True
+            if RANK:
+                draw = i - length
+                if draw >= 0:
+                    again = (first + indices(item, phase, group, leaves, BM, TREE)).to(tl.uint32)
+                    noise_again(z_at, clean_at, table + rows * COLUMNS, draw, again, state,
+                                (T + 2 + draw).to(tl.uint32), key0, key1, ranking_mean, D, DP, BM)
+                j = tl.where(draw >= 0, rows, j)
+                whole = draw < 0
+            t = tl.load(steps + j)
+            eps, vjp = network(low, wide, state_vectors + b * H, state_words, time_table + t * H, input_z, up,
+                               up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
+                               head_output_bias, D, DP, BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION,
+                               False, whole)
+            candidate = (first + indices(item, phase, group, leaves, BM, TREE)).to(tl.uint32)
+            xi = normals(candidate, state, t.to(tl.uint32), key0, key1, DP)
+            z = tl.load(z_at + at_rows(0, BM, DP))
+            last = z
+            if MULTISTEP:
+                last = tl.load(clean_at + at_rows(0, BM, DP))
+            z, raw, _, clean = update(z, eps, vjp, xi, last, tl.arange(0, DP)[None, :], table + j * COLUMNS,
+                                      w_min, w_max, D, GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+            lanes = tl.arange(0, BM)
+            if RANK:
+                score = tl.where(draw > 0, tl.load(score_at + lanes), 0.0)
+                tl.store(score_at + lanes, score + raw / draws)
+                raw = tl.where(draw >= 0, tl.load(weight_at + lanes), raw)
+                clean = tl.where(draw >= 0, last, clean)
+            if MULTISTEP:
+                tl.store(clean_at + at_rows(0, BM, DP), clean)
+            tl.store(z_at + at_rows(0, BM, DP), z)
+            tl.store(weight_at + lanes, raw)
+            tl.debug_barrier()
+        index = indices(item, phase, group, leaves, BM, TREE)
+        finished = clean_at if RANK else z_at
+        if TREE:
+            if phase == 0:
+                leave_roots(z_at, clean_at, roots, BM, DP, MULTISTEP)
+            else:
+                end = tl.minimum(N, (item + 1) * group * leaves)
+                keep_of_tile(finished, weight_at, score_at, b, index, end, pair * (phases - 1) + phase - 1, N,
+                             first, state, T, key0, key1, w_min, gumbel_scale, best_score, best_index,
+                             best_weight, best_z, all_z, all_weight, all_expected, D, DP, BM, RANK, SOFTMAX,
+                             WRITE_ALL)
+        else:
+            keep_of_tile(finished, weight_at, score_at, b, index, N, pair, N, first, state, T, key0, key1,
+                         w_min, gumbel_scale, best_score, best_index, best_weight, best_z, all_z, all_weight,
+                         all_expected, D, DP, BM, RANK, SOFTMAX, WRITE_ALL)
+        tl.debug_barrier()  # the next turn writes where this one read

@@ -1,0 +1,63 @@
+"""A row of the sampler's table, applied to a tile (`kernels.shared.sampler_table.SamplerTable`)."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# Columns of the sampler's table (kernels.shared.sampler_table.COLUMNS) by position.
+SIGMA = tl.constexpr(0)
+READOUT = tl.constexpr(1)
+GUIDANCE = tl.constexpr(2)
+CLEAN_SCALE = tl.constexpr(3)
+STATE = tl.constexpr(4)
+EPSILON = tl.constexpr(5)
+CLEAN = tl.constexpr(6)
+NOISE = tl.constexpr(7)
+PREVIOUS = tl.constexpr(8)
+COLUMNS = tl.constexpr(9)
+
+
+@triton.jit
+def clip_latent(z, entries, w_min, w_max, D: tl.constexpr):
+    """Actions to [-1, 1], the weight to [w_min, w_max], padding to 0."""
+    low = tl.where(entries == D - 1, w_min, -1.0)
+    high = tl.where(entries == D - 1, w_max, 1.0)
+    return tl.where(entries < D, tl.minimum(tl.maximum(z, low), high), 0.0)
+
+
+@triton.jit
+def update(z, eps, vjp, xi, last_clean, entries, row, w_min, w_max, D: tl.constexpr, GUIDED: tl.constexpr,
+           CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr):
+    """One row of the sampler's table: (next z, its weight before any clip [BM], gradient, x0). ``entries``
+    [1, DP] numbers the columns; ``vjp`` is zeros where GUIDED is false. Of ``last_clean``, the x0 before,
+    nothing is read where MULTISTEP is false. Also called from Gluon, so that it makes no tensor itself."""
+    last = entries == D - 1
+    sigma = tl.load(row + SIGMA)
+    gradient = vjp
+    guided = eps
+    if GUIDED:
+        clean_w = tl.sum(tl.where(last, z - sigma * eps, 0.0), axis=1)
+        weight = tl.load(row + READOUT) * clean_w
+        inside = (weight >= w_min) & (weight <= w_max)
+        gradient = (tl.where(last, 1.0, 0.0) - sigma * vjp) / tl.where(inside, clean_w, 1.0)[:, None]
+        gradient = tl.where(inside[:, None] & (gradient == gradient), gradient, 0.0)
+        guided = eps - tl.load(row + GUIDANCE) * gradient
+    clean = tl.load(row + CLEAN_SCALE) * (z - sigma * guided)
+    taken = clean
+    if CLIP_CLEAN:
+        inner = clip_latent(clean, entries, w_min, w_max, D)
+        taken = tl.load(row + CLEAN) * (clean - inner)  # what it takes off the new z
+        clean = inner
+    z = tl.load(row + STATE) * z + tl.load(row + EPSILON) * guided + tl.load(row + CLEAN) * clean
+    z += tl.load(row + NOISE) * xi
+    if MULTISTEP:
+        z += tl.load(row + PREVIOUS) * last_clean
+    z = tl.where(entries < D, z, 0.0)
+    unclipped = z
+    if CLIP_CLEAN:
+        unclipped += taken
+    raw = tl.sum(tl.where(last, unclipped, 0.0), axis=1)
+    if CLIP_STATE:
+        z = clip_latent(z, entries, w_min, w_max, D)
+    return z, raw, gradient, clean

@@ -1,0 +1,109 @@
+"""Finding the fastest configuration on a device, and remembering it on disk.
+
+Tuning is asked for, never implied: a tile's shape changes the order of sums, and with it which of two
+nearly equal candidates is kept, so a search must not change its answer because a cache was filled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from swg_fast.kernels.fused.configurations import Config
+from swg_fast.kernels.shared.binary_cache import cache_folder
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration's median time, or why it has none."""
+
+    config: Config
+    seconds: float | None
+    reason: str = ""
+
+
+def cache_path() -> Path:
+    """Where choices are kept."""
+    return cache_folder() / "configurations.json"
+
+
+def key(device: torch.device, constants: dict[str, Any], dtype: str, guided: bool, candidates: int) -> str:
+    """What a choice holds for: device, Triton, shape of the network, and candidates to a power of 2."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+    head = f"early {constants['E']}" if constants["EARLY"] else "joint"
+    return (f"{name}, triton {triton.__version__}, {dtype}, H {constants['H']}, L {constants['L']}, "
+            f"DP {constants['DP']}, {head}, {'guided' if guided else 'unguided'}, "
+            f"2^{max(candidates - 1, 0).bit_length()}")
+
+
+@lru_cache
+def _read(path: Path) -> dict[str, Any]:
+    """The choices in ``path``, read once a process: a launch must not wait for the disk."""
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{path}: not readable ({error}); delete it and run 'swg-fast tune' again",
+                      stacklevel=2)
+        return {}
+
+
+def remembered(name: str) -> Config | None:
+    """The choice kept under a `key`; none that an older version kept, of kinds that it did not have."""
+    config = _read(cache_path()).get(name, {}).get("config", {})
+    return Config(**config) if config.keys() == Config.__dataclass_fields__.keys() else None
+
+
+def remember(name: str, trial: Trial) -> None:
+    """Keeps a choice, leaving the file whole whatever happens."""
+    path = cache_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _read.cache_clear()  # another process may have written since
+    entries = _read(path) | {name: asdict(trial)}
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+        file.write(json.dumps(entries, indent=1) + "\n")
+    os.replace(file.name, path)
+    _read.cache_clear()
+
+
+def measure(run: Callable[[Config], Any], configs: tuple[Config, ...], synchronise: Callable[[], None],
+            repeats: int = 5) -> list[Trial]:
+    """Each configuration's median time of ``repeats`` calls in turn, after one that compiles and one that may
+    capture; a configuration that does not fit the device is named with its reason."""
+    live, trials = [], []
+    for config in configs:
+        try:
+            for _ in range(2):
+                run(config)
+            synchronise()
+            live.append((config, []))
+        except (triton.runtime.errors.OutOfResources, triton.CompilationError) as error:
+            trials.append(Trial(config, None, str(error).strip().splitlines()[0]))
+    for _ in range(repeats):
+        for config, times in live:
+            synchronise()
+            started = time.perf_counter()
+            run(config)
+            synchronise()
+            times.append(time.perf_counter() - started)
+    return [Trial(config, statistics.median(times)) for config, times in live] + trials
+
+
+def fastest(trials: list[Trial]) -> Trial:
+    """The trial with the least time; `RuntimeError` where none has one."""
+    timed = [trial for trial in trials if trial.seconds is not None]
+    if not timed:
+        raise RuntimeError("no configuration runs here: " + "; ".join(t.reason for t in trials))
+    return min(timed, key=lambda trial: trial.seconds)

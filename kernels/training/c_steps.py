@@ -1,0 +1,51 @@
+"""What the two phases' calls into C share."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+from swg_fast.kernels.cpu.c_loops import SCALAR
+
+FOLDER = Path(__file__).parent
+HEADERS = (SCALAR, *sorted(FOLDER.glob("*.h")))
+
+
+class Moments:
+    """A flat vector of parameters [P] with Adam's two moments [P], float32."""
+
+    def __init__(self, parameters: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
+        self.tensors = (parameters, state["exp_avg"], state["exp_avg_sq"])
+
+
+def check(data: torch.Tensor, rows: torch.Tensor, columns: int) -> None:
+    """That C will read within ``data`` [N, columns]."""
+    assert data.shape[1] == columns, (data.shape, columns)
+    assert rows.dtype == torch.int64 and int(rows.min()) >= 0 and int(rows.max()) < len(data)
+
+
+class Steps:
+    """One of the C files' steps, and the memory that they work in from call to call."""
+
+    def __init__(self, loaded: ctypes.CDLL, name: str, job: type[ctypes.Structure],
+                 most_threads: int) -> None:
+        pointer = ctypes.POINTER(job)
+        self._room = getattr(loaded, f"{name}_room")
+        self._room.argtypes, self._room.restype = [pointer], ctypes.c_long
+        self._steps = getattr(loaded, f"{name}_steps")  # releases Python's lock while it runs
+        self._steps.argtypes, self._steps.restype = [pointer, ctypes.c_long, ctypes.c_void_p], ctypes.c_int
+        self._most_threads = most_threads
+        self._memory: dict[Any, torch.Tensor] = {}
+
+    def __call__(self, job: ctypes.Structure, layout: Any) -> None:
+        """Takes ``job``'s steps; ``layout`` is what decides where its buffers lie.
+
+        Raises `MemoryError` where there is none for the activations.
+        """
+        if layout not in self._memory:
+            self._memory = {layout: torch.zeros(self._room(ctypes.byref(job)))}
+        threads = min(torch.get_num_threads(), self._most_threads)
+        if self._steps(ctypes.byref(job), threads, self._memory[layout].data_ptr()):
+            raise MemoryError("no memory left for the networks' activations")

@@ -24,9 +24,9 @@ from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.policy import Policy
 
 ROOT = Path(__file__).parent.parent
-KERNEL_TESTS = ("tests/kernels/fused/test_gpu.py", "tests/kernels/fused/test_fused.py",
-                "tests/kernels/fused/test_layers.py", "tests/kernels/training/test_masks.py",
-                "tests/kernels/training/test_adam.py", "tests/swg_fast/test_training_graph.py")
+KERNEL_TESTS = ("tests/kernels/fused/test_gpu.py", "tests/kernels/fused/test_portable.py",
+                "tests/kernels/fused/test_layered.py", "tests/kernels/training/test_dropout_masks.py",
+                "tests/kernels/training/test_adam_triton.py", "tests/training/test_captured_step.py")
 CALL = """
 import torch, benchmarks.gpu_parts as parts
 policy = parts.make_policy(torch.device("cuda"), hidden={hidden})

@@ -1,8 +1,8 @@
 """Compiling C for this machine, once.
 
-No compiler comes with this package. Where the machine has one (`cc`, or $CC), sources are compiled at their first
-use, in about a second, and kept in the cache folder. Where it has none, ATen's operators do the same work.
-Which of the two happens depends on the machine alone.
+No compiler comes with this package. Where the machine has one (`cc`, or $CC), sources are compiled at their
+first use, in about a second, and kept in the cache folder. Where it has none, ATen's operators do the same
+work. Which of the two happens depends on the machine alone.
 """
 
 from __future__ import annotations

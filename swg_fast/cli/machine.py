@@ -40,10 +40,11 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
 
 def _loops() -> str:
     from swg_fast.kernels.cpu import c_loops
+    from swg_fast.kernels.shared import c_compiler
 
-    if c_loops.compiler() is None:
+    if c_compiler.compiler() is None:
         return "ATen's (no C compiler found; with one the cpu backend is faster)"
-    return f"compiled by {c_loops.compiler()}" if c_loops.library() else "ATen's (the compiler failed)"
+    return f"compiled by {c_compiler.compiler()}" if c_loops.library() else "ATen's (the compiler failed)"
 
 
 def _other_environments() -> str:

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 from swg_fast.kernels.cpu import c_loops
-from swg_fast.kernels.shared import binary_cache
+from swg_fast.kernels.shared import binary_cache, c_compiler
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def build(tmp_path, monkeypatch):
 
     def run():
         paths = []
-        found = c_loops.compiled(c_loops.SOURCE, (), lambda path: paths.append(path) or path.read_text())
+        found = c_compiler.compiled(c_loops.SOURCE, (), lambda path: paths.append(path) or path.read_text())
         return found, paths[-1] if paths else None
 
     yield run

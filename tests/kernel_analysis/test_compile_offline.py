@@ -23,7 +23,7 @@ from benchmarks.kernel_analysis.sass_listing import matrix_loops
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 # Special-function instructions an entry of the wide layer: a tanh, or an exp and a root's reciprocal.
 SPECIAL = {"bf16": 1.0, "tf32": 2.0, "fp32": 2.0}

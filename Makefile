@@ -6,9 +6,7 @@ STAMP := $(VENV)/.ready
 # On all cores; an idle one takes over tests of a busy one.
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-TREE := build/tree
-
-.PHONY: demo test test-fast test-compiled lint docs setup bench clean tree
+.PHONY: demo test test-fast test-compiled lint docs setup bench clean
 
 demo: setup
 	$(BIN)/swg-fast evaluate antmaze-umaze-v2 --candidates 64 --guidance-scale 1 --episodes 10 --seed 0 \
@@ -24,19 +22,14 @@ test-fast: setup
 test-compiled: setup
 	$(PYTEST) -m compiled
 
-lint: setup tree
+lint: setup
 	$(BIN)/ruff check .
-	cd $(TREE) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p swg_fast
+	$(BIN)/mypy -p swg_fast
+	$(BIN)/lint-imports --no-logo --cache-dir build/imports-cache
 
-docs: setup tree
+docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "open build/site/index.html"
-
-# The package as it is installed, for tools that read files: kernels/ and reference/ lie inside it.
-tree:
-	rm -rf $(TREE)
-	mkdir -p $(TREE)/swg_fast
-	ln -s $(CURDIR)/swg_fast/* $(CURDIR)/kernels $(CURDIR)/reference $(TREE)/swg_fast
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds \

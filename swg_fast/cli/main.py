@@ -105,6 +105,7 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
     (antmaze-large-navigate-singletask-v0) or minari:DATASET, in the environment that it was made in.
     """
     from swg_fast.common.atomic_files import write_json
+    from swg_fast.common.console import print_table
     from swg_fast.common.hardware import device_name
     from swg_fast.common.output_paths import check_outputs
     from swg_fast.evaluation import report
@@ -132,9 +133,9 @@ def evaluate(task: str, policy_name: str | None, candidates: int | None, episode
         summary["profile"] = _profile(result, free_running_rate(task, *count))
     if json_path is not None:
         write_json(json_path, summary)
-    report.print_table(task, report.evaluation_rows(summary))
+    print_table(task, report.evaluation_rows(summary))
     if profile:
-        report.print_table("where the time went", summary["profile"]["rows"])
+        print_table("where the time went", summary["profile"]["rows"])
     if plot_path is not None:
         report.plot_episodes(result, plot_path)
     if video_path is not None:

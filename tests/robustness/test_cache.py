@@ -6,6 +6,7 @@ import os
 import warnings
 
 import pytest
+
 from swg_fast.kernels.cpu import c_loops
 from swg_fast.kernels.shared import binary_cache, c_compiler
 

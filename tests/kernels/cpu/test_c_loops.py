@@ -7,15 +7,15 @@ import math
 import pytest
 import torch
 from conftest import make_network, relative_error
+
+from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.cpu import c_loops
 from swg_fast.kernels.cpu.network_c import NativeNetwork
 from swg_fast.kernels.cpu.network_onednn import has_native_bf16, has_packed_linear
 from swg_fast.kernels.shared import analytic, c_compiler
 from swg_fast.kernels.shared.packing import pack
-from swg_fast.reference import philox
-
-from swg_fast import NoiseSchedule, Policy
 from swg_fast.method.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m_sde
+from swg_fast.reference import philox
 
 needs_compiler = pytest.mark.skipif(c_compiler.compiler() is None or not has_packed_linear(),
                                     reason="no C compiler, or no oneDNN, on this machine")

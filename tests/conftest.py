@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -95,8 +96,10 @@ def critic() -> TwinQ:
     return TwinQ(5, 3, 32).eval()
 
 
-def run_cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """`swg-fast ARGUMENTS` in ``cwd``, in this process: a new one spends seconds on importing torch."""
+def run_cli(*arguments: object, cwd: Path, program: Callable[[], None] | None = None
+            ) -> subprocess.CompletedProcess[str]:
+    """`swg-fast ARGUMENTS` in ``cwd``, or another ``program``, in this process: a new one spends seconds on
+    importing torch."""
     from swg_fast.cli.main import main
 
     out, err, code, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
@@ -104,7 +107,7 @@ def run_cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     with (contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
           mock.patch.object(sys, "argv", command)):
         try:
-            main()
+            (program or main)()
         except SystemExit as end:
             code = int(end.code or 0)
         finally:

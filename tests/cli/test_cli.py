@@ -58,7 +58,6 @@ BAD = {
     "a backend's type beside another": (["bench", "--backends", "torch:bf17,cpu", "--candidates", "16"],
                                         "torch:bf17 cannot be measured here"),
     "no peer": (["bench", "--backends", "xla", "--candidates", "16"], "unknown backend"),
-    "bad target": (["kernels", "--targets", "h100"], "sm_80"),
     "bad batch": (["train", "antmaze-umaze-v2", "--actor-batch", "0"], "actor_batch"),
 }
 

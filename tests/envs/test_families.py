@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from swg_fast.common.errors import UsageError
-from swg_fast.envs import d4rl_import, make_env, model_files, simulator
+from swg_fast.envs import d4rl_import, make_env, model_files, simulator, status
 from swg_fast.envs.d4rl_import import FAMILY_MODULES
 from swg_fast.envs.status import family_status
 from swg_fast.envs.tasks import presets
@@ -120,7 +120,7 @@ def test_reasons_are_whole(monkeypatch):
     def fail(name):
         raise RuntimeError("first line " + "x" * 200 + "\nand the end")
 
-    monkeypatch.setattr(d4rl_import, "_import_family_module", fail)
+    monkeypatch.setattr(status, "import_family_module", fail)
     assert family_status("kitchen").endswith("x and the end")
 
 

@@ -85,9 +85,9 @@ def test_without_d4rl_it_is_what_a_name_makes(monkeypatch):
 def test_no_import_of_gym_and_none_of_d4rl():
     code = ("import sys\n"
             "for name in ('gym', 'd4rl', 'mujoco_py'): sys.modules[name] = None\n"
-            "from swg_fast.envs import native_antmaze, names\n"
-            "names.d4rl_installed = lambda: False\n"
-            "env = names.make_env('antmaze-umaze-v2'); env.reset(0); env.step([0] * 8)\n"
+            "from swg_fast.envs import registry\n"
+            "registry.d4rl_installed = lambda: False\n"
+            "env = registry.make_env('antmaze-umaze-v2'); env.reset(0); env.step([0] * 8)\n"
             "from swg_fast.envs import make\n"
             "make('antmaze-umaze-v2').reset(seed=1)\n")
     subprocess.run([sys.executable, "-c", code], check=True)

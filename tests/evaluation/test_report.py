@@ -11,7 +11,7 @@ from swg_fast.evaluation.bench import plot_bench
 
 @pytest.mark.parametrize("width", [30, 300])
 def test_nothing_of_a_table_is_cut(width, monkeypatch, capsys):
-    monkeypatch.setattr("swg_fast.evaluation.report.LOG_WIDTH", width)
+    monkeypatch.setattr("swg_fast.common.console.LOG_WIDTH", width)
     reason = "pip install 'swg-fast[video]' into /a/path/that/is/longer/than/any/line/" + "x" * 120
     print_table("info", [("d4rl antmaze", reason)])
     shown = "".join(line.split("│")[2] for line in capsys.readouterr().out.splitlines() if "│" in line)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from conftest import run_cli
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator.compiling import without_interpreter
-from swg_fast.kernels.fused.configurations import CONFIGS, GLUON
-from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS
 
 from benchmarks.kernel_analysis import compile_offline, layered_sources
 from benchmarks.kernel_analysis.sass_listing import matrix_loops
+from swg_fast.cli.ending import run
+from swg_fast.kernels.fused.configurations import CONFIGS, GLUON
+from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS
 
 pytestmark = pytest.mark.slow
 
@@ -175,11 +177,27 @@ def test_the_report_on_file_is_of_what_ships():
     assert all(row["stack_accesses_in_matrix_loops"] == 0 for row in hopper)
 
 
+def run_analysis(*arguments, cwd):
+    """`python -m benchmarks.kernel_analysis ARGUMENTS` in ``cwd``, in this process."""
+    from benchmarks.kernel_analysis.__main__ import main
+
+    return run_cli(*arguments, cwd=cwd, program=partial(run, main))
+
+
+@pytest.mark.parametrize(("arguments", "word"), [
+    (["--jobs", 10**6], "at most"), (["--targets", "h100"], "sm_80"), (["--json", "folder"], "is a folder")])
+def test_bad_input(arguments, word, tmp_path):
+    (tmp_path / "folder").mkdir()
+    out = run_analysis(*arguments, cwd=tmp_path)
+    assert out.returncode == 2 and word in out.stderr and out.stderr.count("\n") == 1
+
+
 def test_the_command_reports_them(tmp_path, monkeypatch):
     [small] = [row for row in WORK[80, 256, "bf16"] if row.get("kernel") == "keep_best_kernel"]
-    monkeypatch.setattr(compile_offline, "shipped", lambda targets: [small] if targets == [80] else [])
+    monkeypatch.setattr("benchmarks.kernel_analysis.__main__.shipped",
+                        lambda targets: [small] if targets == [80] else [])
     monkeypatch.setenv("TRITON_INTERPRET", "0")
-    out = run_cli("kernels", "--targets", "sm_80", "--jobs", 1, "--json", "rows.json", cwd=tmp_path)
+    out = run_analysis("--targets", "sm_80", "--jobs", 1, "--json", "rows.json", cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     [row] = json.loads((tmp_path / "rows.json").read_text())
     assert row["kernel"] == "keep_best_kernel" and row["target"] == "sm_80" and row["registers"] > 0
@@ -189,9 +207,9 @@ def test_the_command_reports_them(tmp_path, monkeypatch):
 def test_no_seed_or_size_gets_a_kernel_of_its_own():
     """A launcher would make a constant of an argument that is 1, and compile anew for a multiple of 16."""
     program = (
-        "from swg_fast.kernels.fused import aot, layers_aot\n"
+        "from benchmarks.kernel_analysis import compile_offline, layered_sources\n"
         "from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS\n"
-        "for name, kernel in (aot.KERNELS | layers_aot.KERNELS).items():\n"
+        "for name, kernel in (compile_offline.KERNELS | layered_sources.KERNELS).items():\n"
         "    for p in kernel.params:\n"
         "        if p.name in (*WHOLE_NUMBERS, 'R', 'j'): print(name, p.name, p.do_not_specialize)"
     )

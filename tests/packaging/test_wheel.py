@@ -28,7 +28,8 @@ def built(tmp_path_factory):
     copy, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("dist")
     for path in ROOT.iterdir():
         if path.name in SOURCES:
-            shutil.copytree(path, copy / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(path, copy / path.name, symlinks=True,
+                            ignore=shutil.ignore_patterns("__pycache__"))
         elif path.is_file() and path.suffix != ".part":
             shutil.copy2(path, copy)
     run = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(copy)],

@@ -191,7 +191,7 @@ CUT_SHORT = textwrap.dedent("""
     import os, sys
     import torch
     from swg_fast import NoiseSchedule, ScoreNetwork
-    from swg_fast.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from swg_fast.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
     torch.set_num_threads(1)
     folder = sys.argv[1]

@@ -146,8 +146,8 @@ LIMITED = textwrap.dedent("""
     import torch
     from conftest import make_network
     from swg_fast import NoiseSchedule, UsageError
-    from swg_fast.checkpoint import Checkpoint, save_checkpoint
-    from swg_fast.files import replacing
+    from swg_fast.policy.checkpoint import Checkpoint, save_checkpoint
+    from swg_fast.common.atomic_files import replacing
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
     def replaced(path, text):

@@ -335,7 +335,7 @@ def test_ctrl_c_while_importing_is_quiet(tmp_path):
 STEPPING = """
 import numpy as np
 from swg_fast.envs.vector import VectorEnv
-from swg_fast.signals import Stopped, install
+from swg_fast.common.interrupts import Stopped, install
 
 if __name__ == "__main__":
     install()
@@ -419,7 +419,7 @@ POOL = """
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from swg_fast.signals import end_with_parent
+from swg_fast.common.interrupts import end_with_parent
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(2, get_context("spawn"), end_with_parent) as pool:

@@ -21,7 +21,7 @@ from importlib.metadata import files
 import numpy as np
 import swg_fast
 from swg_fast import kernels, reference
-import swg_fast.bench.peers.compiled
+import swg_fast.evaluation.bench.peers.compiled
 
 assert swg_fast.__file__.startswith(sys.prefix), swg_fast.__file__
 assert {str(f).split("/")[0] for f in files("swg-fast") if ".." not in str(f)} <= {

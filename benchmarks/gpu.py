@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ import torch
 from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
-from swg_fast.evaluation.bench import plot_bench
+from swg_fast.evaluation.bench.plot import plot_bench
+from swg_fast.evaluation.bench.run import Bench
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("ceilings", "parity", "sanitizer", "configurations", "peers", "few", "layered", "throughput",
@@ -65,7 +67,8 @@ def main(device: str, tiny: bool, parts: str, swg_jax: str | None, out: Path | N
             found = getattr(gpu_parts, part)(where, tiny, **keywords)
         except UsageError as error:
             raise click.ClickException(f"{part}: {error}") from error
-        report[part] = {"commit": commit(), "versions": versions(), "found": found}
+        report[part] = {"commit": commit(), "versions": versions(),
+                        "found": asdict(found) if isinstance(found, Bench) else found}
         write_json(path, report)
         if part == "throughput":
             plot_bench(found, folder / "throughput.png")

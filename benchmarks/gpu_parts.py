@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from swg_fast.evaluation.bench import run_bench
+from swg_fast.evaluation.bench.run import Bench, run_bench
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.samplers import sampler_table
 from swg_fast.method.schedule import NoiseSchedule
@@ -162,7 +162,7 @@ def layered(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def throughput(device: torch.device, tiny: bool, head: str = "joint") -> dict[str, Any]:
+def throughput(device: torch.device, tiny: bool, head: str = "joint") -> Bench:
     """Eager autograd, the analytic gradient and the fused kernels, from few candidates to a million."""
     names = ["reference", "torch:bf16", *(["triton:bf16"] if device.type == "cuda" else [])]
     sizes = [2**k for k in (6, 10, 14, 17, 20)] if head == "joint" else [2**17]
@@ -170,14 +170,14 @@ def throughput(device: torch.device, tiny: bool, head: str = "joint") -> dict[st
                      n_states=[1], backends=names, dtypes=["fp32", "bf16"], repeats=2, max_seconds=1.5)
 
 
-def early(device: torch.device, tiny: bool) -> dict[str, Any]:
-    """The same of the other weight head, for many candidates."""
+def early(device: torch.device, tiny: bool) -> Bench:
+    """The same for the early weight head and many candidates."""
     return throughput(device, tiny, "early")
 
 
-def peers(device: torch.device, tiny: bool, swg_jax: str | None = None) -> dict[str, Any]:
+def peers(device: torch.device, tiny: bool, swg_jax: str | None = None) -> Bench:
     """The same beside `torch.compile`, jitted JAX and SWG-JAX, in one run, few and many candidates."""
-    # Compiling for one size takes torch.compile a minute: in bf16, in which it is faster.
+    # torch.compile takes a minute a size, so it runs only in bf16, its faster type.
     ours = "triton:bf16" if device.type == "cuda" else "cpu"
     names = ["reference", "torch", ours, "compile:bf16", "jax", *(["swg-jax"] if swg_jax else [])]
     return run_bench(make_policy(device, hidden=64 if tiny else 256),

@@ -10,6 +10,7 @@ import numpy as np
 
 from swg_fast.common.atomic_files import replacing
 from swg_fast.common.errors import UsageError
+from swg_fast.evaluation.inspect.measure import Sampled
 from swg_fast.evaluation.inspect.places import BIN, Grid, Way
 from swg_fast.training.settings import TrainSettings
 
@@ -69,14 +70,14 @@ def _edges(x: np.ndarray) -> np.ndarray:
 
 def maze(task: str, grid: Grid, way: Way | None, value: np.ndarray, walking: np.ndarray,
          positive: np.ndarray, settings: TrainSettings, path: Path) -> None:
-    """Over the maze: mean V of all states and of those that lead to another bin, as the steps to the goal
-    that it stands for where it does; how often a recorded action beats V; and how far the goal is along
-    recorded steps. All [bins]."""
+    """Over the maze: mean V of all states; mean V of states that lead to another bin, as steps to the goal
+    where rewards are -1 a step; the share of positive advantages; the distance to the goal along recorded
+    steps. ``value``, ``walking`` and ``positive`` are [bins]."""
     panels: list[tuple[str, np.ndarray, str]] = [("mean V(s)", value, "viridis")]
     if settings.reward_transform == "minus_one":
         with np.errstate(invalid="ignore"):
             left = np.clip(1 + (1 - settings.discount) * walking, 1e-4, None)
-        panels.append(("steps to the goal that V stands for, of ants on the move",
+        panels.append(("steps to the goal by V, of ants on the move",
                        np.log(left) / np.log(settings.discount), "viridis_r"))
     else:
         panels.append(("mean V(s) of ants on the move", walking, "viridis"))
@@ -124,13 +125,14 @@ def _draw_walls(axes: Any, walls: Any) -> None:
                                  alpha=0.35, linewidth=0, zorder=0))
 
 
-def weights(drawn: Mapping[float, tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) -> None:
-    """For each guidance scale: sampled weights against advantages [B, n], and their correlation within
-    each state [B]."""
+def weights(drawn: Mapping[float, Sampled], path: Path) -> None:
+    """For each guidance scale: sampled weights against advantages, and their correlation within each
+    state."""
     figure, axes = _figure(11, 4.2 * len(drawn), len(drawn), 2)
-    for row, (rho, (weight, found, correlation)) in enumerate(drawn.items()):
+    for row, (rho, (weight, advantage, correlation)) in enumerate(drawn.items()):
         left, right = axes[2 * row:2 * row + 2]
-        dots = left.hexbin(found.ravel(), weight.ravel(), gridsize=60, bins="log", cmap="viridis", mincnt=1)
+        dots = left.hexbin(advantage.ravel(), weight.ravel(), gridsize=60, bins="log", cmap="viridis",
+                           mincnt=1)
         figure.colorbar(dots, ax=left, label="candidates")
         left.axvline(0, color=ORANGE, linewidth=1)
         left.set(xlabel="advantage by the critic", ylabel="predicted weight",
@@ -147,7 +149,7 @@ def weights(drawn: Mapping[float, tuple[np.ndarray, np.ndarray, np.ndarray]], pa
 
 
 def losses(history: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
-    """Every loss of a run's history against the step, training's and held out's on one pair of axes."""
+    """Every loss of a run's history against the step, in training and held out."""
     names = {phase: sorted({key.split("/")[1].removeprefix("held_out_") for line in lines for key in line
                             if key.endswith("_loss")}) for phase, lines in history.items()}
     panels = [(phase, name) for phase, found in names.items() for name in found]

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 from beside_report import CROSSED, JAX, OURS, markdown, show
-from measuring import ROOT, Numbers, put, recorded, save, threads_option
+from measuring import ROOT, Several, put, recorded, save, threads_option
 
 PAGE = ROOT / "docs" / "results.md"
 BUDGET = ("critic_steps", "actor_steps", "actor_batch", "hidden_dim")  # options of both trainings
@@ -40,7 +40,7 @@ class Play:
 @click.option("--actor-steps", default=50_000)
 @click.option("--actor-batch", default=1024)
 @click.option("--hidden-dim", default=256)
-@click.option("--seeds", type=Numbers(), default="0,1,2")
+@click.option("--seeds", type=Several(), default="0,1,2")
 @click.option("--candidates", default="1,16")
 @click.option("--guidance-scale", default=1.0)
 @click.option("--episodes", default=50)

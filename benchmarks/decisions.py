@@ -28,7 +28,7 @@ import click
 import numpy as np
 import torch
 from decisions_report import draw, markdown, tables
-from measuring import ROOT, Numbers, policy_option, put, recorded, save
+from measuring import ROOT, Several, policy_option, put, recorded, save
 
 from swg_fast.cli.ending import run
 from swg_fast.common.errors import UsageError
@@ -225,8 +225,8 @@ def measure_toy(results: Results, name: str, steps: int, samples: int, repeats: 
 @click.option("--data", help="D4RL file or name, for held-out states.  [default: TASK]")
 @click.option("--parts", default=",".join(PARTS))
 @click.option("--only", help="Contenders, such as ours,all.  [default: all of them]")
-@click.option("--candidates", type=Numbers(), default="1,16,64,256,1024,4096")
-@click.option("--episode-candidates", type=Numbers(), default="16,64", help="N of the part episodes.")
+@click.option("--candidates", type=Several(), default="1,16,64,256,1024,4096")
+@click.option("--episode-candidates", type=Several(), default="16,64", help="N of the part episodes.")
 @click.option("--solver", default="dpmpp_2m_sde")
 @click.option("--sampler-steps", default=6)
 @click.option("--walk", "walks", multiple=True, help="A further SAMPLER:STEPS, such as dpmpp_2m:8.")

@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 import numpy as np
-from measuring import ROOT, Numbers, put, recorded, save
+from measuring import ROOT, Several, put, recorded, save
 
 from swg_fast.common.intervals import mean_interval
 from swg_fast.common.seeds import stream_seed
@@ -125,8 +125,8 @@ def markdown(found: dict[str, Any]) -> str:
 @click.option("--data", type=Path, required=True)
 @click.option("--policy", "policy_name", help="Checkpoint folder.  [default: no policy plays]")
 @click.option("--label", default="as trained", help="Name of the policy in the JSON.")
-@click.option("--guidance-scales", type=Numbers(float), default="0,1")
-@click.option("--candidates", type=Numbers(), default="1", help="One is drawn at temperature 0.")
+@click.option("--guidance-scales", type=Several(float), default="0,1")
+@click.option("--candidates", type=Several(), default="1", help="One is drawn at temperature 0.")
 @click.option("--sources", default=SOURCES, help="HAND:DOOR each.")
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--write", is_flag=True, help="Put the table into docs/results.md.")

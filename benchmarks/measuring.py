@@ -16,8 +16,8 @@ from swg_fast.common.hardware import set_threads
 ROOT = Path(__file__).parents[1]
 
 
-class Numbers(click.ParamType):
-    """Numbers separated by commas, as a list: "1,16" is [1, 16]."""
+class Several(click.ParamType):
+    """Values separated by commas, as a list: "1,16" is [1, 16]."""
 
     name = "numbers"
 

@@ -1,9 +1,9 @@
-"""Our worker processes beside Gymnasium's AsyncVectorEnv: steps/s, memory, death of a worker, subsets.
+"""swg-fast's worker processes beside Gymnasium's AsyncVectorEnv: steps/s, memory, and a killed worker.
 
     python benchmarks/vector_envs.py --json benchmarks/results/vector-envs.json
 
-Both step the same task with the same seeds and random actions, in turns within one run; a rate is the
-median of the turns.
+Both step the same task with the same seeds and random actions and take turns; a rate is the median of the
+turns.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from measuring import save
 
 
 def ours(task: str, count: int, workers: int):
@@ -48,14 +49,14 @@ def theirs(task: str, count: int, workers: int):
 
 
 def memory(pids: list[int]) -> float:
-    """Megabytes that the processes have to themselves or share in part, each page once."""
+    """Megabytes of the processes; a page that several share is counted once."""
     return sum(int(line.split()[1]) for pid in pids
                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
                if line.startswith("Pss:")) / 1024
 
 
 def death(make) -> str:
-    """What is raised, and after how long, when a worker is killed before a step."""
+    """The error that a killed worker causes in the next step, and the time until it is raised."""
     vector, reset, step, pids = make()
     try:
         reset([0, 1])
@@ -85,11 +86,7 @@ def death(make) -> str:
 @click.option("--turns", default=5)
 @click.option("--json", "json_path", type=Path)
 def main(tasks: str, count: int, workers: int, steps: int, turns: int, json_path: Path | None) -> None:
-    from swg_fast.common.atomic_files import write_json
-    from swg_fast.common.console import versions
-
-    result: dict = {"count": count, "workers": workers, "steps": steps, "turns": turns, "tasks": {},
-                    "versions": versions()}
+    result: dict = {"count": count, "workers": workers, "steps": steps, "turns": turns, "tasks": {}}
     for task in tasks.split(","):
         both, rows = {}, {}
         for name, make in (("ours", ours), ("AsyncVectorEnv", theirs)):
@@ -118,7 +115,7 @@ def main(tasks: str, count: int, workers: int, steps: int, turns: int, json_path
                                for name, make in (("ours", ours), ("AsyncVectorEnv", theirs))}
     click.echo(result["killed_worker"])
     if json_path:
-        write_json(json_path, result)
+        save(json_path, result)
 
 
 def _actions(task: str) -> int:

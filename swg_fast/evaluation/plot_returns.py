@@ -1,4 +1,4 @@
-"""What an evaluation outside a maze looks like: return against time, and a strip of frames."""
+"""The picture of an evaluation outside a maze: returns over time, and a strip of frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EPISODE, MEAN = "#0072b2", "#000000"
 
 
 def draw_returns(figure: Any, result: Evaluation) -> Any:
-    """Draws into ``figure``; returns the axes that its title belongs over."""
+    """Draws into ``figure``; returns the axes that take the title."""
     from swg_fast.evaluation.video import replay
 
     top, strip = figure.subfigures(2, 1, height_ratios=[3.2, 1.4])

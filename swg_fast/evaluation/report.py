@@ -1,4 +1,4 @@
-"""What a person sees of a result: tables, JSON with versions, and pictures."""
+"""An evaluation's result as JSON, table and picture."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 from swg_fast.common.atomic_files import replacing
 from swg_fast.common.console import versions
 from swg_fast.common.intervals import Interval, interval_text
+from swg_fast.envs.base import Maze
 from swg_fast.evaluation.episodes import Evaluation, Score
 
-REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, told apart by everyone
+REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, readable by the colour-blind
 
 
 def evaluation_json(result: Evaluation, policy_name: str, backend: str, device: str) -> dict[str, Any]:
-    """The JSON of an evaluation. ``device`` is what the sampler's is called (`limits.device_name`)."""
+    """The JSON of an evaluation. ``device`` is the name of the sampler's device (`hardware.device_name`)."""
     return {
         "task": result.task,
         "policy": policy_name,
@@ -75,10 +76,8 @@ def _score_text(part: dict[str, Any]) -> str:
 
 
 def plot_episodes(result: Evaluation, path: str | Path) -> None:
-    """Ant Maze from above: walls, every episode's path, start and goal. Elsewhere the returns.
-
-    A picture of returns has a strip of frames of episode 0 below it.
-    """
+    """Draws a maze from above with every episode's path, start and goal; elsewhere the returns over time,
+    with frames of episode 0 below."""
     from matplotlib.figure import Figure
 
     from swg_fast.evaluation.plot_returns import draw_returns
@@ -88,7 +87,7 @@ def plot_episodes(result: Evaluation, path: str | Path) -> None:
         axes = draw_returns(figure, result)
     else:
         axes = figure.add_subplot()
-        _draw_maze(axes, result)
+        _draw_maze(axes, result, result.maze)
     rho, n = result.settings["guidance_scale"], result.settings["n_candidates"]
     score = interval_text(result.pooled.mean, result.pooled.interval, len(result.episodes))
     axes.set_title(f"{result.task}: {n} candidates per step, guidance scale {rho:g}\n"
@@ -97,15 +96,19 @@ def plot_episodes(result: Evaluation, path: str | Path) -> None:
         figure.savefig(temporary, dpi=130)
 
 
-def _draw_maze(axes: Any, result: Evaluation) -> None:
-    from matplotlib.lines import Line2D
+def draw_walls(axes: Any, maze: Maze, **style: Any) -> None:
+    """The walls of ``maze`` as squares; ``style`` are keywords of matplotlib's `Rectangle`."""
     from matplotlib.patches import Rectangle
 
-    maze = result.maze
-    assert maze is not None  # who calls has seen to it
     for x, y in maze.walls:
-        axes.add_patch(Rectangle((x - maze.size / 2, y - maze.size / 2), maze.size, maze.size,
-                                 color=WALL, linewidth=0))
+        axes.add_patch(Rectangle((x - maze.size / 2, y - maze.size / 2), maze.size, maze.size, color=WALL,
+                                 linewidth=0, **style))
+
+
+def _draw_maze(axes: Any, result: Evaluation, maze: Maze) -> None:
+    from matplotlib.lines import Line2D
+
+    draw_walls(axes, maze)
     reached = 0
     for episode in result.episodes:
         path = np.array(episode.path)

@@ -29,7 +29,7 @@ from swg_fast.training.step_taker import STRETCH, step_taker
 Points = np.ndarray  # [N, 2] float32 within [-1, 1]
 PART = 1000  # samples drawn at once
 NOISE = 0.02  # spread of the curves' points
-# Of every toy training.
+# The settings of every toy's training.
 SETTINGS: dict[str, Any] = {"actor_batch": 512, "actor_lr": 1e-3, "ema_rate": 0.005, "dropout": 0.0}
 
 
@@ -88,8 +88,8 @@ def energy(x: Points) -> np.ndarray:
 
 @dataclass
 class ToyResult:
-    """Point sets [N, 2] and the sliced Wasserstein distances between them; ``by_steps`` has the
-    distances of every number of steps asked for, the point sets and ``distances`` those of the last."""
+    """Point sets [N, 2] and their sliced Wasserstein distances. ``by_steps`` has the distances for every
+    number of sampler steps; the point sets and ``distances`` are those of the last."""
 
     data: Points
     weights: np.ndarray
@@ -176,7 +176,8 @@ def toy_data(name: str, seed: int) -> tuple[Points, np.ndarray, np.random.Genera
 
 def train_toy(name: str, settings: TrainSettings | None = None, *, steps: int = 4000, seed: int = 0,
               progress: bool = True) -> tuple[Policy, Points, np.ndarray, np.random.Generator]:
-    """A policy without a state trained on ``name``'s data; the data, its weights and what drew it."""
+    """A policy without a state, trained on ``name``'s data; the data, their weights, and the generator that
+    drew them."""
     settings = settings or TrainSettings(actor_steps=steps, hidden_dim=128, **SETTINGS)
     bar = tqdm(total=settings.actor_steps, desc=f"preparing {name}", unit="step", disable=not progress)
     data, weights, rng = toy_data(name, seed)
@@ -204,7 +205,7 @@ def train_toy(name: str, settings: TrainSettings | None = None, *, steps: int = 
 
 def draw_toy(policy: Policy, samples: int, guidance_scale: float, *, temperature: float = 1.0, seed: int = 0,
              progress: bool = False, **walk: Any) -> Points:
-    """``samples`` samples, a part at a time: each part has a state word of its own. ``walk`` are
+    """``samples`` samples [N, 2], in parts that each have their own state word in the noise. ``walk`` are
     keywords of `Policy.sample`."""
     parts = np.array_split(np.arange(samples), -(-samples // PART))
     label = f"sampling, guidance {guidance_scale:g}"
@@ -218,8 +219,8 @@ def draw_toy(policy: Policy, samples: int, guidance_scale: float, *, temperature
 
 
 def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
-    """Data, its weights, target, unguided and guided samples, side by side; below, where there are
-    several numbers of steps, the distances over them."""
+    """Draws the data, their weights, the target, unguided and guided samples side by side; below, for several
+    numbers of steps, the distances over the number."""
     from matplotlib.figure import Figure
 
     from swg_fast.common.atomic_files import replacing

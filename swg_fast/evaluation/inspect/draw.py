@@ -10,11 +10,13 @@ import numpy as np
 
 from swg_fast.common.atomic_files import replacing
 from swg_fast.common.errors import UsageError
+from swg_fast.envs.base import Maze
 from swg_fast.evaluation.inspect.measure import Sampled
 from swg_fast.evaluation.inspect.places import BIN, Grid, Way
+from swg_fast.evaluation.report import draw_walls
 from swg_fast.training.settings import TrainSettings
 
-BLUE, ORANGE, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito
+BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe-Ito
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:
@@ -97,7 +99,8 @@ def maze(task: str, grid: Grid, way: Way | None, value: np.ndarray, walking: np.
         image = ax.imshow(bins.reshape(grid.shape), origin="lower", extent=grid.extent, cmap=colours,
                           interpolation="nearest")
         figure.colorbar(image, ax=ax, shrink=0.8)
-        _draw_walls(ax, walls)
+        if walls is not None:
+            draw_walls(ax, walls, alpha=0.35, zorder=0)
         if way is not None:
             ax.plot(*way.goal, "*", color="#f0e442", markeredgecolor="black", markersize=15)
         ax.set(title=title, xlabel="x (m)", ylabel="y (m)", xlim=(left, right), ylim=(bottom, top))
@@ -107,7 +110,7 @@ def maze(task: str, grid: Grid, way: Way | None, value: np.ndarray, walking: np.
     _save(figure, path)
 
 
-def _walls(task: str) -> Any:
+def _walls(task: str) -> Maze | None:
     """The maze of ``task``; None where this machine cannot make its environment."""
     from swg_fast.envs import make_env
 
@@ -115,14 +118,6 @@ def _walls(task: str) -> Any:
         return make_env(task).maze()
     except UsageError:
         return None
-
-
-def _draw_walls(axes: Any, walls: Any) -> None:
-    from matplotlib.patches import Rectangle
-
-    for x, y in () if walls is None else walls.walls:
-        axes.add_patch(Rectangle((x - walls.size / 2, y - walls.size / 2), walls.size, walls.size, color=WALL,
-                                 alpha=0.35, linewidth=0, zorder=0))
 
 
 def weights(drawn: Mapping[float, Sampled], path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Algorithm 2 in JAX, jitted, with `jax.grad` for the guidance: what SWG's users run today.
+"""Algorithm 2 in jitted JAX, with `jax.grad` for the guidance, as SWG's users run it today.
 
-Written for this comparison, on the parameters of one of our networks, with the same formulas.
+Written for this comparison: the same formulas, on the parameters of a score network of this project.
 """
 
 from __future__ import annotations

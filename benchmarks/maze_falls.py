@@ -19,6 +19,7 @@ from maze_ends import upright
 
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.console import print_table
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.data.transitions import Transitions
 from swg_fast.evaluation.inspect.learnt import find_source, load_learnt
 from swg_fast.evaluation.inspect.places import way_in
@@ -96,12 +97,8 @@ def _text(part: dict[str, Any]) -> str:
 
 def draw(found: list[dict[str, Any]], path: Path) -> None:
     """A panel for each run: V as steps to the goal, which compares runs of different discounts."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(1, len(found), figsize=(4.2 * len(found), 3.4), sharey=True, squeeze=False)
+    figure = new_figure(4.2 * len(found), 3.4)
+    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)
     for axes, each in zip(panels[0], found, strict=True):
         middle = [sum(row["metres"]) / 2 for row in each["bands"]]
         for name, colour, marker in (("upright", "#0072B2", "o"), ("overturned", "#D55E00", "s")):
@@ -112,9 +109,7 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
     panels[0][0].set_ylim(bottom=0)
     panels[0][0].set_ylabel("steps to the goal by V")
     panels[0][0].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import click
 import numpy as np
 from measuring import ROOT, Several, policy_option, put, recorded, save, threads_option
 
-from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.intervals import interval_text, score_interval
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.envs import make_env
@@ -223,9 +224,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 def draw(task: str, rows: list[dict], path: Path) -> None:
     """Score against N, one line a guidance scale and selection, with 95 % intervals."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    figure = new_figure(7, 4.4)
     axes = figure.add_subplot()
     lines: dict[tuple[float, str], list[dict]] = {}
     selections = sorted({row["select"] for row in rows} - {"none"})
@@ -247,8 +246,7 @@ def draw(task: str, rows: list[dict], path: Path) -> None:
     axes.set(xlabel="candidates per step N", ylabel="D4RL normalized score", ylim=(-3, 103), title=task)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    save_figure(figure, path)
 
 
 def _arms(row: dict[str, Any]) -> tuple[float, float]:

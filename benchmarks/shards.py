@@ -20,6 +20,7 @@ import click
 import numpy as np
 from measuring import Several, save
 
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.policy.policy import Policy, load_policy
 
 
@@ -133,12 +134,9 @@ def show(rows: list[dict[str, Any]], paper: list[dict[str, Any]], cluster: Clust
 
 def draw(rows: list[dict[str, Any]], paper: list[dict[str, Any]], path: Path) -> None:
     """Measured throughput over actors beside the model's over GPUs, each with the linear line."""
-    from matplotlib.figure import Figure
-
-    from swg_fast.common.atomic_files import replacing
     from swg_fast.sweep.plots import COLORS, MARKERS
 
-    figure = Figure(figsize=(9.6, 4), layout="constrained")
+    figure = new_figure(9.6, 4)
     left, right = figure.subplots(1, 2)
     counts = [row["actors"] for row in rows]
     base = rows[0]["candidates_per_second"] / counts[0]
@@ -161,8 +159,7 @@ def draw(rows: list[dict[str, Any]], paper: list[dict[str, Any]], path: Path) ->
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

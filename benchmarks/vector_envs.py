@@ -13,15 +13,26 @@ import os
 import signal
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
 from measuring import save
 
 
-def ours(task: str, count: int, workers: int):
+class Vector(NamedTuple):
+    """E environments: ``reset`` (seeds) and ``step`` (actions [E, A]) return observations [E, S]."""
+
+    envs: Any
+    reset: Callable[..., np.ndarray]
+    step: Callable[[np.ndarray], np.ndarray]
+    pids: list[int]
+
+
+def ours(task: str, count: int, workers: int) -> Vector:
     from swg_fast.envs.vector import VectorEnv
 
     vector = VectorEnv(task, count, workers)
@@ -34,18 +45,18 @@ def ours(task: str, count: int, workers: int):
         first = vector.reset(dict(enumerate(seeds)))
         return np.stack([first[i]["observation"] for i in range(count)])
 
-    return vector, reset, step, [process.pid for process in vector._processes]
+    return Vector(vector, reset, step, [process.pid for process in vector._processes])
 
 
-def theirs(task: str, count: int, workers: int):
+def theirs(task: str, count: int, workers: int) -> Vector:
     from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
     from swg_fast.envs import make
 
     vector = AsyncVectorEnv([partial(make, task)] * count, context="spawn",
                             autoreset_mode=AutoresetMode.DISABLED)
-    return (vector, lambda seeds: vector.reset(seed=[int(seed) for seed in seeds])[0],
-            lambda actions: vector.step(actions)[0], [process.pid for process in vector.processes])
+    return Vector(vector, lambda seeds: vector.reset(seed=[int(seed) for seed in seeds])[0],
+                  lambda actions: vector.step(actions)[0], [process.pid for process in vector.processes])
 
 
 def memory(pids: list[int]) -> float:
@@ -55,25 +66,25 @@ def memory(pids: list[int]) -> float:
                if line.startswith("Pss:")) / 1024
 
 
-def death(make) -> str:
+def death(make: Callable[[], Vector]) -> str:
     """The error that a killed worker causes in the next step, and the time until it is raised."""
-    vector, reset, step, pids = make()
+    vector = make()
     try:
-        reset([0, 1])
-        os.kill(pids[1], signal.SIGKILL)
+        vector.reset([0, 1])
+        os.kill(vector.pids[1], signal.SIGKILL)
         time.sleep(0.2)
         started = time.perf_counter()
         signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("no answer in 20 s")))
         signal.alarm(20)
         try:
-            step(np.zeros((2, 3), np.float32))
+            vector.step(np.zeros((2, 3), np.float32))
             return "nothing is raised"
         except Exception as error:
             return f"{type(error).__name__} after {time.perf_counter() - started:.1f} s: {str(error)[:140]}"
         finally:
             signal.alarm(0)
     finally:
-        for pid in pids:
+        for pid in vector.pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -92,22 +103,23 @@ def main(tasks: str, count: int, workers: int, steps: int, turns: int, json_path
         for name, make in (("ours", ours), ("AsyncVectorEnv", theirs)):
             started = time.perf_counter()
             both[name] = make(task, count, workers)
-            rows[name] = {"start_seconds": time.perf_counter() - started, "processes": len(both[name][3])}
-        first = {name: reset(range(count)) for name, (_, reset, _, _) in both.items()}
+            rows[name] = {"start_seconds": time.perf_counter() - started, "processes": len(both[name].pids)}
+        first = {name: vector.reset(range(count)) for name, vector in both.items()}
         actions = np.random.default_rng(0).uniform(-1, 1, (steps, count, _actions(task))).astype(np.float32)
-        after = {name: np.stack([step(a) for a in actions[:20]]) for name, (_, _, step, _) in both.items()}
+        after = {name: np.stack([vector.step(a) for a in actions[:20]]) for name, vector in both.items()}
         equal = (np.array_equal(*first.values()), np.array_equal(*after.values()))
         rates: dict[str, list[float]] = {name: [] for name in both}
         for turn in range(turns):
-            for name, (_, reset, step, _) in both.items():
-                reset(range(turn, turn + count))
+            for name, vector in both.items():
+                vector.reset(range(turn, turn + count))
                 started = time.perf_counter()
                 for a in actions:
-                    step(a)
+                    vector.step(a)
                 rates[name].append(steps * count / (time.perf_counter() - started))
-        for name, (vector, *_, pids) in both.items():
-            rows[name] |= {"steps_per_second": statistics.median(rates[name]), "memory_mb": memory(pids)}
-            vector.close()
+        for name, vector in both.items():
+            rows[name] |= {"steps_per_second": statistics.median(rates[name]),
+                           "memory_mb": memory(vector.pids)}
+            vector.envs.close()
         ratio = statistics.median(a / b for a, b in zip(*rates.values(), strict=True))
         result["tasks"][task] = {"same_numbers": equal, "ours_over_theirs": ratio, **rows}
         click.echo(f"{task}: {result['tasks'][task]}")

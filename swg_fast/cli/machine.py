@@ -1,4 +1,4 @@
-"""What this machine has, made to be pasted into a bug report."""
+"""The rows of ``swg-fast info``, for a bug report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swg_fast.policy.backends.registry import BACKENDS, backend_class, resolve
 
 
 def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
-    """Rows of (what, found)."""
+    """(name, value) of each row."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -48,7 +48,7 @@ def _loops() -> str:
 
 
 def _other_environments() -> str:
-    """Which other names `make_env` knows here, and what brings those that it does not."""
+    """The packages of further environments, and how to install those that are missing."""
     found = []
     for package, name, extra in (("gymnasium", "Gymnasium", ""),
                                  ("gymnasium_robotics", "Gymnasium-Robotics", "envs"),

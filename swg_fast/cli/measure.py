@@ -21,7 +21,7 @@ MAX_STATES = 2**20
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that name a network by task or by its sizes; the command gets it as ``policy``."""
+    """Options that name a network by task or by sizes; the command gets a ``policy`` of it."""
     options = [
         click.option("--env", "task", help="Sizes of this task's bundled policy."),
         click.option("--state-dim", type=click.IntRange(min=0), default=29),
@@ -139,7 +139,7 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     from swg_fast.kernels.fused.tuning import cache_path
     from swg_fast.method.samplers import sampler_table
 
-    backend: Any = policy.backend("triton", dtype)  # the one that has `tune`
+    backend: Any = policy.backend("triton", dtype)  # only this one has `tune`
     sampler = sampler_table("ddpm", policy.model.schedule, guidance_scale=guidance_scale, temperature=1.0)
     table = Table("states", "N", "tile x chunk", "warps", "stages", "milliseconds")
     for b in whole_numbers(states, "--states", MAX_STATES):

@@ -63,7 +63,8 @@ def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total
 
     with ray_runner.connected(address, cpus) as ray:
         slots = ray_runner.slots(ray, run)
-        with Live(title, store, trainings, missing, total, slots, quiet) as live:
+        live = Live(title, store, trainings, missing, total, slots, quiet)
+        with live.shown():
             try:
                 outcomes = ray_runner.run_all(ray, store, trainings, missing, run, live.tell)
             except Stopped as stop:

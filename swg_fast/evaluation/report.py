@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.common.atomic_files import replacing
 from swg_fast.common.console import versions
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.intervals import Interval, interval_text
 from swg_fast.envs.base import Maze
 from swg_fast.evaluation.episodes import Evaluation, Score
@@ -78,11 +78,9 @@ def _score_text(part: dict[str, Any]) -> str:
 def plot_episodes(result: Evaluation, path: str | Path) -> None:
     """Draws a maze from above with every episode's path, start and goal; elsewhere the returns over time,
     with frames of episode 0 below."""
-    from matplotlib.figure import Figure
-
     from swg_fast.evaluation.plot_returns import draw_returns
 
-    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    figure = new_figure(7, 6.4)
     if result.maze is None:
         axes = draw_returns(figure, result)
     else:
@@ -92,8 +90,7 @@ def plot_episodes(result: Evaluation, path: str | Path) -> None:
     score = interval_text(result.pooled.mean, result.pooled.interval, len(result.episodes))
     axes.set_title(f"{result.task}: {n} candidates per step, guidance scale {rho:g}\n"
                    f"{result.score_name} {score}", fontsize=11)
-    with replacing(path, ".png") as temporary:
-        figure.savefig(temporary, dpi=130)
+    save_figure(figure, path)
 
 
 def draw_walls(axes: Any, maze: Maze, **style: Any) -> None:

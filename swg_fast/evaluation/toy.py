@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from swg_fast.common.checks import check_sampling, choice
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.seeds import stream_seed
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.samplers import sampler_table
@@ -221,12 +222,8 @@ def draw_toy(policy: Policy, samples: int, guidance_scale: float, *, temperature
 def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
     """Draws the data, their weights, the target, unguided and guided samples side by side; below, for several
     numbers of steps, the distances over the number."""
-    from matplotlib.figure import Figure
-
-    from swg_fast.common.atomic_files import replacing
-
     several = len(result.by_steps) > 1
-    figure = Figure(figsize=(15, 7.4 if several else 3.9), layout="constrained")
+    figure = new_figure(15, 7.4 if several else 3.9)
     figure.suptitle(f"{name}: sliced Wasserstein distances")
     halves: Any = figure.subfigures(2, 1) if several else (figure, None)
     above, below = halves
@@ -248,8 +245,7 @@ def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
             ax.plot(*points[:shown].T, ".", markersize=1.5, color="#0072b2", alpha=0.6)
         ax.set_title(title, fontsize=9)
         ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
-    with replacing(path, ".png") as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, path, dpi=110)
 
 
 def _plot_steps(ax: Any, result: ToyResult) -> None:

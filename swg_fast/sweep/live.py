@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from swg_fast.sweep.cells import Cell, Training
@@ -43,7 +44,7 @@ class Line(NamedTuple):
 
 
 class Live:
-    """Shows the outcomes that it is told; a context manager."""
+    """Shows the outcomes that it is told."""
 
     def __init__(self, title: str, store: Store, trainings: list[Training], cells: list[Cell], total: int,
                  slots: int, quiet: bool = False) -> None:
@@ -62,18 +63,16 @@ class Live:
         self.table: Any = None
         self.quiet = quiet
 
-    def __enter__(self) -> Live:
-        if self.console.is_terminal and not self.quiet:
-            from rich.live import Live as RichLive
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Shows the table, where the output is a terminal, until the block ends."""
+        if not self.console.is_terminal or self.quiet:
+            yield
+            return
+        from rich.live import Live as RichLive
 
-            self.table = RichLive(console=self.console, auto_refresh=False, transient=True)
-            self.table.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        if self.table is not None:
-            self.table.stop()
+        with RichLive(console=self.console, auto_refresh=False, transient=True) as self.table:
+            yield
 
     def tell(self, outcome: Outcome | None) -> None:
         """Shows ``outcome``; None draws the table again."""

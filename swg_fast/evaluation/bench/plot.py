@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import replacing
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.evaluation.bench.run import Bench, Row
 
 # The Okabe-Ito palette, readable by the colour-blind; markers differ too, for print.
@@ -19,14 +19,12 @@ OTHER = "#56b4e9"
 def plot_bench(result: Bench, path: Path) -> None:
     """Draws the throughput for the fewest states: a line (or bar) for each backend and type, dashed lines
     for the products alone."""
-    from matplotlib.figure import Figure
-
     states = min(row.n_states for row in result.results)
     rows = [row for row in result.results if row.n_states == states]
     sizes = {row.n_candidates for row in rows}
     per_candidate = rows[0].gflops / rows[0].candidates_per_second
     ceilings = {dtype: value / per_candidate for dtype, value in sorted(result.ceiling_gflops.items())}
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = new_figure(8, 5)
     axes = figure.add_subplot()
     (_bars if len(sizes) == 1 else _lines)(axes, rows, ceilings)
     of = f"{states} state{'s' if states > 1 else ''}"
@@ -37,8 +35,7 @@ def plot_bench(result: Bench, path: Path) -> None:
     threads = result.threads
     with_threads = f", {threads} thread{'s' if threads > 1 else ''}" if rows[0].device == "cpu" else ""
     axes.set_title(result.device_name + with_threads, fontsize=11)
-    with replacing(path, ".png") as temporary:
-        figure.savefig(temporary, dpi=130)
+    save_figure(figure, path)
 
 
 def _lines(axes: Any, rows: list[Row], ceilings: dict[str, float]) -> None:

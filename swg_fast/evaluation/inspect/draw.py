@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.common.atomic_files import replacing
 from swg_fast.common.errors import UsageError
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.envs.base import Maze
 from swg_fast.evaluation.inspect.measure import Sampled
 from swg_fast.evaluation.inspect.places import BIN, Grid, Way
@@ -20,15 +20,8 @@ BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe-Ito
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = new_figure(width, height)
     return figure, figure.subplots(rows, columns, squeeze=False).ravel()
-
-
-def _save(figure: Any, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
 
 
 def values(value: np.ndarray, returns: np.ndarray, path: Path) -> None:
@@ -49,7 +42,7 @@ def values(value: np.ndarray, returns: np.ndarray, path: Path) -> None:
                    label="return to go")
     right.set(xlabel="value", ylabel="density", title="spread")
     right.legend(fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def advantages(advantage: np.ndarray, positive: float, path: Path) -> None:
@@ -61,7 +54,7 @@ def advantages(advantage: np.ndarray, positive: float, path: Path) -> None:
     axes.set(yscale="log", xlabel="u = min target Q(s, a) - V(s) of recorded actions", ylabel="transitions",
              title="advantages")
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def _edges(x: np.ndarray) -> np.ndarray:
@@ -107,7 +100,7 @@ def maze(task: str, grid: Grid, way: Way | None, value: np.ndarray, walking: np.
     for ax in axes[len(panels):]:
         ax.set_axis_off()
     figure.suptitle(f"{task} in bins of {BIN:g} m; white: too few recorded states")
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def _walls(task: str) -> Maze | None:
@@ -140,7 +133,7 @@ def weights(drawn: Mapping[float, Sampled], path: Path) -> None:
             right.legend(fontsize=9)
         right.set(xlabel="rank correlation of weight and advantage within a state", ylabel="states",
                   title=f"within {len(correlation)} states, guidance {rho:g}")
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def losses(history: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
@@ -161,4 +154,4 @@ def losses(history: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> 
         ax.legend(fontsize=8)
     for ax in axes[len(panels):]:
         ax.set_axis_off()
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)

@@ -44,14 +44,9 @@ class Cluster:
 
     def rows(self, states: int) -> list[dict[str, Any]]:
         """Predictions for several N and numbers of GPUs."""
-        rows = []
-        for n in (2**16, 2**20, 2**24):
-            for gpus in (1, 8, 64):
-                seconds = self.seconds(n, states, gpus)
-                rate = states * n / seconds
-                rows.append({"gpus": gpus, "n_candidates": n, "seconds": seconds,
-                             "candidates_per_second": rate, "of_linear": rate / (gpus * self.gpu_rate)})
-        return rows
+        return [{"gpus": gpus, "n_candidates": n, "seconds": (s := self.seconds(n, states, gpus)),
+                 "candidates_per_second": (rate := states * n / s), "of_linear": rate / (gpus * self.gpu_rate)}
+                for n in (2**16, 2**20, 2**24) for gpus in (1, 8, 64)]
 
 
 def measure(policy: Policy, counts: list[int], candidates: int, states: int, dtype: str, turns: int

@@ -115,8 +115,8 @@ def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0,
             seed: int = 0, backend: str = "auto", progress: bool = True,
             policy: Policy | None = None) -> ToyResult:
     """Trains on ``name``'s data and compares guided and unguided samples with the target, for each
-    number of ``sampler_steps`` (None: all ``num_steps``) that ``sampler`` is to walk. A ``policy`` that
-    `train_toy` left with the same settings is not trained again.
+    number of ``sampler_steps`` (None: all ``num_steps``). A ``policy`` that `train_toy` made with the same
+    settings is not trained again.
 
     Raises `UsageError` for settings out of range, before the training."""
     counts = check_toy(name, guidance_scale=guidance_scale, temperature=temperature, samples=samples,
@@ -149,7 +149,7 @@ def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0,
 def check_toy(name: str, *, samples: int, sampler: str, sampler_steps: int | Sequence[int] | None,
               schedule: str, num_steps: int, guidance_scale: float, temperature: float, **sampling: Any
               ) -> list[int]:
-    """The numbers of steps that `run_toy` is to walk. `UsageError` for what it would refuse."""
+    """The numbers of steps for `run_toy`. Raises `UsageError` for settings out of range."""
     choice("toy data", name, DATASETS)
     check_sampling({"guidance_scale": guidance_scale, "temperature": temperature, "n_candidates": samples,
                     "sampler": sampler, **sampling})

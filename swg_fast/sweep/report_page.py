@@ -160,10 +160,8 @@ def _shared(results: list[dict[str, Any]]) -> dict[str, Any]:
     """The settings, data and versions that all finished cells share."""
     flats = []
     for result in results:
-        training = result["training"] or {}
-        own = {"task": result["task"], "policy": result["policy"], "data_hash": training.get("data_hash")}
-        flats.append(own | {f"train.{k}": v for k, v in training.get("settings", {}).items()}
-                     | {f"{result['kind']}.{k}": v for k, v in result["settings"].items()}
+        own = {"data_hash": (result["training"] or {}).get("data_hash")}
+        flats.append(cell_of(result).flat() | own
                      | {f"version.{k}": v for k, v in result["versions"].items()})
     first = flats[0]
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in flats)}

@@ -45,7 +45,8 @@ class Cluster:
     def rows(self, states: int) -> list[dict[str, Any]]:
         """Predictions for several N and numbers of GPUs."""
         return [{"gpus": gpus, "n_candidates": n, "seconds": (s := self.seconds(n, states, gpus)),
-                 "candidates_per_second": (rate := states * n / s), "of_linear": rate / (gpus * self.gpu_rate)}
+                 "candidates_per_second": (rate := states * n / s),
+                 "of_linear": rate / (gpus * self.gpu_rate)}
                 for n in (2**16, 2**20, 2**24) for gpus in (1, 8, 64)]
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/bundle.py RUN/policy antmaze-umaze-v2
 
-The value network is needed to train, not to act. `swg_fast/policy/bundled/NAME` is replaced whole; a bundled
-policy must stay below 4,000,000 bytes.
+The value network is needed to train, not to act. The whole of `swg_fast/policy/bundled/NAME` is replaced; a
+bundled policy has at most 4,000,000 bytes.
 """
 
 from __future__ import annotations

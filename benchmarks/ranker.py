@@ -1,10 +1,10 @@
-"""Trains a ranker for a checkpoint that has none, on the dataset that its critic was trained on.
+"""Trains a ranker for a checkpoint without one, on the dataset of its critic.
 
     python benchmarks/ranker.py hopper-medium-v2 --data FILE --out runs/hopper-ranker
 
-A bundled policy has no value network; the one that its critic's weights need is fitted again, by the
-critic's own loss with Q at rest. The checkpoint goes to OUT/policy. 'swg-fast train --ranker-steps' makes a
-new policy's ranker with the rest of it.
+A bundled policy has no value network, which the advantages need: it is fitted again by the critic's own
+loss, with a fixed Q. The checkpoint goes to OUT/policy. 'swg-fast train --ranker-steps' trains a new policy
+with its ranker.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import click
 import torch
 
+from swg_fast.cli.ending import run
 from swg_fast.common.errors import UsageError
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions, load_dataset
@@ -39,7 +40,7 @@ def in_parts(function: Any, *tensors: torch.Tensor) -> torch.Tensor:
 
 def fit_value(critic: TwinQ, states: torch.Tensor, actions: torch.Tensor, expectile: float, steps: int,
               seed: int) -> ValueNetwork:
-    """V of a critic that no longer changes."""
+    """Fits V to a fixed critic."""
     q = in_parts(critic.minimum, states, actions)
     mean, spread = q.mean(), q.std()
     torch.manual_seed(stream_seed(seed, "value", "initialise"))
@@ -62,7 +63,7 @@ def fit_value(critic: TwinQ, states: torch.Tensor, actions: torch.Tensor, expect
 
 def find_advantages(policy: Checkpoint, data: Transitions, settings: TrainSettings, steps: int
                     ) -> torch.Tensor:
-    """min Q - V of every transition, [N]; ``policy`` gets the V if it has none."""
+    """min Q - V [N] of every transition; fits a V for ``policy`` where it has none."""
     states, actions = torch.from_numpy(data.observations), torch.from_numpy(data.actions)
     if policy.critic is None:
         raise UsageError("the checkpoint has no critic, whose advantages a ranker learns")
@@ -79,7 +80,7 @@ def find_advantages(policy: Checkpoint, data: Transitions, settings: TrainSettin
 @click.option("--value-steps", default=5000, help="Steps that fit V again.")
 @click.option("--steps", default=10_000, help="Steps of the ranker.")
 @click.option("--hidden-dim", default=128)
-@click.option("--others", default=0.0, help="What actions that are not the data's count in the loss.")
+@click.option("--others", default=0.0, help="Weight in the loss of actions that are not the data's.")
 def main(checkpoint: str, data: str, task: str | None, out: Path, value_steps: int, steps: int,
          hidden_dim: int, others: float) -> None:
     policy = load_checkpoint(checkpoint)
@@ -103,7 +104,4 @@ def main(checkpoint: str, data: str, task: str | None, out: Path, value_steps: i
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
+    run(main)

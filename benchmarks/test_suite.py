@@ -1,7 +1,7 @@
 """pytest-benchmark suites: `make bench` runs them and compares with the stored baseline.
 
-`test_products` is the yardstick: `benchmarks/compare.py` gives every other time in units of it, so that
-runs of different machines, or of one machine in different hours, can be set side by side.
+`test_products` is the yardstick: `benchmarks/compare.py` gives every other time in units of it, which
+compares runs of different machines and of one machine at different loads.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from swg_fast.kernels.cpu.network_onednn import has_native_bf16
-from swg_fast.kernels.shared.packing import pack
 
 from swg_fast.data import load_dataset
 from swg_fast.data.transitions import to_transitions
 from swg_fast.envs import make_env
 from swg_fast.evaluation.bench.contenders import products
+from swg_fast.kernels.cpu.network_onednn import has_native_bf16
+from swg_fast.kernels.shared.packing import pack
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.training.critic import CriticTrainer
@@ -122,7 +122,7 @@ def test_environment_step(benchmark):
 
 
 def test_evaluation_step(benchmark, policy):
-    """What an evaluation repeats: 16 candidates for an observation, and one environment step."""
+    """One step of an evaluation: 16 candidates for an observation, and one environment step."""
     env = make_env(TASK)
     held = [env.reset(0)]
 

@@ -1,4 +1,4 @@
-"""A sweep's folder: what is in it, what is done, and who works on it.
+"""A sweep's folder: its files, what is done, and what is being worked on.
 
     sweep.json            the plan's cells and how to report them
     cells/KEY.json        a finished cell
@@ -19,6 +19,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,8 +31,18 @@ from swg_fast.sweep.plan_file import Plan
 FORMAT = 1
 
 
+@dataclass(frozen=True)
+class Mark:
+    """The worker that has a cell or training, by process and host, ``since`` a time in seconds."""
+
+    what: str
+    pid: int
+    host: str
+    since: float
+
+
 class Store:
-    """The files below ``folder``, which every worker must reach by this path."""
+    """The files below ``folder``, a path that must be the same for every worker."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).absolute()
@@ -56,7 +67,7 @@ class Store:
                 | read_history(self.training(training.key) / "logs" / HISTORY))
 
     def trained(self, key: str) -> bool:
-        """Whether the training has left its policy; its card is the last file that it writes."""
+        """Whether the training is finished; the policy's card is the last file that it writes."""
         from swg_fast.policy.checkpoint import CARD
 
         return (self.training(key) / "policy" / CARD).is_file()
@@ -65,14 +76,14 @@ class Store:
         return self.cell(cell.key).is_file()
 
     def pending(self, cells: list[Cell]) -> tuple[list[Training], list[Cell]]:
-        """(trainings, cells) that are missing; of the trainings, those that a missing cell needs."""
+        """The trainings that missing cells need, and the missing cells."""
         missing = [cell for cell in cells if not self.done(cell)]
         trainings = {cell.training.key: cell.training for cell in missing
                      if cell.training and not self.trained(cell.training.key)}
         return list(trainings.values()), missing
 
     def begin(self, plan: Plan, cells: list[Cell]) -> None:
-        """Writes ``sweep.json`` and forgets the failures and the markers of an earlier run."""
+        """Writes ``sweep.json`` and removes the failures and the marks of an earlier run."""
         from swg_fast.common.console import versions
 
         write_json(self.folder / "sweep.json", {
@@ -94,20 +105,19 @@ class Store:
     def running(self, key: str, what: str) -> Iterator[None]:
         """Marks a cell or training as being worked on; a killed worker leaves the mark behind."""
         path = self.folder / "running" / f"{key}.json"
-        write_json(path, {"what": what, "pid": os.getpid(), "host": socket.gethostname(),
-                          "since": time.time()})
+        write_json(path, asdict(Mark(what, os.getpid(), socket.gethostname(), time.time())))
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
 
-    def marks(self) -> dict[str, dict[str, Any]]:
-        """What is being worked on, by key."""
+    def marks(self) -> dict[str, Mark]:
+        """The marks of what is being worked on, by key."""
         found = {}
         for path in (self.folder / "running").glob("*.json"):
             try:
-                found[path.stem] = read_json(path)
-            except UsageError:  # gone since it was listed
+                found[path.stem] = Mark(**read_json(path))
+            except UsageError:  # removed since it was listed
                 continue
         return found
 
@@ -130,7 +140,7 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
 
 
 def hash_data(task: str, source: str) -> str:
-    """A hash of the transitions that ``source`` gives for ``task``, whatever the file around them."""
+    """A hash of the transitions that ``source`` gives for ``task``; the file's layout does not count."""
     return transitions_hash(load(task, source))
 
 
@@ -159,7 +169,7 @@ def transitions_hash(data: Any) -> str:
 
 
 def hash_policy(name: str) -> str:
-    """A hash of what a checkpoint acts by: its weights, and its own defaults of sampling."""
+    """A hash of what decides a checkpoint's actions: its weights and its defaults of sampling."""
     from swg_fast.policy.checkpoint import CARD, WEIGHTS, find_checkpoint
 
     folder = find_checkpoint(name)

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+
 from swg_fast.kernels.fused.hopper.kernels import noise
 from swg_fast.kernels.fused.hopper.network import network
 from swg_fast.kernels.fused.hopper.shared_memory import ROWS, send_network, shared_memory
 from swg_fast.kernels.fused.portable.sampler_row import update
-from triton.experimental import gluon
-from triton.experimental.gluon import language as gl
 
 
 @gluon.jit

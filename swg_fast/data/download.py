@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 
 from swg_fast.common.atomic_files import unwritable, user_path
 from swg_fast.common.errors import UsageError
+from swg_fast.common.locks import file_lock
 from swg_fast.envs.tasks import Preset, find_preset
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
@@ -78,11 +78,13 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(part) as file:
+        busy = f"{part}: another process is downloading it; wait for it"
+        with file_lock(_beside(part, ".lock"), busy), part.open("ab+") as file:
             _fetch(task, address, file, part, progress)
             _check_hdf5(task, address, part)
             os.replace(part, target)
-            _mark(part).unlink(missing_ok=True)
+            for suffix in (".from", ".lock"):
+                _beside(part, suffix).unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(str(part), error) from error
     return target
@@ -93,7 +95,8 @@ def _fetch(task: str, address: str, file: BinaryIO, part: Path, progress: bool) 
     from tqdm import tqdm
 
     have = part.stat().st_size
-    mark = _mark(part).read_text() if have and _mark(part).is_file() else ""
+    origin = _beside(part, ".from")
+    mark = origin.read_text() if have and origin.is_file() else ""
     have = have if mark.startswith(("etag ", "date ")) else 0  # of unknown origin: begin anew
     with _opened(task, address, have, mark.partition(" ")[2]) as answer:
         if answer.status != 206:
@@ -103,7 +106,7 @@ def _fetch(task: str, address: str, file: BinaryIO, part: Path, progress: bool) 
                              f"{part} to begin anew, or give another address to --mirror")
         file.truncate(have)
         file.seek(have)
-        _mark(part).write_text(_identity(answer))
+        origin.write_text(_identity(answer))
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
         with tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True,
@@ -156,26 +159,16 @@ def _identity(answer: Any) -> str:
     return f"etag {tag}" if tag and not tag.startswith("W/") else f"date {date}" if date else ""
 
 
-def _mark(part: Path) -> Path:
-    return part.with_name(part.name + ".from")
-
-
-@contextmanager
-def _alone(part: Path) -> Iterator[BinaryIO]:
-    """``part``, opened to be written, and locked against another process that downloads it."""
-    with part.open("ab+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"{part}: another process is downloading it; wait for it") from error
-        yield file
+def _beside(part: Path, suffix: str) -> Path:
+    """A file about ``part``: ".from" holds what the server said of its file, ".lock" is held meanwhile."""
+    return part.with_name(part.name + suffix)
 
 
 def _check_hdf5(task: str, address: str, part: Path) -> None:
     import h5py
 
     try:
-        with h5py.File(part, "r", locking=False):  # the lock is ours
+        with h5py.File(part, "r"):
             pass
     except OSError as error:
         part.unlink()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from swg_fast.common.atomic_files import read_json, sweep, write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.locks import file_lock
 from swg_fast.common.output_paths import check_folder
 from swg_fast.training.run_config import CONFIG, HEADER
 from swg_fast.training.settings import TrainSettings
 
 RUN, LOCK = "run.json", ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks answers
 
 
 @contextmanager
@@ -77,13 +78,12 @@ def recorded_settings(path: Path) -> tuple[dict[str, Any], Any]:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """The system lets go of the lock however the process ends."""
-    with open(out / LOCK, "w") as file:
+    """Keeps other processes from training in ``out`` while the block runs, where its file system has locks."""
+    busy = f"{out}: another process is training there; wait for it, or choose another --out"
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(file_lock(out / LOCK, busy))
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise UsageError(f"{out}: another process is training there; wait for it, or choose another "
-                                 "--out") from error
-            # A file system without locks: one process at a time is then the user's to see to.
+            if error.errno not in NO_LOCKS:
+                raise
         yield

@@ -134,7 +134,7 @@ def test_two_at_once(server):
     part.parent.mkdir(parents=True)
     code = ("import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.flock(f, fcntl.LOCK_EX); "
             "print(flush=True); sys.stdin.read()")
-    holder = subprocess.Popen([sys.executable, "-c", code, str(part)], stdin=subprocess.PIPE,
+    holder = subprocess.Popen([sys.executable, "-c", code, f"{part}.lock"], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE)
     holder.stdout.readline()
     with pytest.raises(UsageError, match="another process is downloading it"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,14 @@ class Maze:
 
     walls: np.ndarray
     size: float
+
+
+class Step(NamedTuple):
+    """What an action led to: the next observation [S] float32, the reward, and whether the episode ended."""
+
+    observation: np.ndarray
+    reward: float
+    done: bool
 
 
 class TaskEnv(abc.ABC):
@@ -42,8 +51,8 @@ class TaskEnv(abc.ABC):
         """The first observation [S] float32 of the episode that ``seed`` (32 bits) stands for."""
 
     @abc.abstractmethod
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
-        """(observation [S], reward, done) after ``action`` [A]; ``truncated`` and ``success`` are set."""
+    def step(self, action: np.ndarray) -> Step:
+        """Takes ``action`` [A]; sets ``truncated`` and ``success`` too."""
 
     @abc.abstractmethod
     def render(self, width: int = 480, height: int = 480) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.envs import flatten
-from swg_fast.envs.base import Maze, TaskEnv
+from swg_fast.envs.base import Maze, Step, TaskEnv
 from swg_fast.envs.mazes import maze_of
 
 SUCCESS_KEYS = ("success", "is_success")  # of `info`, by those who reach goals
@@ -55,13 +55,13 @@ class GymnasiumEnv(TaskEnv):
         self._note_success(info)
         return flatten.flatten(observation, self.keys)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    def step(self, action: np.ndarray) -> Step:
         action = self.low + (np.clip(action, -1, 1) + 1) * 0.5 * (self.high - self.low)
         observation, reward, terminated, truncated, info = self.env.step(
             action.astype(self._action_type).reshape(self._action_shape))
         self.truncated = bool(truncated and not terminated)
         self._note_success(info)
-        return flatten.flatten(observation, self.keys), float(reward), bool(terminated or truncated)
+        return Step(flatten.flatten(observation, self.keys), float(reward), bool(terminated or truncated))
 
     def score(self, total_reward: float, success: bool | None) -> float:
         if self._references is not None:

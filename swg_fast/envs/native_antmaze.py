@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from swg_fast.common.errors import UsageError
-from swg_fast.envs.base import Maze, TaskEnv
+from swg_fast.envs.base import Maze, Step, TaskEnv
 from swg_fast.envs.camera import NO_OPENGL, close_drawings
 from swg_fast.envs.tasks import find_preset
 
@@ -88,7 +88,7 @@ class NativeAntMaze(TaskEnv):
         self._steps, self.truncated = 0, False
         return self._observation()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    def step(self, action: np.ndarray) -> Step:
         torque = -TORQUE + (np.asarray(action, np.float64) + 1.0) * 0.5 * (2 * TORQUE)
         self.sim.data.ctrl[:] = np.clip(torque, -TORQUE, TORQUE)
         for _ in range(FRAME_SKIP):
@@ -96,7 +96,7 @@ class NativeAntMaze(TaskEnv):
         self._steps += 1
         reached = bool(np.linalg.norm(self.get_xy() - self.target_goal) <= GOAL_RADIUS)
         self.truncated = not reached and self._steps >= self.max_episode_steps
-        return self._observation(), float(reached), reached or self.truncated
+        return Step(self._observation(), float(reached), reached or self.truncated)
 
     def get_xy(self) -> np.ndarray:
         """The ant's position [2] in metres."""

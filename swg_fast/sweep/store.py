@@ -113,8 +113,10 @@ class Store:
 
 
 def locked(path: Path, wait: bool = False) -> AbstractContextManager[None]:
-    """`file_lock` on ``path``, whose folder is made where it is missing. Without ``wait``, raises `UsageError`
-    where another sweep holds it."""
+    """`file_lock` on ``path``, whose folder is made where it is missing.
+
+    Raises `UsageError` where another sweep holds it, unless ``wait``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     return file_lock(path, f"{path.parent}: another sweep runs there; wait for it, or choose another --out",
                      wait=wait)

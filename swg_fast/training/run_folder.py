@@ -78,7 +78,7 @@ def recorded_settings(path: Path) -> tuple[dict[str, Any], Any]:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Keeps other processes from training in ``out`` while the block runs, where its file system has locks."""
+    """Keeps other processes from training in ``out`` while the block runs, if its file system has locks."""
     busy = f"{out}: another process is training there; wait for it, or choose another --out"
     with ExitStack() as stack:
         try:

@@ -77,7 +77,7 @@ def find_preset(task: str) -> Preset:
     return table[task]
 
 
-def settings_for(task: str) -> Preset:
+def preset_for(task: str) -> Preset:
     """The preset of a D4RL task; for another benchmark's, the file's values for names of its kind.
 
     Raises `UsageError` as `find_preset` does for what can be neither.

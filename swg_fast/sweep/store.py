@@ -130,9 +130,9 @@ def hash_data(task: str, source: str) -> str:
 def load(task: str, source: str) -> Any:
     """The `Transitions` that a training of ``task`` learns from."""
     from swg_fast.data import load_dataset
-    from swg_fast.envs.tasks import settings_for
+    from swg_fast.envs.tasks import preset_for
 
-    preset = settings_for(task)
+    preset = preset_for(task)
     data = load_dataset(source, max_episode_steps=preset.max_episode_steps, task=task,
                         continues_after_terminal=preset.family == "antmaze")
     preset.check_sizes(data.observations.shape[1], data.actions.shape[1], source)

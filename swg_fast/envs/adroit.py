@@ -11,10 +11,10 @@ import numpy as np
 from gym import spaces
 from gym.utils import seeding
 
-from swg_fast.envs.camera import drawing
+from swg_fast.envs.camera import Camera, drawing
 
 # From behind and above the hand, near enough to see its fingers.
-CAMERA = {"distance": 1.25, "lookat": (0.0, -0.05, 0.2), "azimuth": 100.0, "elevation": -38.0}
+CAMERA = Camera(distance=1.25, azimuth=100.0, elevation=-38.0, lookat=(0.0, -0.05, 0.2))
 
 
 class MujocoEnv(gym.Env):

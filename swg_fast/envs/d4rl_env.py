@@ -79,9 +79,9 @@ class D4RLEnv(TaskEnv):
 
                     image = kitchen.draw(self.core, width, height)
                 elif self.preset.family == "antmaze":
-                    from swg_fast.envs import antmaze
+                    from swg_fast.envs import antmaze_drawing
 
-                    image = antmaze.draw(self.core, width, height)
+                    image = antmaze_drawing.draw(self.core, width, height)
                 else:
                     image = self.core.render(mode="rgb_array", width=width, height=height)
         except Exception as error:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.envs.camera import drawing
+from swg_fast.envs.camera import Camera, drawing
 
 # How D4RL's own drawing, which its tasks switch off, looks at the kitchen.
-CAMERA = {"distance": 2.2, "lookat": (-0.2, 0.5, 2.0), "azimuth": 70.0, "elevation": -35.0}
+CAMERA = Camera(distance=2.2, azimuth=70.0, elevation=-35.0, lookat=(-0.2, 0.5, 2.0))
 
 
 def dm_control_modules() -> dict[str, ModuleType]:

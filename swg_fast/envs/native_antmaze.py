@@ -119,10 +119,10 @@ class NativeAntMaze(TaskEnv):
         return self.normalized_score(total_reward)
 
     def render(self, width: int = 480, height: int = 480) -> np.ndarray:
-        from swg_fast.envs import antmaze
+        from swg_fast.envs import antmaze_drawing
 
         try:
-            return np.ascontiguousarray(antmaze.draw(self, width, height))
+            return np.ascontiguousarray(antmaze_drawing.draw(self, width, height))
         except Exception as error:
             raise UsageError(NO_OPENGL) from error
 

@@ -1,10 +1,11 @@
-"""A run's folder: taken by one process at a time, and never from another run."""
+"""A run's folder: used by one process at a time, and never overwritten by another run."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,23 @@ RUN, LOCK = "run.json", ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks answers
 
 
+@dataclass(frozen=True)
+class RunRecord:
+    """What ``run.json`` holds: a run's settings, and how many transitions its data have."""
+
+    settings: dict[str, Any]
+    transitions: int
+
+
 @contextmanager
 def claimed(out: Path, settings: TrainSettings, rows: int, resume: bool) -> Iterator[None]:
-    """Makes ``out`` this run's folder, or checks that it already is, and keeps it from other processes
-    while the block runs. What killed processes left half-written there is swept.
+    """Makes ``out`` this run's folder, or checks that it already is, and keeps other processes out while the
+    block runs. Removes the files that killed processes left half-written there.
 
     Raises `UsageError` where ``out`` holds another run or anything that this one would overwrite, or is
     in use. A refused start leaves nothing behind that would block the next.
     """
-    mine = {"settings": settings.to_dict(), "transitions": rows}
+    mine = RunRecord(settings.to_dict(), rows)
     _check(out, mine, resume)
     check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -36,18 +45,18 @@ def claimed(out: Path, settings: TrainSettings, rows: int, resume: bool) -> Iter
         for folder in (out, out / "states", out / "policy"):
             sweep(folder)
         if not resume:
-            write_json(out / RUN, mine)
+            write_json(out / RUN, asdict(mine))
         yield
 
 
-def _check(out: Path, mine: dict[str, Any], resume: bool) -> None:
+def _check(out: Path, mine: RunRecord, resume: bool) -> None:
     path = out / RUN
     if resume:
         if not path.is_file():
             raise UsageError(f"{out}: nothing to resume; leave out --resume to begin")
-        settings, rows = recorded_settings(path)
-        if {"settings": settings, "transitions": rows} != mine:
-            changed = [k for k, v in mine["settings"].items() if settings.get(k) != v]
+        theirs = read_record(path)
+        if theirs != mine:
+            changed = [k for k, v in mine.settings.items() if theirs.settings.get(k) != v]
             raise UsageError(f"{out}: holds a run with other settings "
                              f"({', '.join(changed) or 'another dataset'}); "
                              "resume with the same ones, or choose another --out")
@@ -57,7 +66,7 @@ def _check(out: Path, mine: dict[str, Any], resume: bool) -> None:
         raise UsageError(f"{out}: already holds a run; add --resume to go on with it, or choose "
                          "another --out")
     if held:
-        raise UsageError(f"{out}: already has a folder {held[0]!r}, of no run that is known here; choose "
+        raise UsageError(f"{out}: already has a folder {held[0]!r} that no run here has made; choose "
                          "another --out")
     config = out / CONFIG
     if config.is_file() and not path.exists() and not config.read_bytes().startswith(HEADER.encode()):
@@ -65,15 +74,14 @@ def _check(out: Path, mine: dict[str, Any], resume: bool) -> None:
                          "--out")
 
 
-def recorded_settings(path: Path) -> tuple[dict[str, Any], Any]:
-    """The settings of a run's ``run.json``, and how many transitions it has. `UsageError` where the file is
-    another."""
+def read_record(path: Path) -> RunRecord:
+    """The record in ``path``, a run's ``run.json``. `UsageError` where it is another kind of file."""
     record = read_json(path)
     settings = record.get("settings") if isinstance(record, dict) else None
     if not isinstance(settings, dict):
         raise UsageError(f"{path}: not the record of a run; choose another folder")
-    # What it did not know, it left at its default.
-    return TrainSettings().to_dict() | settings, record.get("transitions")
+    # A setting that is newer than the run had its default.
+    return RunRecord(TrainSettings().to_dict() | settings, record.get("transitions"))
 
 
 @contextmanager

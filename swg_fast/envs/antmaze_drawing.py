@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.envs.camera import drawing
+from swg_fast.envs.camera import Camera, drawing
 
 # From above and behind, steep enough to see over walls of 2 m in cells of 4 m.
-CAMERA = {"distance": 17.0, "azimuth": 90.0, "elevation": -62.0}
+CAMERA = Camera(distance=17.0, azimuth=90.0, elevation=-62.0)
 GOAL_RADIUS = 0.5  # the task counts as done within it
 POLE = 0.06  # radius of what marks it from afar; its height is 2
 GOAL_COLOR = (0.94, 0.89, 0.26, 1.0)

@@ -1,4 +1,4 @@
-"""The public door: every task as a `gymnasium.Env`, for other libraries' evaluators and wrappers."""
+"""Every task as a `gymnasium.Env`, for the evaluators and wrappers of other libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""D4RL's datasets by name: downloaded whole or gone on with, to D4RL's own folder, without gym or d4rl."""
+"""Downloads D4RL's datasets by name to D4RL's own folder, without gym or d4rl, and resumes a download."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swg_fast.envs.tasks import Preset, find_preset
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 TIMEOUT = 30.0  # seconds without a byte
 BLOCK = 1 << 20
-OTHERS = "-singletask-"  # in every name of OGBench's that can be trained on
+OTHERS = "-singletask-"  # in the name of every OGBench task that can be trained on
 
 _FILES = {
     "antmaze-umaze-v2": "u-maze_noisy_multistart_False_multigoal_False",
@@ -35,7 +35,7 @@ _FILES = {
 
 
 def remote_path(task: str) -> str:
-    """Where D4RL's file of ``task`` is below its server's address. `UsageError` for what is not D4RL's."""
+    """The path of the file of ``task`` on D4RL's server. `UsageError` for tasks that are not D4RL's."""
     if task.startswith("minari:") or OTHERS in task:
         raise UsageError(f"{task} is not D4RL's; 'swg-fast train {task}' downloads its data by itself")
     preset: Preset = find_preset(task)
@@ -50,7 +50,7 @@ def remote_path(task: str) -> str:
 
 
 def cache_folder() -> Path:
-    """D4RL's own: $D4RL_DATASET_DIR, else ~/.d4rl/datasets."""
+    """D4RL's own folder: $D4RL_DATASET_DIR, else ~/.d4rl/datasets."""
     return user_path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets")
 
 
@@ -60,13 +60,13 @@ def cached(task: str) -> Path:
 
 
 def download(task: str, *, mirror: str | None = None, progress: bool = True) -> Path:
-    """The file of ``task``, from D4RL's folder or downloaded to it.
+    """The path of the file of ``task``, which is downloaded to D4RL's folder unless it is there.
 
-    ``mirror`` is an address that has D4RL's folders (``.../gym_mujoco_v2/...``) below it, in the place
-    of D4RL's server. What an interrupted download left is gone on with, unless the server's file is
-    another by now. The file gets its name once its size is the server's and it opens as HDF5.
+    ``mirror`` is an address that has D4RL's folders (``.../gym_mujoco_v2/...``) below it, and replaces D4RL's
+    server. An interrupted download resumes where it stopped, or starts over where the server's file has
+    changed since. The file gets its final name only once it is complete and opens as HDF5.
 
-    Raises `UsageError` for an unknown task, and where the file cannot be had or written.
+    Raises `UsageError` for an unknown task, and where the file cannot be downloaded or written.
     """
     target = cached(task)
     if target.is_file():
@@ -91,19 +91,19 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
 
 
 def _fetch(task: str, address: str, file: BinaryIO, part: Path, progress: bool) -> None:
-    """Appends to ``file`` what it lacks. The network's errors become `UsageError`, the disk's go on."""
+    """Appends the missing bytes to ``file``. Raises `UsageError` for the network, OSError for the disk."""
     from tqdm import tqdm
 
     have = part.stat().st_size
     origin = _beside(part, ".from")
     mark = origin.read_text() if have and origin.is_file() else ""
-    have = have if mark.startswith(("etag ", "date ")) else 0  # of unknown origin: begin anew
+    have = have if mark.startswith(("etag ", "date ")) else 0  # of unknown origin: start over
     with _opened(task, address, have, mark.partition(" ")[2]) as answer:
         if answer.status != 206:
             have = 0
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise UsageError(f"{task}: {address} sends another part of the file than was asked for; delete "
-                             f"{part} to begin anew, or give another address to --mirror")
+                             f"{part} to start over, or give another address to --mirror")
         file.truncate(have)
         file.seek(have)
         origin.write_text(_identity(answer))
@@ -131,7 +131,7 @@ def _opened(task: str, address: str, have: int, validator: str) -> Iterator[Any]
         answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # nothing lies beyond what is here: begin anew
+        if error.code == 416 and have:  # the server has no more than is here: start over
             with _opened(task, address, 0, "") as again:
                 yield again
             return
@@ -139,8 +139,8 @@ def _opened(task: str, address: str, have: int, validator: str) -> Iterator[Any]
                          f"--mirror, or the file's path to --dataset") from error
     except (OSError, ValueError, HTTPException) as error:  # no network, no such host, refused, timed out
         reason = getattr(error, "reason", error)
-        raise UsageError(f"{task}: {address} cannot be reached ({reason}); with the file from elsewhere give "
-                         "its path to --dataset, or an address that has it to --mirror") from error
+        raise UsageError(f"{task}: {address} cannot be reached ({reason}); give another address to "
+                         "--mirror, or the file's path to --dataset") from error
     with answer:
         yield answer
 
@@ -154,13 +154,13 @@ def _read(task: str, address: str, answer: Any) -> bytes:
 
 
 def _identity(answer: Any) -> str:
-    """What says later whether the server still has the same file: a strong ETag, else the date."""
+    """What tells a later download whether the file is still the same: a strong ETag, else the date."""
     tag, date = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
     return f"etag {tag}" if tag and not tag.startswith("W/") else f"date {date}" if date else ""
 
 
 def _beside(part: Path, suffix: str) -> Path:
-    """A file about ``part``: ".from" holds what the server said of its file, ".lock" is held meanwhile."""
+    """A file about ``part``: ".from" identifies the server's file, ".lock" is held during the download."""
     return part.with_name(part.name + suffix)
 
 

@@ -37,7 +37,7 @@ def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
     if path is None and not file.is_file():
         try:
             ogbench.download_datasets([dataset_name])
-        except Exception as error:  # urllib's, the socket's, the disk's
+        except Exception as error:  # from urllib, a socket or the disk
             raise UsageError(f"{task}: its data could not be downloaded ({explain(error)}); fetch "
                              f"{dataset_name}.npz by other means and give its path to --dataset") from error
     _check_file(file)
@@ -66,7 +66,7 @@ def _relabelled(file: Path, env_name: str, env: GymnasiumEnv, mend: str) -> dict
             np.random.seed(0)
             data = ogbench.load_dataset(str(file), add_info=True)
             relabel_dataset(env_name, env.env, data)
-    except Exception as error:  # zip's on damage, numpy's on arrays that do not fit, KeyError on a part
+    except Exception as error:  # zip on damage, numpy on arrays that do not fit, KeyError
         raise UsageError(f"{file} is no recording of {env.task} ({explain(error)}); {mend}") from error
     return data
 
@@ -93,7 +93,7 @@ def _check_file(file: Path) -> None:
     try:
         with np.load(file, allow_pickle=False) as content:
             missing = [key for key in NEEDED if key not in content]
-    except Exception as error:  # zip's, numpy's
+    except Exception as error:  # from zip or numpy
         raise UsageError(f"{file}: not a readable .npz file ({explain(error)}); download it again") from error
     if missing:
         raise UsageError(f"{file}: no {' and no '.join(map(repr, missing))}; an OGBench file has "

@@ -18,7 +18,7 @@ CAMERA = Camera(distance=1.25, azimuth=100.0, elevation=-38.0, lookat=(0.0, -0.0
 
 
 class MujocoEnv(gym.Env):
-    """A model, stepped ``frame_skip`` times an action; the task brings step, get_obs and reset_model."""
+    """A model that takes ``frame_skip`` steps an action. The task defines step, get_obs and reset_model."""
 
     def __init__(self, model_path: str, frame_skip: int) -> None:
         import mujoco_py

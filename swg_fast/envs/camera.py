@@ -1,4 +1,4 @@
-"""A free camera over a simulation of ``mujoco_py``'s kind, the adapter's or the real one's."""
+"""A free camera over a ``mujoco_py`` simulation, the adapter's or the real one."""
 
 from __future__ import annotations
 

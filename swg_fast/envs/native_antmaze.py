@@ -1,7 +1,7 @@
 """D4RL's six Ant Maze tasks without gym and d4rl: the same model, starts, goals, rewards and scores.
 
-The ant is Gymnasium's, whose bodies are D4RL's; what differs (time step, softness of contacts,
-motors) is set as D4RL has it, and the walls are added. Same seeds give D4RL's own numbers.
+The ant is Gymnasium's, which has the same bodies as D4RL's. Time step, softness of contacts and motors are
+set to D4RL's values, and the walls are added. Equal seeds give D4RL's own numbers.
 """
 
 from __future__ import annotations

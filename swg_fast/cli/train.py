@@ -30,7 +30,7 @@ class _WithSettings(click.Command):
 
 
 def _option(entry: Field) -> click.Option:
-    """The option of a setting. It is None where it is not given, so that a file's value can count."""
+    """The option of a setting. Its default is None, so that a configuration file's value can count."""
     from swg_fast.common.settings_fields import kind_of, range_text
     from swg_fast.envs.tasks import set_by_presets
 
@@ -51,7 +51,7 @@ def _option(entry: Field) -> click.Option:
 @click.command(cls=_WithSettings)
 @click.argument("task", required=False)
 @click.option("--out", type=Path, help="Folder of the run.  [default: runs/TASK]")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--config", "config_path", type=Path,
               help="TOML file with any of the settings below, as names with _ for -. A run writes its own to "
                    "OUT/config.toml. An option here wins over the file, the file over the task's preset.")

@@ -119,7 +119,7 @@ def _fetch(task: str, address: str, file: BinaryIO, part: Path, progress: bool) 
     size = part.stat().st_size
     if total is not None and size != total:
         raise UsageError(f"{task}: the connection to {address} ended after {size:,} of {total:,} bytes; run "
-                         "again to go on")
+                         "again to continue")
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def _read(task: str, address: str, answer: Any) -> bytes:
         return answer.read(BLOCK)
     except (OSError, ValueError, HTTPException) as error:
         raise UsageError(f"{task}: the connection to {address} broke ({error or type(error).__name__}); run "
-                         "again to go on") from error
+                         "again to continue") from error
 
 
 def _identity(answer: Any) -> str:

@@ -63,7 +63,7 @@ def _check(out: Path, mine: RunRecord, resume: bool) -> None:
         return
     held = [name for name in ("states", "policy") if any((out / name).glob("*"))]
     if path.exists() and held:
-        raise UsageError(f"{out}: already holds a run; add --resume to go on with it, or choose "
+        raise UsageError(f"{out}: already holds a run; add --resume to continue it, or choose "
                          "another --out")
     if held:
         raise UsageError(f"{out}: already has a folder {held[0]!r} that no run here has made; choose "

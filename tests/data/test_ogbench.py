@@ -103,8 +103,8 @@ def test_unreadable_missing_and_unnamed(file, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "word"), [
     (["train", "antmaze-medium-navigate-v0"], "is goal-conditioned"),
-    (["train", TASK, "--mirror", "http://x"], "is for D4RL's own data"),
-    (["train", "minari:x/y-v0", "--mirror", "http://x"], "is for D4RL's own data"),
+    (["train", TASK, "--mirror", "http://x"], "works only for D4RL's datasets"),
+    (["train", "minari:x/y-v0", "--mirror", "http://x"], "works only for D4RL's datasets"),
     (["train", "minari:x/y-v0", "--observation-keys", "", "--logger", "none"], "is not on this machine"),
     (["train", "Hopper-v5"], "neither a file nor a D4RL dataset"),
     (["train", "visual-cube-single-play-singletask-v0"], "shows pictures"),

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class WorkerDied(UsageError):
     """A worker process ended on its own; its environments are lost."""
 
 
-class First(NamedTuple):
+class EpisodeStart(NamedTuple):
     """What an environment shows at the start of an episode: observation [S], and in a maze the agent's
     position and its goal [2]."""
 
@@ -30,7 +30,7 @@ class First(NamedTuple):
     goal: np.ndarray | None
 
 
-class Result(NamedTuple):
+class StepResult(NamedTuple):
     """What one step of an environment gave: see `TaskEnv`."""
 
     observation: np.ndarray
@@ -86,11 +86,11 @@ class VectorEnv:
             self.close()
             raise
 
-    def reset(self, seeds: Mapping[int, int]) -> dict[int, First]:
+    def reset(self, seeds: Mapping[int, int]) -> dict[int, EpisodeStart]:
         """Starts an episode in each given slot; ``seeds`` by slot."""
         return self._collect(self._send(_reset, seeds))
 
-    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, Result]:
+    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, StepResult]:
         """Steps each given slot; ``actions`` [A] by slot."""
         return self.finish_step(self.send_step(actions))
 
@@ -98,7 +98,7 @@ class VectorEnv:
         """Begins `step` without waiting; pass the result to `finish_step`."""
         return self._send(_step, actions)
 
-    def finish_step(self, sent: list[int]) -> dict[int, Result]:
+    def finish_step(self, sent: list[int]) -> dict[int, StepResult]:
         """The results of `send_step`."""
         return self._collect(sent)
 
@@ -111,7 +111,7 @@ class VectorEnv:
             try:
                 self._pipes[worker].send(_Order(function, share))
             except OSError:
-                self._report(worker)
+                self._raise_died(worker)
         return list(shares)
 
     def _collect(self, sent: list[int]) -> dict[int, Any]:
@@ -125,10 +125,10 @@ class VectorEnv:
         wait([pipe, process.sentinel])
         try:
             if not pipe.poll():
-                self._report(worker)
+                self._raise_died(worker)
             answer = pipe.recv()
         except (EOFError, OSError):
-            self._report(worker)
+            self._raise_died(worker)
         if isinstance(answer, _Failure):
             self.close()
             if answer.crashed:
@@ -136,7 +136,8 @@ class VectorEnv:
             raise UsageError(answer.message)
         return answer
 
-    def _report(self, worker: int) -> None:
+    def _raise_died(self, worker: int) -> NoReturn:
+        """`WorkerDied`, with the worker's exit code."""
         process = self._processes[worker]
         process.join(timeout=5)
         code = process.exitcode
@@ -161,13 +162,13 @@ class VectorEnv:
         self.close()
 
 
-def _reset(env: TaskEnv, seed: int) -> First:
-    return First(env.reset(seed), env.position(), env.goal())
+def _reset(env: TaskEnv, seed: int) -> EpisodeStart:
+    return EpisodeStart(env.reset(seed), env.position(), env.goal())
 
 
-def _step(env: TaskEnv, action: np.ndarray) -> Result:
+def _step(env: TaskEnv, action: np.ndarray) -> StepResult:
     observation, reward, done = env.step(action)
-    return Result(observation, reward, done, env.position(), env.success)
+    return StepResult(observation, reward, done, env.position(), env.success)
 
 
 def _work(pipe: Connection, task: str, slots: Sequence[int], observation_keys: Sequence[str] | None) -> None:

@@ -39,11 +39,11 @@ def ours(task: str, count: int, workers: int) -> Vector:
 
     def step(actions):
         results = vector.step(dict(enumerate(actions)))
-        return np.stack([results[i]["observation"] for i in range(count)])
+        return np.stack([results[i].observation for i in range(count)])
 
     def reset(seeds):
         first = vector.reset(dict(enumerate(seeds)))
-        return np.stack([first[i]["observation"] for i in range(count)])
+        return np.stack([first[i].observation for i in range(count)])
 
     return Vector(vector, reset, step, [process.pid for process in vector._processes])
 

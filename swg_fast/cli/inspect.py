@@ -41,7 +41,7 @@ def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, 
     from swg_fast.common.hardware import set_threads
     from swg_fast.common.output_paths import check_folder
     from swg_fast.data import load_dataset
-    from swg_fast.envs.tasks import settings_for
+    from swg_fast.envs.tasks import preset_for
     from swg_fast.evaluation.inspect.learnt import find_source
     from swg_fast.evaluation.inspect.measure import Draws
     from swg_fast.evaluation.inspect.run import inspect_run
@@ -55,7 +55,7 @@ def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, 
         raise UsageError(f"{name}: give the data that it was trained on with --dataset")
     out = out or (source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}"))
     check_folder(out)
-    preset = settings_for(source.task) if source.task else None
+    preset = preset_for(source.task) if source.task else None
     data = load_dataset(dataset, task=source.task,
                         max_episode_steps=preset.max_episode_steps if preset else None,
                         continues_after_terminal=bool(preset and preset.family == "antmaze"),

@@ -207,10 +207,10 @@ class _Runner:
                 seeds[slot] = stream_seed(self.seed, "episode", self.next_episode) & 0xFFFFFFFF
                 self.next_episode += 1
         for slot, first in (vector.reset(seeds) if seeds else {}).items():
-            self.observations[slot] = first["observation"]
-            self.running[slot].goal = first["goal"]
-            if first["position"] is not None:
-                self.running[slot].path.append(first["position"])
+            self.observations[slot] = first.observation
+            self.running[slot].goal = first.goal
+            if first.position is not None:
+                self.running[slot].path.append(first.position)
 
     def _act(self, slots: list[int]) -> dict[int, np.ndarray]:
         started = time.perf_counter()
@@ -233,12 +233,12 @@ class _Runner:
         free = []
         for slot, result in results.items():
             episode = self.running[slot]
-            episode.rewards.append(result["reward"])
-            self.observations[slot] = result["observation"]
-            episode.success = result["success"]
-            if result["position"] is not None:
-                episode.path.append(result["position"])
-            if result["done"]:
+            episode.rewards.append(result.reward)
+            self.observations[slot] = result.observation
+            episode.success = result.success
+            if result.position is not None:
+                episode.path.append(result.position)
+            if result.done:
                 self.finished.append(self.running.pop(slot))
                 free.append(slot)
         if free:
@@ -258,7 +258,7 @@ def free_running_rate(task: str, envs: int, workers: int, seconds: float = 2.0) 
         while time.perf_counter() - started < seconds:
             results = vector.step({slot: rng.uniform(-1, 1, action_dim) for slot in alive})
             steps += len(results)
-            finished = {slot: slot for slot, result in results.items() if result["done"]}
+            finished = {slot: slot for slot, result in results.items() if result.done}
             if finished:
                 vector.reset(finished)
         return steps / (time.perf_counter() - started)

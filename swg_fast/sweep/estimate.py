@@ -41,9 +41,9 @@ def cell_work(cell: Cell) -> float:
 
 def _env_steps(cell: Cell) -> int:
     """The most steps that all episodes can take."""
-    from swg_fast.envs.tasks import settings_for
+    from swg_fast.envs.tasks import preset_for
 
-    return cell.settings.get("episodes", 10) * (settings_for(cell.task).max_episode_steps or 1000)
+    return cell.settings.get("episodes", 10) * (preset_for(cell.task).max_episode_steps or 1000)
 
 
 @dataclass

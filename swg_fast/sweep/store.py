@@ -11,20 +11,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.locks import file_lock
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.plan_file import Plan
 
@@ -122,21 +122,14 @@ class Store:
         return found
 
 
-@contextmanager
-def locked(path: Path, wait: bool = False) -> Iterator[None]:
-    """Holds the file ``path`` for this process alone; the system lets go of it even after a kill.
+def locked(path: Path, wait: bool = False) -> AbstractContextManager[None]:
+    """`file_lock` on ``path``, whose folder is made where it is missing.
 
-    Raises `UsageError` where another process holds it, or waits for it with ``wait``.
+    Raises `UsageError` where another sweep holds it, unless ``wait``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file: IO[str]
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise UsageError(f"{path.parent}: another sweep runs there; wait for it, or choose another "
-                             "--out") from error
-        yield
+    return file_lock(path, f"{path.parent}: another sweep runs there; wait for it, or choose another --out",
+                     wait=wait)
 
 
 def hash_data(task: str, source: str) -> str:
@@ -147,9 +140,9 @@ def hash_data(task: str, source: str) -> str:
 def load(task: str, source: str) -> Any:
     """The `Transitions` that a training of ``task`` learns from."""
     from swg_fast.data import load_dataset
-    from swg_fast.envs.tasks import settings_for
+    from swg_fast.envs.tasks import preset_for
 
-    preset = settings_for(task)
+    preset = preset_for(task)
     data = load_dataset(source, max_episode_steps=preset.max_episode_steps, task=task,
                         continues_after_terminal=preset.family == "antmaze")
     preset.check_sizes(data.observations.shape[1], data.actions.shape[1], source)

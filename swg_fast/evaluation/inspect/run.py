@@ -10,7 +10,7 @@ import numpy as np
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.data import Transitions
-from swg_fast.envs.tasks import settings_for
+from swg_fast.envs.tasks import preset_for
 from swg_fast.evaluation.inspect import draw, measure, places
 from swg_fast.evaluation.inspect.learnt import Learnt, Source, load_learnt, saved_critics
 from swg_fast.training.history import read_history
@@ -62,7 +62,7 @@ def _preset(task: str | None) -> TrainSettings:
     """The settings assumed for a policy whose card names none: those of its task."""
     if task is None:
         raise UsageError("this policy's card names neither its task nor its settings; name the --task")
-    preset = settings_for(task).training
+    preset = preset_for(task).training
     return TrainSettings(**{name: preset[name] for name in OF_THE_PAPER if name in preset})
 
 
@@ -84,7 +84,7 @@ def _critics(source: Source, data: Transitions) -> list[dict[str, Any]]:
 
 
 def _has_maze(source: Source) -> bool:
-    return source.task is not None and settings_for(source.task).family == "antmaze"
+    return source.task is not None and preset_for(source.task).family == "antmaze"
 
 
 def _maze(task: str, data: Transitions, value: np.ndarray, advantage: np.ndarray, settings: TrainSettings,

@@ -78,7 +78,7 @@ def contenders(policy: Policy, chosen: Chosen) -> dict[str, dict[str, Any]]:
     """The chosen contenders' keywords of `Policy.sample`, by name. ``default`` has the policy's own sampler,
     where that is not the one of ``ours``."""
     settings = policy.settings()
-    walk = {key: settings[key] for key in ("sampler", "sampler_steps")}
+    walk = {"sampler": settings.sampler, "sampler_steps": settings.sampler_steps}
     others = {"default": DDPM | walk} if walk["sampler"] != DDPM["sampler"] else {}
     for text in chosen.walks:
         sampler, _, count = text.partition(":")

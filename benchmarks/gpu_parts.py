@@ -31,7 +31,7 @@ CALL = """
 import torch, benchmarks.gpu_parts as parts
 policy = parts.make_policy(torch.device("cuda"), hidden={hidden})
 for _ in range({calls}):
-    policy.sample(torch.randn(1, 29), {n}, 5.0, 1.0, backend="triton", dtype="bf16")
+    policy.sample(torch.randn(1, 29), n_candidates={n}, guidance_scale=5.0, backend="triton", dtype="bf16")
 torch.cuda.synchronize()
 """
 # Nsight Compute's metrics; a percentage is of the device's peak while the kernel runs.
@@ -132,7 +132,8 @@ def few(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
             for kind, most in (("layers", n), ("portable", 0)):
                 launch.LAYERS_UP_TO = most
                 row[kind] = 1e3 * seconds(lambda n=n, sampler=sampler, steps=steps: policy.sample(
-                    state, n, 5.0, 1.0, backend="triton", dtype="bf16", sampler=sampler, sampler_steps=steps),
+                    state, n_candidates=n, guidance_scale=5.0, temperature=1.0, backend="triton", dtype="bf16",
+                    sampler=sampler, sampler_steps=steps, seed=0),
                     device, 1 if tiny else 20)
             rows.append(row)
     launch.LAYERS_UP_TO = up_to
@@ -190,11 +191,11 @@ def memory(device: torch.device, tiny: bool) -> dict[str, int]:
     found: dict[str, int] = {}
     for n in (1024, 2**20) if device.type == "cuda" else ():
         policy, state = make_policy(device), torch.randn(1, 29, device=device)
-        policy.sample(state, n, 5.0, 1.0, backend="triton", dtype="bf16")
+        policy.sample(state, n_candidates=n, guidance_scale=5.0, backend="triton", dtype="bf16", seed=0)
         torch.cuda.synchronize()
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        policy.sample(state, n, 5.0, 1.0, backend="triton", dtype="bf16")
+        policy.sample(state, n_candidates=n, guidance_scale=5.0, backend="triton", dtype="bf16", seed=0)
         found[str(n)] = torch.cuda.max_memory_allocated() - held
     return found
 

@@ -10,6 +10,7 @@ the mean metres to the goal along recorded steps, from where episodes began and 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def main(task: str, policy_name: str | None, episodes: int, seed: int, data: Pat
     paths = [np.stack(each.pop("path")) for each in found]
     result = {"task": task, "seed": seed, "counts": counts, "episodes": found,
               "falls": falls([(path[:, :2], upright(path)) for path in paths]),
-              "sampling": policy.settings(**sampling)}
+              "sampling": asdict(policy.settings(**sampling))}
     if data is not None:
         recorded = load(task, str(data))
         result["metres_left"] = metres_left(recorded, found)

@@ -23,7 +23,8 @@ from swg_fast.data import Transitions, load_dataset
 from swg_fast.envs.tasks import preset_for
 from swg_fast.method.networks import TwinQ, ValueNetwork
 from swg_fast.method.weight_functions import compute_weights
-from swg_fast.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.policy.checkpoint import load_checkpoint, save_checkpoint
+from swg_fast.policy.model import Model
 from swg_fast.training.critic import expectile_loss
 from swg_fast.training.loop import LoopOptions
 from swg_fast.training.run import train_ranker
@@ -61,15 +62,16 @@ def fit_value(critic: TwinQ, states: torch.Tensor, actions: torch.Tensor, expect
     return value
 
 
-def find_advantages(policy: Checkpoint, data: Transitions, settings: TrainSettings, steps: int
+def find_advantages(policy: Model, data: Transitions, settings: TrainSettings, steps: int
                     ) -> torch.Tensor:
-    """min Q - V [N] of every transition; fits a V for ``policy`` where it has none."""
+    """min Q - V [N] of every transition, by a V fitted here where ``policy`` has none."""
     states, actions = torch.from_numpy(data.observations), torch.from_numpy(data.actions)
     if policy.critic is None:
         raise UsageError("the checkpoint has no critic, whose advantages a ranker learns")
-    if policy.value is None:
-        policy.value = fit_value(policy.critic, states, actions, settings.expectile, steps, settings.seed)
-    return in_parts(lambda s, a: policy.critic.minimum(s, a) - policy.value(s), states, actions)
+    critic, value = policy.critic, policy.value
+    if value is None:
+        value = fit_value(critic, states, actions, settings.expectile, steps, settings.seed)
+    return in_parts(lambda s, a: critic.minimum(s, a) - value(s), states, actions)
 
 
 @click.command()
@@ -96,10 +98,10 @@ def main(checkpoint: str, data: str, task: str | None, out: Path, value_steps: i
                               rescale=settings.rescale_weights).numpy()
     (out / "states").mkdir(parents=True, exist_ok=True)
     options = LoopOptions(out / "states", log_every=1000, save_every=steps, history=out / "history.jsonl")
-    policy.ranker, _ = train_ranker(loaded, weights, settings, torch.device("cpu"), options)
+    ranker, _ = train_ranker(loaded, weights, settings, torch.device("cpu"), options)
     record = {"steps": steps, "hidden_dim": hidden_dim, "others": others, "value_steps": value_steps,
               "weights_mean": float(weights.mean())}
-    policy.card = policy.card | {"ranker_training": record}
+    policy = replace(policy.with_card(ranker_training=record), ranker=ranker)
     click.echo(save_checkpoint(out / "policy", policy))
 
 

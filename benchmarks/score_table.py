@@ -93,9 +93,8 @@ def main(task: str, policy_name: str | None, device: str, seed: int, seeds: list
          **options: Any) -> None:
     asked, name = Asked(**options), policy_name or task
     policy = load_policy(name, device)
-    walk = {k: v for k, v in policy.settings(sampler=asked.sampler, sampler_steps=asked.sampler_steps).items()
-            if k in ("sampler", "sampler_steps")}
-    same = {"seeds": seeds or [seed], **walk}
+    own = policy.settings(sampler=asked.sampler, sampler_steps=asked.sampler_steps)
+    same = {"seeds": seeds or [seed], "sampler": own.sampler, "sampler_steps": own.sampler_steps}
     kept = recorded(json_path, same | {"rows": []})
     for setting, value in same.items():
         if kept.get(setting) != value:

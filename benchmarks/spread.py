@@ -36,8 +36,9 @@ def main(task: str, policy_name: str | None, data_path: Path, states: int, candi
     rows = np.sort(np.random.default_rng(seed).choice(len(every), states, replace=False))
     found: list[dict[str, Any]] = []
     for sampler, steps, temperature in WALKS:
-        drawn = policy.sample(every[rows], candidates, guidance_scale, temperature, select, seed,
-                              sampler=sampler, sampler_steps=steps, return_candidates=True)
+        drawn = policy.sample(every[rows], n_candidates=candidates, guidance_scale=guidance_scale,
+                              temperature=temperature, select=select, sampler=sampler, sampler_steps=steps,
+                              seed=seed, return_candidates=True)
         mean = drawn.candidates.mean(dim=1)
         found.append({"sampler": sampler, "sampler_steps": steps, "temperature": temperature,
                       "spread": float(drawn.candidates.std(dim=1).mean()),

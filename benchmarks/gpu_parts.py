@@ -132,8 +132,8 @@ def few(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
             for kind, most in (("layers", n), ("portable", 0)):
                 launch.LAYERS_UP_TO = most
                 row[kind] = 1e3 * seconds(lambda n=n, sampler=sampler, steps=steps: policy.sample(
-                    state, n_candidates=n, guidance_scale=5.0, temperature=1.0, backend="triton", dtype="bf16",
-                    sampler=sampler, sampler_steps=steps, seed=0),
+                    state, n_candidates=n, guidance_scale=5.0, temperature=1.0, backend="triton",
+                    dtype="bf16", sampler=sampler, sampler_steps=steps, seed=0),
                     device, 1 if tiny else 20)
             rows.append(row)
     launch.LAYERS_UP_TO = up_to

@@ -8,6 +8,8 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Policy": "swg_fast.policy.policy",
     "load_policy": "swg_fast.policy.policy",
+    "SamplingConfig": "swg_fast.policy.sampling",
+    "Execution": "swg_fast.policy.sampling",
     "Sampler": "swg_fast.policy.torch_operator",
     "Samples": "swg_fast.policy.backends.job",
     "ScoreNetwork": "swg_fast.method.networks",
@@ -16,27 +18,28 @@ _EXPORTS = {
     "NoiseSchedule": "swg_fast.method.schedule",
     "UsageError": "swg_fast.common.errors",
     "load_dataset": "swg_fast.data",
+    "evaluate": "swg_fast.evaluation.episodes",
 }
-_SUBMODULES = ("networks", "schedule", "flax_import", "weights", "samplers", "data", "envs", "kernels",
-               "reference")
-__all__ = ["NoiseSchedule", "Policy", "Sampler", "Samples", "ScoreNetwork", "TwinQ", "UsageError",
-           "ValueNetwork", "__version__", "load_dataset", "load_policy"]
+_ROOMS = ("data", "envs", "evaluation", "kernels", "method", "policy", "reference", "training")
+__all__ = ["Execution", "NoiseSchedule", "Policy", "Sampler", "Samples", "SamplingConfig", "ScoreNetwork",
+           "TwinQ", "UsageError", "ValueNetwork", "__version__", "evaluate", "load_dataset", "load_policy"]
 
 if TYPE_CHECKING:
     from swg_fast.common.errors import UsageError
     from swg_fast.data import load_dataset
+    from swg_fast.evaluation.episodes import evaluate
     from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
     from swg_fast.method.schedule import NoiseSchedule
     from swg_fast.policy.backends.job import Samples
     from swg_fast.policy.policy import Policy, load_policy
+    from swg_fast.policy.sampling import Execution, SamplingConfig
     from swg_fast.policy.torch_operator import Sampler
 
 
 def __getattr__(name: str) -> Any:
-    """Loads on first use: `reference` imports the networks from here, and a command's --help
-    should not wait for torch."""
+    """Loads on first use: a command's --help should not wait for torch."""
     if name in _EXPORTS:
         return getattr(import_module(_EXPORTS[name]), name)
-    if name in _SUBMODULES:
+    if name in _ROOMS:
         return import_module(f"swg_fast.{name}")
     raise AttributeError(f"module 'swg_fast' has no attribute {name!r}")

@@ -9,14 +9,14 @@ from importlib.util import find_spec
 
 import click
 
-from swg_fast.common.console import print_table, versions
-from swg_fast.policy.backends.registry import BACKENDS, backend_class, resolve
+from swg_fast.policy.backend_names import BACKENDS
 
 
 @click.command()
 @click.option("--no-environments", is_flag=True, help="Leave out the D4RL families (faster).")
 def info(no_environments: bool) -> None:
     """Say what this machine has; paste it into a bug report."""
+    from swg_fast.common.console import print_table
     from swg_fast.envs.tasks import presets
 
     print_table("swg-fast info", machine_report(not no_environments))
@@ -26,6 +26,9 @@ def info(no_environments: bool) -> None:
 def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
     """(name, value) of each row."""
     import torch
+
+    from swg_fast.common.console import versions
+    from swg_fast.policy.backends.registry import backend_class, resolve
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = versions()

@@ -102,7 +102,7 @@ def test_a_ranker_and_a_network_that_reads_learn_the_weights(tmp_path, data):
     s, a = torch.from_numpy(data.observations), torch.from_numpy(data.actions)
     rank, read = policy.model.ranker.minimum, read_weight(policy.model.network, s, a, settings.num_steps)
     with torch.no_grad():
-        good = policy.model.critic.minimum(s, a) > policy.value(s)
+        good = policy.model.critic.minimum(s, a) > policy.model.value(s)
         ranked = rank(s, a)
     for found in (ranked, read):  # the weights are 0.1 and 0.9
         assert found[good].mean() > found[~good].mean() + 0.1 and 0 < found.mean() < 1
@@ -241,7 +241,7 @@ def test_clipped_targets_are_of_the_transformed_rewards(tmp_path, data):
                        options=options(tmp_path))
         assert load_checkpoint(folder).card["training"]["settings"]["clip_targets"] is clip
         assert json.loads((tmp_path / str(clip) / "run.json").read_text())["settings"]["clip_targets"] is clip
-        values[clip] = load_policy(folder).value(torch.from_numpy(data.observations)).detach()
+        values[clip] = load_policy(folder).model.value(torch.from_numpy(data.observations)).detach()
     assert float((values[True] < values[False]).float().mean()) > 0.9
 
 

@@ -153,7 +153,7 @@ OTHERS = {
     "import nothing": (["import-jax", "none", "--out", "o"], "no such folder"),
     "import without files": (["import-jax", "folder", "--out", "o"], "no actor_params"),
     "import into a file": (["import-jax", "folder", "--out", "file.txt"], "is a file"),
-    "import T": (["import-jax", "folder", "--out", "o", "--num-steps", HUGE], "at most 10000"),
+    "import T": (["import-jax", "folder", "--out", "o", "--num-steps", HUGE], "1..10000"),
     "bench sizes": (["bench", "--candidates", "many"], "whole numbers"),
     "bench none": (["bench", "--candidates", 0], "at least 1"),
     "bench many": (["bench", "--candidates", HUGE], "at most"),

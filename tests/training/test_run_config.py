@@ -127,7 +127,8 @@ def test_round_trip_of_a_file(tmp_path):
     ("dropout = 1.0", "at least 0 and below 1, got 1.0"), ("critic_steps = 1.5", "a whole number, got 1.5"),
     ("critic_steps = true", "a whole number"), ("discount = nan", "finite"), ("polyak = '1'", "a number"),
     ("rescale_weights = 1", "true or false"), ("schedule = 'x'", "one of vp, cosine"),
-    ("threads = 0", "at least 1, got 0"), ("[actor]\nlr = 1", "unknown key 'actor'"), ("seed = [1]", "a whole number")])
+    ("threads = 0", "at least 1, got 0"),
+    ("[actor]\nlr = 1", "unknown key 'actor'"), ("seed = [1]", "a whole number")])
 def test_a_bad_file_is_named(tmp_path, text, word):
     path = tmp_path / "bad.toml"
     path.write_text(text)

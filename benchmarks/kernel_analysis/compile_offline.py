@@ -13,7 +13,7 @@ import triton
 from swg_fast.kernels.fused.configurations import CONFIGS, Config, nearest
 from swg_fast.kernels.fused.hopper import launch as hopper_launch
 from swg_fast.kernels.fused.launch import PRECISIONS, REDUCE, scratch_sizes
-from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS, guided_step_kernel, sample_kernel
+from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS, sample_kernel
 from swg_fast.kernels.fused.portable.selection import keep_best_kernel
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -23,12 +23,10 @@ from benchmarks.kernel_analysis.l2_traffic import bytes_per_candidate, gluon_byt
 from benchmarks.kernel_analysis.sass_listing import MATRIX_INSTRUCTIONS, instructions, matrix_loops
 
 WEIGHT_TYPES = {"bf16": "*bf16", "tf32": "*fp32", "fp32": "*fp32"}
-KERNELS = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_kernel,
-           "keep_best_kernel": keep_best_kernel}
+KERNELS = {"sample_kernel": sample_kernel, "keep_best_kernel": keep_best_kernel}
 # Arguments by type, WHOLE_NUMBERS aside, which are int32; what is not named points to float32.
 WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
-INDEX_POINTERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "candidates": "*i64",
-                  "owners": "*i64", "indices": "*i64"}
+INDEX_POINTERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "indices": "*i64"}
 WEIGHT_MAPS = ("ends", "up", "down", "head")  # tensor maps in the Gluon kernels
 HEAD_WIDTH = 256
 FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale", "ranking_mean")
@@ -44,7 +42,7 @@ def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_ker
         "D": latent, "DP": padded, "BM": config.tile, "H": hidden, "BC": config.chunk, "L": blocks,
         "E": HEAD_WIDTH * early, "EARLY": early, "GUIDED": guided, "CLIP_STATE": not multistep,
         "CLIP_CLEAN": multistep, "MULTISTEP": multistep, "TREE": tree, "RANK": rank, "SOFTMAX": softmax,
-        "WRITE_ALL": False, "DRAW": True, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
+        "WRITE_ALL": False, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
         **scratch_sizes(hidden, blocks, padded, config.tile), "SLOTS": config.stages,
         "REGISTERS": hopper_launch.REGISTERS}
     if config.kind == "layers":
@@ -53,7 +51,7 @@ def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_ker
     if config.kind == "gluon":
         from triton.experimental.gluon._runtime import GluonASTSource
 
-        function, kind = hopper_launch.kernel(kernel), GluonASTSource
+        function, kind = hopper_launch.kernel(), GluonASTSource
         layout = "NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)"
         maps = dict.fromkeys(WEIGHT_MAPS, f"tensordesc<bf16[{config.chunk}, {hidden}],{layout}>")
     signature, constants, attributes = {}, {}, {}
@@ -119,7 +117,7 @@ def report_row(work: dict[str, Any]) -> dict[str, Any]:
 
 def shipped(targets: list[int]) -> list[dict[str, Any]]:
     """Arguments of `report` for the table's defaults on each target, for many candidates and for few,
-    for the two small kernels beside them, and for the layered kernels."""
+    for the selection beside them, and for the layered kernels."""
     pairs = sorted({(hidden, dtype) for _, hidden, dtype in CONFIGS})
     rows = []
     for target in targets:
@@ -130,8 +128,7 @@ def shipped(targets: list[int]) -> list[dict[str, Any]]:
             for config in dict.fromkeys((choices.many[0], portable, choices.few[0])):
                 rows += [where | {"config": config, "head": head} for head in ("joint", "early")]
             if (hidden, dtype) == (256, "bf16"):
-                rows += [where | {"config": portable, "kernel": kernel}
-                         for kernel in ("guided_step_kernel", "keep_best_kernel")]
+                rows.append(where | {"config": portable, "kernel": "keep_best_kernel"})
                 rows += layered_sources.shipped(**where)
     return rows
 

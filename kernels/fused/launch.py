@@ -16,7 +16,7 @@ from swg_fast.kernels.fused.configurations import LAYERS_UP_TO, Config, layered,
 from swg_fast.kernels.fused.hopper import launch as hopper_launch
 from swg_fast.kernels.fused.layered import launch as layered_launch
 from swg_fast.kernels.fused.layered.plan import REDUCE, Asked
-from swg_fast.kernels.fused.portable.kernels import guided_step_kernel, sample_kernel
+from swg_fast.kernels.fused.portable.kernels import sample_kernel
 from swg_fast.kernels.fused.portable.selection import keep_best_kernel
 from swg_fast.kernels.shared.devices import current
 from swg_fast.kernels.shared.packing import PackedNetwork
@@ -114,20 +114,18 @@ class KernelNetwork:
         return (_unwritten(device, tiles * sizes["LOW"], dtype=DTYPES[self.dtype]),
                 _unwritten(device, tiles * sizes["WIDE"]))
 
-    def run(self, name: str, programs: int, config: Config, arguments: tuple[Any, ...], **sampler: bool
-            ) -> None:
-        """Launches ``sample_kernel`` or ``guided_step_kernel``, whichever kind the configuration asks for."""
+    def run(self, programs: int, config: Config, arguments: tuple[Any, ...], **sampler: bool) -> None:
+        """Launches ``sample_kernel``, of the kind that the configuration asks for."""
         if config.kind == "gluon":
-            hopper_launch.run(name, programs, self, config, arguments, **sampler)
+            hopper_launch.run(programs, self, config, arguments, **sampler)
             return
-        kernel = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_kernel}[name]
-        kernel[(programs,)](*arguments, *self.tensors, **sampler, BM=config.tile, BC=config.chunk,
-                            **self.constants, **self.sizes(config), num_warps=config.warps,
-                            num_stages=config.stages)
+        sample_kernel[(programs,)](*arguments, *self.tensors, **sampler, BM=config.tile, BC=config.chunk,
+                                   **self.constants, **self.sizes(config), num_warps=config.warps,
+                                   num_stages=config.stages)
 
     def configs(self, candidates: int, layers: bool = True) -> tuple[Config, ...]:
         """What `tune.measure` chooses among for this many candidates in all, the default first; without
-        ``layers`` none of the layered kernels', which have no trees, no rankings and no single step."""
+        ``layers`` none of the layered kernels', which have no trees and no rankings."""
         device, shape = self.packed.device, self.constants
         layers = layers and candidates <= LAYERS_UP_TO
         if device.type != "cuda":  # the interpreter: small tiles, so that odd sizes meet their edges
@@ -176,41 +174,6 @@ def _on_its_device(launcher: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_on_its_device
-def guided_step(network: KernelNetwork, table: SamplerTable, j: int, z: torch.Tensor,
-                state_vectors: torch.Tensor, states: torch.Tensor, noise: torch.Tensor | None = None,
-                *, seed: int = 0, candidates: torch.Tensor | None = None,
-                state_words: torch.Tensor | None = None, last: torch.Tensor | None = None,
-                config: Config | None = None) -> tuple[torch.Tensor, ...]:
-    """Row j of the table for M rows in one launch: (next z [M, D], weight before any clip [M], eps
-    [M, D], gradient [M, D], x0 [M, D] where the table is multistep).
-
-    ``states`` [M] says which row of state_vectors [B, H] a row belongs to. The noise [M, D] is
-    given, or drawn from (seed, candidates [M], state_words [M]). ``last`` [M, D] is the x0 of the row
-    before, where the table is multistep.
-    """
-    M, D = z.shape
-    config = config or network.config(M, table.guided, layers=False)
-    groups = hopper_launch.GROUPS if config.kind == "gluon" else 1
-    grid = -(-M // (groups * config.tile))
-    out = [_unwritten(z.device, M, D) for _ in range(4)]
-    weight = _unwritten(z.device, M)
-    integers = torch.zeros(1, dtype=torch.int64, device=z.device)
-    owners = torch.nn.functional.pad(states, (0, grid * groups * config.tile - M))
-    row = table.on(z.device)[0][j]
-    step = table.steps[j]
-    k0, k1 = _key(seed)
-    network.run("guided_step_kernel", grid, config, (
-        z.contiguous(), z if last is None else last.contiguous(), z if noise is None else noise.contiguous(),
-        state_vectors, network.packed.time_table[step], row, *map(float, table.weight_clip),
-        *network.scratch(groups * grid, config), out[0], weight, *out[1:], M, k0, k1,
-        integers if candidates is None else candidates,
-        integers if state_words is None else state_words, owners, step),
-        GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
-        MULTISTEP=table.multistep, DRAW=noise is None)
-    return out[0], weight, *out[1:4 if table.multistep else 3]
-
-
-@_on_its_device
 def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
            state_words: torch.Tensor, n_candidates: int, seed: int, *, softmax: bool = False,
            selection_temperature: float = 1.0, return_candidates: bool = False, first: int = 0,
@@ -251,7 +214,7 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     if ranking is not None:
         rows = torch.cat([rows, ranking.row().float().to(device)[None]])
         steps = torch.cat([steps, steps.new_tensor([ranking.step])])
-    network.run("sample_kernel", programs, config, (
+    network.run(programs, config, (
         state_vectors, state_words, network.packed.time_table, rows, steps, *map(float, table.weight_clip),
         float(table.initial), 1.0 / selection_temperature, ranking.mean if ranking else 0.0,
         *network.scratch(together, config), new(together if tree else 1, 2, config.tile, DP), best_score,

@@ -67,17 +67,16 @@ def tensors(network: Any, config: Config) -> tuple[Any, ...]:
     return both_ends, up, up_bias, down, down_bias, output, output_bias, head, *of_head
 
 
-def kernel(name: str) -> Any:
-    from swg_fast.kernels.fused.hopper import kernels, one_step
+def kernel() -> Any:
+    """Its `sample_kernel`; importing it takes a Triton that has Gluon."""
+    from swg_fast.kernels.fused.hopper.kernels import sample_kernel
 
-    return {"sample_kernel": kernels.sample_kernel,
-            "guided_step_kernel": one_step.guided_step_kernel}[name]
+    return sample_kernel
 
 
-def run(name: str, programs: int, network: Any, config: Config, arguments: tuple[Any, ...],
-        **sampler: bool) -> None:
-    """One of the kernels, on a device of capability 9.0."""
+def run(programs: int, network: Any, config: Config, arguments: tuple[Any, ...], **sampler: bool) -> None:
+    """Launches `sample_kernel` on a device of capability 9.0."""
     if config not in network.streamed:
         network.streamed[config] = tensors(network, config)
-    kernel(name)[(programs,)](*arguments, *network.streamed[config], **sampler, **constants(network, config),
-                              num_warps=config.warps)
+    kernel()[(programs,)](*arguments, *network.streamed[config], **sampler, **constants(network, config),
+                          num_warps=config.warps)

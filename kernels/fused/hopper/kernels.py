@@ -13,6 +13,7 @@ A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` eps, d eps_w /
 from __future__ import annotations
 
 from swg_fast.kernels.fused.hopper.network import network
+from swg_fast.kernels.fused.hopper.records import Grid, Inputs, Numbers, Results, Walk, Weights
 from swg_fast.kernels.fused.hopper.selection import keep
 from swg_fast.kernels.fused.hopper.shared_memory import ROWS, send_network, shared_memory
 from swg_fast.kernels.fused.hopper.triton_compat import barrier
@@ -64,51 +65,48 @@ def draw_start(z_at, clean_at, candidate, state, T, k0, k1, scale, D: gl.constex
 
 
 @gluon.jit
-def walk_of(phase, rows, shared, draws, TREE: gl.constexpr, RANK: gl.constexpr):
-    """(the first row of a phase, how many it walks, with the ranking's draws)."""
-    top = rows - 1
-    length = rows
+def rows_of(phase, walk, TREE: gl.constexpr, RANK: gl.constexpr):
+    """(the first row of a phase, how many it walks, how many with the ranking's draws)."""
+    top = walk.rows - 1
+    length = walk.rows
     if TREE:
-        top = gl.where(phase == 0, top, top - shared)
-        length = gl.where(phase == 0, shared, rows - shared)
+        top = gl.where(phase == 0, top, top - walk.shared)
+        length = gl.where(phase == 0, walk.shared, walk.rows - walk.shared)
     walked = length
     if RANK:
-        walked += draws
+        walked += walk.draws
         if TREE:
             walked = gl.where(phase == 0, length, walked)
     return top, length, walked
 
 
 @gluon.jit
-def producer(up, down, head, ends, memory, plan, TREE: gl.constexpr, RANK: gl.constexpr, L: gl.constexpr,
+def producer(up, down, head, ends, memory, walk, TREE: gl.constexpr, RANK: gl.constexpr, L: gl.constexpr,
              E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
-    """The weights of every network that the consumers walk. ``plan``: turns, phases, rows, shared, draws."""
+    """The weights of every network that the consumers walk."""
     k = 0
-    for turn in range(plan[0] * plan[1]):
-        _, length, walked = walk_of(turn % plan[1], plan[2], plan[3], plan[4], TREE, RANK)
+    for turn in range(walk.turns * walk.phases):
+        _, length, walked = rows_of(turn % walk.phases, walk, TREE, RANK)
         for i in range(walked):
             k = send_network(up, down, head, ends, k, memory, i < length, L, E, GUIDED, H, BC, SLOTS)
 
 
 @gluon.jit
-def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, output,
+def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, results,
              GROUP: gl.constexpr, TREE: gl.constexpr, RANK: gl.constexpr, SOFTMAX: gl.constexpr,
              WRITE_ALL: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
              MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr,
              GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr,
              LN_EPS: gl.constexpr):
-    """Warp group GROUP's items. ``states``: vectors, words, the time table, the sampler's table, its steps;
-    ``plan`` as for `producer`; ``places``: B, N, items, programs, leaves, group; ``numbers``: first, T, the
-    key, w_min, the Gumbel scale, w_max, the initial scale, the ranking's mean."""
+    """The items of warp group GROUP. Arguments without a type are `records`, and its program's scratch."""
     wide_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, H, 16])
     thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BC, 16])
     few: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DP, 16])
     lhs: gl.constexpr = gl.DotOperandLayout(0, wide_layout, 2)
     of_rows: gl.constexpr = gl.SliceLayout(1, few)
-    B, N, items, programs, leaves, group = places[0], places[1], places[2], places[3], places[4], places[5]
-    first, T, k0, k1 = numbers[0], numbers[1], numbers[2], numbers[3]
-    phases, rows, shared, draws = plan[1], plan[2], plan[3], plan[4]
-    table, steps = states[3], states[4]
+    B, N, items, leaves, group = grid.states, grid.candidates, grid.items, grid.leaves, grid.group
+    first, T, k0, k1 = numbers.first, numbers.T, numbers.k0, numbers.k1
+    phases, rows = walk.phases, walk.rows
     worker = (gl.program_id(0) * 2 + GROUP).to(gl.int64)
     low += worker * (L - 1) * ROWS * H
     wide += worker * (4 * DP + H + 2) * ROWS
@@ -119,19 +117,19 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
     columns = gl.arange(0, H, gl.SliceLayout(0, wide_layout))
     at = lanes[:, None] * DP + entries[None, :]
     k = 0
-    for turn in range(plan[0] * phases):
-        pair = gl.minimum(2 * (gl.program_id(0) + turn // phases * programs) + GROUP, B * items)
+    for turn in range(walk.turns * phases):
+        pair = gl.minimum(2 * (gl.program_id(0) + turn // phases * grid.programs) + GROUP, B * items)
         phase = turn % phases
         alive = pair < B * items
         pair = gl.minimum(pair, B * items - 1)
         b = pair // items
         item = pair % items
-        state = gl.load(states[1] + b).to(gl.uint32)
-        top, length, walked = walk_of(phase, rows, shared, draws, TREE, RANK)
+        state = gl.load(inputs.words + b).to(gl.uint32)
+        top, length, walked = rows_of(phase, walk, TREE, RANK)
         if TREE:
             if phase == 0:
                 draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
-                           state, T, k0, k1, numbers[7], D, DP, MULTISTEP, few)
+                           state, T, k0, k1, numbers.initial_scale, D, DP, MULTISTEP, few)
             else:
                 root = gl.minimum(((phase - 1) * ROWS + lanes) // leaves, ROWS - 1)
                 source = roots + root[:, None] * DP + entries[None, :]
@@ -140,7 +138,7 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
                     gl.store(clean_at + at, gl.load(source + ROWS * DP))
         else:
             draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
-                       state, T, k0, k1, numbers[7], D, DP, MULTISTEP, few)
+                       state, T, k0, k1, numbers.initial_scale, D, DP, MULTISTEP, few)
         for i in range(walked):
             j = top - i
             whole = True
@@ -154,13 +152,13 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
                         gl.store(clean_at + at, z)
                     candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
                     xi = noise(candidate, state, T + 2 + draw, k0, k1, DP, few)
-                    z = gl.where(entries[None, :] == D - 1, numbers[8], gl.load(clean_at + at))
-                    ranking = table + rows * COLUMNS
+                    z = gl.where(entries[None, :] == D - 1, numbers.ranking_mean, gl.load(clean_at + at))
+                    ranking = inputs.table + rows * COLUMNS
                     z = z / gl.load(ranking + CLEAN_SCALE) + gl.load(ranking + SIGMA) * xi
                     z = gl.where(entries[None, :] < D, z, 0.0)
                     gl.store(z_at + at, z)
-            t = gl.load(steps + j)
-            vector = gl.load(states[0] + b * H + columns) + gl.load(states[2] + t * H + columns)
+            t = gl.load(inputs.steps + j)
+            vector = gl.load(inputs.vectors + b * H + columns) + gl.load(inputs.time_table + t * H + columns)
             base = gl.zeros([ROWS, H], gl.float32, wide_layout) + vector[None, :]
             k = network(z, base, low, wide, weights, k, memory, whole, GROUP, D, DP, L, E, GUIDED, H, BC,
                         SLOTS, LN_EPS, wide_layout, thin, few, lhs)
@@ -174,11 +172,12 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
             last = z
             if MULTISTEP:
                 last = gl.load(clean_at + at)
-            z, raw, _, clean = update(z, eps, vjp, xi, last, entries[None, :], table + j * COLUMNS,
-                                      numbers[4], numbers[6], D, GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+            z, raw, _, clean = update(z, eps, vjp, xi, last, entries[None, :], inputs.table + j * COLUMNS,
+                                      numbers.w_min, numbers.w_max, D, GUIDED, CLIP_STATE, CLIP_CLEAN,
+                                      MULTISTEP)
             if RANK:
                 if draw >= 0:
-                    score = raw / draws
+                    score = raw / walk.draws
                     if draw > 0:
                         score += gl.load(score_at + lanes)
                     gl.store(score_at + lanes, score)
@@ -209,7 +208,7 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
             if TREE:
                 end = gl.minimum(N, (item + 1) * group * leaves)
                 tile = pair * (phases - 1) + phase - 1
-            keep(finished, weight_at, score_at, b, index, end, tile, N, state, output, numbers, D, DP, RANK,
+            keep(finished, weight_at, score_at, b, index, end, tile, N, state, results, numbers, D, DP, RANK,
                  SOFTMAX, WRITE_ALL, few)
 
 
@@ -230,19 +229,19 @@ def sample_kernel(
     ``up``, ``down`` and ``head`` are tensor maps over [.., H], BC rows at a time."""
     memory = shared_memory(up, L, H, BC, SLOTS)
     turns = gl.cdiv(gl.cdiv(B * items, 2) - gl.program_id(0), programs)
-    plan = (turns, phases, rows, shared, draws)
-    states = (state_vectors, state_words, time_table, table, steps)
-    weights = (up_bias, down_bias, output, output_bias, head_bias, head_output, head_output_bias)
-    places = (B, N, items, programs, leaves, group)
-    numbers = (first, T, k0.to(gl.uint32), k1.to(gl.uint32), w_min, gumbel_scale, w_max, initial_scale,
-               ranking_mean)
-    best = (best_score, best_index, best_weight, best_z, all_z, all_weight, all_expected)
+    walk = Walk(turns, phases, rows, shared, draws)
+    inputs = Inputs(state_vectors, state_words, time_table, table, steps)
+    weights = Weights(up_bias, down_bias, output, output_bias, head_bias, head_output, head_output_bias)
+    grid = Grid(B, N, items, programs, leaves, group)
+    numbers = Numbers(first, T, k0.to(gl.uint32), k1.to(gl.uint32), w_min, w_max, initial_scale, gumbel_scale,
+                      ranking_mean)
+    results = Results(best_score, best_index, best_weight, best_z, all_z, all_weight, all_expected)
     gl.warp_specialize([
-        (consumer, (states, low, wide, roots, weights, memory, plan, places, numbers, best, gl.constexpr(0),
+        (consumer, (inputs, low, wide, roots, weights, memory, walk, grid, numbers, results, gl.constexpr(0),
                     TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
                     BC, SLOTS, LN_EPS)),
-        (consumer, (states, low, wide, roots, weights, memory, plan, places, numbers, best, gl.constexpr(1),
+        (consumer, (inputs, low, wide, roots, weights, memory, walk, grid, numbers, results, gl.constexpr(1),
                     TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
                     BC, SLOTS, LN_EPS)),
-        (producer, (up, down, head, ends, memory, plan, TREE, RANK, L, E, GUIDED, H, BC, SLOTS)),
+        (producer, (up, down, head, ends, memory, walk, TREE, RANK, L, E, GUIDED, H, BC, SLOTS)),
     ], [4, 1], [REGISTERS, 24])

@@ -68,7 +68,8 @@ def check_traffic(emulation, hidden, head, rho, rows):
     model = gluon_bytes_per_candidate(hidden, 3, 64, head_width=256 * (head == "early"), guided=rho > 0)
     streamed = ["up", "down", "ends", *(["head"] if head == "early" else [])]
     assert sum(per_row[name] for name in streamed) == model["weights"]
-    assert 0 <= per_row["low"] + per_row["wide"] - model["scratch"] < 8 * 16 * 4
+    walks_own = 5 * 16 * 4 + 2 * 4  # z is stored twice and loaded three times, the weight once each
+    assert 0 <= per_row["low"] + per_row["wide"] - model["scratch"] - walks_own < 8 * 16 * 4
 
 
 @pytest.mark.compiled
@@ -146,7 +147,7 @@ def test_noise_is_the_references(monkeypatch):
     coefficients = torch.zeros_like(table.coefficients)
     coefficients[:, COLUMNS.index("noise")] = 1.0
     Emulation(90).install(monkeypatch)
-    z, _ = walk(fused, replace(table, coefficients=coefficients), start, GLUON[128])
+    z, _ = walk(fused, replace(table, coefficients=coefficients, clip_state=False), start, GLUON[128])
     assert relative_error(z, start.noise) < 1e-6
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from triton.compiler import ASTSource
+
 from swg_fast.kernels.fused.configurations import LAYERS, Config
 from swg_fast.kernels.fused.layered import kernels, step
 from swg_fast.kernels.fused.layered.plan import (
@@ -15,7 +17,6 @@ from swg_fast.kernels.fused.layered.plan import (
     depth,
     narrow,
 )
-from triton.compiler import ASTSource
 
 KERNELS = {"up_kernel": kernels.up_kernel, "narrow_kernel": kernels.narrow_kernel,
            "up_back_kernel": kernels.up_back_kernel, "head_kernel": kernels.head_kernel,

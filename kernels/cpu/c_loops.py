@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from swg_fast.kernels.shared.c_compiler import compiled
 
 SOURCE, SCALAR = (Path(__file__).with_name(name) for name in ("native.c", "scalar.h"))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+
 from swg_fast.kernels.cpu.c_loops import MAX_HIDDEN, MAX_LATENT, SUFFIX, Library
 from swg_fast.kernels.cpu.network_onednn import PackedLayers
 from swg_fast.kernels.shared.packing import ROW_MULTIPLE, PackedNetwork

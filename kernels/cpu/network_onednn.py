@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn import functional as F
+
 from swg_fast.kernels.shared.analytic import walk
 from swg_fast.kernels.shared.packing import ROW_MULTIPLE, PackedNetwork
 from swg_fast.kernels.shared.sampler_table import Latent, SamplerTable
-from torch.nn import functional as F
 
 TILE = 512  # rows; smaller tiles read the weights more often, larger ones spill the cache
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+
 from swg_fast.kernels.fused import tuning
 from swg_fast.kernels.fused.configurations import LAYERS_UP_TO, Config, layered, suitable
 from swg_fast.kernels.fused.hopper import launch as hopper_launch

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import triton
+
 from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.shared.binary_cache import cache_folder
 

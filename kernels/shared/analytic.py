@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
+
 from swg_fast.kernels.shared.packing import PackedNetwork
 from swg_fast.kernels.shared.sampler_table import Latent, SamplerTable
-from torch.nn import functional as F
 
 Network = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor | None]]
 

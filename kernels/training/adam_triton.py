@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 import triton
 import triton.language as tl
+
 from swg_fast.kernels.shared.devices import current
 
 BLOCK = 1024  # entries of a program

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from swg_fast.kernels.cpu.c_loops import SCALAR
 
 FOLDER = Path(__file__).parent

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+
 from swg_fast.kernels.shared.c_compiler import compiled
 from swg_fast.kernels.training.c_steps import FOLDER, HEADERS, Moments, Steps, check
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+
 from swg_fast.kernels.shared.devices import current
 from swg_fast.kernels.shared.philox import philox
 

@@ -1,4 +1,4 @@
-"""What this machine has, made to be pasted into a bug report."""
+"""The command ``swg-fast info``: what this machine has, made to be pasted into a bug report."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ import platform
 from importlib import metadata
 from importlib.util import find_spec
 
-from swg_fast.common.console import versions
+import click
+
+from swg_fast.common.console import print_table, versions
 from swg_fast.policy.backends.registry import BACKENDS, backend_class, resolve
+
+
+@click.command()
+@click.option("--no-environments", is_flag=True, help="Leave out the D4RL families (faster).")
+def info(no_environments: bool) -> None:
+    """Say what this machine has; paste it into a bug report."""
+    from swg_fast.envs.tasks import presets
+
+    print_table("swg-fast info", machine_report(not no_environments))
+    click.echo("tasks: " + ", ".join(presets()))
 
 
 def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:

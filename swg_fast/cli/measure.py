@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swg_fast.common.checks import MAX_CANDIDATES, check_sampling, whole
-from swg_fast.common.errors import UsageError
+from swg_fast.cli.options import whole_numbers
+from swg_fast.common.checks import MAX_CANDIDATES
+from swg_fast.policy.sampling import check_overrides
 
 if TYPE_CHECKING:
     from swg_fast.policy.policy import Policy
@@ -49,15 +50,6 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda f, option: option(f), reversed(options), with_policy)
 
 
-def whole_numbers(text: str, option: str, high: int) -> list[int]:
-    """"64,1024" as [64, 1024], each in 1..high."""
-    try:
-        found = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UsageError(f"{option} takes whole numbers such as 64,1024") from error
-    return [whole(option, number, 1, high) for number in found]
-
-
 @click.command()
 @network_options
 @click.option("--candidates", default="64,1024,4096", help="N, one or several.")
@@ -83,7 +75,7 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
     from swg_fast.evaluation.bench import plot_bench, run_bench
 
     check_outputs(json=json_path, plot=plot_path)
-    check_sampling({"guidance_scale": guidance_scale})
+    check_overrides({"guidance_scale": guidance_scale})
     result = run_bench(policy, candidates=whole_numbers(candidates, "--candidates", MAX_CANDIDATES),
                        n_states=whole_numbers(states, "--states", MAX_STATES), backends=backends.split(","),
                        dtypes=None if dtypes == "all" else dtypes.split(","),

@@ -4,50 +4,27 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import Field, asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from swg_fast.cli.options import own_default, with_options
 from swg_fast.common.errors import UsageError
 
 
-class _WithSettings(click.Command):
-    """A command that has an option for every key of a configuration.
-
-    They are made when they are first needed, since the settings' module imports torch and another
-    command's --help should not wait for that.
-    """
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        from swg_fast.training.run_config import config_fields
-
-        known = {parameter.name for parameter in self.params}
-        self.params += [_option(entry) for name, entry in config_fields().items() if name not in known]
-        return super().get_params(ctx)
-
-
-def _option(entry: Field) -> click.Option:
-    """The option of a setting. It is None where it is not given, so that a file's value can count."""
-    from swg_fast.common.settings_fields import kind_of, range_text
+def _entries() -> Iterator[tuple[Field, str]]:
+    """The keys of a configuration, and what stands in where one is left out."""
     from swg_fast.envs.tasks import set_by_presets
+    from swg_fast.training.run_config import config_fields
 
-    kind, choices = kind_of(entry), entry.metadata["choices"]
-    name = "--" + entry.name.replace("_", "-")
-    default: Any = entry.default
-    if kind is bool:
-        default = {True: "on", False: "off"}.get(default, default)
-    preset = "the preset's, or " if entry.name in set_by_presets() else ""
-    notes = [f"default: {preset}{default}"] * (default is not None)
-    notes += [text for text in (range_text(entry),) if text]
-    return click.Option(
-        [f"{name}/--no-{name[2:]}" if kind is bool else name], default=None, show_default=False,
-        type=click.Choice(choices) if choices else kind,
-        help=entry.metadata["help"] + (f"  [{'; '.join(notes)}]" if notes else ""))
+    for name, entry in config_fields().items():
+        yield entry, ("the preset's, or " if name in set_by_presets() else "") + own_default(entry)
 
 
-@click.command(cls=_WithSettings)
+@click.command(cls=with_options(_entries))
 @click.argument("task", required=False)
 @click.option("--out", type=Path, help="Folder of the run.  [default: runs/TASK]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")

@@ -1,15 +1,11 @@
-"""Checks of what a caller hands over: a value of the right type and range, or one clear line.
-
-A new keyword of `Policy.sample` gets its line in `SAMPLING`; `check_sampling` then checks it wherever
-it may come from: a call, the command line, a checkpoint's card.
-"""
+"""Checks of what a caller hands over: a value of the right type and range, or one clear line."""
 
 from __future__ import annotations
 
 import math
 import numbers
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from swg_fast.common.errors import UsageError
@@ -90,95 +86,6 @@ def pair(name: str, value: Any) -> tuple[float, float]:
         raise UsageError(f"{name} must be two numbers (low, high), got {shown(value)}")
     low, high = (number(name, part) for part in parts)
     return low, high
-
-
-def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
-    """``check``, with None passed through."""
-    return lambda name, value: None if value is None else check(name, value)
-
-
-def _select(_: str, value: Any) -> str:
-    from swg_fast.policy.backends.job import SELECTIONS
-
-    return choice("selection", value, SELECTIONS)
-
-
-def _leaves(name: str, value: Any) -> int | str:
-    return "auto" if isinstance(value, str) and value == "auto" else whole(name, value, 1, MAX_CANDIDATES)
-
-
-def _ranking(_: str, value: Any) -> str:
-    from swg_fast.policy.backends.job import RANKINGS
-
-    return choice("ranking", value, RANKINGS)
-
-
-def _sampler(_: str, value: Any) -> str:
-    from swg_fast.method.samplers import SAMPLERS
-
-    return choice("sampler", value, SAMPLERS)
-
-
-def _readout(_: str, value: Any) -> str:
-    from swg_fast.method.samplers import READOUTS
-
-    return choice("weight read-out", value, READOUTS)
-
-
-def _backend(_: str, value: Any) -> str:
-    from swg_fast.policy.backends.registry import BACKENDS
-
-    return choice("backend", value, ("auto", *BACKENDS))
-
-
-def _guidance(name: str, value: Any) -> str:
-    from swg_fast.method.weight_family import guidance_text
-
-    return guidance_text(name, value)
-
-
-# Every keyword of `Policy.sample` but the states and their indices: its name -> its check.
-SAMPLING: dict[str, Callable[[str, Any], Any]] = {
-    "n_candidates": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
-    "guidance_scale": optional(lambda name, value: number(name, value, -MAX_SCALE, MAX_SCALE)),
-    "temperature": optional(lambda name, value: number(name, value, 0.0, MAX_SCALE)),
-    "select": optional(_select),
-    "seed": lambda name, value: whole(name, value, 0, MAX_SEED),
-    "backend": _backend,
-    "chunk": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
-    "dtype": optional(text),
-    "sampler": optional(_sampler),
-    "sampler_steps": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
-    "leaves": optional(_leaves),
-    "branch_after": optional(lambda name, value: whole(name, value, 1, MAX_CANDIDATES)),
-    "keep_share": optional(lambda name, value: number(name, value, high=1.0, above=0.0)),
-    "ranking": optional(_ranking),
-    "ranking_draws": optional(lambda name, value: whole(name, value, 1, 2**16)),
-    "ranking_step": optional(lambda name, value: whole(name, value, 0, MAX_CANDIDATES)),
-    "ranking_mean": optional(lambda name, value: number(name, value, -MAX_SCALE, MAX_SCALE)),
-    "guidance": optional(_guidance),
-    "weight_clip": pair,
-    "weight_readout": _readout,
-    "clip_denoised": flag,
-    "selection_temperature": lambda name, value: number(name, value, above=0.0),
-    "return_candidates": flag,
-}
-
-
-def check_sampling(settings: Mapping[str, Any], source: str = "") -> dict[str, Any]:
-    """``settings`` of `Policy.sample`, each checked and in its plain Python type.
-
-    None stands for "not given" where `Policy.sample` has it so. ``source`` (a file, say) opens the
-    message. Raises `UsageError` for the first of a wrong type or out of range.
-    """
-    unknown = [str(name) for name in settings if name not in SAMPLING]
-    if unknown:
-        raise UsageError(f"{source and source + ': '}unknown sampling setting {unknown[0]!r}; "
-                         f"use {', '.join(SAMPLING)}")
-    try:
-        return {name: SAMPLING[name](name, value) for name, value in settings.items()}
-    except UsageError as error:
-        raise UsageError(f"{source}: {error}" if source else str(error)) from None
 
 
 def shown(value: Any) -> str:

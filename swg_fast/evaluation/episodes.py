@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from swg_fast.common.seeds import stream_seed
 from swg_fast.envs.base import Maze, TaskEnv
 from swg_fast.envs.registry import make_env
 from swg_fast.envs.vector import VectorEnv
+from swg_fast.policy.bound_sampler import BoundSampler
 from swg_fast.policy.policy import Policy
+from swg_fast.policy.sampling import SamplingConfig
 
 MAX_ENVS = 4096  # each is a simulation in memory
 STATE_STRIDE = 1 << 16  # the noise's state word is episode * STATE_STRIDE + step
@@ -86,18 +88,17 @@ class Evaluation:
         return sum(episode.length for episode in self.episodes)
 
 
-def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Sequence[int] = 0,
-             envs: int | None = None, workers: int | None = None, progress: bool = True,
-             **sampling: Any) -> Evaluation:
+def evaluate(policy: Policy, task: str, config: SamplingConfig | str | None = None, *, episodes: int = 10,
+             seed: int | Sequence[int] = 0, envs: int | None = None, workers: int | None = None,
+             progress: bool = True, **overrides: Any) -> Evaluation:
     """Runs ``episodes`` episodes of ``task`` for each ``seed`` and scores them.
 
     ``task`` is any name that `swg_fast.envs.make_env` knows. Parts of a dictionary observation are
     those that the policy was trained on, by its card, or all.
 
-    Keywords of `Policy.sample` (n_candidates, guidance_scale, ...) go through; the policy's defaults
-    stand in for those left out. A seed sets every episode's start, goal and noise by its index, so
-    that ``envs`` (how many run at once) and ``workers`` (processes) do not change them. While one
-    half of the environments steps, the candidates of the other half are sampled.
+    ``config`` and ``overrides`` are settings as `Policy.sample` takes them. A seed sets every episode's
+    start, goal and noise by its index, so that ``envs`` (how many run at once) and ``workers`` (processes) do
+    not change them. While one half of the environments steps, the candidates of the other half are sampled.
 
     Raises `UsageError` for an unknown task, a policy of other sizes, arguments out of range, or a worker
     that died.
@@ -105,8 +106,7 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Seque
     import os
 
     seeds = check_counts(episodes, seed, envs, workers)
-    policy.check(**sampling)
-    sampling = policy.settings(**sampling)
+    sampler = policy.bind(config, **overrides)
     keys = observation_keys(policy)
     env = make_env(task, keys)
     if (env.state_dim, env.action_dim) != (policy.state_dim, policy.action_dim):
@@ -115,7 +115,7 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Seque
             f"{task} has {env.state_dim} and {env.action_dim}; give a policy trained on it")
     envs = min(episodes, envs or 64)
     workers = workers or min(os.cpu_count() or 1, envs, 16)
-    runners = [_Runner(policy, sampling, episodes, one, progress) for one in seeds]
+    runners = [_Runner(sampler, episodes, one, progress) for one in seeds]
     started = time.perf_counter()
     seconds = {"start": 0.0, "sampling": 0.0, "waiting": 0.0}
     with VectorEnv(task, envs, workers, keys) as vector:
@@ -126,7 +126,7 @@ def evaluate(policy: Policy, task: str, *, episodes: int = 10, seed: int | Seque
     seconds["total"] = time.perf_counter() - started
     done = [episode for runner in runners for episode in runner.done]
     settings = {"episodes": episodes, "seed": seeds[0], "seeds": seeds, "envs": envs, "workers": workers,
-                **sampling}
+                **asdict(sampler.config), "backend": sampler.carried_out_by}
     return Evaluation(
         task, done, _score(env, done, seeds[0] if len(seeds) == 1 else None), env.score_name,
         [_score(env, runner.done, runner.seed) for runner in runners],
@@ -163,9 +163,8 @@ def observation_keys(policy: Policy) -> list[str] | None:
 class _Runner:
     """The state of one evaluation: which slot runs which episode, and what was seen."""
 
-    def __init__(self, policy: Policy, sampling: dict[str, Any], episodes: int, seed: int,
-                 progress: bool) -> None:
-        self.policy, self.sampling, self.seed = policy, sampling, seed
+    def __init__(self, sampler: BoundSampler, episodes: int, seed: int, progress: bool) -> None:
+        self.sampler, self.seed = sampler, seed
         self.total, self.progress = episodes, progress
         self.next_episode = 0
         self.running: dict[int, Episode] = {}
@@ -218,10 +217,10 @@ class _Runner:
         started = time.perf_counter()
         indices = np.array([self.running[s].index * STATE_STRIDE + self.running[s].length
                             for s in slots])
-        samples = self.policy.sample(np.stack([self.observations[s] for s in slots]),
-                                     seed=self.seed, state_indices=indices, **self.sampling)
+        samples = self.sampler.sample(np.stack([self.observations[s] for s in slots]), seed=self.seed,
+                                      state_indices=indices)
         actions = samples.actions.cpu().numpy()
-        self.candidates += len(slots) * self.sampling["n_candidates"]
+        self.candidates += len(slots) * self.sampler.config.n_candidates
         self.seconds["sampling"] += time.perf_counter() - started
         for slot, action in zip(slots, actions, strict=True):
             if self.running[slot].index == 0:

@@ -16,7 +16,7 @@ from swg_fast.evaluation.episodes import Evaluation, Score
 REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, told apart by everyone
 
 
-def evaluation_json(result: Evaluation, policy_name: str, backend: str, device: str) -> dict[str, Any]:
+def evaluation_json(result: Evaluation, policy_name: str, device: str) -> dict[str, Any]:
     """The JSON of an evaluation. ``device`` is what the sampler's is called (`limits.device_name`)."""
     return {
         "task": result.task,
@@ -34,7 +34,7 @@ def evaluation_json(result: Evaluation, policy_name: str, backend: str, device: 
         "env_steps_per_second": result.env_steps / max(
             result.seconds["total"] - result.seconds["start"], 1e-9),
         "seconds": {k: round(v, 3) for k, v in result.seconds.items()},
-        "settings": result.settings | {"backend": backend},
+        "settings": result.settings,
         "device": device,
         "simulator": result.simulator,
         "versions": versions(),

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from swg_fast.common.checks import check_sampling, choice
+from swg_fast.common.checks import MAX_CANDIDATES, choice, whole
 from swg_fast.common.seeds import stream_seed
+from swg_fast.common.settings_fields import check_fields, check_named, like, setting
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.samplers import sampler_table
-from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.schedule import MAX_STEPS, NoiseSchedule
 from swg_fast.policy.policy import Policy
+from swg_fast.policy.sampling import Execution, SamplingConfig
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.loop import BLOCK
 from swg_fast.training.settings import TrainSettings
@@ -30,7 +32,8 @@ Points = np.ndarray  # [N, 2] float32 within [-1, 1]
 PART = 1000  # samples drawn at once
 NOISE = 0.02  # spread of the curves' points
 # Of every toy training.
-SETTINGS: dict[str, Any] = {"actor_batch": 512, "actor_lr": 1e-3, "ema_rate": 0.005, "dropout": 0.0}
+SETTINGS: dict[str, Any] = {"actor_lr": 1e-3, "ema_rate": 0.005, "dropout": 0.0}
+WALK = ("temperature", "weight_readout", "clip_denoised", "sampler", "backend")  # sampling's, as they are
 
 
 def _curve(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> Points:
@@ -86,6 +89,53 @@ def energy(x: Points) -> np.ndarray:
     return 1.5 * (1.0 - np.clip(x[:, 0], -1, 1))
 
 
+def _counts(name: str, value: Any) -> tuple[int, ...] | None:
+    """One number of steps, or several, in rising order; None for all."""
+    if value is None:
+        return None
+    several = value if isinstance(value, list | tuple) else [value]
+    return tuple(sorted({whole(name, count, 1, MAX_STEPS) for count in several}))
+
+
+@dataclass(frozen=True)
+class ToySettings:
+    """A toy's training and sampling."""
+
+    guidance_scale: float = like(SamplingConfig, "guidance_scale", 1.0)
+    temperature: float = like(SamplingConfig, "temperature", 1.0)
+    steps: int = like(TrainSettings, "actor_steps", 4000)
+    batch: int = like(TrainSettings, "actor_batch", 512)
+    hidden_dim: int = like(TrainSettings, "hidden_dim", 128)
+    num_steps: int = like(TrainSettings, "num_steps", 15)
+    samples: int = setting(10_000, "Samples that are compared.", min=1, top=MAX_CANDIDATES)
+    weight_head: str = like(TrainSettings, "weight_head", "early")
+    weight_readout: str = like(SamplingConfig, "weight_readout", "exact")
+    clip_denoised: bool = like(SamplingConfig, "clip_denoised", True)
+    schedule: str = like(TrainSettings, "schedule", "vp")
+    sampler: str = like(SamplingConfig, "sampler", "ddpm")
+    sampler_steps: Any = setting(
+        None, "Steps that a solver walks, one number or several: 4,6,15. Left out: all.", check=_counts)
+    seed: int = like(TrainSettings, "seed", 0)
+    backend: str = like(Execution, "backend", "auto")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def counts(self) -> list[int]:
+        """The numbers of steps to walk. `UsageError` for what the sampler cannot."""
+        counts = list(self.sampler_steps or [self.num_steps])
+        for count in counts:
+            sampler_table(self.sampler, NoiseSchedule.by_name(self.schedule, self.num_steps), count,
+                          guidance_scale=self.guidance_scale, temperature=self.temperature)
+        return counts
+
+    def training(self) -> TrainSettings:
+        """The settings of the training."""
+        return TrainSettings(actor_steps=self.steps, actor_batch=self.batch, hidden_dim=self.hidden_dim,
+                             weight_head=self.weight_head, schedule=self.schedule, num_steps=self.num_steps,
+                             **SETTINGS)
+
+
 @dataclass
 class ToyResult:
     """Point sets [N, 2] and the sliced Wasserstein distances between them; ``by_steps`` has the
@@ -107,64 +157,34 @@ def sliced_wasserstein(a: Points, b: Points, projections: int = 256) -> float:
     return float(np.abs(np.sort(a @ directions, axis=0) - np.sort(b @ directions, axis=0)).mean())
 
 
-def run_toy(name: str, *, guidance_scale: float = 1.0, temperature: float = 1.0, steps: int = 4000,
-            batch: int = 512, hidden_dim: int = 128, num_steps: int = 15, samples: int = 10_000,
-            weight_head: str = "early", weight_readout: str = "exact", clip_denoised: bool = True,
-            schedule: str = "vp", sampler: str = "ddpm", sampler_steps: int | Sequence[int] | None = None,
-            seed: int = 0, backend: str = "auto", progress: bool = True,
-            policy: Policy | None = None) -> ToyResult:
-    """Trains on ``name``'s data and compares guided and unguided samples with the target, for each
-    number of ``sampler_steps`` (None: all ``num_steps``) that ``sampler`` is to walk. A ``policy`` that
-    `train_toy` left with the same settings is not trained again.
+def run_toy(name: str, settings: ToySettings | None = None, *, policy: Policy | None = None,
+            progress: bool = True, **overrides: Any) -> ToyResult:
+    """Trains on ``name``'s data and compares guided and unguided samples with the target, for each number of
+    sampler steps. A ``policy`` that `train_toy` left with the same settings is not trained again.
 
-    Raises `UsageError` for settings out of range, before the training."""
-    counts = check_toy(name, guidance_scale=guidance_scale, temperature=temperature, samples=samples,
-                       seed=seed, backend=backend, weight_readout=weight_readout, clip_denoised=clip_denoised,
-                       sampler=sampler, sampler_steps=sampler_steps, schedule=schedule, num_steps=num_steps)
+    ``overrides`` are single fields of `ToySettings`. Raises `UsageError` for settings out of range, before
+    the training."""
+    choice("toy data", name, DATASETS)
+    settings = replace(settings or ToySettings(), **check_named([ToySettings], overrides, "toy setting"))
+    counts = settings.counts()
     if policy is None:
-        settings = toy_settings(steps=steps, batch=batch, hidden_dim=hidden_dim, weight_head=weight_head,
-                                schedule=schedule, num_steps=num_steps)
-        policy, *_ = train_toy(name, settings, seed=seed, progress=progress)
-    data, weights, rng = toy_data(name, seed)
-    walk: dict[str, Any] = {"temperature": temperature, "seed": seed, "backend": backend,
-                            "weight_readout": weight_readout, "clip_denoised": clip_denoised,
-                            "sampler": sampler, "progress": progress}
+        policy, *_ = train_toy(name, settings, progress=progress)
+    data, weights, rng = toy_data(name, settings.seed)
     share = weights / weights.sum()
-    target, other = (data[rng.choice(len(data), samples, p=share)] for _ in range(2))
-    plain_data = data[rng.choice(len(data), samples)]
+    target, other = (data[rng.choice(len(data), settings.samples, p=share)] for _ in range(2))
+    plain_data = data[rng.choice(len(data), settings.samples)]
     floor = sliced_wasserstein(target, other)
     by_steps: dict[int, dict[str, float]] = {}
     for count in counts:
-        plain, guided = (draw_toy(policy, samples, rho, sampler_steps=count, **walk)
-                         for rho in (0.0, guidance_scale))
+        plain, guided = (draw_toy(policy, settings, rho, count, progress=progress)
+                         for rho in (0.0, settings.guidance_scale))
         pairs = {"guided_to_target": (guided, target), "unguided_to_target": (plain, target),
                  "unguided_to_data": (plain, plain_data)}
         distances = {key: sliced_wasserstein(*pair) for key, pair in tqdm(
             pairs.items(), "distances", unit="pair", disable=not progress)}
         by_steps[count] = distances | {"floor": floor}
-    return ToyResult(data[:samples], weights[:samples], target, plain, guided, by_steps[counts[-1]], by_steps)
-
-
-def check_toy(name: str, *, samples: int, sampler: str, sampler_steps: int | Sequence[int] | None,
-              schedule: str, num_steps: int, guidance_scale: float, temperature: float, **sampling: Any
-              ) -> list[int]:
-    """The numbers of steps that `run_toy` is to walk. `UsageError` for what it would refuse."""
-    choice("toy data", name, DATASETS)
-    check_sampling({"guidance_scale": guidance_scale, "temperature": temperature, "n_candidates": samples,
-                    "sampler": sampler, **sampling})
-    several = [sampler_steps] if isinstance(sampler_steps, int) else sampler_steps
-    counts = sorted(set(several or [num_steps]))
-    for count in counts:
-        sampler_table(sampler, NoiseSchedule.by_name(schedule, num_steps), count,
-                      guidance_scale=guidance_scale, temperature=temperature)
-    return counts
-
-
-def toy_settings(*, steps: int, batch: int, hidden_dim: int, weight_head: str, schedule: str, num_steps: int
-                 ) -> TrainSettings:
-    """The settings of a toy's training."""
-    return TrainSettings(actor_steps=steps, hidden_dim=hidden_dim, weight_head=weight_head, schedule=schedule,
-                         num_steps=num_steps, **SETTINGS | {"actor_batch": batch})
+    return ToyResult(data[:settings.samples], weights[:settings.samples], target, plain, guided,
+                     by_steps[counts[-1]], by_steps)
 
 
 def toy_data(name: str, seed: int) -> tuple[Points, np.ndarray, np.random.Generator]:
@@ -174,10 +194,10 @@ def toy_data(name: str, seed: int) -> tuple[Points, np.ndarray, np.random.Genera
     return data, np.exp(-energy(data)).astype(np.float32), rng
 
 
-def train_toy(name: str, settings: TrainSettings | None = None, *, steps: int = 4000, seed: int = 0,
-              progress: bool = True) -> tuple[Policy, Points, np.ndarray, np.random.Generator]:
+def train_toy(name: str, toy: ToySettings, *, progress: bool = True
+              ) -> tuple[Policy, Points, np.ndarray, np.random.Generator]:
     """A policy without a state trained on ``name``'s data; the data, its weights and what drew it."""
-    settings = settings or TrainSettings(actor_steps=steps, hidden_dim=128, **SETTINGS)
+    settings, seed = toy.training(), toy.seed
     bar = tqdm(total=settings.actor_steps, desc=f"preparing {name}", unit="step", disable=not progress)
     data, weights, rng = toy_data(name, seed)
 
@@ -202,18 +222,18 @@ def train_toy(name: str, settings: TrainSettings | None = None, *, steps: int = 
     return Policy(trainer.ema, trainer.schedule), data, weights, rng
 
 
-def draw_toy(policy: Policy, samples: int, guidance_scale: float, *, temperature: float = 1.0, seed: int = 0,
-             progress: bool = False, **walk: Any) -> Points:
-    """``samples`` samples, a part at a time: each part has a state word of its own. ``walk`` are
-    keywords of `Policy.sample`."""
-    parts = np.array_split(np.arange(samples), -(-samples // PART))
-    label = f"sampling, guidance {guidance_scale:g}"
-    if walk.get("sampler_steps"):
-        label += f", {walk['sampler_steps']} steps"
+def draw_toy(policy: Policy, settings: ToySettings, guidance_scale: float, steps: int, *,
+             progress: bool = False) -> Points:
+    """The settings' number of samples in ``steps`` steps, a part at a time: each part has a state word of its
+    own."""
+    parts = np.array_split(np.arange(settings.samples), -(-settings.samples // PART))
+    label = f"sampling, guidance {guidance_scale:g}, {steps} steps"
+    walk = {key: getattr(settings, key) for key in WALK}
     state = np.zeros((1, 0), np.float32)
-    drawn = (policy.sample(state, len(part), guidance_scale, temperature, "none", seed, dtype="fp32",
-                           return_candidates=True, state_indices=np.array([word]), **walk).candidates
-             for word, part in enumerate(tqdm(parts, label, unit="part", disable=not progress)))
+    drawn = (policy.sample(
+        state, n_candidates=len(part), guidance_scale=guidance_scale, select="none", sampler_steps=steps,
+        seed=settings.seed, dtype="fp32", return_candidates=True, state_indices=np.array([word]), **walk
+    ).candidates for word, part in enumerate(tqdm(parts, label, unit="part", disable=not progress)))
     return np.concatenate([part[0].numpy() for part in drawn if part is not None])
 
 

@@ -1,21 +1,20 @@
 """Samplers, each a table of coefficients (see `kernels.shared.sampler_table.SamplerTable`).
 
-To add one: write a function that returns its table and give it a line in `SAMPLERS`.
+To add one: write a function here that returns its table, and give it a line of its name in
+`method.sampler_names`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.sampler_table import COLUMNS, SamplerTable
+from swg_fast.method.sampler_names import READOUTS, SAMPLERS, WEIGHT_CLIP
 from swg_fast.method.schedule import NoiseSchedule
 
-WEIGHT_CLIP = (1e-4, 1.0)
-READOUTS = ("exact", "official")
 Columns = dict[str, torch.Tensor]
 
 
@@ -131,12 +130,6 @@ def _second_order(schedule: NoiseSchedule, sampler_steps: int | None, guidance_s
                   clip_clean=clip_denoised)
 
 
-SAMPLERS: dict[str, Callable[..., SamplerTable]] = {
-    "ddpm": ddpm, "ddpm_x0": ddpm_x0, "ddim": ddim, "dpmpp_2m": dpmpp_2m, "dpmpp_2m_sde": dpmpp_2m_sde}
-SOLVERS = ("ddim", "dpmpp_2m", "dpmpp_2m_sde")  # those that can do with fewer steps
-DETERMINISTIC = ("ddim", "dpmpp_2m")  # but for the initial draw
-
-
 def sampler_table(name: str, schedule: NoiseSchedule, sampler_steps: int | None = None,
                   **settings: object) -> SamplerTable:
     """The table of sampler ``name`` in ``sampler_steps`` steps (None: all that were trained).
@@ -149,12 +142,13 @@ def sampler_table(name: str, schedule: NoiseSchedule, sampler_steps: int | None 
     if settings.get("weight_readout", "exact") not in READOUTS:
         raise UsageError(f"unknown weight read-out {settings['weight_readout']!r}; "
                          f"use one of {', '.join(READOUTS)}")
-    if name in SOLVERS:
+    if SAMPLERS[name].fewer_steps:
         settings["sampler_steps"] = sampler_steps
     elif sampler_steps not in (None, schedule.num_steps):
+        solvers = [other for other, kind in SAMPLERS.items() if kind.fewer_steps]
         raise UsageError(f"sampler {name!r} walks all {schedule.num_steps} trained steps and not "
-                         f"{sampler_steps}; use one of {', '.join(SOLVERS)} for fewer")
-    return SAMPLERS[name](schedule, **settings)
+                         f"{sampler_steps}; use one of {', '.join(solvers)} for fewer")
+    return globals()[name](schedule, **settings)  # the function of that name in this file
 
 
 def _table(schedule: NoiseSchedule, steps: tuple[int, ...], columns: Columns, temperature: float,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,10 +14,10 @@ from torch import nn
 from swg_fast.common.atomic_files import read_json, replacing, sha256, sweep, user_path, write_json
 from swg_fast.common.checks import choice
 from swg_fast.common.errors import UsageError
-from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
-from swg_fast.policy.model_card import PARTS, empty_modules
-from swg_fast.policy.sampling import sampling_defaults
+from swg_fast.policy.model import NETWORKS, Model
+from swg_fast.policy.model_card import empty_modules
+from swg_fast.policy.sampling import card_entry, own_settings
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model_card.json"
@@ -26,23 +25,7 @@ PENDING = "model_card.pending.json"  # the card of weights that are about to be 
 STORED = {"fp32": torch.float32, "fp16": torch.float16}
 
 
-@dataclass
-class Checkpoint:
-    """A score network, its schedule, and the critic if there is one; ``ranker`` regresses E[w | s, a].
-
-    ``card`` is free JSON that travels along: data, settings, scores; ``card["sampling"]`` holds
-    the policy's own defaults of sampling (`defaults.Sampling`), all of them once it is saved.
-    """
-
-    network: ScoreNetwork
-    schedule: NoiseSchedule
-    critic: TwinQ | None = None
-    value: ValueNetwork | None = None
-    card: dict[str, Any] = field(default_factory=dict)
-    ranker: Ranker | None = None
-
-
-def save_checkpoint(directory: str | Path, checkpoint: Checkpoint, *, dtype: str = "fp32") -> Path:
+def save_checkpoint(directory: str | Path, model: Model, *, dtype: str = "fp32") -> Path:
     """Writes the two files into ``directory`` and returns it.
 
     ``dtype="fp16"`` halves the file; `load_checkpoint` gives float32 again. A process that is killed on
@@ -55,14 +38,13 @@ def save_checkpoint(directory: str | Path, checkpoint: Checkpoint, *, dtype: str
     from safetensors.torch import save_file
 
     directory = user_path(directory)
-    tensors = _stored(checkpoint, choice("storage type", dtype, STORED))
-    card = checkpoint.card | {
-        "sampling": sampling_defaults(checkpoint.card.get("sampling")),
+    tensors = _stored(model, choice("storage type", dtype, STORED))
+    card = model.card | {
+        "sampling": card_entry(*own_settings(model.card.get("sampling"))),
         "format": FORMAT,
-        "network": checkpoint.network.config(),
-        "schedule": checkpoint.schedule.name,
-        **{part: module.config() if module is not None else None
-           for part, module in _parts(checkpoint).items() if part != "network"},
+        "schedule": model.schedule.name,
+        **dict.fromkeys(NETWORKS),
+        **{part: module.config() for part, module in model.networks()},
         "stored": dtype,
     }
     sweep(directory)
@@ -73,23 +55,19 @@ def save_checkpoint(directory: str | Path, checkpoint: Checkpoint, *, dtype: str
     return directory
 
 
-def _parts(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {part: getattr(checkpoint, part) for part in PARTS}
-
-
-def _stored(checkpoint: Checkpoint, dtype: str) -> dict[str, torch.Tensor]:
+def _stored(model: Model, dtype: str) -> dict[str, torch.Tensor]:
     tensors = {}
-    for part, module in _parts(checkpoint).items():
-        for name, tensor in (module.state_dict() if module is not None else {}).items():
+    for part, module in model.networks():
+        for name, tensor in module.state_dict().items():
             stored = tensor.detach().to("cpu", STORED[dtype]).contiguous().clone()
             if not bool(stored.isfinite().all()):
                 raise UsageError(f"{part}.{name} has NaN, infinity or values beyond {dtype}; "
                                  "nothing is saved")
             tensors[f"{part}.{name}"] = stored
-    return tensors | {"betas": checkpoint.schedule.betas}
+    return tensors | {"betas": model.schedule.betas}
 
 
-def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
+def load_checkpoint(name_or_path: str | Path) -> Model:
     """A checkpoint from its folder, or a bundled one by its name.
 
     The sizes that the card names are compared with the tensors' before anything of that size is made.
@@ -115,9 +93,9 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
                          "point; copy it again")
     for part, module in modules.items():
         _fill(module, tensors, part, directory)
-    network, critic, value, ranker = (cast(Any, modules.get(part)) for part in PARTS)
-    return Checkpoint(network.eval(), NoiseSchedule(card["schedule"], tensors["betas"]), critic, value, card,
-                      ranker)
+    parts: dict[str, Any] = {part: module.eval() if part == "network" else module
+                             for part, module in modules.items()}
+    return Model(schedule=NoiseSchedule(card["schedule"], tensors["betas"]), card=card, **parts)
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:

@@ -11,13 +11,12 @@ from torch import nn
 from swg_fast.common.checks import choice, number, text, whole
 from swg_fast.common.errors import UsageError
 from swg_fast.common.meta_modules import shapes_only
-from swg_fast.method.networks import MOST, WEIGHT_HEADS, Ranker, ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.method.networks import MOST, WEIGHT_HEADS
 from swg_fast.method.schedule import MAX_STEPS
 from swg_fast.method.weight_family import WeightFamily
-from swg_fast.policy.sampling import sampling_defaults
+from swg_fast.policy.model import NETWORKS
+from swg_fast.policy.sampling import own_settings
 
-PARTS: dict[str, type[nn.Module]] = {"network": ScoreNetwork, "critic": TwinQ, "value": ValueNetwork,
-                                     "ranker": Ranker}
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -29,12 +28,12 @@ def empty_modules(card: Mapping[str, Any], shapes: Shapes, where: Path) -> dict[
     """
     name = where / "model_card.json"
     try:
-        sampling_defaults(card.get("sampling"))
+        own_settings(card.get("sampling"))
         text("schedule", card["schedule"])
         family = WeightFamily.from_card(card)
         code = family.width if family is not None else 0
         modules = {part: _empty(kind, part, card.get(part) if part != "network" else card[part])
-                   for part, kind in PARTS.items() if part == "network" or card.get(part) is not None}
+                   for part, kind in NETWORKS.items() if part == "network" or card.get(part) is not None}
     except (KeyError, TypeError) as error:
         raise UsageError(f"{name}: incomplete ({error}); copy the checkpoint again") from error
     except UsageError as error:
@@ -73,10 +72,11 @@ def _empty(kind: type[nn.Module], part: str, values: Any) -> nn.Module:
 
 def _check_fit(modules: Mapping[str, Any], name: Path, code: int) -> None:
     network = modules["network"]
-    for part, sizes in (("critic", ("state_dim", "action_dim")), ("value", ("state_dim",)),
-                        ("ranker", ("state_dim", "action_dim"))):
-        for size in sizes if part in modules else ():
-            theirs, ours = getattr(modules[part], size), getattr(network, size)
+    for part, module in modules.items():
+        for size in ("state_dim", "action_dim"):
+            if part == "network" or not hasattr(module, size):
+                continue
+            theirs, ours = getattr(module, size), getattr(network, size)
             ours -= code if size == "state_dim" else 0  # a weight function's code, which only it sees
             if theirs != ours:
                 raise UsageError(f"{name}: {part}.{size} is {theirs} and network.{size} {ours}; the parts "

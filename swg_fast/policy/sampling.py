@@ -1,99 +1,208 @@
-"""How to sample where nobody says: one rule for Python, the command line and model cards.
+"""How to sample, as one record.
 
-What a call names wins; then the policy's own default (``card["sampling"]``, or ``Policy(defaults=...)``);
-then the value below. To add a setting: its line in `Sampling`, and a keyword of that name, None by
-default, in `Policy.sample`.
+`SamplingConfig` is the method, `Execution` what carries it out. The defaults, the checks, the options of the
+command line, a model card's part, the axes of a sweep and the table in the docs are made from their fields.
+
+What a call names wins; then the policy's own settings (its model card's, or ``Policy(defaults=...)``); then
+the defaults below.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from swg_fast.common.checks import check_sampling
+from swg_fast.common.checks import MAX_CANDIDATES, MAX_SCALE, shown
 from swg_fast.common.errors import UsageError
-from swg_fast.method.samplers import DETERMINISTIC
+from swg_fast.common.settings_fields import check_fields, check_named, is_optional, setting
+from swg_fast.method.sampler_names import READOUTS, SAMPLERS, WEIGHT_CLIP
+from swg_fast.policy.backend_names import BACKENDS
+
+SELECTIONS = ("max_weight", "expected_weight", "max_q", "softmax", "none")
+RANKINGS = ("draws", "ranker", "read")
+AUTO_LEAVES, AUTO_FROM = 16, 256  # what leaves="auto" picks, and from how many candidates on
+SCALE: dict[str, Any] = {"bottom": -MAX_SCALE, "top": MAX_SCALE}
+COUNT: dict[str, Any] = {"min": 1, "top": MAX_CANDIDATES}
+
+
+def _guidance(name: str, value: Any) -> str:
+    from swg_fast.method.weight_family import guidance_text
+
+    return guidance_text(name, value)
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """The settings that a policy may have defaults for."""
+class SamplingConfig:
+    """The settings of a search: how candidates are drawn, and which of them is kept."""
 
-    n_candidates: int = 16  # N, drawn for each state; one is kept
-    guidance_scale: float = 1.0  # rho of Algorithm 2; 0 is unguided
-    temperature: float = 1.0  # scale of the noise of several candidates; one alone is drawn at 0
-    select: str = "max_weight"  # which candidate is kept
-    sampler: str = "ddpm"  # Algorithm 2, or a solver
-    sampler_steps: int | None = None  # of the trained ones; None walks all
-    leaves: int | str = 1  # candidates that share a root's first steps; auto is `auto_leaves`
-    branch_after: int | None = None  # how many steps they share; None is four fifths
-    keep_share: float = 1.0  # of the candidates, by expected weight, that one is selected from
-    ranking: str = "draws"  # where an expected weight comes from: draws, ranker or read
-    ranking_draws: int = 8  # forward passes that estimate an expected weight
-    ranking_step: int | None = None  # the trained step to which they noise an action; None is T // 5
-    ranking_mean: float | None = None  # of the training weights; None is what the card records
-    guidance: str | None = None  # of a family of weight functions; None is the middle of its first one
-    dtype: str = "auto"  # compute type; auto is the fastest that this machine has
+    n_candidates: int = setting(16, "Candidates drawn for a state; one is kept.", min=1, top=MAX_CANDIDATES,
+                                flags=("-n", "--candidates"))
+    guidance_scale: float = setting(1.0, "Guidance scale rho of Algorithm 2; 0 is unguided.",
+                                    flags=("-g", "--guidance-scale"), **SCALE)
+    temperature: float | None = setting(
+        None, "Scale of the noise. Left out: 1, or 0 for one candidate alone, the paper's plain SWG.", min=0,
+         top=MAX_SCALE)
+    select: str = setting(
+        "max_weight", "Which candidate is kept: that of the highest predicted weight; of the highest "
+        "expected weight (see ranking); of the highest min(Q1, Q2); softmax, with a probability that grows "
+        "with the weight; or none, the first.", choices=SELECTIONS, noun="selection")
+    selection_temperature: float = setting(
+        1.0, "Of softmax: the probability is proportional to weight ** (1 / selection_temperature).", min=0,
+        min_open=True)
+    # the walk
+    sampler: str = setting("ddpm", "ddpm (Algorithm 2), ddpm_x0 (clips the predicted clean sample), or a "
+                                   "solver, which can walk fewer steps.", choices=SAMPLERS)
+    sampler_steps: int | None = setting(
+        None, "Steps that a solver walks, evenly spaced among the trained ones. Left out: all.", **COUNT)
+    guidance: str | None = setting(
+        None, "Of a policy trained with a family of weight functions, which one guides, such as "
+              "expectile:0.9. Left out: the middle of its first one.", check=_guidance)
+    weight_clip: tuple[float, float] = setting(
+        WEIGHT_CLIP, "The range to which predicted weights are clipped.")
+    weight_readout: str = setting("exact", "How the weight is read off its noisy entry: exact, or as the "
+                                           "authors' code does.", choices=READOUTS, noun="weight read-out")
+    clip_denoised: bool = setting(True, "Clip what is denoised to the actions' range, at every step.")
+    # the tree
+    leaves: int | str = setting(
+        1, f"Candidates that share a root's first steps; auto: {AUTO_LEAVES} from N = {AUTO_FROM} on.",
+        words=("auto",), **COUNT)
+    branch_after: int | None = setting(None, "Steps that the leaves share. Left out: four fifths.", **COUNT)
+    # ranking by expected weight
+    keep_share: float = setting(1.0, "Select from this share of a state's candidates, the best by expected "
+                                     "weight.", min=0, max=1, min_open=True)
+    ranking: str = setting(
+        "draws", "Where an expected weight comes from: draws (the action noised again, several forward "
+                 "passes), the policy's ranker, or read (one pass of a network trained with --read-share).",
+        choices=RANKINGS)
+    ranking_draws: int = setting(8, "Forward passes that estimate an expected weight.", min=1, top=2**16)
+    ranking_step: int | None = setting(
+        None, "The trained step to which they noise an action. Left out: a fifth of T.", min=0,
+        top=MAX_CANDIDATES)
+    ranking_mean: float | None = setting(
+        None, "The mean of the training weights. Left out: what the model card records.", **SCALE)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
-def sampling_defaults(own: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """All of `Sampling` by name, with a policy's ``own`` values in place.
+@dataclass(frozen=True)
+class Execution:
+    """What carries a search out; it changes no result beyond rounding."""
 
-    Raises `UsageError` for a name that is no default, or a value of the wrong kind.
+    backend: str = setting("auto", "auto, or a backend that 'info' lists.", choices=("auto", *BACKENDS))
+    dtype: str = setting("auto", "Compute type: fp32, bf16, ...; auto is the fastest of this machine.")
+    chunk: int | None = setting(None, "Candidates in memory at once. Left out: the backend's own.", **COUNT)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+# Some settings by one name; what they do not name stays the policy's own.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"n_candidates": 1, "sampler": "ddpm", "leaves": 1},  # plain SWG: one guided walk, no noise
+    "fast": {"sampler": "dpmpp_2m", "sampler_steps": 8, "leaves": "auto"},
+    "best": {"sampler": "ddpm", "leaves": 1},  # all trained steps: it loses least on any bundled task
+}
+# A setting that means nothing without another: naming the first alone sets the second back.
+DEPENDENTS = {"sampler": "sampler_steps", "leaves": "branch_after"}
+NAMES = tuple(entry.name for entry in fields(SamplingConfig))
+OWN = (*NAMES, "dtype")  # what a policy may have settings of its own for
+
+
+def check_overrides(values: Mapping[str, Any], source: str = "") -> dict[str, Any]:
+    """Settings of `SamplingConfig` and `Execution` by name, each checked. None means "not given" and is left
+    out.
+
+    Raises `UsageError`, which ``source`` opens, for an unknown name, a wrong type or a value out of range.
     """
-    own = {} if own is None else own
-    if not isinstance(own, Mapping):
-        raise UsageError(f"sampling defaults are {type(own).__name__}, expected names and values such as "
+    try:
+        return check_named((SamplingConfig, Execution), values, "sampling setting")
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}" if source else str(error)) from None
+
+
+def own_settings(values: Any) -> tuple[SamplingConfig, Execution]:
+    """A policy's own settings from ``values``: a config, or names and values, as a model card has them.
+
+    Raises `UsageError` for a name that is no setting, or a value of the wrong kind.
+    """
+    if isinstance(values, SamplingConfig):
+        return values, Execution()
+    if not isinstance(values, Mapping | None):
+        raise UsageError(f"sampling defaults are {type(values).__name__}, expected names and values such as "
                          '{"n_candidates": 64}')
-    known = [field.name for field in fields(Sampling)]
-    unknown = [str(name) for name in own if name not in known]
+    values = values or {}
+    unknown = [str(name) for name in values if name not in OWN]
     if unknown:
-        raise UsageError(f"unknown sampling default {unknown[0]!r}; use one of {', '.join(known)}")
-    base = asdict(Sampling())
-    empty = [name for name, value in own.items() if value is None and base[name] is not None]
+        raise UsageError(f"unknown sampling default {unknown[0]!r}; use one of {', '.join(OWN)}")
+    known = {entry.name: entry for record in (SamplingConfig, Execution) for entry in fields(record)}
+    empty = [name for name, value in values.items() if value is None and not is_optional(known[name])]
     if empty:
         raise UsageError(f"sampling default {empty[0]!r} has no value; give one, or leave it out")
-    given = {name: value for name, value in own.items() if value is not None}
-    return base | check_sampling(given, "sampling defaults")
+    given = check_overrides(values, "sampling defaults")
+    execution = Execution(dtype=given.pop("dtype", "auto"))
+    return SamplingConfig(**given), execution
 
 
-def sampling_settings(defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """``defaults`` with what was ``chosen`` (not None) in place.
+def card_entry(config: SamplingConfig, execution: Execution) -> dict[str, Any]:
+    """What a model card keeps: `own_settings` gives both back."""
+    return asdict(config) | {"dtype": execution.dtype}
 
-    One candidate is drawn at temperature 0, the paper's plain SWG, unless a temperature was chosen.
-    A sampler that was chosen walks all steps unless their number was chosen too. A tree that is only a
-    default gives way to a choice that it does not fit.
+
+def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Mapping[str, Any]
+            ) -> SamplingConfig:
+    """The config of a search: a policy's ``own``, or a whole ``config`` in its place, or `PRESETS`' of a name
+    over it, and what is ``given`` by name over that. Its temperature and leaves are numbers.
+
+    One candidate is drawn at temperature 0, the paper's plain SWG, unless a temperature was named. A sampler
+    that was named walks all steps unless their number was named too. A tree that was not named gives way to
+    what it does not fit.
+
+    Raises `UsageError` for another config, and for branch_after beside leaves="auto".
     """
-    if chosen.get("sampler") is not None:
-        defaults = dict(defaults) | {"sampler_steps": None}
-    if chosen.get("leaves") is not None:
-        defaults = dict(defaults) | {"branch_after": None}
-    settings = dict(defaults) | {name: value for name, value in chosen.items() if value is not None}
-    if settings["leaves"] == "auto" and chosen.get("branch_after") is not None:
-        raise UsageError(f"branch_after={chosen['branch_after']} needs a number of leaves; leaves='auto' "
+    named: dict[str, Any] = {}
+    if isinstance(config, SamplingConfig):
+        own, named = config, {name: value for name, value in vars(config).items() if value is not None}
+    elif isinstance(config, str) and config in PRESETS:
+        named = dict(PRESETS[config])
+    elif config is not None:
+        raise UsageError(f"config is {shown(config)}; give a SamplingConfig, one of {', '.join(PRESETS)}, or "
+                         "settings by name, such as n_candidates=64")
+    for name, dependent in DEPENDENTS.items():
+        if name in given:
+            named.pop(dependent, None)
+        if name in given or name in named:
+            cleared: dict[str, Any] = {dependent: None}
+            own = replace(own, **cleared)
+    named |= given
+    values = vars(own) | named
+    if values["leaves"] == "auto" and "branch_after" in named:
+        raise UsageError(f"branch_after={named['branch_after']} needs a number of leaves; leaves='auto' "
                          "picks both")
-    if settings["n_candidates"] == 1 and chosen.get("temperature") is None:
-        settings["temperature"] = 0.0
-    if settings["leaves"] == "auto":
-        settings |= {"leaves": auto_leaves(settings), "branch_after": None}
-    if chosen.get("leaves") is None and not _tree_fits(settings):
-        settings |= {"leaves": 1, "branch_after": chosen.get("branch_after")}
-    return settings
+    if values["n_candidates"] == 1 and "temperature" not in named:
+        values["temperature"] = 0.0
+    elif values["temperature"] is None:
+        values["temperature"] = 1.0
+    if values["leaves"] == "auto":
+        values |= {"leaves": auto_leaves(values), "branch_after": None}
+    if "leaves" not in named and not _tree_fits(values):
+        values |= {"leaves": 1, "branch_after": named.get("branch_after")}
+    return SamplingConfig(**values)
 
 
-def auto_leaves(settings: Mapping[str, Any]) -> int:
+def auto_leaves(values: Mapping[str, Any]) -> int:
     """What ``leaves="auto"`` picks: 16 from 256 candidates on, else 1.
 
     There a tree took a half (256) and a third (1,024) of the time and kept as good a candidate by the critic
-    of another seed (`benchmarks/results/decisions-umaze.json`, contenders ours and tree); with 64 it
-    saved less, and what it kept was behind.
+    of another seed (`benchmarks/results/decisions-umaze.json`, contenders ours and tree). With 64 it saved
+    less, and what it kept was worse.
     """
-    fits = settings["n_candidates"] >= 256 and _tree_fits(dict(settings) | {"leaves": 16})
-    steps = settings["sampler_steps"]
-    return 16 if fits and (steps is None or steps >= 3) else 1
+    fits = values["n_candidates"] >= AUTO_FROM and _tree_fits(dict(values) | {"leaves": AUTO_LEAVES})
+    steps = values["sampler_steps"]
+    return AUTO_LEAVES if fits and (steps is None or steps >= 3) else 1
 
 
-def _tree_fits(settings: Mapping[str, Any]) -> bool:
-    whole_roots = settings["n_candidates"] % settings["leaves"] == 0
-    return whole_roots and settings["temperature"] != 0 and settings["sampler"] not in DETERMINISTIC
+def _tree_fits(values: Mapping[str, Any]) -> bool:
+    whole_roots = values["n_candidates"] % values["leaves"] == 0
+    return whole_roots and values["temperature"] != 0 and SAMPLERS[values["sampler"]].stochastic

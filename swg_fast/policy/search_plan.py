@@ -1,13 +1,88 @@
-"""How a search is carried out: the tree its candidates share, and how they are ranked."""
+"""How a search is carried out: the sampler's table, the tree that candidates share, their ranking."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from swg_fast.common.errors import UsageError
-from swg_fast.kernels.shared.sampler_table import Ranking, SamplerTable, Tree
+from swg_fast.kernels.shared.sampler_table import COLUMNS, Ranking, SamplerTable, Tree
+from swg_fast.method.samplers import sampler_table
 from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.weight_family import WeightFamily
+from swg_fast.policy.model import Model
+from swg_fast.policy.sampling import SamplingConfig
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A checked `SamplingConfig`, worked out for one policy: what backends draw by.
+
+    latent_dim: D, an action's entries and the weight's. tree: None for single leaves. expects: where expected
+    weights come from, one of `sampling.RANKINGS`; None where nothing is ranked or filtered by them. ranking:
+    there where they are estimated by draws. code: what stands beside a state for the guidance chosen from a
+    family, [K + 1].
+    """
+
+    config: SamplingConfig
+    table: SamplerTable
+    latent_dim: int
+    tree: Tree | None = None
+    ranking: Ranking | None = None
+    expects: str | None = None
+    code: torch.Tensor | None = None
+
+
+def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | None) -> SearchPlan:
+    """The plan of ``config``, as `sampling.resolve` gives it.
+
+    Raises `UsageError` for what this policy cannot do: no critic, ranker or reading head, other steps or
+    guidance than were trained, a tree that does not fit, coefficients beyond float32's range.
+    """
+    if config.select == "max_q" and model.critic is None:
+        raise UsageError("select='max_q' needs a critic and this policy has none; use select='max_weight'")
+    code = _guidance_code(config.guidance, family)
+    table = sampler_table(
+        config.sampler, model.schedule, config.sampler_steps, guidance_scale=config.guidance_scale,
+        temperature=config.temperature, weight_clip=config.weight_clip, weight_readout=config.weight_readout,
+        clip_denoised=config.clip_denoised)
+    _check_coefficients(table)
+    tree = plan_tree(table, config.n_candidates, int(config.leaves), config.branch_after)
+    ranks = config.select == "expected_weight" or config.keep_share < 1
+    expects, ranking = config.ranking if ranks else None, None
+    if expects == "ranker" and model.ranker is None:
+        raise UsageError("ranking='ranker' needs a ranker and this policy has none; use ranking='draws', "
+                         "or train one with --ranker-steps")
+    if expects == "read" and not reads_weights(model.card):
+        raise UsageError("ranking='read' needs a network trained with --read-share, and this policy's "
+                         "card does not say so; use ranking='draws'")
+    if expects == "draws":
+        mean = config.ranking_mean
+        if mean is None and family is not None and config.guidance is not None:
+            mean = family.mean_weight(config.guidance)
+        ranking = plan_ranking(model.schedule, model.card, config.ranking_draws, config.ranking_step, mean)
+    return SearchPlan(config, table, model.network.action_dim + 1, tree, ranking, expects, code)
+
+
+def _guidance_code(guidance: str | None, family: WeightFamily | None) -> torch.Tensor | None:
+    if family is not None and guidance is not None:
+        return family.code(guidance)
+    if guidance is not None:
+        raise UsageError(f"guidance={guidance!r}: this policy was trained with one weight function; "
+                         "leave guidance out, or train with --weight-function family")
+    return None
+
+
+def _check_coefficients(table: SamplerTable) -> None:
+    held = table.coefficients.float().isfinite()
+    if not bool(held.all()):
+        row, column = (int(i) for i in (~held).nonzero()[-1])  # the last row comes first
+        raise UsageError(f"the sampler's coefficient {COLUMNS[column]!r} of denoising step "
+                         f"{table.steps[row]} is beyond float32's range; use a schedule whose betas are "
+                         "further from 0 and 1")
 
 
 def plan_tree(table: SamplerTable, n_candidates: int, leaves: int, branch_after: int | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,10 +11,10 @@ from torch import nn
 from swg_fast import reference
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import check_memory
-from swg_fast.kernels.shared.sampler_table import COLUMNS
-from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ
+from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
-from swg_fast.policy.backends.job import Model, Samples, SamplingJob
+from swg_fast.policy.backends.job import Samples, SamplingJob
+from swg_fast.policy.model import NETWORKS, Model
 
 
 def check_finite(module: nn.Module, what: str) -> None:
@@ -26,40 +26,35 @@ def check_finite(module: nn.Module, what: str) -> None:
     raise UsageError(f"{what}.{name} has NaN or infinity; train it again, or load a sound checkpoint")
 
 
-def check_model(network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None,
-                ranker: Ranker | None, code: int = 0) -> None:
-    """`UsageError` where the parts of a policy are of wrong types, do not fit or are not finite. The
-    network sees ``code`` entries beside a state, critic and ranker do not."""
-    for value, kind, what in ((network, ScoreNetwork, "network"), (schedule, NoiseSchedule, "schedule"),
-                              (critic, TwinQ | None, "critic"), (ranker, Ranker | None, "ranker")):
-        if not isinstance(value, kind):
-            wanted = getattr(kind, "__name__", None) or " or ".join(
-                getattr(one, "__name__", "") for one in get_args(kind)).replace("NoneType", "None")
+def check_model(model: Model) -> None:
+    """`UsageError` where the parts of a policy are of wrong types, do not fit or are not finite. The score
+    network alone sees a weight function's code beside the state."""
+    kinds: dict[str, type] = {"schedule": NoiseSchedule, **NETWORKS}
+    for what, kind in kinds.items():
+        value = getattr(model, what)
+        needed = what in ("network", "schedule")
+        if not (isinstance(value, kind) or (value is None and not needed)):
+            wanted = kind.__name__ + ("" if needed else " or None")
             raise UsageError(f"{what}: a {type(value).__name__} was given, expected {wanted}")
-    check_finite(network, "network")
-    for what, part in (("critic", critic), ("ranker", ranker)):
-        if part is None:
-            continue
-        sizes, theirs = (network.state_dim - code, network.action_dim), (part.state_dim, part.action_dim)
-        if sizes != theirs:
-            raise UsageError(f"the {what} is for states of {theirs[0]} and actions of {theirs[1]}, the "
-                             f"network for {sizes[0]} and {sizes[1]}; they are from different tasks")
+    family = model.family
+    code = family.width if family is not None else 0
+    for what, part in model.networks():
+        for size, ours in (("state_dim", model.network.state_dim - code),
+                           ("action_dim", model.network.action_dim)):
+            theirs = getattr(part, size, ours)
+            if part is not model.network and theirs != ours:
+                raise UsageError(f"the {what} has {size} {theirs} and the network {ours}; they are from "
+                                 "different tasks")
         check_finite(part, what)
 
 
-def check_job(job: SamplingJob, network: ScoreNetwork) -> None:
-    """`UsageError` for a table that float32 cannot hold and for more memory than there is."""
-    held = job.table.coefficients.float().isfinite()
-    if not bool(held.all()):
-        row, column = (int(i) for i in (~held).nonzero()[-1])  # the last row comes first
-        raise UsageError(f"the sampler's coefficient {COLUMNS[column]!r} of denoising step "
-                         f"{job.table.steps[row]} is beyond float32's range; use a schedule whose betas are "
-                         "further from 0 and 1")
-    rows = len(job.states) * job.n_candidates
-    D, n = job.settings["latent_dim"], job.table.num_steps
+def check_room(job: SamplingJob, network: ScoreNetwork) -> None:
+    """`UsageError` for more memory than there is."""
+    rows = len(job.states) * job.config.n_candidates
+    D, n = job.plan.latent_dim, job.plan.table.num_steps
     if job.return_candidates:
-        check_memory(rows * D * 8, f"return_candidates for {len(job.states)} x {job.n_candidates} candidates",
-                     "ask for fewer candidates, or leave it out", job.states.device)
+        check_memory(rows * D * 8, f"return_candidates for {len(job.states)} x {job.config.n_candidates} "
+                     "candidates", "ask for fewer candidates, or leave it out", job.states.device)
     if job.chunk is not None:
         floats = (n + 2) * D + network.hidden_dim * (6 * network.num_blocks + 16)
         check_memory(min(rows, job.chunk) * floats * 4, f"chunk={job.chunk}", "use a smaller chunk",
@@ -87,7 +82,7 @@ def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str
         raise UsageError(f"{where} with backend {backend}, where the float32 reference is; "
                          "use dtype='fp32' or backend='reference'")
     raise UsageError(f"{where} from denoising step {step} on (steps count down from "
-                     f"{job.table.steps[-1]}); look for huge states, weights or betas, or lower "
+                     f"{job.plan.table.steps[-1]}); look for huge states, weights or betas, or lower "
                      "guidance_scale")
 
 
@@ -98,7 +93,7 @@ def _first_bad_step(job: SamplingJob, model: Model, row: int, candidate: int) ->
     noise = job.reference_noise(words)
     path: Any = reference.sample(model.network, model.schedule, job.states[states], noise,
                                  return_trajectory=True, **job.reference_settings())
-    for i, step in enumerate(reversed(job.table.steps)):
+    for i, step in enumerate(reversed(job.plan.table.steps)):
         if not all(bool(part[i].isfinite().all()) for part in (path.eps, path.grad_log_weight)) \
                 or not bool(path.z[i + 1].isfinite().all()):
             return step

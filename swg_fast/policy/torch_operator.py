@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -12,27 +11,27 @@ from torch import Tensor
 
 from swg_fast.common.errors import UsageError
 from swg_fast.policy.policy import Policy
+from swg_fast.policy.sampling import SamplingConfig
 
 _SAMPLERS: WeakValueDictionary[str, Sampler] = WeakValueDictionary()
 _numbers = itertools.count()
 
 
 class Sampler(torch.nn.Module):
-    """``policy.sample`` with ``settings`` as a module that a compiled or exported program may hold.
+    """``policy.sample`` with a config and overrides as a module that a compiled or exported program may hold.
 
     Its operator is ``swg_fast::sample``. A program knows the sampler by ``name`` and holds no weights of
     it: what is loaded elsewhere finds the sampler of that name there. No gradient flows through it.
     """
 
-    def __init__(self, policy: Policy, name: str | None = None, **settings: Any) -> None:
+    def __init__(self, policy: Policy, name: str | None = None, config: SamplingConfig | str | None = None,
+                 **overrides: Any) -> None:
         super().__init__()
-        self.policy, self.settings = policy, settings
+        self.bound = policy.bind(config, **overrides)
+        self.device, self.action_dim = policy.device, policy.action_dim
         self.name = name if name is not None else f"sampler {next(_numbers)}"
         if _SAMPLERS.get(self.name) is not None:
             raise UsageError(f"a sampler named {self.name!r} exists already; give another name")
-        if settings.get("return_candidates"):
-            raise UsageError("a Sampler returns what is kept; leave out return_candidates")
-        json.dumps(settings)  # plain values, no tensors
         _SAMPLERS[self.name] = self
 
     def forward(self, states: Tensor, seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,17 +50,16 @@ def _named(name: str) -> Sampler:
 @torch.library.custom_op("swg_fast::sample", mutates_args=())
 def sample(states: Tensor, seed: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
     """Actions [B, A], weights [B], indices [B] by the `Sampler` of this name."""
-    it = _named(name)
-    kept = it.policy.sample(states, seed=int(seed) & 2**64 - 1, **it.settings)
+    kept = _named(name).bound.sample(states, seed=int(seed) & 2**64 - 1)
     return kept.actions, kept.weights, kept.indices
 
 
 @sample.register_fake
 def _shapes(states: Tensor, seed: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
-    policy = _named(name).policy
+    sampler = _named(name)
 
     def new(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=policy.device)
+        return torch.empty(shape, dtype=dtype, device=sampler.device)
 
     count = states.shape[0]
-    return new(count, policy.action_dim), new(count), new(count, dtype=torch.int64)
+    return new(count, sampler.action_dim), new(count), new(count, dtype=torch.int64)

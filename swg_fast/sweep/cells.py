@@ -7,20 +7,20 @@ the policy's files), so that a sweep started again knows what is done.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.checks import SAMPLING, check_sampling
 from swg_fast.common.errors import UsageError
+from swg_fast.common.settings_fields import nearest
 from swg_fast.envs.tasks import settings_for
 from swg_fast.sweep.plan_file import Plan
 from swg_fast.training.settings import CRITIC, TrainSettings
 
+EVALUATE = ("config", "episodes", "seed", "envs", "workers")  # of `evaluate` beside the sampling's settings
 IDLE = {"envs", "workers"}  # how an evaluation runs, not what it finds
 RANK = {"states": 64, "candidates": 128, "seed": 0}  # the defaults of a [rank] section
 
@@ -123,16 +123,11 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str
     sections = {name: _section(values, name) for name in ("train", "evaluate", "rank", "toy")}
     task, name = values.get("task"), values.get("policy")
     if any(key == "toy" or key.startswith("toy.") for key in values):
-        known = _parameters("toy")
-        _check(sections["toy"], known, "toy")
-        toy = {k: v.default for k, v in known.items() if v.default is not v.empty} | sections["toy"]
-        _check_toy(toy)
-        return Cell("toy", axes, toy)
+        return Cell("toy", axes, _toy_settings(sections["toy"]))
     if not isinstance(task, str):
         raise UsageError("no task; set task = \"antmaze-umaze-v2\" or another, or a [toy]")
     settings_for(task)
-    _check(sections["evaluate"], _parameters("evaluate"), "evaluate")
-    check_sampling({k: v for k, v in sections["evaluate"].items() if k in SAMPLING and k != "seed"})
+    _check_evaluation(sections["evaluate"])
     if unknown := sorted(set(sections["rank"]) - set(RANK)):
         raise UsageError(f"unknown setting rank.{unknown[0]}; use one of {', '.join(RANK)}")
     asked = any(key == "rank" or key.startswith("rank.") for key in values)
@@ -167,36 +162,30 @@ def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
     return {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"{name}.")}
 
 
-def _check(chosen: dict[str, Any], known: Iterable[str], section: str) -> None:
-    import difflib
+def _check_evaluation(chosen: dict[str, Any]) -> None:
+    """`UsageError` for keywords of `evaluation.episodes.evaluate` that it would refuse, the policy aside."""
+    from swg_fast.policy.sampling import Execution, SamplingConfig, check_overrides, resolve
 
+    known = [*EVALUATE, *(entry.name for record in (SamplingConfig, Execution) for entry in fields(record))]
     for name in chosen:
         if name not in known:
-            near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4) or sorted(known)
-            raise UsageError(f"unknown setting {section}.{name}; did you mean {', '.join(near)}?")
+            raise UsageError(f"unknown setting evaluate.{name}; {nearest(name, known)}")
+    check_overrides({name: value for name, value in chosen.items() if name not in EVALUATE})
+    resolve(SamplingConfig(), chosen.get("config"), {})
 
 
-def _check_toy(chosen: dict[str, Any]) -> None:
-    from swg_fast.evaluation.toy import DATASETS, check_toy, toy_settings
+def _toy_settings(chosen: dict[str, Any]) -> dict[str, Any]:
+    """All settings of a toy, its name among them. `UsageError` for what it would refuse."""
+    from swg_fast.evaluation.toy import DATASETS, ToySettings
 
-    if chosen.get("name") not in DATASETS:
-        raise UsageError(f"toy.name is {chosen.get('name')!r}; use one of {', '.join(DATASETS)}")
-    training = set(inspect.signature(toy_settings).parameters)
-    toy_settings(**{k: v for k, v in chosen.items() if k in training})
-    both = {"schedule", "num_steps"}
-    check_toy(**{k: v for k, v in chosen.items() if k not in training - both})
-
-
-@cache
-def _parameters(kind: str) -> dict[str, inspect.Parameter]:
-    """The keywords that a cell of ``kind`` may set, as the functions that it calls have them."""
-    from swg_fast.evaluation.episodes import evaluate
-    from swg_fast.evaluation.toy import run_toy
-    from swg_fast.policy.policy import Policy
-
-    functions = [run_toy] if kind == "toy" else [Policy.sample, evaluate]
-    hidden = {"self", "states", "policy", "task", "progress", "return_candidates", "state_indices",
-              "first_candidate"}
-    return {name: parameter for function in functions
-            for name, parameter in inspect.signature(function).parameters.items()
-            if name not in hidden and parameter.kind is not parameter.VAR_KEYWORD}
+    known = ["name", *(entry.name for entry in fields(ToySettings))]
+    for name in chosen:
+        if name not in known:
+            raise UsageError(f"unknown setting toy.{name}; {nearest(name, known)}")
+    name = chosen.get("name")
+    if name not in DATASETS:
+        raise UsageError(f"toy.name is {name!r}; use one of {', '.join(DATASETS)}")
+    settings = ToySettings(**{k: v for k, v in chosen.items() if k != "name"})
+    settings.counts()
+    settings.training()
+    return {"name": name, **asdict(settings)}

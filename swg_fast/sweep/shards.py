@@ -15,10 +15,12 @@ from typing import Any
 import torch
 
 from swg_fast.common.errors import UsageError
-from swg_fast.policy.backends.job import Model, Samples, SamplingJob
+from swg_fast.policy.backends.job import Samples, SamplingJob
 from swg_fast.policy.backends.search import Pool, Search
 from swg_fast.policy.backends.streaming import Backend
+from swg_fast.policy.model import Model
 from swg_fast.policy.policy import Policy, load_policy
+from swg_fast.policy.sampling import card_entry
 from swg_fast.sweep.ray_runner import connected
 
 ALIGN = 128  # ranges of fewer candidates than a chunk begin at a multiple of this
@@ -35,18 +37,18 @@ def ranges(n_candidates: int, shards: int, unit: int) -> list[tuple[int, int]]:
 def unit_of(job: SamplingJob, shards: int, chunk: int) -> int:
     """Candidates that are never parted: the chunk in which one process would draw them, or less where
     there are too few for every shard to have one; always whole roots."""
-    leaves = job.tree.leaves if job.tree is not None else 1
+    leaves = job.plan.tree.leaves if job.plan.tree is not None else 1
     whole = max(chunk, leaves) // leaves * leaves
-    if job.n_candidates >= shards * whole:
+    if job.config.n_candidates >= shards * whole:
         return whole
     step = ALIGN * leaves
-    return max(leaves, min(whole, -(-job.n_candidates // (shards * step)) * step))
+    return max(leaves, min(whole, -(-job.config.n_candidates // (shards * step)) * step))
 
 
 @torch.no_grad()
 def search_range(backend: Backend, job: SamplingJob, first: int, last: int) -> Pool:
     """What candidates first..last-1 of every state leave in the race, drawn in the backend's chunks."""
-    leaves = job.tree.leaves if job.tree is not None else 1
+    leaves = job.plan.tree.leaves if job.plan.tree is not None else 1
     chunk = max(job.chunk or backend.default_chunk(), leaves)
     count = min(last - first, chunk // leaves * leaves)
     group = max(1, chunk // (last - first))
@@ -67,17 +69,16 @@ def merge(job: SamplingJob, pools: list[Pool], model: Model) -> Samples:
     pool = Pool(*(torch.cat(parts, dim=1).to(job.states.device) for parts in zip(*pools, strict=True)))
     search = Search(job, slice(0, len(job.states)), model)
     order = pool.scores.sort(dim=1, descending=True, stable=True).indices
-    search.pool = pool.take(order[:, :search.size if job.keep_share < 1 else 1])
+    search.pool = pool.take(order[:, :search.size if job.config.keep_share < 1 else 1])
     return Samples(*search.best())
 
 
 class Shard:
     """An actor's state: the model on its device, packed once for each backend and compute type."""
 
-    def __init__(self, model: Model, card: dict[str, Any], device: str, threads: int) -> None:
+    def __init__(self, model: Model, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.policy = Policy(model.network, model.schedule, model.critic, device=device, card=card,
-                             ranker=model.ranker)
+        self.policy = Policy(**model.parts(), device=device)
 
     def search(self, job: SamplingJob, name: str, dtype: str | None, first: int, last: int) -> Pool:
         """`search_range` on this actor's device."""
@@ -97,12 +98,12 @@ class ShardedBackend(Backend):
     def run(self, job: SamplingJob) -> Samples:
         if job.return_candidates:
             raise UsageError("shards send one candidate of each state back; leave out return_candidates")
-        if job.select == "none" and job.keep_share == 1:
+        if job.config.select == "none" and job.config.keep_share == 1:
             return self.inner.run(job)  # candidate 0 is all that is needed
         unit = unit_of(job, len(self.actors), job.chunk or self.inner.default_chunk())
         here = replace(job, states=job.states.cpu(), state_indices=job.state_indices.cpu())
         shared = self.ray.put(here)
-        parts = ranges(job.n_candidates, len(self.actors), unit)
+        parts = ranges(job.config.n_candidates, len(self.actors), unit)
         pools = self.ray.get([actor.search.remote(shared, *self.asked, *part)
                               for actor, part in zip(self.actors, parts, strict=False)])
         return merge(job, pools, self.model)
@@ -113,14 +114,13 @@ class ShardedPolicy(Policy):
     `sample`, `predict` and `evaluation.evaluate` take it as any policy."""
 
     def __init__(self, policy: Policy, ray: Any, actors: list[Any]) -> None:
-        model = policy.model
-        super().__init__(model.network, model.schedule, model.critic, device=policy.device, card=policy.card,
-                         defaults=policy.defaults, ranker=model.ranker)
+        super().__init__(**policy.model.parts(), device=policy.device,
+                         defaults=card_entry(policy.config, policy.execution))
         self.ray, self.actors = ray, actors
 
     def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
         """The backend of each actor, behind one that shares the candidates out."""
-        dtype = dtype or self.defaults["dtype"]
+        dtype = dtype or self.execution.dtype
         return ShardedBackend(super().backend(name, dtype), (name, dtype), self.ray, self.actors)
 
 
@@ -142,8 +142,7 @@ def sharded(policy: Policy | str, shards: int, *, address: str | None = None, cp
             if shards * each > have:
                 raise UsageError(f"{shards} shards of {each:g} {kind}(s), and Ray has {have:g}; use fewer")
         kind = ray.remote(num_cpus=cpus, num_gpus=gpus)(Shard)
-        mine = copy.deepcopy(policy.model)  # moving a module moves it for all who hold it
-        model = ray.put(Model(mine.network.cpu(), mine.schedule, mine.critic and mine.critic.cpu(),
-                              mine.ranker and mine.ranker.cpu()))
-        actors = [kind.remote(model, policy.card, "cuda" if gpus else "cpu", threads) for _ in range(shards)]
+        # A copy, since moving a module moves it for all who hold it.
+        model = ray.put(copy.deepcopy(policy.model).to(torch.device("cpu")))
+        actors = [kind.remote(model, "cuda" if gpus else "cpu", threads) for _ in range(shards)]
         yield ShardedPolicy(policy, ray, actors)

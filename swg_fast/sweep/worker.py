@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -96,18 +95,19 @@ def run_cell(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
 
 def _toy(cell: Cell, store: Store) -> dict[str, Any]:
     """A toy's distances. Toys that share a training share it: the first of them trains."""
-    from swg_fast.evaluation.toy import run_toy, toy_settings, train_toy
+    from swg_fast.evaluation.toy import ToySettings, run_toy, train_toy
     from swg_fast.policy.policy import load_policy
 
-    name, seed = cell.settings["name"], cell.settings["seed"]
-    chosen = {k: v for k, v in cell.settings.items() if k in signature(toy_settings).parameters}
-    folder = store.training(key_of({"toy": name, "seed": seed, **chosen}))
+    name = cell.settings["name"]
+    settings = ToySettings(**{k: v for k, v in cell.settings.items() if k != "name"})
+    folder = store.training(key_of({"toy": name, "training": settings.training().to_dict(),
+                                    "seed": settings.seed}))
     with locked(folder.with_suffix(".lock"), wait=True):
         if not (folder / "policy" / CARD).is_file():
-            policy, *_ = train_toy(name, toy_settings(**chosen), seed=seed, progress=False)
+            policy, *_ = train_toy(name, settings, progress=False)
             policy.save(folder / "policy")
     policy = load_policy(folder / "policy")
-    return {"distances": run_toy(**cell.settings, progress=False, policy=policy).distances}
+    return {"distances": run_toy(name, settings, policy=policy, progress=False).distances}
 
 
 def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
@@ -120,9 +120,7 @@ def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
     policy = load_policy(folder, device_of(run))
     settings = {"workers": run["threads"]} | cell.settings
     found = evaluate(policy, cell.task, progress=False, **settings)
-    backend = policy.backend(settings.get("backend", "auto"), settings.get("dtype"))
     result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}",
-                             f"{backend.name} {backend.dtype} on {policy.device}",
                              device_name(policy.device))
     pooled = found.pooled
     result["scores"] = pooled.scores

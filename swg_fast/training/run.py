@@ -18,7 +18,8 @@ from swg_fast.data.travel import walks
 from swg_fast.method.networks import Ranker, ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.weight_functions import compute_weights
-from swg_fast.policy.checkpoint import Checkpoint, save_checkpoint
+from swg_fast.policy.checkpoint import save_checkpoint
+from swg_fast.policy.model import Model
 from swg_fast.training.borrowed_critic import check_critic, take_critic
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
@@ -142,7 +143,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         "held_out_losses": _last_losses(options.history),
         "weights": about,
     }
-    return save_checkpoint(out / "policy", Checkpoint(
+    return save_checkpoint(out / "policy", Model(
         diffusion.ema, schedule, critic.target, critic.value, card | {"training": record}, ranker))
 
 

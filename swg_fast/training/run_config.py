@@ -14,7 +14,7 @@ from typing import Any
 
 from swg_fast.common.atomic_files import read_toml, replacing
 from swg_fast.common.errors import UsageError
-from swg_fast.common.settings_fields import check_fields, check_value, kind_of, setting
+from swg_fast.common.settings_fields import check_fields, checked, setting
 from swg_fast.envs.tasks import Preset
 from swg_fast.training.logger import LOGGERS
 from swg_fast.training.saved_state import KEEP
@@ -68,10 +68,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
             mend = f"did you mean {near[0]!r}?" if near else "'swg-fast train --help' lists all"
             raise UsageError(f"{path}: unknown key {name!r}; {mend}")
         try:
-            check_value(known[name], value)
+            values[name] = checked(known[name], value)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from error
-    return {name: float(value) if kind_of(known[name]) is float else value for name, value in values.items()}
+    return values
 
 
 def write_config(path: str | Path, values: Mapping[str, Any]) -> None:

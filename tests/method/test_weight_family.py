@@ -107,7 +107,6 @@ def test_resume_is_bit_identical(tmp_path, data, compiled, monkeypatch):
     from unittest import mock
 
     from swg_fast.kernels.training import actor
-
     from swg_fast.training import run
 
     if not compiled:
@@ -166,7 +165,7 @@ def test_guidance_is_chosen_at_sampling(folder, data):
     card = json.loads((folder / "model_card.json").read_text())
     assert card["weight_family"]["functions"] == TWO and card["network"]["state_dim"] == 9
     assert card["sampling"]["guidance"] is None and policy.settings()["guidance"] == "expectile:0.775"
-    drawn = {g: policy.sample(states, 4, 5.0, guidance=g, dtype="fp32").actions
+    drawn = {g: policy.sample(states, n_candidates=4, guidance_scale=5.0, guidance=g, dtype="fp32").actions
              for g in (None, "expectile:0.775", ("expectile", 0.9), "exponential:0.5", "exponential:10")}
     torch.testing.assert_close(drawn[None], drawn["expectile:0.775"], rtol=0, atol=0)
     kept = list(drawn.values())[1:]
@@ -175,7 +174,8 @@ def test_guidance_is_chosen_at_sampling(folder, data):
     code = policy.family.code("expectile:0.9").expand(3, -1)
     plain = Policy(policy.model.network, policy.model.schedule)
     wide = torch.cat([torch.from_numpy(states), code], dim=1)
-    torch.testing.assert_close(plain.sample(wide, 4, 5.0, dtype="fp32").actions, drawn["expectile", 0.9])
+    torch.testing.assert_close(plain.sample(wide, n_candidates=4, guidance_scale=5.0,
+                                            dtype="fp32").actions, drawn["expectile", 0.9])
 
 
 @pytest.mark.parametrize("select", ["max_q", "expected_weight", "softmax"])

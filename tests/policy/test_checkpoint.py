@@ -97,7 +97,7 @@ def test_unknown_name_lists_the_bundled():
 def test_bundled_policies(name, sizes):
     policy = load_policy(name)
     assert (policy.state_dim, policy.action_dim) == sizes and policy.model.critic is not None
-    drawn = policy.sample(torch.zeros(2, sizes[0]), 8, select="max_q")
+    drawn = policy.sample(torch.zeros(2, sizes[0]), n_candidates=8, select="max_q")
     assert torch.isfinite(drawn.actions).all()
     card = load_checkpoint(name).card
     assert {"task", "dataset", "training", "make_it_again"} <= card.keys()

@@ -86,7 +86,8 @@ def test_reference_backend_is_the_reference(policy, states, schedule):
     path = reference.sample(policy.model.network, schedule, rows, noise, guidance_scale=2.0,
                             temperature=0.7, return_trajectory=True)
     kept = reference.keep(path.weight.view(4, N))
-    got = policy.sample(states, N, 2.0, 0.7, seed=seed, backend="reference")
+    got = policy.sample(states, n_candidates=N, guidance_scale=2.0, temperature=0.7, seed=seed,
+                        backend="reference")
     assert torch.equal(got.indices, kept)
     assert torch.equal(got.actions, path.final.view(4, N, D)[torch.arange(4), kept, :-1])
 
@@ -109,8 +110,8 @@ def test_any_chunk_gives_the_same(policy, states, backend, chunk, select):
 
 def test_a_candidate_does_not_depend_on_n_or_batch(policy, states):
     keywords = {"return_candidates": True, "select": "none", "temperature": 1.0, "dtype": "fp32"}
-    many = policy.sample(states, 64, **keywords)
-    few = policy.sample(states[2], 10, state_indices=[2], **keywords)
+    many = policy.sample(states, n_candidates=64, **keywords)
+    few = policy.sample(states[2], n_candidates=10, state_indices=[2], **keywords)
     assert relative_error(few.candidates[0], many.candidates[2, :10]) < 1e-6
 
 
@@ -132,7 +133,7 @@ def test_softmax_follows_the_weights():
     """Over many states that are the same, candidate i is kept in proportion to w_i ** (1 / tau)."""
     policy = Policy(make_network(2, 1, 64, 2, "joint"), NoiseSchedule.vp(4))
     states = torch.zeros(4000, 2)
-    drawn = policy.sample(states, 2, 1.0, 1.0, "softmax", selection_temperature=0.5,
+    drawn = policy.sample(states, n_candidates=2, select="softmax", selection_temperature=0.5,
                           return_candidates=True)
     w = drawn.candidate_weights.clamp(min=1e-4) ** 2
     expected = (w[:, 1] / w.sum(1)).mean()
@@ -142,15 +143,16 @@ def test_softmax_follows_the_weights():
 def test_ties_go_to_the_lowest_index(schedule):
     policy = Policy(make_network(5, 3), schedule)
     with pytest.warns(UserWarning, match="temperature 0"):
-        drawn = policy.sample(torch.randn(3, 5), 40, temperature=0.0, chunk=8)
+        drawn = policy.sample(torch.randn(3, 5), n_candidates=40, temperature=0.0, chunk=8)
     assert (drawn.indices == 0).all()
 
 
 def test_seed_and_states(policy, states):
-    same = policy.sample(states, 8, seed=4), policy.sample(states.numpy(), 8, seed=4)
+    same = policy.sample(states, n_candidates=8, seed=4), policy.sample(states.numpy(), n_candidates=8,
+                         seed=4)
     assert torch.equal(same[0].actions, same[1].actions)
-    assert not torch.equal(same[0].actions, policy.sample(states, 8, seed=5).actions)
-    assert policy.sample(states[0], 8).actions.shape == (1, 3)
+    assert not torch.equal(same[0].actions, policy.sample(states, n_candidates=8, seed=5).actions)
+    assert policy.sample(states[0], n_candidates=8).actions.shape == (1, 3)
 
 
 def test_predict_follows_stable_baselines(policy, states):
@@ -173,10 +175,10 @@ def test_one_rule_for_defaults(states, schedule):
     assert policy.settings(n_candidates=1)["temperature"] == 0.0  # the paper's plain SWG
     assert policy.settings(n_candidates=1, temperature=0.7)["temperature"] == 0.7
     plain = policy.sample(states, seed=3)
-    named = policy.sample(states, 4, 1.0, 0.5, "max_weight", 3, dtype="auto")
+    named = policy.sample(states, n_candidates=4, temperature=0.5, select="max_weight", seed=3, dtype="auto")
     assert torch.equal(plain.actions, named.actions)
     assert np.array_equal(policy.predict(states, seed=3)[0], plain.actions.numpy())
-    assert plain.indices.max() < 4 < policy.sample(states, 64, seed=3).indices.max()
+    assert plain.indices.max() < 4 < policy.sample(states, n_candidates=64, seed=3).indices.max()
     assert Policy(make_network(5, 3), schedule).defaults == asdict(Sampling())
 
 
@@ -223,7 +225,7 @@ def test_bad_input_is_named(policy, states, change, word):
 
 def test_max_q_needs_a_critic(states):
     with pytest.raises(UsageError, match="critic"):
-        Policy(make_network(5, 3), NoiseSchedule.vp(5)).sample(states, 4, select="max_q")
+        Policy(make_network(5, 3), NoiseSchedule.vp(5)).sample(states, n_candidates=4, select="max_q")
 
 
 @pytest.mark.slow

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import make_network, relative_error
-from swg_fast.kernels.shared.sampler_table import Tree
 
 from swg_fast import Policy, UsageError, load_policy, reference
+from swg_fast.kernels.shared.sampler_table import Tree
 from swg_fast.method.networks import Ranker
 from swg_fast.method.samplers import sampler_table
 from swg_fast.policy.backends.registry import BACKENDS
@@ -68,7 +68,7 @@ def test_roots_are_walked_once(policy, states, backend, monkeypatch):
         return walk(job, vectors, words, part, start)
 
     monkeypatch.setattr(used, "walk", counting)
-    policy.sample(states[:1], 64, 1.0, 1.0, backend=backend, dtype="fp32", leaves=16, branch_after=10,
+    policy.sample(states[:1], n_candidates=64, backend=backend, dtype="fp32", leaves=16, branch_after=10,
                   chunk=32)
     early, late = list(range(14, 4, -1)), list(range(4, -1, -1))
     assert rows == [(2, early), (32, late), (2, early), (32, late)]
@@ -127,7 +127,7 @@ def test_a_network_reads_the_expected_weight(policy, states, backend):
     assert relative_error(got.expected_weights.flatten(), -eps[:, -1]) < 1e-4
     assert torch.equal(got.indices, got.expected_weights.argmax(1))
     with pytest.raises(UsageError, match="--read-share"):
-        policy.sample(states, 8, **chosen)
+        policy.sample(states, n_candidates=8, **chosen)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_ranker_is_asked_for_and_saved(ranked, policy, states, tmp_path):
     with pytest.raises(UsageError, match="--ranker-steps"):
         policy.sample(states, **chosen)
     with pytest.raises(UsageError, match="unknown ranking 'x'"):
-        policy.sample(states, 8, ranking="x")
+        policy.sample(states, n_candidates=8, ranking="x")
     with pytest.raises(UsageError, match="the ranker is for states of 4"):
         Policy(ranked.model.network, ranked.model.schedule, ranker=Ranker(4, 3, 16))
     with pytest.raises(UsageError, match="expected Ranker or None"):
@@ -178,7 +178,8 @@ def test_a_ranker_is_asked_for_and_saved(ranked, policy, states, tmp_path):
 def test_ties_in_a_share_go_to_the_lowest_index(schedule):
     policy = Policy(make_network(5, 3), schedule)
     with pytest.warns(UserWarning, match="temperature 0"):
-        drawn = policy.sample(torch.zeros(2, 5), 12, temperature=0.0, keep_share=0.5, select="max_weight",
+        drawn = policy.sample(torch.zeros(2, 5), n_candidates=12, temperature=0.0, keep_share=0.5,
+                              select="max_weight",
                               ranking_mean=0.3, ranking_draws=1, chunk=5, return_candidates=True)
     ranked = drawn.expected_weights.argsort(dim=1, descending=True)[:, :6]
     assert torch.equal(drawn.indices, ranked.amin(dim=1))  # all weights are one, so the lowest index
@@ -225,7 +226,8 @@ def test_a_cards_tree_and_mean(schedule, states):
                      "select": "expected_weight"},
         "training": {"weights": {"mean": 0.25}}})
     drawn = policy.sample(states)
-    same = policy.sample(states, 32, 1.0, 1.0, "expected_weight", sampler="dpmpp_2m_sde", sampler_steps=6,
+    same = policy.sample(states, n_candidates=32, select="expected_weight", sampler="dpmpp_2m_sde",
+                         sampler_steps=6,
                          leaves=16, branch_after=4, ranking_mean=0.25, ranking_step=3, ranking_draws=8)
     assert torch.equal(drawn.indices, same.indices)
     assert policy.settings(n_candidates=20)["leaves"] == policy.settings(sampler="ddim")["leaves"] == 1

@@ -278,7 +278,7 @@ def test_actions_that_are_not_finite_are_never_returned(backend):
     """The step is named: all of it overflows from the first on, or the last step's weight alone does."""
     policy = Policy(overflowing("input.weight", 1e38), NoiseSchedule.vp(5), defaults={"dtype": "fp32"})
     with pytest.raises(UsageError, match="not finite from denoising step 4 on") as error:
-        policy.sample(STATES, 4, 1.0, 1.0, backend=backend)
+        policy.sample(STATES, n_candidates=4, guidance_scale=1.0, temperature=1.0, backend=backend)
     assert "candidate" in str(error.value) and "\n" not in str(error.value)
 
 

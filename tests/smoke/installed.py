@@ -28,7 +28,7 @@ assert {str(f).split("/")[0] for f in files("swg-fast") if ".." not in str(f)} <
     "swg_fast", f"swg_fast-{swg_fast.__version__}.dist-info"}
 policy = swg_fast.load_policy("antmaze-umaze-v2")
 states = np.random.default_rng(0).standard_normal((3, 29))
-kept = {name: policy.sample(states, 40, 1.0, 1.0, seed=1, backend=name, dtype="fp32")
+kept = {name: policy.sample(states, n_candidates=40, temperature=1.0, seed=1, backend=name, dtype="fp32")
         for name in ("reference", "torch", "cpu")}
 for name, one in kept.items():
     assert one.indices.tolist() == kept["reference"].indices.tolist(), name

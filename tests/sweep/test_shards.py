@@ -97,7 +97,7 @@ def test_the_last_range_of_many_candidates_has_their_own_noise():
         return merge(job, [search_range(inner, job, *part)], policy.model)
 
     policy.backend = lambda *_: Caught(inner, 64)
-    late = policy.sample(STATES[:1], end, 1.0, 1.0, seed=7)
+    late = policy.sample(STATES[:1], n_candidates=end, guidance_scale=1.0, temperature=1.0, seed=7)
     assert end - 64 <= int(late.indices[0]) < end
     (job,) = jobs
     from dataclasses import replace

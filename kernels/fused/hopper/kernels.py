@@ -12,6 +12,9 @@ A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` eps, d eps_w /
 
 from __future__ import annotations
 
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+
 from swg_fast.kernels.fused.hopper.network import network
 from swg_fast.kernels.fused.hopper.records import Grid, Inputs, Numbers, Results, Walk, Weights
 from swg_fast.kernels.fused.hopper.selection import keep
@@ -19,8 +22,6 @@ from swg_fast.kernels.fused.hopper.shared_memory import ROWS, send_network, shar
 from swg_fast.kernels.fused.hopper.triton_compat import barrier
 from swg_fast.kernels.fused.portable.sampler_row import CLEAN_SCALE, COLUMNS, SIGMA, update
 from swg_fast.kernels.shared.philox import normal_entries
-from triton.experimental import gluon
-from triton.experimental.gluon import language as gl
 
 COLUMNS = gl.constexpr(COLUMNS.value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
 from swg_fast.kernels.fused.configurations import GLUON, Config
 
 GROUPS = 2  # warp groups a program, each with a tile of its own

@@ -11,6 +11,10 @@ the ring's orders anything between warp groups.
 
 from __future__ import annotations
 
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared
+
 from swg_fast.kernels.fused.hopper.shared_memory import INPUT, ROWS
 from swg_fast.kernels.fused.hopper.stages import (
     block_backward,
@@ -24,9 +28,6 @@ from swg_fast.kernels.fused.hopper.stages import (
     thin_product,
 )
 from swg_fast.kernels.fused.hopper.triton_compat import barrier
-from triton.experimental import gluon
-from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared
 
 
 @gluon.jit

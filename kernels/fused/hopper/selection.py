@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from swg_fast.kernels.fused.hopper.shared_memory import ROWS
-from swg_fast.kernels.fused.portable.selection import selection_score
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
+
+from swg_fast.kernels.fused.hopper.shared_memory import ROWS
+from swg_fast.kernels.fused.portable.selection import selection_score
 
 
 @gluon.jit

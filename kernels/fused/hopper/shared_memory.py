@@ -7,11 +7,12 @@ it.
 
 from __future__ import annotations
 
-from swg_fast.kernels.fused.hopper.records import Memory
-from swg_fast.kernels.fused.hopper.triton_compat import async_load, barrier
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
+
+from swg_fast.kernels.fused.hopper.records import Memory
+from swg_fast.kernels.fused.hopper.triton_compat import async_load, barrier
 
 ROWS = gl.constexpr(64)  # of a warp group
 # In `ends`, [64, H]: the input layer's weights as bf16 numbers, what those leave of them, the read-out's.

@@ -8,8 +8,6 @@ what a later stage needs while the stage before holds the registers. Layouts are
 
 from __future__ import annotations
 
-from swg_fast.kernels.fused.hopper.shared_memory import INPUT, OUTPUT, REST, ROWS, arrived, leave
-from swg_fast.kernels.fused.hopper.triton_compat import barrier
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
@@ -17,6 +15,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
+
+from swg_fast.kernels.fused.hopper.shared_memory import INPUT, OUTPUT, REST, ROWS, arrived, leave
+from swg_fast.kernels.fused.hopper.triton_compat import barrier
 
 
 @gluon.jit

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
 from swg_fast.kernels.fused.portable.stages import (
     at_rows,
     centred,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from swg_fast.kernels.fused.layered.plan import Asked, Plan
 from swg_fast.kernels.shared.cuda_graph import capture
 from swg_fast.kernels.shared.sampler_table import SamplerTable

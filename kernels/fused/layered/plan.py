@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
 from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.fused.layered.kernels import head_kernel, narrow_kernel, up_back_kernel, up_kernel
 from swg_fast.kernels.fused.layered.step import keep_kernel, step_kernel

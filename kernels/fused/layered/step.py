@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
 from swg_fast.kernels.fused.layered.kernels import cotangent
 from swg_fast.kernels.fused.portable.sampler_row import COLUMNS, update
 from swg_fast.kernels.fused.portable.selection import keep_of_tile

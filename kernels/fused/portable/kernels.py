@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
 from swg_fast.kernels.fused.portable.phases import begin, indices, leave_roots, noise_again
 from swg_fast.kernels.fused.portable.sampler_row import COLUMNS, update
 from swg_fast.kernels.fused.portable.selection import keep_of_tile

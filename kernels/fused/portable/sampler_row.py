@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
 from swg_fast.kernels.shared import sampler_table
 
 SIGMA = tl.constexpr(sampler_table.COLUMNS.index("sigma"))

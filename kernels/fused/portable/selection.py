@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
 from swg_fast.kernels.fused.portable.stages import at_rows
 from swg_fast.kernels.shared.philox import gumbel
 

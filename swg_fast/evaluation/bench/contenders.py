@@ -93,8 +93,9 @@ def _peer(name: str) -> Any:
 def runner(contender: Contender, policy: Policy, rho: float) -> Run:
     """A function that takes one decision."""
     if contender.name in BACKENDS:
-        return lambda states, n, seed: policy.sample(states, n, rho, 1.0, seed=seed,
-                                                     backend=contender.name, dtype=contender.dtype)
+        return lambda states, n, seed: policy.sample(
+            states, n_candidates=n, guidance_scale=rho, temperature=1.0, seed=seed, backend=contender.name,
+            dtype=contender.dtype)
     from swg_fast.method.samplers import sampler_table
 
     network, schedule = policy.model.network, policy.model.schedule

@@ -94,10 +94,10 @@ def load_learnt(source: Source, data: Transitions) -> Learnt:
         raise UsageError(f"{source.name} is for states of {policy.state_dim} and actions of "
                          f"{policy.action_dim}, the dataset has {sizes[0]} and {sizes[1]}; give the dataset "
                          "that it was trained on")
-    if policy.model.critic is None or policy.value is None:
+    if policy.model.critic is None or policy.model.value is None:
         raise UsageError(f"{source.name}: this policy has no critic and value to look at (bundled ones leave "
                          "the value out); give one that 'swg-fast train' wrote")
-    return Learnt(policy.model.critic, policy.value, policy, "trained to the end")
+    return Learnt(policy.model.critic, policy.model.value, policy, "trained to the end")
 
 
 def saved_critics(source: Source, data: Transitions) -> Iterator[tuple[int, CriticTrainer]]:

@@ -83,7 +83,8 @@ def sampled_weights(policy: Policy, critic: TwinQ, network: ValueNetwork, states
     for i in tqdm(range(0, len(states), PART), f"candidates, guidance {guidance_scale:g}", unit="part",
                   disable=not progress):
         part = torch.from_numpy(states[i:i + PART])
-        drawn = policy.sample(part, n, guidance_scale, 1.0, "none", seed, return_candidates=True, leaves=1,
+        drawn = policy.sample(part, n_candidates=n, guidance_scale=guidance_scale, temperature=1.0,
+                              select="none", leaves=1, seed=seed, return_candidates=True,
                               state_indices=np.arange(i, i + len(part)))
         with torch.no_grad():
             q = critic.minimum(part.repeat_interleave(n, 0), drawn.candidates.flatten(0, 1)).view(-1, n)

@@ -109,7 +109,7 @@ def _weights(source: Source, learnt: Learnt, data: Transitions, settings: TrainS
     held_out = len(unseen) > 0
     pool = unseen if held_out else data.observations
     rows = np.random.default_rng(seed).choice(len(pool), min(n_states, len(pool)), replace=False)
-    own = learnt.policy.defaults["guidance_scale"] if scale is None else scale
+    own = learnt.policy.config.guidance_scale if scale is None else scale
     drawn, figures = {}, {}
     for rho in sorted({0.0, float(own)}):
         weights, found = measure.sampled_weights(learnt.policy, learnt.critic, learnt.value, pool[rows], n,

@@ -16,8 +16,9 @@ from swg_fast.kernels.cpu.network_c import NativeNetwork
 from swg_fast.kernels.cpu.network_onednn import TILE, CpuNetwork, has_native_bf16, has_packed_linear
 from swg_fast.kernels.shared.packing import ROW_MULTIPLE, pack
 from swg_fast.kernels.shared.sampler_table import Latent, Words
-from swg_fast.policy.backends.job import Model, SamplingJob
+from swg_fast.policy.backends.job import SamplingJob
 from swg_fast.policy.backends.streaming import Backend, row_noise
+from swg_fast.policy.model import Model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FEW = 128  # rows in all that are better shared product by product than cut into tiles
@@ -64,7 +65,7 @@ class CpuBackend(Backend):
     def expect(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
         def tile(part: slice) -> torch.Tensor:
             if isinstance(self.network, NativeNetwork):
-                return self.network.expect(job.ranking, vectors, words.part(part), job.seed, z[part])
+                return self.network.expect(job.plan.ranking, vectors, words.part(part), job.seed, z[part])
             return Backend.expect(self, job, vectors, words.part(part), z[part])
 
         return torch.cat(self._tiles(len(z), tile))
@@ -97,11 +98,11 @@ class CpuBackend(Backend):
     def _walk(self, job: SamplingJob, vectors: torch.Tensor, words: Words, rows: Sequence[int],
               start: Latent | None) -> Latent:
         if isinstance(self.network, NativeNetwork):
-            return self.network.walk(job.table, vectors, words, job.seed, rows, start)
+            return self.network.walk(job.plan.table, vectors, words, job.seed, rows, start)
         M, words = len(words.owners), words.padded(ROW_MULTIPLE)
         start = None if start is None else start.padded(ROW_MULTIPLE)
         start, noise = row_noise(job, words, rows, start, torch.float32)
-        return self.network.walk(job.table, vectors[words.owners], rows, start, noise).take(slice(M))
+        return self.network.walk(job.plan.table, vectors[words.owners], rows, start, noise).take(slice(M))
 
 
 def worker_pool(threads: int) -> ThreadPoolExecutor:

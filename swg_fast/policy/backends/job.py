@@ -8,51 +8,30 @@ from typing import Any, NamedTuple
 
 import torch
 
-from swg_fast.kernels.shared.sampler_table import Ranking, SamplerTable, Tree, Words
-from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ
-from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.kernels.shared.sampler_table import Words
+from swg_fast.policy.sampling import SamplingConfig
+from swg_fast.policy.search_plan import SearchPlan
 from swg_fast.reference import Noise, philox
-
-SELECTIONS = ("max_weight", "expected_weight", "max_q", "softmax", "none")
-RANKINGS = ("draws", "ranker", "read")  # where expected weights come from
-
-
-@dataclass(frozen=True)
-class Model:
-    """What a policy is made of."""
-
-    network: ScoreNetwork
-    schedule: NoiseSchedule
-    critic: TwinQ | None = None
-    ranker: Ranker | None = None
 
 
 @dataclass(frozen=True)
 class SamplingJob:
     """One call of `Policy.sample`, checked and on the policy's device.
 
-    states [B, S] float32; state_indices [B] int64, the noise's state word; ``settings`` are the
-    sampler's own (guidance_scale, temperature, weight_clip, weight_readout, clip_denoised). ``ranking``
-    is there where candidates are ranked or filtered by their expected weight and that is estimated by
-    draws; ``expects`` says by what it is, one of `RANKINGS`. Only the best ``keep_share`` of each state's
-    goes on to ``select``.
+    states [B, S] float32, with the guidance's code where the plan has one; state_indices [B] int64, the
+    noise's state word. chunk: candidates in memory at once; None is the backend's own.
     """
 
     states: torch.Tensor
     state_indices: torch.Tensor
-    n_candidates: int
-    table: SamplerTable
-    sampler: str
-    settings: dict[str, Any]
     seed: int
-    select: str
-    selection_temperature: float
-    chunk: int | None
-    return_candidates: bool
-    tree: Tree | None = None
-    ranking: Ranking | None = None
-    keep_share: float = 1.0
-    expects: str | None = None
+    plan: SearchPlan
+    chunk: int | None = None
+    return_candidates: bool = False
+
+    @property
+    def config(self) -> SamplingConfig:
+        return self.plan.config
 
     def words(self, vectors: slice, candidates: torch.Tensor) -> Words:
         """Owners and noise words of these candidates [n] of every state in the slice, b states' worth:
@@ -65,26 +44,29 @@ class SamplingJob:
     def noise(self, words: Words, steps: Sequence[int]) -> torch.Tensor:
         """Noise [k, M, D] of these candidates at k step words: a trained step's number, or T for the
         initial draw."""
-        D = self.settings["latent_dim"]
         column = torch.tensor(steps, dtype=torch.int64, device=words.states.device)[:, None]
-        return philox.normals(self.seed, words.candidates, words.states, column, D)
+        return philox.normals(self.seed, words.candidates, words.states, column,
+                              self.plan.latent_dim)
 
     def reference_noise(self, words: Words) -> Noise:
         """All noise of these candidates, as `reference.sample` takes it: each on its own, one that has a
         root with the noise of the root's first leaf as far as they are one."""
-        steps = [self.table.trained_steps, *reversed(self.table.steps)]
-        if self.tree is None:
+        table, tree = self.plan.table, self.plan.tree
+        steps = [table.trained_steps, *reversed(table.steps)]
+        if tree is None:
             initial, *rest = self.noise(words, steps)
             return Noise(initial, torch.stack(rest))
-        first, K = 1 + self.tree.shared, self.tree.leaves
+        first, K = 1 + tree.shared, tree.leaves
         roots = words._replace(candidates=words.candidates // K * K)
         initial, *rest = torch.cat([self.noise(roots, steps[:first]), self.noise(words, steps[first:])])
         return Noise(initial, torch.stack(rest))
 
     def reference_settings(self) -> dict[str, Any]:
         """The sampler and its settings, as `reference.sample` takes them."""
-        own = {name: value for name, value in self.settings.items() if name != "latent_dim"}
-        return own | {"sampler": self.sampler, "sampler_steps": self.table.num_steps}
+        config = self.config
+        return {name: getattr(config, name) for name in (
+            "guidance_scale", "temperature", "weight_clip", "weight_readout", "clip_denoised", "sampler")
+        } | {"sampler_steps": self.plan.table.num_steps}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import copy
 import torch
 
 from swg_fast import reference
-from swg_fast.policy.backends.job import Candidates, Model, SamplingJob
+from swg_fast.policy.backends.job import Candidates, SamplingJob
 from swg_fast.policy.backends.streaming import Backend
+from swg_fast.policy.model import Model
 
 
 class ReferenceBackend(Backend):
@@ -26,12 +27,12 @@ class ReferenceBackend(Backend):
         rows = job.states[states][words.owners].to(self.type)
         path = reference.sample(self.network, self.model.schedule, rows, noise, return_trajectory=True,
                                 **job.reference_settings())
-        expected, r = None, job.ranking
+        expected, r = None, job.plan.ranking
         if r is not None:
             expected = reference.expected_weight(
                 self.network, self.model.schedule, rows, path.final[:, :-1],
                 job.noise(words, r.words).to(self.type), r.step, r.mean)
-        if job.expects == "read":
+        if job.plan.expects == "read":
             T = self.model.schedule.num_steps
             expected = reference.read_weight(self.network, rows, path.final[:, :-1], T)
         return Candidates(*(None if part is None else part.float().unflatten(0, (-1, count))

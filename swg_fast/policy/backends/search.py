@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 
 from swg_fast.method.networks import TwinQ
-from swg_fast.policy.backends.job import Candidates, Model, SamplingJob
+from swg_fast.policy.backends.job import Candidates, SamplingJob
+from swg_fast.policy.model import Model
 from swg_fast.reference import philox
 from swg_fast.reference.resample import keep
 
@@ -47,19 +48,19 @@ class Search:
 
     def __init__(self, job: SamplingJob, states: slice, model: Model) -> None:
         self.job, self.states, self.model = job, states, model
-        self.size = max(1, math.ceil(job.keep_share * job.n_candidates))
+        self.size = max(1, math.ceil(job.config.keep_share * job.config.n_candidates))
         self.pool: Pool | None = None
 
     def add(self, first: int, found: Candidates) -> Candidates:
         """The next chunk, whose first candidate has this index; with its expected weights where the model's
         ranker gives them."""
         b, n, _ = found.z.shape
-        if self.job.expects == "ranker":
+        if self.job.plan.expects == "ranker":
             states, actions = self.job.states[self.states], found.z[..., :-1]
             found = found._replace(expected=asked(self.model.ranker, states, actions))
         indices = torch.arange(first, first + n, device=found.z.device).expand(b, n)
         pool = Pool(found.weights, indices, found.z, found.weights)
-        share = self.job.keep_share < 1
+        share = self.job.config.keep_share < 1
         scores = found.expected if share else self._scores(pool, found.expected)
         pool = pool._replace(scores=torch.where(scores.isnan(), -torch.inf, scores))
         if not share:
@@ -74,7 +75,7 @@ class Search:
     def best(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of each state the chosen action [b, A], its weight [b] and its index [b]."""
         pool = self.pool
-        if self.job.keep_share < 1:
+        if self.job.config.keep_share < 1:
             pool = pool.take(pool.indices.argsort(dim=1))
             scores = self._scores(pool, pool.scores)
             pool = pool.take(keep(torch.where(scores.isnan(), -torch.inf, scores))[:, None])
@@ -82,15 +83,15 @@ class Search:
 
     def _scores(self, pool: Pool, expected: torch.Tensor | None) -> torch.Tensor:
         """What a pool's candidates [b, m] are chosen by."""
-        job = self.job
-        if job.select == "max_weight":
+        job, config = self.job, self.job.config
+        if config.select == "max_weight":
             return pool.weights
-        if job.select == "expected_weight":
+        if config.select == "expected_weight":
             return expected
-        if job.select == "max_q":
+        if config.select == "max_q":
             return asked(self.model.critic, job.states[self.states], pool.z[..., :-1])
-        if job.select == "softmax":
-            logits = pool.weights.clamp(min=job.table.weight_clip[0]).log() / job.selection_temperature
+        if config.select == "softmax":
+            logits = pool.weights.clamp(min=config.weight_clip[0]).log() / config.selection_temperature
             words = job.state_indices[self.states][:, None]
-            return logits + philox.gumbel(job.seed, pool.indices, words, job.table.trained_steps)
+            return logits + philox.gumbel(job.seed, pool.indices, words, job.plan.table.trained_steps)
         return torch.zeros_like(pool.weights)

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.packing import ROW_MULTIPLE, PackedNetwork
 from swg_fast.kernels.shared.sampler_table import Latent, Words
-from swg_fast.policy.backends.job import Candidates, Model, Samples, SamplingJob
+from swg_fast.policy.backends.job import Candidates, Samples, SamplingJob
 from swg_fast.policy.backends.search import Search
+from swg_fast.policy.model import Model
 
 
 class Backend:
@@ -56,7 +57,7 @@ class Backend:
 
     def expect(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
         """The job's ranking of finished candidates z [M, D]: an estimate of E[w | a, s], [M]."""
-        r = job.ranking
+        r = job.plan.ranking
         centred = torch.cat([z[:, :-1], torch.full_like(z[:, -1:], r.mean)], dim=1)
         total = torch.zeros_like(z[:, -1])
         for noise in job.noise(words, r.words).to(z.dtype):
@@ -72,19 +73,19 @@ class Backend:
 
     def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
         """Candidates first .. first+count-1 of these states, whole roots where the job has a tree."""
-        vectors = self.hoist(job.states[states])
-        start, rows = None, range(job.table.num_steps - 1, -1, -1)
+        vectors, plan = self.hoist(job.states[states]), job.plan
+        start, rows = None, range(plan.table.num_steps - 1, -1, -1)
         last = first + count
-        if job.tree is not None:
-            K, shared = job.tree.leaves, job.tree.shared
+        if plan.tree is not None:
+            K, shared = plan.tree.leaves, plan.tree.shared
             roots = job.words(states, torch.arange(first, last, K, device=self.device))
             start = self.walk(job, vectors, roots, rows[:shared], None)
             start = start.take(torch.arange(len(roots.owners), device=self.device).repeat_interleave(K))
             rows = rows[shared:]
         words = job.words(states, torch.arange(first, last, device=self.device))
         z, _, weight = self.walk(job, vectors, words, rows, start)
-        expected = self.expect(job, vectors, words, z) if job.ranking is not None else None
-        if job.expects == "read":
+        expected = self.expect(job, vectors, words, z) if plan.ranking is not None else None
+        if plan.expects == "read":
             expected = self.read(vectors, words, z)
         return Candidates(*(None if part is None else part.float().unflatten(0, (-1, count))
                             for part in (z, weight, expected)))
@@ -92,10 +93,11 @@ class Backend:
     @torch.no_grad()
     def run(self, job: SamplingJob) -> Samples:
         """Streams the candidates through in chunks, keeping a running best, or the best share."""
-        B, N = len(job.states), job.n_candidates
-        if job.select == "none" and job.keep_share == 1 and not job.return_candidates:
-            N, job = 1, replace(job, tree=None)  # nothing is compared: candidate 0 is all that is needed
-        leaves = job.tree.leaves if job.tree is not None else 1
+        B, N, config = len(job.states), job.config.n_candidates, job.config
+        if config.select == "none" and config.keep_share == 1 and not job.return_candidates:
+            N = 1  # nothing is compared: candidate 0 is all that is needed
+            job = replace(job, plan=replace(job.plan, tree=None))
+        leaves = job.plan.tree.leaves if job.plan.tree is not None else 1
         chunk = max(job.chunk or self.default_chunk(), leaves)
         group = max(1, chunk // N)
         count = min(N, chunk // leaves * leaves)  # a root's leaves stay together
@@ -127,7 +129,7 @@ def predicted(packed: PackedNetwork, vectors: torch.Tensor, words: Words, z: tor
 def row_noise(job: SamplingJob, words: Words, rows: Sequence[int], start: Latent | None,
               dtype: torch.dtype) -> tuple[Latent, dict[int, torch.Tensor]]:
     """Where a walk begins, and the noise [M, D] of each of its rows that adds any."""
-    table = job.table
+    table = job.plan.table
     noisy = [j for j in rows if table.row(j)["noise"] != 0]
     fresh = [table.trained_steps] if start is None else []
     drawn = job.noise(words, [*fresh, *(table.steps[j] for j in noisy)]).to(dtype)

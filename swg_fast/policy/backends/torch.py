@@ -9,8 +9,9 @@ import torch
 from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.packing import ROW_MULTIPLE, pack
 from swg_fast.kernels.shared.sampler_table import Latent, Words
-from swg_fast.policy.backends.job import Model, SamplingJob
+from swg_fast.policy.backends.job import SamplingJob
 from swg_fast.policy.backends.streaming import Backend, predicted, row_noise
+from swg_fast.policy.model import Model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
@@ -35,9 +36,9 @@ class TorchBackend(Backend):
         base = vectors[words.owners]
 
         def network(z: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-            return analytic.eps_and_weight_vjp(packed, z, base + packed.time_table[t], job.table.guided)
+            return analytic.eps_and_weight_vjp(packed, z, base + packed.time_table[t], job.plan.table.guided)
 
-        return analytic.walk(job.table, network, rows, start, noise).take(slice(M))
+        return analytic.walk(job.plan.table, network, rows, start, noise).take(slice(M))
 
     def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int | None) -> torch.Tensor:
         return predicted(self.packed, vectors, words, z, t)

@@ -10,8 +10,9 @@ from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import SamplerTable, Words
 from swg_fast.method.networks import ScoreNetwork
-from swg_fast.policy.backends.job import Candidates, Model, Samples, SamplingJob
+from swg_fast.policy.backends.job import Candidates, Samples, SamplingJob
 from swg_fast.policy.backends.streaming import Backend, predicted
+from swg_fast.policy.model import Model
 
 
 def unsupported(network: ScoreNetwork) -> str | None:
@@ -73,23 +74,25 @@ class TritonBackend(Backend):
 
     @torch.no_grad()
     def run(self, job: SamplingJob) -> Samples:
-        in_parts = job.keep_share < 1 or job.expects in ("ranker", "read") or job.chunk is not None
-        if job.select == "max_q" or in_parts or (job.select == "none" and not job.return_candidates):
+        plan, config = job.plan, job.config
+        in_parts = config.keep_share < 1 or plan.expects in ("ranker", "read") or job.chunk is not None
+        if config.select == "max_q" or in_parts or (config.select == "none" and not job.return_candidates):
             return super().run(job)
         actions, weights, indices, z, raw, expected = self.launch.sample(
-            self.network, job.table, self.network.packed.hoist_states(job.states), job.state_indices,
-            job.n_candidates, job.seed, softmax=job.select == "softmax", tree=job.tree, ranking=job.ranking,
-            selection_temperature=job.selection_temperature, return_candidates=job.return_candidates)
-        if job.select == "none":
+            self.network, plan.table, self.network.packed.hoist_states(job.states), job.state_indices,
+            config.n_candidates, job.seed, softmax=config.select == "softmax", tree=plan.tree,
+            ranking=plan.ranking, selection_temperature=config.selection_temperature,
+            return_candidates=job.return_candidates)
+        if config.select == "none":
             actions, weights, indices = z[:, 0, :-1], raw[:, 0], torch.zeros_like(indices)
         return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw, expected)
 
     def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
         vectors = self.network.packed.hoist_states(job.states[states])
         *_, z, raw, expected = self.launch.sample(
-            self.network, job.table, vectors, job.state_indices[states], count, job.seed, tree=job.tree,
-            ranking=job.ranking, return_candidates=True, first=first)
-        if job.expects == "read":
+            self.network, job.plan.table, vectors, job.state_indices[states], count, job.seed,
+            tree=job.plan.tree, ranking=job.plan.ranking, return_candidates=True, first=first)
+        if job.plan.expects == "read":
             words = job.words(states, torch.arange(first, first + count, device=self.device))
             expected = self.read(vectors, words, z.flatten(0, 1)).float().unflatten(0, (-1, count))
         return Candidates(z, raw, expected)

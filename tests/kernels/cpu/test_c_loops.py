@@ -127,8 +127,8 @@ def test_without_a_compiler_aten_does_the_same(head, monkeypatch):
         policy = Policy(make_network(5, 3, 64, 3, head), NoiseSchedule.vp(5))
         states = torch.randn(2, 5, generator=torch.Generator().manual_seed(3))
         assert not isinstance(policy.backend("cpu", "fp32").network, NativeNetwork)
-        got = policy.sample(states, 37, 3.0, 1.0, seed=4, backend="cpu", dtype="fp32")
-        expected = policy.sample(states, 37, 3.0, 1.0, seed=4, backend="reference")
+        got = policy.sample(states, n_candidates=37, guidance_scale=3.0, seed=4, backend="cpu", dtype="fp32")
+        expected = policy.sample(states, n_candidates=37, guidance_scale=3.0, seed=4, backend="reference")
         assert torch.equal(got.indices, expected.indices)
         assert relative_error(got.actions, expected.actions) < 1e-4
     finally:

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from conftest import make_network, relative_error
+
+from swg_fast import NoiseSchedule, reference
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.shared.sampler_table import COLUMNS, SamplerTable
-from swg_fast.reference import philox
-
-from swg_fast import NoiseSchedule, reference
 from swg_fast.method.networks import ScoreNetwork
+from swg_fast.reference import philox
 
 MUCH = 1024.0  # of the gradient, added to eps: what rounding the sum takes from the gradient is little
 

@@ -19,15 +19,15 @@ from emulator.emulation import Emulation
 from emulator.problems import SCHEDULES, random, same_bits
 from emulator.results import EXCHANGE
 from one_step import check_gradient, eps_of, gradient_of, row, step_problem, walk, with_gradient
+
+from benchmarks.kernel_analysis.l2_traffic import bytes_per_candidate
+from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config, nearest
 from swg_fast.kernels.fused.portable import kernels, phases, selection, stages
 from swg_fast.kernels.shared.packing import pack
-from swg_fast.reference import philox
-
-from benchmarks.kernel_analysis.l2_traffic import bytes_per_candidate
-from swg_fast import NoiseSchedule, Policy
 from swg_fast.method.samplers import ddpm
+from swg_fast.reference import philox
 
 # One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
 BOUNDS = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 1e-2}
@@ -183,7 +183,8 @@ def test_shipped_trajectories(monkeypatch, T, N, B, softmax, head, which):
     assert torch.equal(weights, all_weights.gather(1, indices[:, None])[:, 0])
     assert torch.equal(actions, z[torch.arange(B), indices, :-1])
     policy = Policy(network, schedule)
-    want = policy.sample(states, N, 1.0, 1.0, "max_weight", 9, "torch", dtype="fp32", return_candidates=True)
+    want = policy.sample(states, n_candidates=N, seed=9, backend="torch", dtype="fp32",
+                         return_candidates=True)
     away = (z[..., :-1] - want.candidates).abs().amax(-1)
     # bf16 trajectories part where guidance divides by a weight near 0; most do not.
     assert float(away.median()) < 0.02 and float((away < 0.1).float().mean()) > 0.7

@@ -7,12 +7,12 @@ import pytest
 import torch
 from conftest import make_network, poison_kernel_memory, relative_error
 from one_step import Start, eps_of, gradient_of, row, walk, with_gradient
+
+from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import CONFIGS, GLUON
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import Ranking, Tree
-
-from swg_fast import NoiseSchedule, Policy
 from swg_fast.method.samplers import ddpm, sampler_table
 
 HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] == 9
@@ -92,11 +92,11 @@ def test_the_references_candidate_is_kept(select, N):
 def test_a_million_candidates_take_little_memory():
     policy = Policy(make_network(29, 8, 256, 3, "joint"), NoiseSchedule.vp(15), device="cuda")
     state = torch.randn(1, 29, device="cuda")
-    policy.sample(state, 1000, 1.0, 1.0, backend="triton", dtype="bf16")
+    policy.sample(state, n_candidates=1000, temperature=1.0, backend="triton", dtype="bf16")
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated()
-    policy.sample(state, 2**20, 1.0, 1.0, backend="triton", dtype="bf16")
+    policy.sample(state, n_candidates=2**20, temperature=1.0, backend="triton", dtype="bf16")
     assert torch.cuda.max_memory_allocated() - held < 64 * 2**20
 
 
@@ -114,7 +114,7 @@ def test_bf16_trajectories():
     states, N = torch.randn(8, 29, device="cuda"), 4096
 
     def draw(dtype, seed):
-        return policy.sample(states, N, 1.0, 1.0, seed=seed, backend="triton", dtype=dtype,
+        return policy.sample(states, n_candidates=N, seed=seed, backend="triton", dtype=dtype,
                              return_candidates=True)
 
     exact, other, low = draw("fp32", 1), draw("fp32", 2), draw("bf16", 1)

@@ -10,11 +10,11 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
 from emulator.emulation import Emulation
 from emulator.problems import SCHEDULES, random, same_bits
+
+from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import LAYERS, Config
 from swg_fast.kernels.shared.packing import pack
-
-from swg_fast import NoiseSchedule, Policy
 from swg_fast.method.samplers import ddpm, dpmpp_2m_sde
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]
@@ -42,7 +42,7 @@ def check(monkeypatch, capability, hidden, head, config, N=19, multistep=False):
     assert torch.equal(indices, raw.argmax(1))
     assert torch.equal(weights, raw.gather(1, indices[:, None])[:, 0])
     assert torch.equal(actions, z[torch.arange(B), indices, :-1])
-    want = Policy(network, schedule).sample(states, N, 1.0, 1.0, "max_weight", 9, "torch", dtype="fp32",
+    want = Policy(network, schedule).sample(states, n_candidates=N, seed=9, backend="torch", dtype="fp32",
                                             sampler=make.__name__, return_candidates=True)
     away = (z[..., :-1] - want.candidates).abs().amax(-1)
     # bf16 trajectories part where guidance divides by a weight near 0; most do not.

@@ -14,12 +14,12 @@ import pytest
 import torch
 from conftest import DATA, DEVICE, make_network, poison_kernel_memory, relative_error
 from one_step import Start, centred, eps_of, gradient_of, row, walk, with_gradient
+
+from swg_fast import NoiseSchedule, Policy, UsageError, reference
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import COLUMNS, Tree
-
-from swg_fast import NoiseSchedule, Policy, UsageError, reference
 from swg_fast.method.networks import Ranker
 from swg_fast.method.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m, dpmpp_2m_sde
 from swg_fast.policy import swg_jax_import
@@ -279,7 +279,7 @@ def test_two_launches_a_call(monkeypatch, select):
 
         monkeypatch.setattr(launch, name, Counting(kernel, name))
     policy = Policy(make_network(5, 3, 64, 2), NoiseSchedule.vp(2), device=DEVICE)
-    policy.sample(random(3, 5), 50, 1.0, 1.0, select, backend="triton", dtype="fp32")
+    policy.sample(random(3, 5), n_candidates=50, select=select, backend="triton", dtype="fp32")
     assert launched == ["sample_kernel", "keep_best_kernel"]
 
 
@@ -311,7 +311,8 @@ def test_bf16_trajectories_follow_the_same_distribution(monkeypatch):
         monkeypatch.setattr(launch.KernelNetwork, "config", lambda *_, **__: Config(128, 64, 4, 1))
 
     def draw(dtype, seed, backend="triton"):
-        drawn = policy.sample(torch.zeros(1, 2, device=DEVICE), N, 1.0, 1.0, "none", seed, backend,
+        drawn = policy.sample(torch.zeros(1, 2, device=DEVICE), n_candidates=N, select="none", seed=seed,
+                              backend=backend,
                               dtype=dtype, return_candidates=True)
         return drawn.candidates[0].cpu().numpy()
 

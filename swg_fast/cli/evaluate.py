@@ -1,0 +1,170 @@
+"""The command ``swg-fast evaluate``. Its options of sampling are made from `policy.sampling`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from swg_fast.cli.options import SEED, own_default, with_options
+from swg_fast.common.errors import UsageError
+from swg_fast.policy.sampling import PRESETS, Execution, SamplingConfig
+
+MAX_SEEDS = 1000  # of one evaluation
+
+
+def sampling_entries() -> Iterator[tuple[Field, str]]:
+    """The fields of a search, and what stands in where one is left out."""
+    for entry in fields(SamplingConfig):
+        yield entry, "the policy's"
+    for entry in fields(Execution):
+        yield entry, "the policy's" if entry.name == "dtype" else own_default(entry)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What an evaluation writes, and where."""
+
+    json: Path | None
+    plot: Path | None
+    video: Path | None
+
+    def check(self, task: str) -> None:
+        """`UsageError` where one cannot be written."""
+        from swg_fast.common.output_paths import check_outputs
+        from swg_fast.evaluation.video import check_video
+
+        check_outputs(json=self.json, plot=self.plot, video=self.video)
+        if self.video is not None:
+            check_video(self.video, task)
+
+
+@click.command(cls=with_options(sampling_entries))
+@click.argument("task")
+@click.option("--policy", "policy_name", help="Checkpoint folder or bundled name.  [default: TASK]")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Sampling settings by one name; those given "
+              "below win.")
+@click.option("--episodes", type=int, default=10, help="Episodes a seed.")
+@SEED
+@click.option("--seeds", help="Several evaluation seeds: 0,1,2, or how many from --seed on. Scores are given "
+                              "for each and for all.")
+@click.option("--envs", type=int, help="Environments at once.  [default: up to 64]")
+@click.option("--workers", type=int, help="Worker processes.  [default: one a core]")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", type=Path, help="Write the result as JSON.")
+@click.option("--plot", type=Path, help="Draw every episode's path through the maze, or the returns.")
+@click.option("--video", type=Path, help="Write episode 0 as .mp4 or .gif.")
+@click.option("--profile", is_flag=True, help="Say where the time went.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def evaluate(task: str, policy_name: str | None, preset: str | None, device: str, profile: bool, quiet: bool,
+             **options: Any) -> None:
+    """Evaluate a policy on TASK and print its score.
+
+    TASK is a D4RL task (antmaze-umaze-v2), a Gymnasium id (Hopper-v5), an OGBench single task
+    (antmaze-large-navigate-singletask-v0) or minari:DATASET, in the environment that it was made in.
+    """
+    from swg_fast.common.atomic_files import write_json
+    from swg_fast.common.console import print_table
+    from swg_fast.common.hardware import device_name
+    from swg_fast.evaluation import report
+    from swg_fast.evaluation.episodes import check_counts
+    from swg_fast.evaluation.episodes import evaluate as play
+    from swg_fast.evaluation.video import record_video
+
+    outputs = Outputs(*(options.pop(name) for name in ("json", "plot", "video")))
+    outputs.check(task)
+    counts = {name: options.pop(name) for name in ("episodes", "envs", "workers")}
+    seed = _seeds(options.pop("seed"), options.pop("seeds"))
+    check_counts(seed=seed, **counts)
+    policy, name = _load_or_untrained(task, policy_name, device)
+    _say_leaves(policy, preset, options)
+    result = play(policy, task, preset, seed=seed, progress=not quiet, **counts, **options)
+    summary = report.evaluation_json(result, name, device_name(policy.device))
+    if profile:
+        summary["profile"] = _profile(task, result)
+    if outputs.json is not None:
+        write_json(outputs.json, summary)
+    print_table(task, report.evaluation_rows(summary))
+    if profile:
+        print_table("where the time went", summary["profile"]["rows"])
+    if outputs.plot is not None:
+        report.plot_episodes(result, outputs.plot)
+    if outputs.video is not None:
+        frames = record_video(result, outputs.video, progress=not quiet)
+        click.echo(f"{outputs.video}: {frames} frames")
+
+
+def _say_leaves(policy: Any, preset: str | None, options: dict[str, Any]) -> None:
+    """What ``leaves="auto"`` picked, where it was asked for."""
+    asked = options["leaves"] or PRESETS.get(preset or "", {}).get("leaves") or policy.config.leaves
+    if asked == "auto":
+        config = policy.settings(preset, **options)
+        roots = config.n_candidates // config.leaves
+        click.echo(f"leaves: auto picked {config.leaves} for each of {roots} roots" if config.leaves > 1
+                   else f"leaves: auto picked no tree for N = {roots}")
+
+
+def _seeds(first: int, text: str | None) -> list[int]:
+    """"0,1,2" as it stands; "3" as three seeds from ``first`` on."""
+    if text is None:
+        return [first]
+    try:
+        found = [int(part) for part in text.split(",") if part]
+    except ValueError:
+        found = []
+    if "," not in text and found:
+        found = [first + i for i in range(min(found[0], MAX_SEEDS + 1))]
+    if not 1 <= len(found) <= MAX_SEEDS or min(found) < 0 or len(set(found)) < len(found):
+        raise UsageError(f"--seeds {text!r}: give different seeds such as 0,1,2, or how many, "
+                         f"1 to {MAX_SEEDS:,}")
+    return found
+
+
+def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple[Any, str]:
+    """The policy and its name. A task without a bundled policy gets an untrained one, and is told."""
+    import torch
+
+    from swg_fast.common.hardware import resolve_device
+    from swg_fast.method.networks import ScoreNetwork
+    from swg_fast.method.schedule import NoiseSchedule
+    from swg_fast.policy.checkpoint import find_checkpoint
+    from swg_fast.policy.policy import Policy, load_policy
+
+    resolve_device(device)
+    if policy_name is not None:
+        return load_policy(policy_name, device), policy_name
+    try:
+        folder = find_checkpoint(task)
+    except UsageError:
+        folder = None
+    if folder is None:
+        from swg_fast.envs import make_env
+
+        env = make_env(task)
+        click.echo(f"no policy is bundled for {task}: using an UNTRAINED network, whose score says "
+                   "nothing; give a trained one with --policy", err=True)
+        torch.manual_seed(0)
+        network = ScoreNetwork(env.state_dim, env.action_dim)
+        return Policy(network, NoiseSchedule.vp(15), device=device), "untrained"
+    return load_policy(folder, device), task
+
+
+def _profile(task: str, result: Any) -> dict[str, Any]:
+    """Where an evaluation's time went, beside what this machine steps with no policy."""
+    from swg_fast.evaluation.episodes import free_running_rate
+
+    seconds = result.seconds
+    best = free_running_rate(task, result.settings["envs"], result.settings["workers"])
+    running = seconds["total"] - seconds["start"]
+    rest = running - seconds["sampling"] - seconds["waiting"]
+    rate = result.env_steps / running
+    share = {k: f"{v:.2f} s, {100 * v / running:.0f} %" for k, v in
+             (("sampling", seconds["sampling"]), ("waiting for environments", seconds["waiting"]),
+              ("the rest", rest))}
+    return {"free_running_env_steps_per_second": best, "env_steps_per_second": rate,
+            "rows": [("starting workers", f"{seconds['start']:.2f} s"), *share.items(),
+                     ("environment steps", f"{rate:,.0f}/s, {100 * rate / best:.0f} % of the "
+                                           f"{best:,.0f}/s that this machine steps with no policy")]}

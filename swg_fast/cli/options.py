@@ -1,0 +1,91 @@
+"""Options made from settings' fields: names, help, choices and ranges are written once, in the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import MISSING, Field
+from typing import Any
+
+import click
+
+from swg_fast.common.checks import whole
+from swg_fast.common.errors import UsageError
+from swg_fast.common.settings_fields import checked, kind_of, range_text
+
+SEED = click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of everything random.")
+
+
+class SettingsCommand(click.Command):
+    """A command with an option for every field that ``entries`` gives; each is None where it is not given.
+
+    They are made when they are first needed: some records import torch, and another command's --help should
+    not wait for that.
+    """
+
+    entries: Callable[[], Iterable[tuple[Field, str]]]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        known = {parameter.name for parameter in self.params}
+        self.params += [option(entry, default) for entry, default in self.entries()
+                        if entry.name not in known]
+        return super().get_params(ctx)
+
+
+def with_options(entries: Callable[[], Iterable[tuple[Field, str]]]) -> type[SettingsCommand]:
+    """The class of a command with the options of ``entries``: fields, each with what its help calls the
+    default."""
+    return type("Command", (SettingsCommand,), {"entries": staticmethod(entries)})
+
+
+def own_default(entry: Field) -> str:
+    """The field's default in words; empty where it is None."""
+    default = entry.default
+    if default is None or default is MISSING:
+        return ""
+    return "on" if default is True else "off" if default is False else str(default)
+
+
+def option(entry: Field, default: str) -> click.Option:
+    """The option of a field. ``default`` is what its help says of it; nothing where that is empty."""
+    says, kind = entry.metadata, kind_of(entry)
+    name = "--" + entry.name.replace("_", "-")
+    names = [entry.name, *(says["flags"] or [f"{name}/--no-{name[2:]}" if kind is bool else name])]
+    notes = [f"default: {default}"] * bool(default) + [text for text in (range_text(entry),) if text]
+    return click.Option(
+        names, default=None, show_default=False, nargs=2 if kind is tuple else 1, type=_type(entry),
+        help=says["help"] + (f"  [{'; '.join(notes)}]" if notes else ""))
+
+
+def _type(entry: Field) -> Any:
+    says, kind = entry.metadata, kind_of(entry)
+    if says["choices"]:
+        return click.Choice(list(says["choices"]))
+    if says["words"] or says["check"] is not None:
+        return _Own(entry)
+    return float if kind is tuple else kind
+
+
+class _Own(click.ParamType):
+    """A value that the field itself checks, such as a number or the word ``auto``."""
+
+    def __init__(self, entry: Field) -> None:
+        self.entry = entry
+        self.name = "|".join((kind_of(entry).__name__, *entry.metadata["words"]))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        with suppress(TypeError, ValueError):
+            value = int(value) if kind_of(self.entry) is int else value
+        try:
+            return checked(self.entry, value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+def whole_numbers(text: str, name: str, high: int = 2**32) -> list[int]:
+    """"64,1024" as [64, 1024], each in 1..high."""
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{name} takes whole numbers such as 64,1024") from error
+    return [whole(name, number, 1, high) for number in found]

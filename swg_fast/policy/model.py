@@ -1,0 +1,58 @@
+"""The parts of a policy, listed once for checkpoints, backends and the policy itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.weight_family import WeightFamily
+
+# The networks by the names of their fields in `Model`. A new part has its line here and its field there.
+NETWORKS: dict[str, type[nn.Module]] = {
+    "network": ScoreNetwork, "critic": TwinQ, "value": ValueNetwork, "ranker": Ranker}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A score network, its schedule, and what may stand beside them.
+
+    critic: for ``select="max_q"``. value: V of the critic's training. ranker: regresses E[w | s, a].
+    card: free JSON that travels along: data, settings, scores; ``card["sampling"]`` has the policy's own
+    sampling settings, all of them once it is saved.
+    """
+
+    network: ScoreNetwork
+    schedule: NoiseSchedule
+    critic: TwinQ | None = None
+    value: ValueNetwork | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+    ranker: Ranker | None = None
+
+    def networks(self) -> Iterator[tuple[str, Any]]:
+        """(name, module) of every network that is there."""
+        for name in NETWORKS:
+            if getattr(self, name) is not None:
+                yield name, getattr(self, name)
+
+    def to(self, device: torch.device) -> Model:
+        """The same parts on ``device``; modules move for all who hold them."""
+        return replace(self, **{name: module.to(device) for name, module in self.networks()})
+
+    def with_card(self, **entries: Any) -> Model:
+        """The same parts with more in the card."""
+        return replace(self, card=self.card | entries)
+
+    def parts(self) -> dict[str, Any]:
+        """Every part by name: keywords that make this model again."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    @property
+    def family(self) -> WeightFamily | None:
+        """The family of weight functions that the network was trained with; None for one function."""
+        return WeightFamily.from_card(self.card)

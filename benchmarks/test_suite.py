@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from swg_fast.kernels.cpu.network_onednn import has_native_bf16
-from swg_fast.kernels.shared.packing import pack
 
 from swg_fast.data import load_dataset
 from swg_fast.data.transitions import to_transitions
 from swg_fast.envs import make_env
 from swg_fast.evaluation.bench.contenders import products
+from swg_fast.kernels.cpu.network_onednn import has_native_bf16
+from swg_fast.kernels.shared.packing import pack
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.training.critic import CriticTrainer

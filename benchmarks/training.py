@@ -2,7 +2,7 @@
 
     python benchmarks/training.py --write
 
-Contenders: this project's compiled steps, its plain PyTorch step (what runs without a C compiler and in bf16),
+Contenders: this project's compiled steps, its plain PyTorch step (what runs in bf16 and without a C compiler)
 and JAX, all in fp32. Each has a process of its own, held to its number of cores, and they take turns. Medians
 and their ratios are printed and written to benchmarks/results/training.json, together with what a whole run
 costs besides its steps and whether it resumes bit for bit (`training_run`).

@@ -43,7 +43,7 @@ def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_ker
         "E": HEAD_WIDTH * early, "EARLY": early, "GUIDED": guided, "CLIP_STATE": not multistep,
         "CLIP_CLEAN": multistep, "MULTISTEP": multistep, "TREE": tree, "RANK": rank, "SOFTMAX": softmax,
         "WRITE_ALL": False, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
-        **scratch_sizes(hidden, blocks, padded, config.tile), "SLOTS": config.stages,
+        **scratch_sizes(hidden, blocks, padded, config.tile)._asdict(), "SLOTS": config.stages,
         "REGISTERS": hopper_launch.REGISTERS}
     if config.kind == "layers":
         return layered_sources.source(kernel, hidden, WEIGHT_TYPES[dtype], config, every)

@@ -22,6 +22,7 @@ import torch
 import triton
 
 from swg_fast.kernels.fused.configurations import Config
+from swg_fast.kernels.fused.records import Shape
 from swg_fast.kernels.shared.binary_cache import cache_folder
 
 
@@ -39,12 +40,12 @@ def cache_path() -> Path:
     return cache_folder() / "configurations.json"
 
 
-def key(device: torch.device, constants: dict[str, Any], dtype: str, guided: bool, candidates: int) -> str:
+def key(device: torch.device, shape: Shape, dtype: str, guided: bool, candidates: int) -> str:
     """What a choice holds for: device, Triton, shape of the network, and candidates to a power of 2."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
-    head = f"early {constants['E']}" if constants["EARLY"] else "joint"
-    return (f"{name}, triton {triton.__version__}, {dtype}, H {constants['H']}, L {constants['L']}, "
-            f"DP {constants['DP']}, {head}, {'guided' if guided else 'unguided'}, "
+    head = f"early {shape.E}" if shape.EARLY else "joint"
+    return (f"{name}, triton {triton.__version__}, {dtype}, H {shape.H}, L {shape.L}, "
+            f"DP {shape.DP}, {head}, {'guided' if guided else 'unguided'}, "
             f"2^{max(candidates - 1, 0).bit_length()}")
 
 

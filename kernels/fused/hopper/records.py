@@ -63,7 +63,7 @@ class Grid(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """The first candidate, the trained steps, the noise's key, and what the sampler and the selection take."""
+    """The first candidate, the trained steps, the noise's key, and settings of sampler and selection."""
 
     first: Any
     T: Any

@@ -1,4 +1,4 @@
-"""One guided step by `sample_kernel`: a walk over one row of a sampler's table, from a z that is a known draw."""
+"""One guided step by `sample_kernel`: a walk over one row of a sampler's table, from a known draw."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def probe(table: SamplerTable, guidance: float) -> SamplerTable:
     columns = {"epsilon": 1.0, "guidance": guidance}
     coefficients = torch.zeros_like(table.coefficients)
     for at, name in enumerate(COLUMNS):
-        coefficients[:, at] = table.coefficients[:, at] if name in ("sigma", "readout") else columns.get(name, 0.0)
+        kept = name in ("sigma", "readout")
+        coefficients[:, at] = table.coefficients[:, at] if kept else columns.get(name, 0.0)
     return replace(table, coefficients=coefficients, clip_state=False, clip_clean=False)
 
 
@@ -101,8 +102,8 @@ def walk(fused: launch.KernelNetwork, table: SamplerTable, start: Start, config:
          ) -> tuple[torch.Tensor, torch.Tensor]:
     """(z [M, D], the weight before any clip [M]) at the end of the table's walk."""
     *_, z, weight, _ = launch.sample(
-        fused, table, fused.packed.hoist_states(start.states), start.state_words, start.N, start.seed,
-        first=start.first, return_candidates=True, config=config)
+        fused, table, fused.packed.hoist_states(start.states), start.state_words,
+        launch.Asked(start.N, start.seed, start.first, return_candidates=True, config=config))
     return z.flatten(0, 1), weight.flatten()
 
 
@@ -126,9 +127,9 @@ def gradient_of(eps: torch.Tensor, sum_of_both: torch.Tensor) -> torch.Tensor:
 
 def check_gradient(eps: torch.Tensor, gradient: torch.Tensor, expected: reference.Step, z: torch.Tensor,
                    sigma: float, bound: float) -> None:
-    """The gradient against the reference's. Rows whose weight lies within rounding of a clip may fall on either
-    side of it. In the others it is compared times the clean weight, which it divides by: the product shows the
-    gradient's error alone."""
+    """The gradient against the reference's. Rows whose weight lies within rounding of a clip may fall on
+    either side of it. In the others the gradient is compared times the clean weight, which it divides by: the
+    product shows the gradient's error alone."""
     theirs = expected.grad_log_weight
     both = (gradient.abs().sum(1) > 0) == (theirs.abs().sum(1) > 0)
     assert int(theirs.abs().sum(1).count_nonzero()) > len(z) // 8 and int((~both).sum()) <= 2

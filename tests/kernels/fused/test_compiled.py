@@ -161,11 +161,7 @@ def test_shipped_trajectories(monkeypatch, T, N, B, softmax, head, which):
                 table,
                 fused.packed.hoist_states(states),
                 torch.arange(B),
-                N,
-                9,
-                softmax=softmax,
-                return_candidates=True,
-                config=config,
+                launch.Asked(N, 9, softmax=softmax, return_candidates=True, config=config),
             ),
             *one,
         )

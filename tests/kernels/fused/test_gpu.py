@@ -37,7 +37,7 @@ def test_scratch_fits_beside_a_million_candidates():
     """Under 64 MiB on an H100's 132 multiprocessors, whatever N: sizes depend on the tile alone."""
     config = CONFIGS[90, 256, "bf16"].many[1]  # the portable kernel's, which is the larger
     sizes = launch.scratch_sizes(256, 3, 16, config.tile)
-    scratch = 132 * (2 * sizes["LOW"] + 4 * sizes["WIDE"])
+    scratch = 132 * (2 * sizes.LOW + 4 * sizes.WIDE)
     tiles = 2**20 // config.tile * (3 + 16) * 4  # what every tile leaves for the last reduction
     assert scratch + tiles < 64 * 2**20
 
@@ -60,7 +60,8 @@ def test_guided_step(head, dtype, hidden, N):
     expected = start.expected(network, schedule, guidance_scale=5.0, temperature=0.7)
     assert relative_error(eps.cpu(), expected.eps.cpu()) < BOUNDS[dtype]
     # The gradient times the clean weight that it divides by, of rows whose weight both find inside the clip.
-    sigma, pairs = float(schedule.sigmas[start.t]), ((gradient, eps), (expected.grad_log_weight, expected.eps))
+    sigma = float(schedule.sigmas[start.t])
+    pairs = ((gradient, eps), (expected.grad_log_weight, expected.eps))
     ours, theirs = (gradient.abs().sum(1) > 0 for gradient, _ in pairs)
     both = ours & theirs
     assert int((ours ^ theirs).sum()) <= 1 + M // 50
@@ -153,7 +154,7 @@ def test_the_gluon_kernels_candidates_are_the_portable_ones(hidden, head, name, 
     words = torch.arange(B, device="cuda")
 
     def sample(config):
-        return launch.sample(fused, table, vectors, words, N, 9, config=config, **keywords)
+        return launch.sample(fused, table, vectors, words, launch.Asked(N, 9, config=config, **keywords))
 
     ours, again, portable = sample(config), sample(config), sample(CONFIGS[90, hidden, "bf16"].many[1])
     assert all(torch.equal(one, two) for one, two in zip(ours, again, strict=True) if one is not None)

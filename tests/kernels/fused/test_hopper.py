@@ -35,8 +35,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]
 
 
 def step(monkeypatch, hidden, head, rho, M, edit=None):
-    """A guided step: (a function that runs it under a schedule, its emulation, eps, what the reference says of
-    it, its start, sigma)."""
+    """A guided step: (a function that runs it under a schedule, its emulation, eps, the reference's step, its
+    start, sigma)."""
     schedule, network, start = step_problem(hidden, head, M)
     fused = launch.KernelNetwork.lay_out(pack(network, 15, torch.bfloat16), "bf16")
     table = row(ddpm(schedule, rho, 0.7), start.t, start)
@@ -91,8 +91,8 @@ def both_kernels(monkeypatch, hidden, head, name, rho, T, N, B, schedules, **key
     emulation = Emulation(90).install(monkeypatch)
 
     def sample(config):
-        return launch.sample(fused, table, vectors, torch.arange(B), N, 9, return_candidates=True,
-                             config=config, **keywords)
+        return launch.sample(fused, table, vectors, torch.arange(B),
+                             launch.Asked(N, 9, return_candidates=True, config=config, **keywords))
 
     outputs = [emulation.run(lambda: sample(GLUON[hidden]), *one) for one in schedules]
     assert not emulation.races, emulation.races[0]
@@ -179,7 +179,7 @@ def test_faults_are_seen(monkeypatch, pattern):
 
 def test_scratch_and_what_is_not_supported():
     sizes = hopper_launch.scratch_sizes(256, 3, 16, 64)
-    assert 132 * hopper_launch.GROUPS * (2 * sizes["LOW"] + 4 * sizes["WIDE"]) < 64 * 2**20
+    assert 132 * hopper_launch.GROUPS * (2 * sizes.LOW + 4 * sizes.WIDE) < 64 * 2**20
     assert hopper_launch.unsupported(256, 9, "bf16") is None
     assert "hidden_dim 64" in hopper_launch.unsupported(64, 9, "bf16")
     assert "tf32" in hopper_launch.unsupported(256, 9, "tf32")

@@ -77,7 +77,8 @@ def test_guided_step(head, A, dtype, rho):
 @pytest.mark.parametrize("hidden,blocks,head", [(128, 1, "joint"), (64, 6, "early"), (256, 2, "early")])
 @pytest.mark.parametrize("N", [1, 16, 17])
 def test_other_shapes(hidden, blocks, head, N):
-    schedule, start = NoiseSchedule.cosine(7), Start(torch.zeros(1, 0, device=DEVICE), N, 4, 3, T=7, scale=0.5)
+    schedule = NoiseSchedule.cosine(7)
+    start = Start(torch.zeros(1, 0, device=DEVICE), N, 4, 3, T=7, scale=0.5)
     network = make_network(0, 3, hidden, blocks, head).to(DEVICE)
     fused, table = kernel_network(network, 7, "fp32"), row(ddpm_x0(schedule, 2.0, 1.0), start.t, start)
     expected = start.expected(network, schedule, guidance_scale=2.0, temperature=1.0, sampler="ddpm_x0")
@@ -202,7 +203,7 @@ def test_groups_of_roots(states, N, tile, resident, leaves):
 
 @pytest.mark.parametrize("case", ["early_a8_s29", "joint_a8_s29", "early_a3_s11_unguided"])
 def test_golden_networks(case):
-    """A step of the network of a golden file; `tests/reference` compares the reference with the file's steps."""
+    """A step of a golden file's network; `tests/reference` compares the reference with the file's steps."""
     g = {k: np.asarray(v) for k, v in np.load(DATA / "golden" / f"{case}.npz").items()}
     network = swg_jax_import.score_network({k: v for k, v in g.items() if k.startswith("params/")})
     schedule = NoiseSchedule("vp", torch.from_numpy(g["betas"]))

@@ -18,6 +18,7 @@ import numpy as np
 from swg_fast.common.atomic_files import replacing
 from swg_fast.data import Transitions
 from swg_fast.envs import make_env
+from swg_fast.policy.sampling import SamplingConfig
 from swg_fast.training.settings import TrainSettings
 
 
@@ -129,21 +130,19 @@ class JaxPolicy:
 
         env = make_env(task)
         self.state_dim, self.action_dim, self.card = env.state_dim, env.action_dim, {}
-        self.chosen = {"n_candidates": candidates, "guidance_scale": guidance_scale,
-                       "temperature": 0.0 if candidates == 1 else 1.0, "select": "max_q"}
+        self.config = SamplingConfig(n_candidates=candidates, guidance_scale=guidance_scale,
+                                     temperature=0.0 if candidates == 1 else 1.0, select="max_q")
+        self.carried_out_by = "SWG-JAX"
         self.rows = rows  # of a call: fewer are padded, so that it compiles once
-        parameters = {"temperature": self.chosen["temperature"], "guidance_scale": guidance_scale,
+        parameters = {"temperature": self.config.temperature, "guidance_scale": guidance_scale,
                       "clip_denoised": True, "batch_size": candidates, "max_weight_clip": 1.0,
                       "min_weight_clip": 1e-4}
         self.act = jax.jit(jax.vmap(lambda state, key: agent.eval_actions(state, key, parameters)[0]))
         self.keys = jax.jit(jax.vmap(jax.random.PRNGKey))
 
-    def check(self, **chosen: Any) -> None:
-        """Its settings were checked where it was made."""
-
-    def settings(self, **chosen: Any) -> dict[str, Any]:
-        """What it samples with; nothing of it can be chosen by the call."""
-        return dict(self.chosen)
+    def bind(self, config: None = None) -> JaxPolicy:
+        """Itself: nothing of what it samples with can be chosen by the call."""
+        return self
 
     def sample(self, states: np.ndarray, *, seed: int, state_indices: np.ndarray, **_: Any) -> Any:
         """Kept actions of states [B, S]; the noise's key is made of the seed and the state's index."""

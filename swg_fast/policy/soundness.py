@@ -38,13 +38,12 @@ def check_model(model: Model) -> None:
             raise UsageError(f"{what}: a {type(value).__name__} was given, expected {wanted}")
     family = model.family
     code = family.width if family is not None else 0
+    sizes = model.network.state_dim - code, model.network.action_dim
     for what, part in model.networks():
-        for size, ours in (("state_dim", model.network.state_dim - code),
-                           ("action_dim", model.network.action_dim)):
-            theirs = getattr(part, size, ours)
-            if part is not model.network and theirs != ours:
-                raise UsageError(f"the {what} has {size} {theirs} and the network {ours}; they are from "
-                                 "different tasks")
+        theirs = part.state_dim, getattr(part, "action_dim", sizes[1])
+        if what != "network" and sizes != theirs:
+            raise UsageError(f"the {what} is for states of {theirs[0]} and actions of {theirs[1]}, the "
+                             f"network for {sizes[0]} and {sizes[1]}; they are from different tasks")
         check_finite(part, what)
 
 

@@ -49,7 +49,7 @@ BAD = {
     "unknown env": (["evaluate", "antmaze-nowhere-v2"], "unknown environment"),
     "no policy": (["evaluate", "antmaze-umaze-v2", "--policy", "none"], "no checkpoint"),
     "no candidates": (["evaluate", "antmaze-umaze-v2", "-n", "0"], "at least 1"),
-    "bad backend": (["evaluate", "antmaze-umaze-v2", "--backend", "xla"], "unknown backend"),
+    "bad backend": (["evaluate", "antmaze-umaze-v2", "--backend", "xla"], "'xla' is not one of"),
     "no folder": (["evaluate", "antmaze-umaze-v2", "--json", "no/such/out.json"], "folder"),
     "unknown toy": (["toy", "donut"], "unknown toy data"),
     "no jax files": (["import-jax", ".", "--out", "o"], "no actor_params"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from swg_fast import NoiseSchedule, Policy, ScoreNetwork, UsageError, load_policy
-from swg_fast.cli.main import _seeds
+from swg_fast.cli.evaluate import _seeds
 from swg_fast.common.intervals import score_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.envs import make_env

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import msgpack
 import numpy as np
@@ -14,14 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from swg_fast import NoiseSchedule, TwinQ, UsageError, ValueNetwork, load_policy
 from swg_fast.common.atomic_files import sha256
-from swg_fast.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from swg_fast.policy.sampling import Sampling
+from swg_fast.policy.checkpoint import load_checkpoint, save_checkpoint
+from swg_fast.policy.model import Model
+from swg_fast.policy.sampling import Execution, SamplingConfig, card_entry
 from swg_fast.policy.swg_jax_import import import_directory, score_network
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return save_checkpoint(tmp_path / "c", Checkpoint(
+    return save_checkpoint(tmp_path / "c", Model(
         make_network(5, 3), NoiseSchedule.cosine(7), TwinQ(5, 3, 16), ValueNetwork(5, 16),
         {"note": "x", "sampling": {"guidance_scale": 4.0}}))
 
@@ -32,7 +32,8 @@ def test_round_trip(folder):
         assert torch.equal(tensor, b.network.state_dict()[name])
     assert b.schedule.name == "cosine" and torch.equal(b.schedule.betas, NoiseSchedule.cosine(7).betas)
     assert b.card["note"] == "x" and b.critic is not None and b.value is not None
-    assert b.card["sampling"] == asdict(Sampling(guidance_scale=4.0)) == load_policy(folder).defaults
+    assert b.card["sampling"] == card_entry(SamplingConfig(guidance_scale=4.0), Execution())
+    assert load_policy(folder).config == SamplingConfig(guidance_scale=4.0)
     assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "model_card.json"]
 
 
@@ -40,7 +41,7 @@ def test_round_trip(folder):
 def test_a_value_with_and_without_norm(tmp_path, norm):
     """The card says which; one from before it did has a LayerNorm."""
     value, states = ValueNetwork(5, 16, norm), torch.randn(7, 5)
-    policy = Checkpoint(make_network(5, 3), NoiseSchedule.cosine(7), None, value)
+    policy = Model(make_network(5, 3), NoiseSchedule.cosine(7), None, value)
     folder = save_checkpoint(tmp_path / "c", policy)
     assert torch.equal(load_checkpoint(folder).value(states), value(states))
     assert torch.allclose(value(1e3 * states), value(2e3 * states), rtol=1e-3) is norm
@@ -97,7 +98,7 @@ def test_unknown_name_lists_the_bundled():
 def test_bundled_policies(name, sizes):
     policy = load_policy(name)
     assert (policy.state_dim, policy.action_dim) == sizes and policy.model.critic is not None
-    drawn = policy.sample(torch.zeros(2, sizes[0]), n_candidates=8, select="max_q")
+    drawn = policy.sample(torch.zeros(2, sizes[0]), n_candidates=8, select="max_q", seed=0)
     assert torch.isfinite(drawn.actions).all()
     card = load_checkpoint(name).card
     assert {"task", "dataset", "training", "make_it_again"} <= card.keys()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from conftest import make_network, relative_error
 from swg_fast import NoiseSchedule, Policy, UsageError, load_policy, reference
 from swg_fast.policy.backends.job import Samples
 from swg_fast.policy.backends.registry import BACKENDS
-from swg_fast.policy.sampling import Sampling
+from swg_fast.policy.sampling import Execution, SamplingConfig
 from swg_fast.policy.soundness import check_samples
 
 FAST = [name for name in BACKENDS if name not in ("reference", "triton")]
@@ -68,7 +68,8 @@ def test_solvers_are_the_references(policy, states, backend, sampler, steps, rho
 @pytest.mark.parametrize("backend", FAST)
 def test_one_trained_step(states, backend, sampler):
     policy = Policy(make_network(5, 3, 64, 3), NoiseSchedule.vp(1))
-    keywords = {"n_candidates": 5, "guidance_scale": 2.0, "temperature": 1.0, "sampler": sampler}
+    keywords = {"n_candidates": 5, "guidance_scale": 2.0, "temperature": 1.0, "sampler": sampler,
+                "seed": 0}
     expected = policy.sample(states, backend="reference", **keywords)
     got = policy.sample(states, backend=backend, dtype="fp32", **keywords)
     assert torch.equal(got.indices, expected.indices)
@@ -109,14 +110,14 @@ def test_any_chunk_gives_the_same(policy, states, backend, chunk, select):
 
 
 def test_a_candidate_does_not_depend_on_n_or_batch(policy, states):
-    keywords = {"return_candidates": True, "select": "none", "temperature": 1.0, "dtype": "fp32"}
+    keywords = {"return_candidates": True, "select": "none", "temperature": 1.0, "dtype": "fp32", "seed": 0}
     many = policy.sample(states, n_candidates=64, **keywords)
     few = policy.sample(states[2], n_candidates=10, state_indices=[2], **keywords)
     assert relative_error(few.candidates[0], many.candidates[2, :10]) < 1e-6
 
 
 def test_selection_keeps_what_it_says(policy, states, critic):
-    keywords = {"n_candidates": 50, "temperature": 1.0, "return_candidates": True}
+    keywords = {"n_candidates": 50, "temperature": 1.0, "return_candidates": True, "seed": 0}
     by_weight = policy.sample(states, select="max_weight", **keywords)
     assert torch.equal(by_weight.candidate_weights.argmax(1), by_weight.indices)
     assert torch.equal(by_weight.candidate_weights.amax(1), by_weight.weights)
@@ -134,7 +135,7 @@ def test_softmax_follows_the_weights():
     policy = Policy(make_network(2, 1, 64, 2, "joint"), NoiseSchedule.vp(4))
     states = torch.zeros(4000, 2)
     drawn = policy.sample(states, n_candidates=2, select="softmax", selection_temperature=0.5,
-                          return_candidates=True)
+                          return_candidates=True, seed=0)
     w = drawn.candidate_weights.clamp(min=1e-4) ** 2
     expected = (w[:, 1] / w.sum(1)).mean()
     assert abs(drawn.indices.float().mean() - expected) < 0.03
@@ -143,7 +144,7 @@ def test_softmax_follows_the_weights():
 def test_ties_go_to_the_lowest_index(schedule):
     policy = Policy(make_network(5, 3), schedule)
     with pytest.warns(UserWarning, match="temperature 0"):
-        drawn = policy.sample(torch.randn(3, 5), n_candidates=40, temperature=0.0, chunk=8)
+        drawn = policy.sample(torch.randn(3, 5), n_candidates=40, temperature=0.0, chunk=8, seed=0)
     assert (drawn.indices == 0).all()
 
 
@@ -152,7 +153,7 @@ def test_seed_and_states(policy, states):
                          seed=4)
     assert torch.equal(same[0].actions, same[1].actions)
     assert not torch.equal(same[0].actions, policy.sample(states, n_candidates=8, seed=5).actions)
-    assert policy.sample(states[0], n_candidates=8).actions.shape == (1, 3)
+    assert policy.sample(states[0], n_candidates=8, seed=0).actions.shape == (1, 3)
 
 
 def test_predict_follows_stable_baselines(policy, states):
@@ -171,15 +172,54 @@ def test_predict_follows_stable_baselines(policy, states):
 def test_one_rule_for_defaults(states, schedule):
     """A call's value, else the policy's, else the package's; the same for sample and predict."""
     policy = Policy(make_network(5, 3), schedule, defaults={"n_candidates": 4, "temperature": 0.5})
-    assert policy.settings() == asdict(Sampling(n_candidates=4, temperature=0.5))
-    assert policy.settings(n_candidates=1)["temperature"] == 0.0  # the paper's plain SWG
-    assert policy.settings(n_candidates=1, temperature=0.7)["temperature"] == 0.7
+    assert policy.settings() == SamplingConfig(n_candidates=4, temperature=0.5)
+    assert policy.settings(n_candidates=1).temperature == 0.0  # the paper's plain SWG
+    assert policy.settings(n_candidates=1, temperature=0.7).temperature == 0.7
     plain = policy.sample(states, seed=3)
     named = policy.sample(states, n_candidates=4, temperature=0.5, select="max_weight", seed=3, dtype="auto")
     assert torch.equal(plain.actions, named.actions)
     assert np.array_equal(policy.predict(states, seed=3)[0], plain.actions.numpy())
     assert plain.indices.max() < 4 < policy.sample(states, n_candidates=64, seed=3).indices.max()
-    assert Policy(make_network(5, 3), schedule).defaults == asdict(Sampling())
+    assert Policy(make_network(5, 3), schedule).config == SamplingConfig()
+
+
+def test_a_config_stands_in_for_the_policys_own(states, schedule):
+    """A whole config, a preset over the policy's own settings, and single settings over either."""
+    policy = Policy(make_network(5, 3), schedule, defaults={"n_candidates": 4, "guidance_scale": 3.0})
+    assert policy.settings(SamplingConfig()) == SamplingConfig(temperature=1.0)
+    assert policy.settings(SamplingConfig(n_candidates=1)).temperature == 0.0
+    assert policy.settings(SamplingConfig(n_candidates=1, temperature=0.5)).temperature == 0.5
+    fast = policy.settings("fast")
+    assert (fast.n_candidates, fast.guidance_scale) == (4, 3.0)
+    assert (fast.sampler, fast.sampler_steps) == ("dpmpp_2m", 8)
+    assert policy.settings("fast", sampler="ddpm").sampler_steps is None
+    config = SamplingConfig(n_candidates=9, sampler="dpmpp_2m_sde", sampler_steps=5)
+    kept = policy.sample(states, config, seed=2, backend="torch", dtype="fp32")
+    named = policy.sample(states, n_candidates=9, sampler="dpmpp_2m_sde", sampler_steps=5, guidance_scale=1.0,
+                          seed=2, execution=Execution(backend="torch", dtype="fp32"))
+    assert torch.equal(kept.actions, named.actions)
+    for wrong in ("slow", 4, {"n_candidates": 4}):
+        with pytest.raises(UsageError, match="give a SamplingConfig, one of paper, fast, best"):
+            policy.sample(states, wrong, seed=0)
+
+
+def test_a_bound_sampler_draws_what_sample_does(states, schedule):
+    policy = Policy(make_network(5, 3), schedule, defaults={"n_candidates": 4, "dtype": "fp32"})
+    bound = policy.bind(guidance_scale=2.0)
+    assert bound is policy.bind(guidance_scale=2.0) and bound.config.guidance_scale == 2.0
+    want = policy.sample(states, guidance_scale=2.0, seed=5)
+    for got in (bound.sample(states, seed=5), bound.draw(states, 5)):
+        assert torch.equal(got.actions, want.actions) and torch.equal(got.indices, want.indices)
+    with pytest.raises(UsageError, match="max_q"):
+        policy.bind(select="max_q")
+
+
+def test_calls_without_a_seed_draw_new_noise(policy, states):
+    policy.reseed(3)
+    first, second = policy.sample(states), policy.sample(states)
+    assert not torch.equal(first.actions, second.actions)
+    policy.reseed(3)
+    assert torch.equal(policy.sample(states).actions, first.actions)
 
 
 @pytest.mark.parametrize("defaults,word", [
@@ -194,7 +234,7 @@ def test_bad_defaults_are_named(defaults, word, schedule):
 def test_save_gives_the_same_policy_back(tmp_path, states, schedule, critic):
     policy = Policy(make_network(5, 3), schedule, critic, defaults={"n_candidates": 3}, card={"note": "x"})
     again = load_policy(policy.save(tmp_path / "p"))
-    assert again.defaults == policy.defaults and again.card["note"] == "x"
+    assert (again.config, again.execution) == (policy.config, policy.execution) and again.card["note"] == "x"
     for select in ("max_weight", "max_q"):
         a, b = (p.sample(states, select=select, seed=1) for p in (policy, again))
         assert torch.equal(a.actions, b.actions) and torch.equal(a.indices, b.indices)
@@ -225,7 +265,7 @@ def test_bad_input_is_named(policy, states, change, word):
 
 def test_max_q_needs_a_critic(states):
     with pytest.raises(UsageError, match="critic"):
-        Policy(make_network(5, 3), NoiseSchedule.vp(5)).sample(states, n_candidates=4, select="max_q")
+        Policy(make_network(5, 3), NoiseSchedule.vp(5)).sample(states, n_candidates=4, select="max_q", seed=0)
 
 
 @pytest.mark.slow
@@ -237,7 +277,7 @@ def test_memory_does_not_grow_with_n(backend):
         from swg_fast import NoiseSchedule, Policy, ScoreNetwork
         torch.manual_seed(0); torch.set_num_threads(1)
         policy = Policy(ScoreNetwork(3, 2, 16, 2), NoiseSchedule.vp(3))
-        run = lambda n: policy.sample(torch.zeros(3), n, 1.0, 1.0, backend={backend!r}, chunk=2000)
+        run = lambda n: policy.sample(torch.zeros(3), n_candidates=n, backend={backend!r}, chunk=2000)
         run(4000)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         kept = run(200_000)

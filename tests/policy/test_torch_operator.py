@@ -76,9 +76,9 @@ def test_names(policy):
     with pytest.raises(UsageError, match="exists already"):
         Sampler(policy, "pilot", **SETTINGS)
     states, seed = torch.zeros(1, 5, device=DEVICE), torch.tensor(0)
-    assert torch.ops.swg_fast.sample(states, n_candidates=seed, guidance_scale="pilot")[0].shape == (1, 3)
+    assert torch.ops.swg_fast.sample(states, seed, "pilot")[0].shape == (1, 3)
     del sampler
     with pytest.raises(UsageError, match="no sampler named 'pilot'"):
-        torch.ops.swg_fast.sample(states, n_candidates=seed, guidance_scale="pilot")
-    with pytest.raises(UsageError, match="return_candidates"):
+        torch.ops.swg_fast.sample(states, seed, "pilot")
+    with pytest.raises(UsageError, match="unknown sampling setting 'return_candidates'"):
         Sampler(policy, return_candidates=True)

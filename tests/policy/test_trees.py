@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from conftest import make_network, relative_error
@@ -69,7 +71,7 @@ def test_roots_are_walked_once(policy, states, backend, monkeypatch):
 
     monkeypatch.setattr(used, "walk", counting)
     policy.sample(states[:1], n_candidates=64, backend=backend, dtype="fp32", leaves=16, branch_after=10,
-                  chunk=32)
+                  chunk=32, seed=0)
     early, late = list(range(14, 4, -1)), list(range(4, -1, -1))
     assert rows == [(2, early), (32, late), (2, early), (32, late)]
 
@@ -161,11 +163,11 @@ def test_a_ranker_ranks_and_filters(ranked, states, backend, select, share):
 
 
 def test_a_ranker_is_asked_for_and_saved(ranked, policy, states, tmp_path):
-    chosen = {"n_candidates": 8, "select": "expected_weight", "ranking": "ranker"}
+    chosen = {"n_candidates": 8, "select": "expected_weight", "ranking": "ranker", "seed": 0}
     with pytest.raises(UsageError, match="--ranker-steps"):
         policy.sample(states, **chosen)
     with pytest.raises(UsageError, match="unknown ranking 'x'"):
-        policy.sample(states, n_candidates=8, ranking="x")
+        policy.sample(states, n_candidates=8, ranking="x", seed=0)
     with pytest.raises(UsageError, match="the ranker is for states of 4"):
         Policy(ranked.model.network, ranked.model.schedule, ranker=Ranker(4, 3, 16))
     with pytest.raises(UsageError, match="expected Ranker or None"):
@@ -180,7 +182,7 @@ def test_ties_in_a_share_go_to_the_lowest_index(schedule):
     with pytest.warns(UserWarning, match="temperature 0"):
         drawn = policy.sample(torch.zeros(2, 5), n_candidates=12, temperature=0.0, keep_share=0.5,
                               select="max_weight",
-                              ranking_mean=0.3, ranking_draws=1, chunk=5, return_candidates=True)
+                              ranking_mean=0.3, ranking_draws=1, chunk=5, return_candidates=True, seed=0)
     ranked = drawn.expected_weights.argsort(dim=1, descending=True)[:, :6]
     assert torch.equal(drawn.indices, ranked.amin(dim=1))  # all weights are one, so the lowest index
 
@@ -214,9 +216,9 @@ def test_where_a_tree_branches_by_itself(schedule, n, shared):
     ({"temperature": 0.0}, 1), ({"sampler": "ddim"}, 1), ({"sampler": "dpmpp_2m_sde", "sampler_steps": 2}, 1),
     ({"sampler": "dpmpp_2m_sde", "sampler_steps": 3}, 16)])
 def test_what_auto_picks(policy, change, leaves):
-    settings = policy.settings(**{"n_candidates": 256, "leaves": "auto"} | change)
-    assert (settings["leaves"], settings["branch_after"]) == (leaves, None)
-    assert policy.settings(**settings) == settings
+    config = policy.settings(**{"n_candidates": 256, "leaves": "auto"} | change)
+    assert (config.leaves, config.branch_after) == (leaves, None)
+    assert policy.settings(config) == config == policy.settings(**asdict(config))
 
 
 def test_a_cards_tree_and_mean(schedule, states):
@@ -225,12 +227,12 @@ def test_a_cards_tree_and_mean(schedule, states):
         "sampling": {"sampler": "dpmpp_2m_sde", "sampler_steps": 6, "n_candidates": 32, "leaves": 16,
                      "select": "expected_weight"},
         "training": {"weights": {"mean": 0.25}}})
-    drawn = policy.sample(states)
+    drawn = policy.sample(states, seed=0)
     same = policy.sample(states, n_candidates=32, select="expected_weight", sampler="dpmpp_2m_sde",
-                         sampler_steps=6,
-                         leaves=16, branch_after=4, ranking_mean=0.25, ranking_step=3, ranking_draws=8)
+                         sampler_steps=6, leaves=16, branch_after=4, ranking_mean=0.25, ranking_step=3,
+                         ranking_draws=8, seed=0)
     assert torch.equal(drawn.indices, same.indices)
-    assert policy.settings(n_candidates=20)["leaves"] == policy.settings(sampler="ddim")["leaves"] == 1
-    assert policy.settings(n_candidates=64)["leaves"] == 16
-    assert policy.settings(sampler="ddpm")["sampler_steps"] is None
+    assert policy.settings(n_candidates=20).leaves == policy.settings(sampler="ddim").leaves == 1
+    assert policy.settings(n_candidates=64).leaves == 16
+    assert policy.settings(sampler="ddpm").sampler_steps is None
     policy.predict(states.numpy(), deterministic=True)

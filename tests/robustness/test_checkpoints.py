@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from swg_fast import NoiseSchedule, TwinQ, UsageError, ValueNetwork, load_policy
 from swg_fast.common.atomic_files import sha256
-from swg_fast.policy.checkpoint import CARD, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.policy.checkpoint import CARD, WEIGHTS, load_checkpoint, save_checkpoint
+from swg_fast.policy.model import Model
 from swg_fast.policy.swg_jax_import import import_directory
 
 pytestmark = pytest.mark.slow
@@ -30,7 +31,7 @@ GIGABYTE_IN_KB = 10**6
 def folder(tmp_path):
     return save_checkpoint(
         tmp_path / "c",
-        Checkpoint(make_network(5, 3, 16), NoiseSchedule.cosine(7), TwinQ(5, 3, 16), ValueNetwork(5, 16)),
+        Model(make_network(5, 3, 16), NoiseSchedule.cosine(7), TwinQ(5, 3, 16), ValueNetwork(5, 16)),
     )
 
 
@@ -167,7 +168,7 @@ def test_loading_draws_no_random_numbers(folder):
 def test_half_precision(tmp_path):
     network = make_network(5, 3, 64)
     folders = [
-        save_checkpoint(tmp_path / dtype, Checkpoint(network, NoiseSchedule.vp(15)), dtype=dtype)
+        save_checkpoint(tmp_path / dtype, Model(network, NoiseSchedule.vp(15)), dtype=dtype)
         for dtype in ("fp32", "fp16")
     ]
     sizes = [(folder / WEIGHTS).stat().st_size for folder in folders]
@@ -181,7 +182,7 @@ def test_half_precision(tmp_path):
     with torch.no_grad():
         network.input.bias[0] = 1e6
     with pytest.raises(UsageError, match="beyond fp16"):
-        save_checkpoint(tmp_path / "fp16", Checkpoint(network, NoiseSchedule.vp(15)), dtype="fp16")
+        save_checkpoint(tmp_path / "fp16", Model(network, NoiseSchedule.vp(15)), dtype="fp16")
     assert torch.equal(
         load_checkpoint(folders[1]).network.input.bias, loaded.network.input.bias
     )  # the old one stays
@@ -191,13 +192,14 @@ CUT_SHORT = textwrap.dedent("""
     import os, sys
     import torch
     from swg_fast import NoiseSchedule, ScoreNetwork
-    from swg_fast.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from swg_fast.policy.checkpoint import load_checkpoint, save_checkpoint
+    from swg_fast.policy.model import Model
 
     torch.set_num_threads(1)
     folder = sys.argv[1]
     def policy(seed):
         torch.manual_seed(seed)
-        return Checkpoint(ScoreNetwork(3, 2, 8, 2), NoiseSchedule.vp(3), card={"seed": seed})
+        return Model(ScoreNetwork(3, 2, 8, 2), NoiseSchedule.vp(3), card={"seed": seed})
     old, new = policy(1), policy(2)
     CALLS = ("replace", "fsync", "unlink")
     seen = set()

@@ -14,7 +14,8 @@ from conftest import make_network, make_recording, run_cli, write_hdf5
 from swg_fast import NoiseSchedule
 from swg_fast.cli.ending import run
 from swg_fast.common.console import print_table
-from swg_fast.policy.checkpoint import Checkpoint, save_checkpoint
+from swg_fast.policy.checkpoint import save_checkpoint
+from swg_fast.policy.model import Model
 
 pytestmark = pytest.mark.slow
 
@@ -195,8 +196,8 @@ def place(tmp_path_factory):
     (folder / "deep.toml").write_text("a = " + "[" * 100_000)
     write_hdf5(folder / "data.hdf5", make_recording(60, 20))
     write_hdf5(folder / "narrow.hdf5", make_recording(60, 20, states=5, actions=8))
-    save_checkpoint(folder / "plain", Checkpoint(make_network(29, 8, 16), NoiseSchedule.vp(3)))
-    save_checkpoint(folder / "small", Checkpoint(make_network(5, 3, 16), NoiseSchedule.vp(3)))
+    save_checkpoint(folder / "plain", Model(make_network(29, 8, 16), NoiseSchedule.vp(3)))
+    save_checkpoint(folder / "small", Model(make_network(5, 3, 16), NoiseSchedule.vp(3)))
     for name in ("mine", "other/states", "strange", "nested"):
         (folder / name).mkdir(parents=True)
     (folder / "mine" / "config.toml").write_text("# mine\nseed = 1\n")

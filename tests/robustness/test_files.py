@@ -17,7 +17,8 @@ from conftest import make_network
 from swg_fast import NoiseSchedule, UsageError
 from swg_fast.common.atomic_files import read_json, replacing, sweep, temporary_name, write_json
 from swg_fast.common.output_paths import check_folder, check_output, check_outputs
-from swg_fast.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.policy.checkpoint import load_checkpoint, save_checkpoint
+from swg_fast.policy.model import Model
 
 pytestmark = pytest.mark.slow
 
@@ -146,7 +147,8 @@ LIMITED = textwrap.dedent("""
     import torch
     from conftest import make_network
     from swg_fast import NoiseSchedule, UsageError
-    from swg_fast.policy.checkpoint import Checkpoint, save_checkpoint
+    from swg_fast.policy.checkpoint import save_checkpoint
+    from swg_fast.policy.model import Model
     from swg_fast.common.atomic_files import replacing
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -154,7 +156,7 @@ LIMITED = textwrap.dedent("""
         with replacing(path) as temporary:
             temporary.write_text(text)
 
-    new = Checkpoint(make_network(5, 3, 64, seed=1), NoiseSchedule.vp(3))
+    new = Model(make_network(5, 3, 64, seed=1), NoiseSchedule.vp(3))
     for write in (lambda: save_checkpoint("c", new), lambda: replaced("a.txt", "x" * 10_000)):
         try:
             write()
@@ -166,7 +168,7 @@ LIMITED = textwrap.dedent("""
 
 
 def test_a_limit_on_file_sizes_is_one_line(place):
-    old = save_checkpoint("c", Checkpoint(make_network(5, 3, 64), NoiseSchedule.vp(3)))
+    old = save_checkpoint("c", Model(make_network(5, 3, 64), NoiseSchedule.vp(3)))
     (place / "a.txt").write_text("old")
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     program = f"import swg_fast, sys; sys.path.append({tests!r})\n{LIMITED}"

@@ -14,10 +14,10 @@ from conftest import make_recording, write_hdf5
 from safetensors.torch import load_file
 
 from swg_fast.cli.main import cli
-from swg_fast.common.checks import check_sampling
 from swg_fast.common.errors import UsageError
 from swg_fast.envs.tasks import find_preset, presets
 from swg_fast.policy.policy import load_policy
+from swg_fast.policy.sampling import check_overrides
 from swg_fast.training.history import append_line, read_history
 from swg_fast.training.logger import open_writer
 from swg_fast.training.run_config import RunOptions, config_fields, read_config, resolve, write_config
@@ -53,7 +53,7 @@ def test_option_over_file_over_preset_over_default():
 def test_presets_set_what_there_is():
     for preset in presets().values():
         TrainSettings(**preset.training)
-        check_sampling(preset.sampling)
+        check_overrides(preset.sampling)
     wide, narrow = (presets()[f"antmaze-{maze}-v2"] for maze in ("medium-diverse", "umaze"))
     assert wide.training["discount"] == 0.998 and "discount" not in narrow.training
     assert wide.training["expectile"] == narrow.training["expectile"] == 0.9
@@ -68,7 +68,7 @@ def test_a_wide_maze_begins_with_its_own_settings(tmp_path):
     written = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert (written["discount"], written["min_travel"], written["value_norm"]) == (0.9, 0.5, False)
     policy = load_policy(tmp_path / "run" / "policy")
-    assert (policy.settings()["n_candidates"], policy.settings()["guidance_scale"]) == (1, 5.0)
+    assert (policy.settings().n_candidates, policy.settings().guidance_scale) == (1, 5.0)
 
 
 def test_a_run_writes_the_file_that_gives_it_again(tmp_path, monkeypatch):

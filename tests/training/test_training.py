@@ -83,8 +83,8 @@ def test_losses_fall_and_the_policy_prefers_rewarded_actions(tmp_path, data):
     assert actor[-1] < 0.8 * actor[0]
     policy = load_policy(folder)
     states = data.observations[:200]
-    plain = policy.sample(states, n_candidates=1, guidance_scale=0.0, temperature=1.0)
-    kept = policy.sample(states, n_candidates=16, guidance_scale=1.0, temperature=1.0)
+    plain = policy.sample(states, n_candidates=1, guidance_scale=0.0, temperature=1.0, seed=0)
+    kept = policy.sample(states, n_candidates=16, guidance_scale=1.0, temperature=1.0, seed=0)
     share = [float((drawn.actions[:, 0] > 0.5).float().mean()) for drawn in (plain, kept)]
     assert share[1] > share[0] + 0.2
     card = load_checkpoint(folder).card
@@ -106,7 +106,7 @@ def test_a_ranker_and_a_network_that_reads_learn_the_weights(tmp_path, data):
         ranked = rank(s, a)
     for found in (ranked, read):  # the weights are 0.1 and 0.9
         assert found[good].mean() > found[~good].mean() + 0.1 and 0 < found.mean() < 1
-    policy.sample(s[:2], n_candidates=4, ranking="read", select="expected_weight")
+    policy.sample(s[:2], n_candidates=4, ranking="read", select="expected_weight", seed=0)
     again = train(data, settings, tmp_path / "a", resume=True, options=options(tmp_path))
     assert torch.equal(load_policy(again).model.ranker.minimum(s, a), ranked)
 
@@ -125,7 +125,7 @@ def test_steps_that_stand_are_left_to_the_critic(tmp_path, data):
                              **SMALL | {"actor_lr": 3e-3, "ema_rate": 0.01})
     folder = train(data, settings, tmp_path / "run", options=options(tmp_path))
     drawn = load_policy(folder).sample(observations[::10], n_candidates=8, guidance_scale=0.0,
-                                       temperature=1.0).actions
+                                       temperature=1.0, seed=0).actions
     assert abs(float(drawn.mean()) + 0.5) < 0.15  # without the option 0
     share = load_checkpoint(folder).card["training"]["weights"]["share_of_steps"]
     assert 0.25 < share < 0.5

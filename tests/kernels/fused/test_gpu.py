@@ -93,11 +93,11 @@ def test_the_references_candidate_is_kept(select, N):
 def test_a_million_candidates_take_little_memory():
     policy = Policy(make_network(29, 8, 256, 3, "joint"), NoiseSchedule.vp(15), device="cuda")
     state = torch.randn(1, 29, device="cuda")
-    policy.sample(state, n_candidates=1000, temperature=1.0, backend="triton", dtype="bf16")
+    policy.sample(state, n_candidates=1000, temperature=1.0, backend="triton", dtype="bf16", seed=0)
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated()
-    policy.sample(state, n_candidates=2**20, temperature=1.0, backend="triton", dtype="bf16")
+    policy.sample(state, n_candidates=2**20, temperature=1.0, backend="triton", dtype="bf16", seed=0)
     assert torch.cuda.max_memory_allocated() - held < 64 * 2**20
 
 

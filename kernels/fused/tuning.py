@@ -1,7 +1,7 @@
-"""Finding the fastest configuration on a device, and remembering it on disk.
+"""Finds the fastest configuration on a device, and keeps it on disk.
 
-Tuning is asked for, never implied: a tile's shape changes the order of sums, and with it which of two
-nearly equal candidates is kept, so a search must not change its answer because a cache was filled.
+Tuning happens only on request: a tile's shape changes the order of sums, and with it which of two nearly
+equal candidates is kept, so a search must not change its answer because a cache was filled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from swg_fast.kernels.shared.binary_cache import cache_folder
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration's median time, or why it has none."""
+    """One configuration's median time, or the reason why it has none."""
 
     config: Config
     seconds: float | None
@@ -63,7 +63,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def remembered(name: str) -> Config | None:
-    """The choice kept under a `key`; none that an older version kept, of kinds that it did not have."""
+    """The choice kept under a `key`; None where there is none, or where an older version kept it."""
     config = _read(cache_path()).get(name, {}).get("config", {})
     return Config(**config) if config.keys() == Config.__dataclass_fields__.keys() else None
 
@@ -82,8 +82,9 @@ def remember(name: str, trial: Trial) -> None:
 
 def measure(run: Callable[[Config], Any], configs: tuple[Config, ...], synchronise: Callable[[], None],
             repeats: int = 5) -> list[Trial]:
-    """Each configuration's median time of ``repeats`` calls in turn, after one that compiles and one that may
-    capture; a configuration that does not fit the device is named with its reason."""
+    """Each configuration's median time over ``repeats`` calls, taken in turns after one call that compiles
+    and one that may capture. A configuration that does not fit the device has a reason in place of a
+    time."""
     live, trials = [], []
     for config in configs:
         try:

@@ -75,7 +75,7 @@ class DiffusionTrainer:
         return torch.from_numpy(np.concatenate(columns, axis=1)).to(self.device)
 
     def draw(self, generator: torch.Generator, steps: int, rows: int) -> dict[str, torch.Tensor]:
-        """The random numbers of ``steps`` steps, `masks` aside."""
+        """The random numbers of ``steps`` steps, without `masks`."""
         shape = (steps, self.settings.actor_batch)
         drawn = {
             "rows": torch.randint(rows, shape, generator=generator),
@@ -106,7 +106,8 @@ class DiffusionTrainer:
         self.learning_rate.fill_(self.learning_rate_at(step))
 
     def masks(self, first: int, count: int) -> dict[str, torch.Tensor]:
-        """What dropout keeps in steps ``first`` and on, [count, blocks, batch, hidden]."""
+        """Which entries dropout keeps in ``count`` steps from ``first`` on, [count, blocks, batch,
+        hidden]."""
         if not self.settings.dropout:
             return {}
         network = self.network
@@ -122,7 +123,7 @@ class DiffusionTrainer:
             batch = self.members(batch, draws["member"])
         z_t = self.signal[t, None] * batch[:, :D] + self.noise[t, None] * xi
         reads = t == self.schedule.num_steps
-        if self.settings.read_share:  # all noise is no news, so 0 will do; -w is then what leads to w
+        if self.settings.read_share:  # z_w is pure noise: 0 stands in, and the network learns -w
             z_t = torch.cat([z_t[:, :-1], z_t[:, -1:].masked_fill(reads[:, None], 0.0)], dim=1)
             xi = torch.cat([xi[:, :-1], torch.where(reads, -batch[:, D - 1], xi[:, -1])[:, None]], dim=1)
         with self.autocast:

@@ -1,10 +1,10 @@
 """The sampler's kernels around the Gluon network of `network`, with the arguments of those in
 `kernels.fused.portable.kernels`: the same noise, rows of the table, trees, rankings and selection.
 
-A warp group walks work items of its own, tiles of 64: item 2 p of a pair to one, 2 p + 1 to the other, the
-same phases and rows in step, since both take weights off one ring. Where items are odd in number the last
-one's partner walks along and keeps nothing. All of z and of what stands beside it is in layout ``few``, a
-row's entries with four threads of one warp, and waits in scratch private to the thread.
+The two warp groups of a program walk work items of their own, tiles of 64: of pair p one walks item 2 p and
+the other item 2 p + 1. Both walk the same phases and rows, since both take weights off one ring. Where the
+number of items is odd, the last one's partner walks along and keeps nothing. z and what belongs to it are in
+layout ``few``, a row's entries with four threads of one warp, and wait in scratch private to the thread.
 
 A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` eps, d eps_w / dz [64, DP], the parked h
 [64, H], z and x0 [64, DP], the weight and the ranking's score [64].
@@ -54,15 +54,92 @@ def noise(candidate, state, step, k0, k1, DP: gl.constexpr, few: gl.constexpr):
 
 
 @gluon.jit
-def draw_start(z_at, clean_at, candidate, state, T, k0, k1, scale, D: gl.constexpr, DP: gl.constexpr,
+def draw_start(z_at, clean_at, candidate, state, numbers, D: gl.constexpr, DP: gl.constexpr,
                MULTISTEP: gl.constexpr, few: gl.constexpr):
     """Where a trajectory starts: z drawn, and no x0 yet."""
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))[None, :]
     at = gl.arange(0, ROWS, gl.SliceLayout(1, few))[:, None] * DP + entries
-    z = scale * noise(candidate, state, T, k0, k1, DP, few)
+    z = numbers.initial_scale * noise(candidate, state, numbers.T, numbers.k0, numbers.k1, DP, few)
     gl.store(z_at + at, gl.where(entries < D, z, 0.0))
     if MULTISTEP:
         gl.store(clean_at + at, gl.zeros([ROWS, DP], gl.float32, few))
+
+
+@gluon.jit
+def begin(z_at, clean_at, roots, item, phase, state, grid, numbers, TREE: gl.constexpr,
+          MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
+    """z of a phase, and the last x0, to scratch: the initial draw, or the roots'."""
+    lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))
+    at = lanes[:, None] * DP + entries[None, :]
+    if TREE:
+        if phase == 0:
+            candidate = candidates_of(item, phase, grid.group, grid.leaves, TREE, gl.SliceLayout(1, few))
+            draw_start(z_at, clean_at, numbers.first + candidate, state, numbers, D, DP, MULTISTEP, few)
+        else:
+            root = gl.minimum(((phase - 1) * ROWS + lanes) // grid.leaves, ROWS - 1)
+            source = roots + root[:, None] * DP + entries[None, :]
+            gl.store(z_at + at, gl.load(source))
+            if MULTISTEP:
+                gl.store(clean_at + at, gl.load(source + ROWS * DP))
+    else:
+        candidate = candidates_of(item, phase, grid.group, grid.leaves, TREE, gl.SliceLayout(1, few))
+        draw_start(z_at, clean_at, numbers.first + candidate, state, numbers, D, DP, MULTISTEP, few)
+
+
+@gluon.jit
+def noise_again(z, z_at, clean_at, row, draw, item, phase, state, grid, numbers, TREE: gl.constexpr,
+                D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
+    """z of a ranking draw, also to scratch: the finished action, kept aside at the first draw, with the
+    weight's entry at its mean, noised to the ranking's step."""
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))[None, :]
+    at = gl.arange(0, ROWS, gl.SliceLayout(1, few))[:, None] * DP + entries
+    if draw == 0:
+        gl.store(clean_at + at, z)
+    candidate = candidates_of(item, phase, grid.group, grid.leaves, TREE, gl.SliceLayout(1, few))
+    xi = noise(numbers.first + candidate, state, numbers.T + 2 + draw, numbers.k0, numbers.k1, DP, few)
+    z = gl.where(entries == D - 1, numbers.ranking_mean, gl.load(clean_at + at))
+    z = z / gl.load(row + CLEAN_SCALE) + gl.load(row + SIGMA) * xi
+    z = gl.where(entries < D, z, 0.0)
+    gl.store(z_at + at, z)
+    return z
+
+
+@gluon.jit
+def step(xi, wide, z_at, clean_at, weight_at, score_at, row, draw, draws, numbers, RANK: gl.constexpr,
+         CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr, MULTISTEP: gl.constexpr, GUIDED: gl.constexpr,
+         D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
+    """A row of the sampler's table applied to what waits in scratch. From ``draw`` 0 on it is the ranking's
+    row, and what it predicts is added to the score."""
+    lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))
+    at = lanes[:, None] * DP + entries[None, :]
+    z = gl.load(z_at + at)
+    eps = gl.load(wide + at)
+    vjp = gl.zeros([ROWS, DP], gl.float32, few)
+    if GUIDED:
+        vjp = gl.load(wide + ROWS * DP + at)
+    last = z
+    if MULTISTEP:
+        last = gl.load(clean_at + at)
+    z, raw, _, clean = update(z, eps, vjp, xi, last, entries[None, :], row, numbers.w_min, numbers.w_max, D,
+                              GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+    if RANK:
+        if draw >= 0:
+            score = raw / draws
+            if draw > 0:
+                score += gl.load(score_at + lanes)
+            gl.store(score_at + lanes, score)
+        else:
+            gl.store(weight_at + lanes, raw)
+        if MULTISTEP:  # noqa: SIM102 - decided by the compiler, the next by the kernel
+            if draw < 0:
+                gl.store(clean_at + at, clean)
+    else:
+        gl.store(weight_at + lanes, raw)
+        if MULTISTEP:
+            gl.store(clean_at + at, clean)
+    gl.store(z_at + at, z)
 
 
 @gluon.jit
@@ -106,7 +183,6 @@ def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, res
     lhs: gl.constexpr = gl.DotOperandLayout(0, wide_layout, 2)
     of_rows: gl.constexpr = gl.SliceLayout(1, few)
     B, N, items, leaves, group = grid.states, grid.candidates, grid.items, grid.leaves, grid.group
-    first, T, k0, k1 = numbers.first, numbers.T, numbers.k0, numbers.k1
     phases, rows = walk.phases, walk.rows
     worker = (gl.program_id(0) * 2 + GROUP).to(gl.int64)
     low += worker * (L - 1) * ROWS * H
@@ -127,19 +203,7 @@ def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, res
         item = pair % items
         state = gl.load(inputs.words + b).to(gl.uint32)
         top, length, walked = rows_of(phase, walk, TREE, RANK)
-        if TREE:
-            if phase == 0:
-                draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
-                           state, T, k0, k1, numbers.initial_scale, D, DP, MULTISTEP, few)
-            else:
-                root = gl.minimum(((phase - 1) * ROWS + lanes) // leaves, ROWS - 1)
-                source = roots + root[:, None] * DP + entries[None, :]
-                gl.store(z_at + at, gl.load(source))
-                if MULTISTEP:
-                    gl.store(clean_at + at, gl.load(source + ROWS * DP))
-        else:
-            draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
-                       state, T, k0, k1, numbers.initial_scale, D, DP, MULTISTEP, few)
+        begin(z_at, clean_at, roots, item, phase, state, grid, numbers, TREE, MULTISTEP, D, DP, few)
         for i in range(walked):
             j = top - i
             whole = True
@@ -149,49 +213,17 @@ def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, res
                 j = gl.where(draw >= 0, rows, j)
                 whole = draw < 0
                 if draw >= 0:
-                    if draw == 0:
-                        gl.store(clean_at + at, z)
-                    candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
-                    xi = noise(candidate, state, T + 2 + draw, k0, k1, DP, few)
-                    z = gl.where(entries[None, :] == D - 1, numbers.ranking_mean, gl.load(clean_at + at))
-                    ranking = inputs.table + rows * COLUMNS
-                    z = z / gl.load(ranking + CLEAN_SCALE) + gl.load(ranking + SIGMA) * xi
-                    z = gl.where(entries[None, :] < D, z, 0.0)
-                    gl.store(z_at + at, z)
+                    z = noise_again(z, z_at, clean_at, inputs.table + rows * COLUMNS, draw, item, phase,
+                                    state, grid, numbers, TREE, D, DP, few)
             t = gl.load(inputs.steps + j)
             vector = gl.load(inputs.vectors + b * H + columns) + gl.load(inputs.time_table + t * H + columns)
             base = gl.zeros([ROWS, H], gl.float32, wide_layout) + vector[None, :]
             k = network(z, base, low, wide, weights, k, memory, whole, GROUP, D, DP, L, E, GUIDED, H, BC,
                         SLOTS, LN_EPS, wide_layout, thin, few, lhs)
-            candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
-            xi = noise(candidate, state, t, k0, k1, DP, few)
-            z = gl.load(z_at + at)
-            eps = gl.load(wide + at)
-            vjp = gl.zeros([ROWS, DP], gl.float32, few)
-            if GUIDED:
-                vjp = gl.load(wide + ROWS * DP + at)
-            last = z
-            if MULTISTEP:
-                last = gl.load(clean_at + at)
-            z, raw, _, clean = update(z, eps, vjp, xi, last, entries[None, :], inputs.table + j * COLUMNS,
-                                      numbers.w_min, numbers.w_max, D, GUIDED, CLIP_STATE, CLIP_CLEAN,
-                                      MULTISTEP)
-            if RANK:
-                if draw >= 0:
-                    score = raw / walk.draws
-                    if draw > 0:
-                        score += gl.load(score_at + lanes)
-                    gl.store(score_at + lanes, score)
-                else:
-                    gl.store(weight_at + lanes, raw)
-                if MULTISTEP:  # noqa: SIM102 - decided by the compiler, the next by the kernel
-                    if draw < 0:
-                        gl.store(clean_at + at, clean)
-            else:
-                gl.store(weight_at + lanes, raw)
-                if MULTISTEP:
-                    gl.store(clean_at + at, clean)
-            gl.store(z_at + at, z)
+            candidate = numbers.first + candidates_of(item, phase, group, leaves, TREE, of_rows)
+            xi = noise(candidate, state, t, numbers.k0, numbers.k1, DP, few)
+            step(xi, wide, z_at, clean_at, weight_at, score_at, inputs.table + j * COLUMNS, i - length,
+                 walk.draws, numbers, RANK, CLIP_STATE, CLIP_CLEAN, MULTISTEP, GUIDED, D, DP, few)
         finished = clean_at if RANK else z_at
         index = candidates_of(item, phase, group, leaves, TREE, of_rows)
         keeps = alive
@@ -226,7 +258,7 @@ def sample_kernel(
     SOFTMAX: gl.constexpr, WRITE_ALL: gl.constexpr, LN_EPS: gl.constexpr, SLOTS: gl.constexpr,
     REGISTERS: gl.constexpr,
 ):
-    """As the portable `sample_kernel`, with tiles of 64, ``items`` of them a state, two at a time;
+    """As the portable `sample_kernel`, with tiles of 64, ``items`` of them a state, two at a time. ``ends``,
     ``up``, ``down`` and ``head`` are tensor maps over [.., H], BC rows at a time."""
     memory = shared_memory(up, L, H, BC, SLOTS)
     turns = gl.cdiv(gl.cdiv(B * items, 2) - gl.program_id(0), programs)

@@ -35,13 +35,13 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
             DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr,
             BC: gl.constexpr, SLOTS: gl.constexpr, LN_EPS: gl.constexpr, wide: gl.constexpr,
             thin: gl.constexpr, few: gl.constexpr, lhs: gl.constexpr):
-    """Leaves eps and d eps_w / dz, both [64, DP], in scratch at ``wide_scratch`` and 64 DP further; of z in
-    registers and ``base`` [64, H], the rest of the input layer. Where ``whole`` is 0, eps_w alone. Returns
-    the ring's next slot.
+    """eps and d eps_w / dz of z, both [64, DP], to scratch at ``wide_scratch`` and 64 DP further. z is in
+    registers; ``base`` [64, H] is the rest of the input layer. Where ``whole`` is 0, only eps_w. Returns the
+    ring's next slot.
 
-    With the early head the way back starts as soon as the second block is done; h waits in scratch and
-    goes on from there. ``low`` has room for L - 1 blocks' x [64, H], what follows eps and d eps_w / dz for
-    h [64, H].
+    With the early head the way back starts after the second block. h waits in scratch, and the forward pass
+    resumes from there. ``low`` has room for x [64, H] of L - 1 blocks; behind eps and d eps_w / dz there is
+    room for h [64, H].
     """
     DEPTH: gl.constexpr = 2 if E > 0 else L
     x, g = memory.x.index(GROUP), memory.g.index(GROUP)

@@ -1,5 +1,5 @@
-"""Launching the layered kernels: a shape that comes back becomes a CUDA graph, which reads what a decision
-brings from the memory that its launches were captured with."""
+"""Launches the layered kernels. The second decision of a shape captures the launches as a CUDA graph; the
+graph reads each later decision's inputs from the memory that was captured."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from swg_fast.kernels.fused.records import Asked, Drawn
 from swg_fast.kernels.shared.cuda_graph import capture
 from swg_fast.kernels.shared.sampler_table import SamplerTable
 
-KEPT = 8  # plans of a network, those last used
+KEPT = 8  # plans of a network: the last used ones
 
-_turn = threading.Lock()  # between a decision's numbers going in and its results coming out
+_turn = threading.Lock()  # held from a decision's inputs to its results
 
 
 class Decisions:

@@ -22,21 +22,25 @@ REDUCE = 128  # of those, how many `keep_best_kernel` reads at a time
 
 
 def narrow(chunk: int) -> int:
-    """Columns a program where a layer has H: with a quarter of what it takes of 4H, there are as many
-    programs."""
+    """Columns a program of a layer with H columns: a quarter of ``chunk``, so that there are as many programs
+    as in a layer with 4H."""
     return max(16, chunk // 4)
 
 
 def depth(kind: int, size: int) -> int:
-    """How much of the K = ``size`` that a narrow product sums over is fetched at a time: 256 bytes a row."""
+    """How many of the ``size`` terms of a narrow product's sums are fetched at a time: 256 bytes a row, of
+    entries of ``kind`` bytes."""
     most = 256 // kind
     return most if size % most == 0 else 64
 
 
 class Plan:
-    """``new(*shape, dtype=float32)`` is memory for kernels to write. What a decision brings is in ``words``,
-    the seed and the first candidate, ``vectors`` [B, H] and ``state_words`` [B]; what it leaves in ``kept``:
-    actions [B, A], weights [B], indices [B], and ``every``: z [B, N, D] and weights [B, N], where asked for.
+    """The memory and the launches of decisions of one shape. ``new(*shape, dtype=float32)`` gives memory for
+    kernels to write.
+
+    A decision's inputs are ``words``, the seed and the first candidate, ``vectors`` [B, H] and
+    ``state_words`` [B]. Its results are ``kept``: actions [B, A], weights [B], indices [B]; and ``every``: z
+    [B, N, D] and weights [B, N], where asked for.
     """
 
     def __init__(self, network: Any, table: SamplerTable, states: int, asked: Asked,
@@ -90,14 +94,16 @@ class Plan:
             self._forward(i, keep=False)
 
     def _wide(self, kernel: Any, columns: int, chunk: int, *arguments: Any, **options: Any) -> None:
-        """A launch over all rows, ``chunk`` of ``columns`` a program, that sums over H at once."""
+        """A launch over all rows, ``chunk`` of ``columns`` a program; each program sums over all of H at
+        once."""
         config, shape = self.asked.config, self.network.shape
         kernel[self.rows // config.tile, columns // chunk](
             *arguments, BM=config.tile, H=shape.H, BC=chunk, PRECISION=shape.PRECISION,
             num_warps=config.warps, num_stages=1, **options)
 
     def _narrow(self, weights: torch.Tensor, out: torch.Tensor, bias: torch.Tensor, **ends: bool) -> None:
-        """A launch over all rows that sums over what ``wide`` has, a part of the columns a program."""
+        """A launch over all rows, a part of the columns a program; its sums run over the columns of
+        ``wide``."""
         config, shape, K = self.asked.config, self.network.shape, len(weights)
         columns = narrow(config.chunk)
         ends = {"ADD": False, "READ": False, "COTANGENT": False} | ends

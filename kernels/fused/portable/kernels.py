@@ -1,4 +1,4 @@
-"""The fused kernels: a tile of candidates walks through the whole guided sampler in one program.
+"""The fused kernel: a program takes a tile of candidates through the whole guided sampler.
 
 D = A + 1 entries of z, padded to DP with zeros; L blocks; E the early head's width; other letters in
 `kernels.fused.portable.stages`. A program's scratch is two private pieces of memory:
@@ -44,8 +44,8 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
             OWNERS: tl.constexpr, whole):
     """(eps, d eps_w / dz), both [BM, DP], of the z in scratch; where ``whole`` is 0, eps_w alone.
 
-    With the early head the way back starts as soon as the second block is done; the stream waits in
-    its slot and goes on from there.
+    With the early head the way back starts after the second block. The stream waits in its slot, and the
+    forward pass resumes from there.
     """
     BR: tl.constexpr = 32 if BM > 32 else BM
     SLOT: tl.constexpr = BM * H
@@ -92,8 +92,8 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
     return eps, vjp
 
 
-# Launchers make a kernel of its own for an argument that is 1 or a multiple of 16. A seed, a step or a
-# number of candidates must not: one kernel serves all.
+# Triton compiles a kernel again for an integer that is 1 or a multiple of 16. For these it must not: one
+# kernel serves all seeds, steps and numbers of candidates.
 WHOLE_NUMBERS = ("B", "N", "first", "items", "tiles", "programs", "rows", "T", "k0", "k1", "leaves",
                  "shared", "group", "phases", "draws")
 
@@ -119,6 +119,9 @@ def sample_kernel(
     item is a tile; where TREE, ``group`` roots of ``leaves`` leaves, in 1 + tiles phases
     (`phases`). Each tile leaves its best candidate: best_score, best_index, best_weight
     [B, tiles] and best_z [B, tiles, DP].
+
+    The arguments are single ones, not records: Triton specialises, types and aligns what a launch passes by
+    argument, and ``do_not_specialize`` names arguments, not a record's fields.
     """
     program = tl.program_id(0)
     low += program.to(tl.int64) * LOW

@@ -2,24 +2,34 @@
 
     python benchmarks/beside_swg_jax.py PATH --task antmaze-umaze-v2 --dataset FILE.hdf5
 
-PATH is a checkout of SWG-JAX (github.com/atagle123/SWG-JAX). Both train, then both are evaluated on the same
-episodes: SWG-JAX by its own sampler, which keeps the highest Q; swg-fast by that rule and by the highest
-weight; and SWG-JAX's networks by swg-fast's sampler. What is done is kept: run again to go on.
+PATH is a checkout of SWG-JAX (github.com/atagle123/SWG-JAX). Both train, then play the same episodes: SWG-JAX
+with its own sampler, which keeps the candidate with the highest Q; swg-fast with that rule and with the
+highest weight; and SWG-JAX's networks with swg-fast's sampler. Finished trainings are kept; run again to
+continue.
 """
 
 from __future__ import annotations
 
 import statistics
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-from bench_table import replaced
 from beside_report import CROSSED, JAX, OURS, markdown, show
+from measuring import ROOT, Several, put, recorded, save, threads_option
 
-ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
-MARKERS = "<!-- beside SWG-JAX -->", "<!-- end -->"
+BUDGET = ("critic_steps", "actor_steps", "actor_batch", "hidden_dim")  # options of both trainings
+
+
+@dataclass(frozen=True)
+class Play:
+    """How both are evaluated: ``candidates`` are numbers such as 1,16."""
+
+    candidates: str
+    guidance_scale: float
+    episodes: int
 
 
 @click.command()
@@ -30,56 +40,48 @@ MARKERS = "<!-- beside SWG-JAX -->", "<!-- end -->"
 @click.option("--actor-steps", default=50_000)
 @click.option("--actor-batch", default=1024)
 @click.option("--hidden-dim", default=256)
-@click.option("--seeds", default="0,1,2")
+@click.option("--seeds", type=Several(), default="0,1,2")
 @click.option("--candidates", default="1,16")
 @click.option("--guidance-scale", default=1.0)
 @click.option("--episodes", default=50)
-@click.option("--threads", type=int, help="Of torch; JAX takes all.")
+@threads_option
 @click.option("--work", type=Path, default=Path("runs/beside-swg-jax"), help="Folder of the trainings.")
 @click.option("--json", "json_path", type=Path, default=ROOT / "benchmarks/results/beside-swg-jax.json")
 @click.option("--quiet", is_flag=True)
 @click.option("--write", is_flag=True, help="Write the tables into docs/results.md.")
-def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], critic_steps: int,
-         actor_steps: int, actor_batch: int, hidden_dim: int, seeds: str, candidates: str,
-         guidance_scale: float, episodes: int, threads: int | None, work: Path, json_path: Path, quiet: bool,
-         write: bool) -> None:
+def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seeds: list[int], work: Path,
+         json_path: Path, quiet: bool, write: bool, **options: Any) -> None:
     import torch
 
-    from swg_fast.common.atomic_files import read_json, replacing, write_json
-    from swg_fast.common.console import versions
     from swg_fast.sweep.cells import training_settings
     from swg_fast.sweep.store import load, transitions_hash
 
-    if threads:
-        torch.set_num_threads(threads)
+    budget = {name: options.pop(name) for name in BUDGET}
+    play = Play(**options)
     if datasets and len(datasets) != len(tasks):
         raise click.UsageError("give one --dataset for each --task, or none")
-    kept = read_json(json_path)["runs"] if json_path.exists() else []
+    kept = recorded(json_path, {"runs": []})["runs"]
     for task, source in zip(tasks, datasets or tasks, strict=True):
         data = load(task, source)
-        for seed in map(int, seeds.split(",")):
-            settings = training_settings(task, {"critic_steps": critic_steps, "actor_steps": actor_steps,
-                                                "actor_batch": actor_batch, "hidden_dim": hidden_dim,
-                                                "seed": seed})
+        for seed in seeds:
+            settings = training_settings(task, budget | {"seed": seed})
             same = {"task": task, "data": transitions_hash(data), "settings": settings.to_dict(),
-                    "candidates": candidates, "guidance_scale": guidance_scale, "episodes": episodes}
+                    **asdict(play)}
             if any(run["what"] == same for run in kept):
                 continue
-            budget = f"{critic_steps}-{actor_steps}x{actor_batch}"
-            folder = work / f"{task}-{seed}-{budget}-{hidden_dim}-{same['data'][:6]}"
-            rows = compare(checkout, task, data, settings, folder, [int(n) for n in candidates.split(",")],
-                           guidance_scale, episodes, not quiet)
+            folder = work / ("{}-{}-{critic_steps}-{actor_steps}x{actor_batch}-{hidden_dim}-{}".format(
+                task, seed, same["data"][:6], **budget))
+            rows = compare(checkout, task, data, settings, folder, play, not quiet)
             kept.append({"what": same, "rows": rows, "threads": torch.get_num_threads()})
-            write_json(json_path, {"runs": kept, "versions": versions()})
+            save(json_path, {"runs": kept})
     show(kept)
     if write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(replaced(PAGE.read_text(), markdown(kept), *MARKERS))
+        put(PAGE, markdown(kept), "<!-- beside SWG-JAX -->")
 
 
-def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, counts: list[int],
-            guidance_scale: float, episodes: int, progress: bool) -> list[dict[str, Any]]:
-    """Trains both and evaluates them: a row each of who, N, rule, scores and seconds."""
+def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, play: Play, progress: bool
+            ) -> list[dict[str, Any]]:
+    """Trains both and evaluates them; a row for each policy, N and rule, with scores and seconds."""
     from swg_jax_training import JaxPolicy, import_checkout, save, train
 
     from swg_fast.evaluation.episodes import evaluate
@@ -94,15 +96,16 @@ def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, c
     network, critic, _, _ = import_directory(folder / "swg-jax")
     crossed = Policy(network, NoiseSchedule.by_name(settings.schedule, settings.num_steps), critic)
     rows = []
-    half = -(-min(episodes, 64) // 2)
-    for n in counts:
-        sampling = {"n_candidates": n, "guidance_scale": guidance_scale}
+    half = -(-min(play.episodes, 64) // 2)
+    for n in map(int, play.candidates.split(",")):
+        sampling = {"n_candidates": n, "guidance_scale": play.guidance_scale}
         rules = ("max_q", "max_weight") if n > 1 else ("max_weight",)
-        contenders = [(JAX, JaxPolicy(agent, task, n, guidance_scale, half), {}, "max_q", theirs),
+        contenders = [(JAX, JaxPolicy(agent, task, n, play.guidance_scale, half), {}, "max_q", theirs),
                       *((OURS, load_policy(ours), sampling | {"select": r}, r, spent) for r in rules),
                       (CROSSED, crossed, sampling | {"select": "max_q"}, "max_q", theirs)]
         for who, policy, chosen, rule, seconds in contenders:
-            found = evaluate(policy, task, episodes=episodes, seed=settings.seed, progress=progress, **chosen)
+            found = evaluate(policy, task, episodes=play.episodes, seed=settings.seed, progress=progress,
+                             **chosen)
             rows.append({"who": who, "n_candidates": n, "select": rule if n > 1 else "none",
                          "scores": found.pooled.scores, "simulator": found.simulator,
                          "training_seconds": seconds,
@@ -111,8 +114,8 @@ def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, c
 
 
 def train_ours(data: Any, settings: Any, folder: Path, progress: bool) -> tuple[Path, dict[str, float]]:
-    """The folder of our policy and the seconds of its phases, from steps a second: a resumed phase counts
-    in full."""
+    """The folder of swg-fast's policy and the seconds of each phase, from its steps a second, so that a
+    resumed phase counts in full."""
     from swg_fast.common.atomic_files import read_json
     from swg_fast.training.history import HISTORY, read_history
     from swg_fast.training.loop import LoopOptions

@@ -2,12 +2,13 @@
 
     python benchmarks/bundle.py RUN/policy antmaze-umaze-v2
 
-The value network is needed to train, not to act. `swg_fast/policy/bundled/NAME` is replaced whole; a bundled
-policy must stay below 4,000,000 bytes.
+The value network is needed to train, not to act. The whole of `swg_fast/policy/bundled/NAME` is replaced; a
+bundled policy has at most 4,000,000 bytes.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -26,8 +27,7 @@ MOST_BYTES = 4_000_000
 def main(checkpoint: Path, name: str, folder: Path) -> None:
     """Bundles CHECKPOINT, a folder that 'swg-fast train' wrote, as NAME, a D4RL task."""
     find_preset(name)
-    policy = load_checkpoint(checkpoint)
-    policy.value = None
+    policy = replace(load_checkpoint(checkpoint), value=None)
     folder = save_checkpoint(folder / name, policy, dtype="fp16")
     size = (folder / WEIGHTS).stat().st_size
     click.echo(f"{folder}: {size:,} bytes")

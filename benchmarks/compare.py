@@ -1,8 +1,8 @@
-"""Two runs of the suite side by side, each time in units of its own run's `test_products`.
+"""Two runs of the suite side by side; each time is in units of `test_products` of the same run.
 
     python benchmarks/compare.py BASELINE.json NEW.json
 
-Prints, for every benchmark, how many times the baseline's it takes; above 1 is slower.
+Prints each benchmark's time over the baseline's; above 1 is slower.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import Any
 
 import click
 
+from swg_fast.cli.ending import run
 from swg_fast.common.atomic_files import read_json
 from swg_fast.common.errors import UsageError
 
 YARDSTICK = "test_products"
 
 
-def in_yardsticks(run: dict[str, Any]) -> dict[str, float]:
-    """Each benchmark's median over the yardstick's."""
-    medians = {entry["name"]: entry["stats"]["median"] for entry in run["benchmarks"]}
+def in_yardsticks(measured: dict[str, Any]) -> dict[str, float]:
+    """Each benchmark's median over the yardstick's. Raises `UsageError` where the run has no yardstick."""
+    medians = {entry["name"]: entry["stats"]["median"] for entry in measured["benchmarks"]}
     if YARDSTICK not in medians:
         raise UsageError(f"the run has no {YARDSTICK}; run the whole of benchmarks/test_suite.py")
     return {name: median / medians[YARDSTICK] for name, median in medians.items()}
@@ -34,10 +35,7 @@ def main(baseline: Path, new: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    try:
-        before, after = in_yardsticks(read_json(baseline)), in_yardsticks(read_json(new))
-    except UsageError as error:
-        raise click.ClickException(str(error)) from error
+    before, after = in_yardsticks(read_json(baseline)), in_yardsticks(read_json(new))
     table = Table("benchmark", "baseline, in products", "now, in products", "ratio")
     for name, value in after.items():
         known = before.get(name)
@@ -47,4 +45,4 @@ def main(baseline: Path, new: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

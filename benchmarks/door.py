@@ -1,16 +1,15 @@
-"""Why a policy of door-human scores less than its demonstrations: where they begin, and how long they take.
+"""Why a policy of door-human scores less than its demonstrations: their starts and their length.
 
     python benchmarks/door.py --data door-human.hdf5 --policy DIR --json benchmarks/results/door.json
 
-The demonstrations begin with arm and wrist already raised, and with doors from a wider range; the task begins
-with every joint at 0. Episodes are played from each: the hand's pose and the door's place, as the task has
-them or as a demonstration had them, of 300 steps. Scores are of the task's 200 steps and of all 300.
-- replay: each demonstration's actions from its own start: does the simulator give what was recorded?
-- starts: how far the task's joints are at the start from the demonstrations', in their standard deviations;
+The task begins with every joint at 0; the demonstrations begin with arm and wrist raised, and their doors
+stand in a wider range of places. Here the hand's first pose and the door's place are each the task's or a
+demonstration's. Episodes have 300 steps; scores are of the task's 200 steps and of all 300.
+- replay: each demonstration's actions from its own start, to compare the simulator with the recording;
+- starts: the distance of the task's first joints from the demonstrations', in standard deviations;
 - play: the policy, one cell for each of --guidance-scales and --candidates;
-- nearest: the action of the nearest recorded state, of another demonstration than the start's, instead of a
-  network's.
-Each cell is written when it is done, under --label; run again to go on, or to add another policy.
+- nearest: instead of the policy, the action of the nearest recorded state of another demonstration.
+Each cell is written at once, under --label; run again to continue, or to add another policy.
 """
 
 from __future__ import annotations
@@ -23,10 +22,8 @@ from typing import Any
 
 import click
 import numpy as np
-from bench_table import replaced
+from measuring import ROOT, Several, put, recorded, save
 
-from swg_fast.common.atomic_files import read_json, replacing, write_json
-from swg_fast.common.console import versions
 from swg_fast.common.intervals import mean_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data.hdf5 import read_hdf5
@@ -34,25 +31,25 @@ from swg_fast.envs import make_env
 from swg_fast.envs.d4rl_env import D4RLEnv
 from swg_fast.policy.policy import load_policy
 
-PAGE = Path(__file__).parents[1] / "docs" / "results.md"
-MARKERS = "<!-- door table -->", "<!-- end -->"
-APART = ("starts", "simulator", "versions")  # parts of the JSON that are no cells
+PAGE = ROOT / "docs" / "results.md"
+APART = ("starts", "simulator", "versions")  # parts of the JSON that are not cells
 TASK, LIMIT, LONG = "door-human-v1", 200, 300
-OPEN = 5  # a reward beyond it: the door stands open by more than one radian
+OPEN = 5  # a higher reward: the door is open by more than one radian
 SOURCES = "task:task,task:demonstration,demonstration:task,demonstration:demonstration"
 JOINTS, LATCH, HINGE, PALM, HANDLE = slice(0, 27), 27, 28, slice(29, 32), slice(32, 35)
 Act = Callable[[np.ndarray, int], np.ndarray]  # observations [E, S] and the step -> actions [E, A]
 
 
 def begin(env: D4RLEnv, number: int, hand: np.ndarray | None, door: np.ndarray | None) -> np.ndarray:
-    """The first observation of `evaluate`'s episode ``number``, with a recorded hand or door."""
+    """The first observation of `evaluate`'s episode ``number``, with the hand or the door of a recorded
+    first observation where one is given."""
     first = env.reset(stream_seed(0, "episode", number) & 0xFFFFFFFF)
     core = env.core
     qpos, qvel = core.init_qpos.copy(), core.init_qvel.copy()
     if hand is not None:
         qpos[1:28], qpos[-2], qpos[-1] = hand[JOINTS], hand[HINGE], hand[LATCH]
         core.set_state(qpos, qvel)
-        # The first joint, a slide, is not observed; the palm is, and moves with it along a line.
+        # The first joint, a slide, is not observed, but the palm is, which it moves along a line.
         palm = core.data.site_xpos[core.grasp_sid].copy()
         qpos[0] += 1e-2
         core.set_state(qpos, qvel)
@@ -66,7 +63,7 @@ def begin(env: D4RLEnv, number: int, hand: np.ndarray | None, door: np.ndarray |
 
 
 def play(env: D4RLEnv, starts: list[tuple], act: Act) -> np.ndarray:
-    """Rewards [E, LONG] of episodes from ``starts``, one simulation put from state to state."""
+    """Rewards [E, LONG] of episodes from ``starts``; one simulation plays them all in turn, step by step."""
     observations = np.stack([begin(env, *start) for start in starts])
     core, found = env.core, np.zeros((len(starts), LONG))
     kept = [saved(env, *start) for start in starts]
@@ -87,7 +84,7 @@ def saved(env: D4RLEnv, *start: Any) -> dict[str, np.ndarray]:
 
 
 def scores(env: D4RLEnv, rewards: list[np.ndarray]) -> dict[str, Any]:
-    """Of episodes' rewards: the score of the task's limit and of all steps, and how many opened the door."""
+    """The mean score of the task's steps and of all steps, and the share of episodes that opened the door."""
     found: dict[str, Any] = {"episodes": len(rewards)}
     for name, most in (("within", LIMIT), ("whole", LONG)):
         each = [env.score(float(one[:most].sum()), None) for one in rewards]
@@ -99,7 +96,7 @@ def scores(env: D4RLEnv, rewards: list[np.ndarray]) -> dict[str, Any]:
 
 
 def nearest(observations: np.ndarray, actions: np.ndarray, episodes: np.ndarray) -> Act:
-    """The action of the nearest state of another demonstration than that whose number an episode has."""
+    """Acts as the nearest state of the demonstrations, without the one whose number the episode has."""
     spread = np.maximum(observations.std(0), 1e-3)
     known, count = observations / spread, episodes.max() + 1
 
@@ -112,7 +109,7 @@ def nearest(observations: np.ndarray, actions: np.ndarray, episodes: np.ndarray)
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """A line a cell: scores with their intervals, how often the door opens, and the median step of that."""
+    """A line a cell: scores with intervals, how often the door opens, and the median step of its opening."""
     lines = ["| who acts | how | score, 200 steps | score, 300 steps | opened | at step |", "|---" * 6 + "|"]
     for name in (part for part in found if part not in APART):
         for key, cell in found[name].items():
@@ -126,36 +123,36 @@ def markdown(found: dict[str, Any]) -> str:
 
 @click.command()
 @click.option("--data", type=Path, required=True)
-@click.option("--policy", "policy_name", help="Checkpoint folder. Left out: the rest alone.")
+@click.option("--policy", "policy_name", help="Checkpoint folder.  [default: no policy plays]")
 @click.option("--label", default="as trained", help="Name of the policy in the JSON.")
-@click.option("--guidance-scales", default="0,1")
-@click.option("--candidates", default="1", help="One is drawn at temperature 0.")
+@click.option("--guidance-scales", type=Several(float), default="0,1")
+@click.option("--candidates", type=Several(), default="1", help="One is drawn at temperature 0.")
 @click.option("--sources", default=SOURCES, help="HAND:DOOR each.")
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--write", is_flag=True, help="Put the table into docs/results.md.")
-def main(data: Path, policy_name: str | None, label: str, guidance_scales: str, candidates: str, sources: str,
-         json_path: Path, write: bool) -> None:
+def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[float],
+         candidates: list[int], sources: str, json_path: Path, write: bool) -> None:
     env, raw = make_env(TASK), read_hdf5(data)
     assert isinstance(env, D4RLEnv)
     ends = np.flatnonzero(raw["timeouts"].astype(bool) | (raw["terminals"] > 0))
     begins = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - begins + 1
     first = raw["observations"][begins]
-    results = read_json(json_path) if json_path.exists() else {}
+    results = recorded(json_path, {})
 
     def starts(hand: str, door: str) -> list[tuple]:
-        """Of a demonstration's door one each, so that none is played twice."""
+        """One start for each demonstration; two with the task's doors, which differ in every episode."""
         every = first if door == "demonstration" else np.concatenate([first, first])
         return [(number, one if hand == "demonstration" else None, one if door == "demonstration" else None)
                 for number, one in enumerate(every)]
 
     def add(name: str, key: str, value: dict[str, Any]) -> None:
         results.setdefault(name, {})[key] = value
-        write_json(json_path, results | {"simulator": env.simulator(), "versions": versions()})
+        save(json_path, results | {"simulator": env.simulator()})
         click.echo(f"{name} | {key} | {value['within']['score']:.1f}, {value['whole']['score']:.1f}")
 
     spread = first[:, JOINTS].std(0)
-    moved = spread > 1e-3  # the others are 0 in every demonstration too
+    moved = spread > 1e-3  # the others are always 0
     apart = np.abs(begin(env, 0, None, None)[JOINTS] - first[:, JOINTS].mean(0))[moved] / spread[moved]
     low, high = first[:, HANDLE].min(0), first[:, HANDLE].max(0)
     handles = np.stack([begin(env, number, None, None)[HANDLE] for number in range(100)])
@@ -179,8 +176,7 @@ def main(data: Path, policy_name: str | None, label: str, guidance_scales: str, 
     cells("nearest", "", nearest(raw["observations"], raw["actions"], episodes))
     if policy_name:
         policy = load_policy(policy_name)
-        for count, scale in product(*(text.split(",") for text in (candidates, guidance_scales))):
-            n, rho = int(count), float(scale)
+        for n, rho in product(candidates, guidance_scales):
 
             def act(now: np.ndarray, step: int, n: int = n, rho: float = rho) -> np.ndarray:
                 drawn = policy.sample(now, seed=step, n_candidates=n, guidance_scale=rho,
@@ -190,8 +186,7 @@ def main(data: Path, policy_name: str | None, label: str, guidance_scales: str, 
 
             cells(label, f"N {n}, guidance {rho:g}, ", act)
     if write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(replaced(PAGE.read_text(), markdown(results), *MARKERS))
+        put(PAGE, markdown(results), "<!-- door table -->")
 
 
 if __name__ == "__main__":

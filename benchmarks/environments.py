@@ -1,11 +1,11 @@
-"""Every D4RL task of the paper, made, stepped, scored, drawn, timed and held against MuJoCo 2.3.3.
+"""Every D4RL task of the paper: made, stepped, scored, drawn, timed and compared with MuJoCo 2.3.3.
 
     python benchmarks/environments.py --json benchmarks/results/environments.json --write
 
-With --write the table between the markers of docs/environments.md is replaced. A rate is of random
-actions and of one core's own time, the median of the turns, so that other work on the machine counts
-little; the one-step error is the median over recorded steps of
-the largest difference of a position, with contacts mended and as this MuJoCo has them.
+With --write the table between the markers of docs/environments.md is replaced. A rate is of random actions,
+the median of the turns, in the process's own time, so that other programs count little. The one-step error
+is the median over recorded steps of a position's largest difference, with contacts mended and as MuJoCo has
+them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,10 @@ from typing import Any
 
 import click
 import numpy as np
+import one_step
+from measuring import ROOT, put, save
 
-try:
-    from benchmarks import one_step
-    from benchmarks.bench_table import ROOT, replaced
-except ImportError:  # run as a script
-    import one_step
-    from bench_table import ROOT, replaced
-
-from swg_fast.common.atomic_files import read_json, replacing, write_json
-from swg_fast.common.console import versions
+from swg_fast.common.atomic_files import read_json
 from swg_fast.common.errors import UsageError
 from swg_fast.data.download import remote_path
 from swg_fast.envs import contacts, make_env
@@ -35,11 +29,10 @@ from swg_fast.envs.status import family_status
 from swg_fast.envs.tasks import presets
 
 PAGE = ROOT / "docs" / "environments.md"
-BEGIN = "<!-- environments table -->"
 
 
 def look_at(task: str, steps: int, turns: int) -> dict[str, Any]:
-    """What the table says of one task."""
+    """The figures of one task in the table."""
     data = {"family": presets()[task].family, "data": remote_path(task)}
     try:
         env = make_env(task)
@@ -73,7 +66,7 @@ def look_at(task: str, steps: int, turns: int) -> dict[str, Any]:
 
 
 def one_step_errors() -> dict[str, dict[str, float]]:
-    """Of each model, with contacts mended and as they are."""
+    """The one-step error of each model, with contacts mended and as they are."""
     found: dict[str, dict[str, float]] = {}
     mend = contacts.mend
     for how, mending in (("mended", mend), ("as they are", lambda model: None)):
@@ -108,20 +101,19 @@ def markdown(result: dict[str, Any]) -> str:
 @click.option("--steps", default=200)
 @click.option("--turns", default=3)
 @click.option("--write", is_flag=True, help="Into docs/environments.md.")
-@click.option("--table-only", is_flag=True, help="From the JSON that is there; measures nothing.")
+@click.option("--table-only", is_flag=True, help="Make the table from the JSON; measure nothing.")
 def main(json_path: Path, steps: int, turns: int, write: bool, table_only: bool) -> None:
     from swg_fast.envs import simulator
 
     if not table_only:
         tasks = {task: look_at(task, steps, turns) for task in presets()}
-        write_json(json_path, {"tasks": tasks, "one_step": one_step_errors(),
-                               "families": {family: family_status(family) for family in FAMILY_MODULES},
-                               "simulator": simulator.describe(), "versions": versions()})
+        save(json_path, {"tasks": tasks, "one_step": one_step_errors(),
+                         "families": {family: family_status(family) for family in FAMILY_MODULES},
+                         "simulator": simulator.describe()})
     table = markdown(read_json(json_path))
     click.echo(table)
     if write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(replaced(PAGE.read_text(), table, BEGIN))
+        put(PAGE, table, "<!-- environments table -->")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""All measurements of one GPU, a part each, beside what others would run there.
+"""All measurements of one GPU, part by part, beside other implementations.
 
     python benchmarks/gpu.py [--parts parity,peers] [--swg-jax PATH]
 
-Writes benchmarks/results/<device>/gpu.json after every part, and a picture of the throughput; parts that an
-earlier run on the same device left there stay. `--device cpu --tiny` walks them with small sizes, to
-see that they work.
+Writes benchmarks/results/<device>/gpu.json after every part, and a picture of the throughput. Parts that an
+earlier run left there and that are not run again stay. `--device cpu --tiny` runs all parts at small sizes,
+to check that they work.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 import gpu_parts
 import torch
+from measuring import ROOT, recorded
 
-from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.cli.ending import run
+from swg_fast.common.atomic_files import write_json
 from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
-from swg_fast.evaluation.bench import plot_bench
+from swg_fast.evaluation.bench.plot import plot_bench
+from swg_fast.evaluation.bench.run import Bench
 
-ROOT = Path(__file__).parent.parent
 PARTS = ("ceilings", "parity", "sanitizer", "configurations", "peers", "few", "layered", "throughput",
          "early", "memory", "counters", "training")
 
@@ -39,17 +42,17 @@ def commit() -> str:
 
 @click.command()
 @click.option("--device", default="cuda")
-@click.option("--tiny", is_flag=True, help="Small sizes, to see that every path works.")
+@click.option("--tiny", is_flag=True, help="Small sizes, to check that every part works.")
 @click.option("--parts", default=",".join(PARTS), help=f"Which to run, of {', '.join(PARTS)}.")
 @click.option("--swg-jax", metavar="PATH", help="A checkout of SWG-JAX, measured on the same parameters.")
-@click.option("--out", type=Path, help="Where results go.  [default: benchmarks/results/<device>]")
+@click.option("--out", type=Path, help="Folder of the results.  [default: benchmarks/results/<device>]")
 def main(device: str, tiny: bool, parts: str, swg_jax: str | None, out: Path | None) -> None:
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise click.ClickException("torch sees no CUDA device here; on a machine without a GPU use "
-                                   "--device cpu --tiny")
+        raise UsageError("torch sees no CUDA device here; on a machine without a GPU use "
+                         "--device cpu --tiny")
     unknown = [part for part in parts.split(",") if part not in PARTS]
     if unknown:
-        raise click.ClickException(f"--parts {unknown[0]}: no such part; use some of {', '.join(PARTS)}")
+        raise UsageError(f"--parts {unknown[0]}: no such part; use some of {', '.join(PARTS)}")
     where = torch.device(device)
     if where.type == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
@@ -57,15 +60,16 @@ def main(device: str, tiny: bool, parts: str, swg_jax: str | None, out: Path | N
     folder = out or ROOT / "benchmarks" / "results" / (
         "tiny" if tiny else re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"))
     path = folder / "gpu.json"
-    report: dict[str, Any] = read_json(path) if path.exists() else {"device": name}
+    report: dict[str, Any] = recorded(path, {"device": name})
     started = time.perf_counter()
     for part in parts.split(","):
         keywords = {"swg_jax": swg_jax} if part == "peers" else {}
         try:
             found = getattr(gpu_parts, part)(where, tiny, **keywords)
         except UsageError as error:
-            raise click.ClickException(f"{part}: {error}") from error
-        report[part] = {"commit": commit(), "versions": versions(), "found": found}
+            raise UsageError(f"{part}: {error}") from error
+        report[part] = {"commit": commit(), "versions": versions(),
+                        "found": asdict(found) if isinstance(found, Bench) else found}
         write_json(path, report)
         if part == "throughput":
             plot_bench(found, folder / "throughput.png")
@@ -75,4 +79,4 @@ def main(device: str, tiny: bool, parts: str, swg_jax: str | None, out: Path | N
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    main()
+    run(main)

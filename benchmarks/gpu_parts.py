@@ -1,4 +1,4 @@
-"""What `gpu.py` measures, a part each: every function returns what goes into the report."""
+"""The parts of `gpu.py`: every function returns what the report keeps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from swg_fast.evaluation.bench import run_bench
+from swg_fast.evaluation.bench.run import Bench, run_bench
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.samplers import sampler_table
 from swg_fast.method.schedule import NoiseSchedule
@@ -31,10 +31,10 @@ CALL = """
 import torch, benchmarks.gpu_parts as parts
 policy = parts.make_policy(torch.device("cuda"), hidden={hidden})
 for _ in range({calls}):
-    policy.sample(torch.randn(1, 29), {n}, 5.0, 1.0, backend="triton", dtype="bf16")
+    policy.sample(torch.randn(1, 29), n_candidates={n}, guidance_scale=5.0, backend="triton", dtype="bf16")
 torch.cuda.synchronize()
 """
-# Of Nsight Compute, in percent of what the device can do while the kernel runs.
+# Nsight Compute's metrics; a percentage is of the device's peak while the kernel runs.
 COUNTERS = {
     "sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_active": "tensor instructions",
     "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active": "tensor cores",
@@ -46,13 +46,13 @@ COUNTERS = {
 
 
 def make_policy(device: torch.device, head: str = "joint", hidden: int = 256) -> Policy:
-    """D4RL's Ant Maze: 29 numbers of state, 8 of action, 15 steps."""
+    """An untrained policy with the sizes of Ant Maze: states of 29, actions of 8, 15 steps."""
     torch.manual_seed(0)
     return Policy(ScoreNetwork(29, 8, hidden, weight_head=head), NoiseSchedule.vp(15), device=device)
 
 
 def seconds(call: Callable[[], Any], device: torch.device, repeats: int = 10) -> float:
-    """The median of ``repeats`` calls, two more before it."""
+    """Median seconds of ``repeats`` calls, after two that warm up."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     times = []
     for _ in range(repeats + 2):
@@ -65,7 +65,7 @@ def seconds(call: Callable[[], Any], device: torch.device, repeats: int = 10) ->
 
 
 def ceilings(device: torch.device, tiny: bool) -> dict[str, float]:
-    """Bytes/s of a copy on the device, read and written; FLOP/s of products in bf16, tf32 and fp32."""
+    """Bytes/s of a copy on the device (reads and writes); FLOP/s of products in bf16, tf32 and fp32."""
     source, n = torch.randn(2**22 if tiny else 2**28, device=device), 256 if tiny else 8192
     target = torch.empty_like(source)
     found = {"copy_bytes_per_second": 8 * source.numel() / seconds(lambda: target.copy_(source), device)}
@@ -79,7 +79,7 @@ def ceilings(device: torch.device, tiny: bool) -> dict[str, float]:
 
 
 def parity(device: torch.device, tiny: bool) -> str:
-    """The last line of the kernel tests' run on this device; what failed goes to the screen."""
+    """The last line of the kernel tests' output on this device; failures are printed."""
     chosen = ["-k", "guided_step and D9"] if tiny else []
     spread = ["-n", str(min(12, os.cpu_count() or 1))] if device.type == "cuda" else []
     out = subprocess.run([sys.executable, "-m", "pytest", "-rf", *spread, *KERNEL_TESTS, *chosen],
@@ -91,12 +91,12 @@ def parity(device: torch.device, tiny: bool) -> str:
 
 
 def sanitizer(device: torch.device, tiny: bool) -> dict[str, str]:
-    """What compute-sanitizer says last of a small case of each kernel."""
+    """compute-sanitizer's summary of a small case of each kernel."""
     tool = shutil.which("compute-sanitizer")
     if tool is None or device.type != "cuda":
         return {"left out": "no compute-sanitizer" if tool is None else "no GPU"}
     found = {}
-    for n in (100, 20_000):  # the kernels for few candidates and for many
+    for n in (100, 20_000):  # candidates for the layered and for the portable or Gluon kernel
         code = CALL.format(hidden=128, calls=1, n=n)
         for check in ("memcheck", "racecheck"):
             out = subprocess.run([tool, "--tool", check, sys.executable, "-c", code], cwd=ROOT,
@@ -107,7 +107,7 @@ def sanitizer(device: torch.device, tiny: bool) -> dict[str, str]:
 
 
 def configurations(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
-    """Every configuration's time for few and for many candidates of one state."""
+    """Milliseconds of every configuration for few and for many candidates of one state."""
     rows = []
     for head in ("joint", "early"):
         policy = make_policy(device, head, 64 if tiny else 256)
@@ -132,7 +132,8 @@ def few(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
             for kind, most in (("layers", n), ("portable", 0)):
                 launch.LAYERS_UP_TO = most
                 row[kind] = 1e3 * seconds(lambda n=n, sampler=sampler, steps=steps: policy.sample(
-                    state, n, 5.0, 1.0, backend="triton", dtype="bf16", sampler=sampler, sampler_steps=steps),
+                    state, n_candidates=n, guidance_scale=5.0, temperature=1.0, backend="triton",
+                    dtype="bf16", sampler=sampler, sampler_steps=steps, seed=0),
                     device, 1 if tiny else 20)
             rows.append(row)
     launch.LAYERS_UP_TO = up_to
@@ -153,7 +154,7 @@ def layered(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
     for n in (16,) if tiny else (64, 1024):
         others = [Config(*shape, kind="layers") for shape in shapes.get(n, ())]
         for config in LAYERS[:1] if tiny else (*LAYERS, *others):
-            for _ in range(2):  # the second is captured
+            for _ in range(2):  # the second call captures the graph
                 launch.sample(network, table, vectors, words, launch.Asked(n, 0, config=config))
             *_, plan = network.plans.values()
             taken = seconds(lambda plan=plan: [plan.once() for _ in range(1 if tiny else 10)], device,
@@ -162,22 +163,22 @@ def layered(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def throughput(device: torch.device, tiny: bool, head: str = "joint") -> dict[str, Any]:
-    """Eager autograd, the analytic gradient and the fused kernels, from few candidates to a million."""
+def throughput(device: torch.device, tiny: bool, head: str = "joint") -> Bench:
+    """Eager autograd, the analytic gradient and the fused kernels, for 64 to a million candidates."""
     names = ["reference", "torch:bf16", *(["triton:bf16"] if device.type == "cuda" else [])]
     sizes = [2**k for k in (6, 10, 14, 17, 20)] if head == "joint" else [2**17]
     return run_bench(make_policy(device, head, 64 if tiny else 256), candidates=[64] if tiny else sizes,
                      n_states=[1], backends=names, dtypes=["fp32", "bf16"], repeats=2, max_seconds=1.5)
 
 
-def early(device: torch.device, tiny: bool) -> dict[str, Any]:
-    """The same of the other weight head, for many candidates."""
+def early(device: torch.device, tiny: bool) -> Bench:
+    """The same for the early weight head and many candidates."""
     return throughput(device, tiny, "early")
 
 
-def peers(device: torch.device, tiny: bool, swg_jax: str | None = None) -> dict[str, Any]:
+def peers(device: torch.device, tiny: bool, swg_jax: str | None = None) -> Bench:
     """The same beside `torch.compile`, jitted JAX and SWG-JAX, in one run, few and many candidates."""
-    # Compiling for one size takes torch.compile a minute: in bf16, in which it is faster.
+    # torch.compile takes a minute a size, so it runs only in bf16, its faster type.
     ours = "triton:bf16" if device.type == "cuda" else "cpu"
     names = ["reference", "torch", ours, "compile:bf16", "jax", *(["swg-jax"] if swg_jax else [])]
     return run_bench(make_policy(device, hidden=64 if tiny else 256),
@@ -186,15 +187,15 @@ def peers(device: torch.device, tiny: bool, swg_jax: str | None = None) -> dict[
 
 
 def memory(device: torch.device, tiny: bool) -> dict[str, int]:
-    """Peak bytes beyond what a policy holds, by number of candidates of one state."""
+    """Peak bytes of a decision beyond the policy's own, by the number of candidates of one state."""
     found: dict[str, int] = {}
     for n in (1024, 2**20) if device.type == "cuda" else ():
         policy, state = make_policy(device), torch.randn(1, 29, device=device)
-        policy.sample(state, n, 5.0, 1.0, backend="triton", dtype="bf16")
+        policy.sample(state, n_candidates=n, guidance_scale=5.0, backend="triton", dtype="bf16", seed=0)
         torch.cuda.synchronize()
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        policy.sample(state, n, 5.0, 1.0, backend="triton", dtype="bf16")
+        policy.sample(state, n_candidates=n, guidance_scale=5.0, backend="triton", dtype="bf16", seed=0)
         found[str(n)] = torch.cuda.max_memory_allocated() - held
     return found
 
@@ -221,7 +222,7 @@ def counters(device: torch.device, tiny: bool) -> dict[str, Any]:
     try:
         found = {name: float(values[metric].replace(",", "")) for metric, name in COUNTERS.items()}
     except (KeyError, ValueError) as error:
-        return {"left out": f"ncu has no number for it: {error}"}
+        return {"left out": f"ncu gave no number for {error}"}
     return found | {"n_candidates": candidates}
 
 

@@ -1,21 +1,22 @@
-"""How Ant Maze episodes end: at the goal, on the back, or on the way when time is up.
+"""How Ant Maze episodes end: at the goal, overturned, or out of time.
 
     python benchmarks/maze_ends.py antmaze-large-play-v2 --policy RUN/policy --guidance-scale 5 --json F
 
-The episodes are those of `swg-fast evaluate` with the same seed. An ant whose torso points down for 50 steps
-is counted as overturned and left alone. An ant moves where it gets 1.5 m away within the 50 steps around; its
-falls are counted apart by whether it did so before. With --data the same of the recorded steps, and the
-metres left along them, at the start and at the end.
+The episodes are those of `swg-fast evaluate` with the same seed. An episode ends as overturned when the ant's
+torso points down for 50 steps. An ant counts as moving at a step where it gets 1.5 m far within the 50 steps
+around; falls of moving and of still ants are counted apart. With --data, falls of the recorded steps too, and
+the mean metres to the goal along recorded steps, from where episodes began and ended.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import torch
+from measuring import policy_option, threads_option
 
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.seeds import stream_seed
@@ -28,8 +29,8 @@ from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.sweep.store import load
 
 ON_ITS_BACK = 50  # steps in a row
-AROUND = 25  # steps before and after
-MOVES = 1.5  # metres between those
+AROUND = 25  # steps before and after a step
+MOVES = 1.5  # metres that a moving ant gets far in them
 
 
 def upright(states: np.ndarray) -> np.ndarray:
@@ -39,8 +40,8 @@ def upright(states: np.ndarray) -> np.ndarray:
 
 
 def falls(paths: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, float]]:
-    """Steps, falls and falls in 1,000 steps of moving ants and of ants that stand, from each episode's
-    positions [L, 2] and uprightness [L]. A fall ends an episode's count."""
+    """Steps, falls and falls in 1,000 steps of moving and of still ants, from each episode's positions [L, 2]
+    and uprightness [L]. An episode counts up to its first fall."""
     steps, fallen = {"moving": 0, "still": 0}, {"moving": 0, "still": 0}
     for at, up in paths:
         down = np.flatnonzero(up < 0)
@@ -51,15 +52,15 @@ def falls(paths: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, flo
         steps["moving"] += int(moving.sum())
         steps["still"] += int((~moving).sum())
         if len(down) and end:
-            # An overturning ant slides, so that what it did is seen well before.
+            # An overturning ant slides, so whether it moved shows only well before.
             fallen["moving" if moving[max(0, end - 1 - 2 * AROUND)] else "still"] += 1
     return {kind: {"steps": steps[kind], "falls": fallen[kind],
                    "falls_per_1000_steps": 1000 * fallen[kind] / max(1, steps[kind])} for kind in steps}
 
 
 def run(policy: Policy, task: str, episodes: int, seed: int, **sampling: Any) -> list[dict[str, Any]]:
-    """Every episode's end: reached, overturned or time_up; its steps; where it began and ended, in metres.
-    ``sampling`` are arguments of `Policy.sample`."""
+    """Of every episode: its end (reached, overturned or time_up), its steps, where it began and ended in
+    metres, and its path. ``sampling`` are keywords of `Policy.sample`."""
     envs = [make_env(task) for _ in range(episodes)]
     states = np.stack([env.reset(stream_seed(seed, "episode", i) & 0xFFFFFFFF) for i, env in enumerate(envs)])
     found = [{"end": "time_up", "steps": 0, "begin": state[:2].tolist(), "path": [state[:7].copy()]}
@@ -83,31 +84,26 @@ def run(policy: Policy, task: str, episodes: int, seed: int, **sampling: Any) ->
 
 @click.command()
 @click.argument("task")
-@click.option("--policy", "name", help="Checkpoint folder or bundled name.  [default: TASK]")
-@click.option("--candidates", default=1, show_default=True)
+@policy_option
+@click.option("--candidates", "n_candidates", default=1, show_default=True)
 @click.option("--guidance-scale", type=float, help="[default: the policy's]")
 @click.option("--temperature", type=float, help="[default: 0 for one candidate, else the policy's]")
 @click.option("--select", help="[default: the policy's]")
 @click.option("--episodes", default=25, show_default=True)
 @click.option("--seed", default=0)
-@click.option("--threads", type=int)
-@click.option("--data", type=Path, help="Recorded steps, for the metres that are left.")
+@threads_option
+@click.option("--data", type=Path, help="Recorded steps, for the metres to the goal.")
 @click.option("--json", "path", type=Path, required=True)
-def main(task: str, name: str | None, candidates: int, guidance_scale: float | None,
-         temperature: float | None, select: str | None, episodes: int, seed: int, threads: int | None,
-         data: Path | None, path: Path) -> None:
+def main(task: str, policy_name: str | None, episodes: int, seed: int, data: Path | None, path: Path,
+         **sampling: Any) -> None:
     """Plays the episodes and counts their ends."""
-    if threads:
-        torch.set_num_threads(threads)
-    policy = load_policy(name or task)
-    chosen = {"n_candidates": candidates, "guidance_scale": guidance_scale, "temperature": temperature,
-              "select": select}
-    found = run(policy, task, episodes, seed, **chosen)
+    policy = load_policy(policy_name or task)
+    found = run(policy, task, episodes, seed, **sampling)
     counts = {end: sum(each["end"] == end for each in found) for end in ("reached", "overturned", "time_up")}
     paths = [np.stack(each.pop("path")) for each in found]
     result = {"task": task, "seed": seed, "counts": counts, "episodes": found,
               "falls": falls([(path[:, :2], upright(path)) for path in paths]),
-              "sampling": policy.settings(**chosen)}
+              "sampling": asdict(policy.settings(**sampling))}
     if data is not None:
         recorded = load(task, str(data))
         result["metres_left"] = metres_left(recorded, found)
@@ -122,8 +118,7 @@ def main(task: str, name: str | None, candidates: int, guidance_scale: float | N
 
 
 def metres_left(recorded: Transitions, found: list[dict[str, Any]]) -> dict[str, float]:
-    """Mean metres along recorded steps from where episodes began and where they ended, of places that were
-    recorded."""
+    """Mean metres to the goal along recorded steps, from where episodes began and where they ended."""
     way, grid = way_in(recorded)
     if way is None:
         raise click.UsageError("no recorded step is rewarded; give the data of the task")

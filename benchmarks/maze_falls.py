@@ -1,10 +1,10 @@
-"""Does a critic know what a fall costs? V of upright and of overturned ants by the metres that are left.
+"""Whether a critic knows what a fall costs: V of upright and of overturned ants by metres to the goal.
 
     python benchmarks/maze_falls.py RUN [RUN ...] --data FILE.hdf5 --json F [--plot P]
 
-An overturned ant never gets up and never reaches the goal, so that V there is the lowest return that there
-is, wherever it lies. RUN is a folder of `swg-fast train`, finished or not. Over recorded states; V also as
-the steps after which an episode that earns -1 a step until then is worth as much.
+An overturned ant never gets up and never reaches the goal, so its V should be the lowest return, wherever it
+lies. RUN is a folder of `swg-fast train`, finished or not. V is of recorded states, and also given as steps
+to the goal: after so many steps of -1 an episode has that return.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from maze_ends import upright
 
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.console import print_table
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.data.transitions import Transitions
 from swg_fast.evaluation.inspect.learnt import find_source, load_learnt
 from swg_fast.evaluation.inspect.places import way_in
 from swg_fast.sweep.store import load
 
-BANDS = (0, 5, 10, 20, 30, 40, 60)  # metres left
+BANDS = (0, 5, 10, 20, 30, 40, 60)  # metres to the goal
 STATES = 60_000
 
 
 def places(data: Transitions, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """States [STATES, S] and the metres left from each, where recorded steps lead to the goal."""
+    """Up to `STATES` states [N, S] from which recorded steps lead to the goal, and their metres [N] to it."""
     way, grid = way_in(data)
     if way is None:
         raise click.UsageError("no recorded step is rewarded; give the data of the task")
@@ -39,7 +40,7 @@ def places(data: Transitions, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def values(run: str, data: Transitions, states: np.ndarray, metres: np.ndarray) -> dict[str, Any]:
-    """Mean V by band of metres left, of upright and of overturned ants, and the lowest return."""
+    """Mean V of upright and of overturned ants by band of metres to the goal, and the lowest return."""
     source = find_source(run)
     settings = source.settings
     if settings is None or settings.reward_transform != "minus_one":
@@ -61,7 +62,7 @@ def values(run: str, data: Transitions, states: np.ndarray, metres: np.ndarray) 
 
 
 def steps(v: float | None, discount: float) -> float | None:
-    """After how many steps of -1 each an episode ends that is worth ``v``; None where none is so bad."""
+    """The number of steps of -1 whose discounted sum is ``v``; None where every number's is higher."""
     left = None if v is None else 1.0 + v * (1.0 - discount)
     return None if left is None or left <= 0 else float(np.log(left) / np.log(discount))
 
@@ -95,13 +96,9 @@ def _text(part: dict[str, Any]) -> str:
 
 
 def draw(found: list[dict[str, Any]], path: Path) -> None:
-    """A panel a run: V as steps to the goal, so that runs of different discounts compare."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(1, len(found), figsize=(4.2 * len(found), 3.4), sharey=True, squeeze=False)
+    """A panel for each run: V as steps to the goal, which compares runs of different discounts."""
+    figure = new_figure(4.2 * len(found), 3.4)
+    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)
     for axes, each in zip(panels[0], found, strict=True):
         middle = [sum(row["metres"]) / 2 for row in each["bands"]]
         for name, colour, marker in (("upright", "#0072B2", "o"), ("overturned", "#D55E00", "s")):
@@ -110,11 +107,9 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
         axes.set(title=each["run"], xlabel="metres left")
         axes.grid(alpha=0.3)
     panels[0][0].set_ylim(bottom=0)
-    panels[0][0].set_ylabel("steps to the goal, as V has it")
+    panels[0][0].set_ylabel("steps to the goal by V")
     panels[0][0].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """One step of each D4RL environment from recorded states: its error against MuJoCo 2.3.3.
 
-MuJoCo 2.3.3 is the last that reads D4RL's models as they are and collides as their data were
-recorded. The recordings in tests/data/physics were made once, in an environment of its own:
+MuJoCo 2.3.3 is the last version that reads D4RL's models unchanged and collides as when their data were
+recorded. The recordings in tests/data/physics were made once, in a separate environment:
 
     python3.11 -m venv old && old/bin/pip install "mujoco==2.3.3" "numpy<2"
     echo "$PWD/.venv/lib/python3.11/site-packages" > old/lib/python3.11/site-packages/rest.pth
     PYTHONPATH=. old/bin/python benchmarks/one_step.py tests/data/physics
 
-The last line of the path lets everything but MuJoCo and NumPy come from the project's environment.
+rest.pth takes all other packages from the project's environment.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from swg_fast.envs.tasks import presets
 FOLDER = Path(__file__).parents[1] / "tests" / "data" / "physics"
 STARTS, APART, STEPS = 6, 12, 6  # starts, steps between two recorded ones, recorded steps of a start
 
-# A recording is of a model: tasks that differ in their data, or in where a goal is, share it.
+# One recording for each model: tasks that differ only in their data or their goal share it.
 MODELS = {
     "antmaze-umaze": "antmaze-umaze-v2", "antmaze-medium": "antmaze-medium-play-v2",
     "antmaze-large": "antmaze-large-play-v2", "hopper": "hopper-medium-v2",
@@ -41,7 +41,7 @@ def model_of(task: str) -> str:
 
 
 def restart(env: D4RLEnv, seed: int, qpos: np.ndarray, qvel: np.ndarray) -> None:
-    """Puts ``env`` into a state that nothing but the arguments decides, solver's warm start included."""
+    """Puts ``env`` into a state that the arguments alone decide, with the solver's warm start."""
     env.reset(seed)
     core = env.core
     core.sim.reset()

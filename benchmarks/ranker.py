@@ -1,10 +1,10 @@
-"""Trains a ranker for a checkpoint that has none, on the dataset that its critic was trained on.
+"""Trains a ranker for a checkpoint without one, on the dataset of its critic.
 
     python benchmarks/ranker.py hopper-medium-v2 --data FILE --out runs/hopper-ranker
 
-A bundled policy has no value network; the one that its critic's weights need is fitted again, by the
-critic's own loss with Q at rest. The checkpoint goes to OUT/policy. 'swg-fast train --ranker-steps' makes a
-new policy's ranker with the rest of it.
+A bundled policy has no value network, which the advantages need: it is fitted again by the critic's own
+loss, with a fixed Q. The checkpoint goes to OUT/policy. 'swg-fast train --ranker-steps' trains a new policy
+with its ranker.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from typing import Any
 import click
 import torch
 
+from swg_fast.cli.ending import run
 from swg_fast.common.errors import UsageError
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions, load_dataset
-from swg_fast.envs.tasks import settings_for
+from swg_fast.envs.tasks import preset_for
 from swg_fast.method.networks import TwinQ, ValueNetwork
 from swg_fast.method.weight_functions import compute_weights
-from swg_fast.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from swg_fast.policy.checkpoint import load_checkpoint, save_checkpoint
+from swg_fast.policy.model import Model
 from swg_fast.training.critic import expectile_loss
 from swg_fast.training.loop import LoopOptions
 from swg_fast.training.run import train_ranker
@@ -39,7 +41,7 @@ def in_parts(function: Any, *tensors: torch.Tensor) -> torch.Tensor:
 
 def fit_value(critic: TwinQ, states: torch.Tensor, actions: torch.Tensor, expectile: float, steps: int,
               seed: int) -> ValueNetwork:
-    """V of a critic that no longer changes."""
+    """Fits V to a fixed critic."""
     q = in_parts(critic.minimum, states, actions)
     mean, spread = q.mean(), q.std()
     torch.manual_seed(stream_seed(seed, "value", "initialise"))
@@ -60,15 +62,16 @@ def fit_value(critic: TwinQ, states: torch.Tensor, actions: torch.Tensor, expect
     return value
 
 
-def find_advantages(policy: Checkpoint, data: Transitions, settings: TrainSettings, steps: int
+def find_advantages(policy: Model, data: Transitions, settings: TrainSettings, steps: int
                     ) -> torch.Tensor:
-    """min Q - V of every transition, [N]; ``policy`` gets the V if it has none."""
+    """min Q - V [N] of every transition, by a V fitted here where ``policy`` has none."""
     states, actions = torch.from_numpy(data.observations), torch.from_numpy(data.actions)
     if policy.critic is None:
         raise UsageError("the checkpoint has no critic, whose advantages a ranker learns")
-    if policy.value is None:
-        policy.value = fit_value(policy.critic, states, actions, settings.expectile, steps, settings.seed)
-    return in_parts(lambda s, a: policy.critic.minimum(s, a) - policy.value(s), states, actions)
+    critic, value = policy.critic, policy.value
+    if value is None:
+        value = fit_value(critic, states, actions, settings.expectile, steps, settings.seed)
+    return in_parts(lambda s, a: critic.minimum(s, a) - value(s), states, actions)
 
 
 @click.command()
@@ -79,7 +82,7 @@ def find_advantages(policy: Checkpoint, data: Transitions, settings: TrainSettin
 @click.option("--value-steps", default=5000, help="Steps that fit V again.")
 @click.option("--steps", default=10_000, help="Steps of the ranker.")
 @click.option("--hidden-dim", default=128)
-@click.option("--others", default=0.0, help="What actions that are not the data's count in the loss.")
+@click.option("--others", default=0.0, help="Weight in the loss of actions that are not the data's.")
 def main(checkpoint: str, data: str, task: str | None, out: Path, value_steps: int, steps: int,
          hidden_dim: int, others: float) -> None:
     policy = load_checkpoint(checkpoint)
@@ -87,7 +90,7 @@ def main(checkpoint: str, data: str, task: str | None, out: Path, value_steps: i
     known = {field.name for field in fields(TrainSettings)}
     settings = replace(TrainSettings(**{k: v for k, v in own.items() if k in known}), ranker_steps=steps,
                        ranker_hidden_dim=hidden_dim, ranker_others=others)
-    preset = settings_for(task or policy.card["task"])
+    preset = preset_for(task or policy.card["task"])
     loaded = load_dataset(data, task=preset.task, max_episode_steps=preset.max_episode_steps,
                           continues_after_terminal=preset.family == "antmaze")
     advantages = find_advantages(policy, loaded, settings, value_steps)
@@ -95,15 +98,12 @@ def main(checkpoint: str, data: str, task: str | None, out: Path, value_steps: i
                               rescale=settings.rescale_weights).numpy()
     (out / "states").mkdir(parents=True, exist_ok=True)
     options = LoopOptions(out / "states", log_every=1000, save_every=steps, history=out / "history.jsonl")
-    policy.ranker, _ = train_ranker(loaded, weights, settings, torch.device("cpu"), options)
+    ranker, _ = train_ranker(loaded, weights, settings, torch.device("cpu"), options)
     record = {"steps": steps, "hidden_dim": hidden_dim, "others": others, "value_steps": value_steps,
               "weights_mean": float(weights.mean())}
-    policy.card = policy.card | {"ranker_training": record}
+    policy = replace(policy.with_card(ranker_training=record), ranker=ranker)
     click.echo(save_checkpoint(out / "policy", policy))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
+    run(main)

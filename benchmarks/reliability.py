@@ -1,9 +1,9 @@
-"""What survives: kills of a training at random moments, and bad input. Writes docs/reliability.md's table.
+"""Kills of a training at random moments, and bad input; writes the table of docs/reliability.md.
 
     python benchmarks/reliability.py --json benchmarks/results/reliability.json --write
 
-A small training is killed with SIGKILL at random moments of its critic and actor phases and resumed until
-it ends; its policy must then equal, bit for bit, that of a training left alone. Bad inputs are the cases of
+A small training is killed with SIGKILL at random moments of its critic and actor phases, and resumed until it
+ends; its policy must equal, bit for bit, that of an undisturbed training. Bad inputs are the cases of
 tests/robustness, each of which must end in one line.
 """
 
@@ -22,15 +22,12 @@ from pathlib import Path
 import click
 import h5py
 import numpy as np
-from bench_table import replaced
+from measuring import ROOT, put, save
 from tqdm import tqdm
 
-from swg_fast.common.atomic_files import read_json, replacing, sha256, write_json
-from swg_fast.common.console import versions
+from swg_fast.common.atomic_files import sha256
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
-MARKERS = "<!-- reliability table -->", "<!-- end -->"
 SETTINGS = ["--critic-steps", "12000", "--critic-batch", "32", "--actor-steps", "12000",
             "--actor-batch", "32", "--hidden-dim", "32", "--num-blocks", "2", "--save-every", "300",
             "--log-every", "300",
@@ -57,13 +54,13 @@ def policy_hash(out: Path) -> str:
 
 
 def kill_once(data: Path, out: Path, wait: float) -> bool:
-    """Goes on with the training in ``out`` and kills it ``wait`` seconds after its folder is claimed; whether
-    it was still running."""
+    """Continues the training in ``out`` and kills it ``wait`` seconds after it has claimed its folder;
+    whether it was still running."""
     process = subprocess.Popen(command(data, out, (out / "run.json").exists()), stderr=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, start_new_session=True)
     before = {path.name for path in (out / "states").glob("*")}
     while process.poll() is None and {path.name for path in (out / "states").glob("*")} == before:
-        time.sleep(0.02)  # until this process trains
+        time.sleep(0.02)
     time.sleep(wait)
     alive = process.poll() is None
     if alive:
@@ -73,7 +70,7 @@ def kill_once(data: Path, out: Path, wait: float) -> bool:
 
 
 def kills(count: int, seed: int) -> dict[str, int]:
-    """``count`` kills over as many trainings as that takes; how many ended in the same policy."""
+    """Kills trainings ``count`` times in all; how many of them ended in the same policy."""
     rng, done, trainings, same = random.Random(seed), 0, 0, 0
     with tempfile.TemporaryDirectory() as folder, tqdm(total=count, unit="kill") as bar:
         data = Path(folder) / "data.hdf5"
@@ -96,7 +93,7 @@ def kills(count: int, seed: int) -> dict[str, int]:
 
 
 def bad_inputs() -> dict[str, int]:
-    """The cases of tests/robustness, run: how many passed and failed."""
+    """Runs the cases of tests/robustness; how many passed and failed."""
     said = subprocess.run([sys.executable, "-m", "pytest", "tests/robustness"], cwd=ROOT,
                           capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}).stdout
     counted = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error)", said.splitlines()[-1])}
@@ -121,12 +118,11 @@ def markdown(found: dict) -> str:
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--write", is_flag=True, help="Put the table into docs/reliability.md.")
 def main(count: int, seed: int, json_path: Path, write: bool) -> None:
-    found = {"kills": kills(count, seed), "bad_inputs": bad_inputs(), "seed": seed, "versions": versions()}
-    write_json(json_path, found)
-    click.echo(markdown(read_json(json_path)))
+    found = {"kills": kills(count, seed), "bad_inputs": bad_inputs(), "seed": seed}
+    save(json_path, found)
+    click.echo(markdown(found))
     if write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(replaced(PAGE.read_text(), markdown(found), *MARKERS))
+        put(PAGE, markdown(found), "<!-- reliability table -->")
 
 
 if __name__ == "__main__":

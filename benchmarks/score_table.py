@@ -1,34 +1,33 @@
-"""D4RL scores of a policy over N and guidance scale: a JSON, a plot, the model card's and the pages' table.
+"""D4RL scores of a policy over N and guidance scale: JSON, plot, and tables of the model card and the pages.
 
     python benchmarks/score_table.py antmaze-umaze-v2 --json benchmarks/results/scores/antmaze-umaze-v2.json
 
-Each cell is written when it is done; run again to go on after an interrupt. Intervals are of 95 %
-(`swg_fast.common.intervals`). With --data the behaviour's own score is written beside the policy's, of whole
-recorded episodes and of what they earn within the task's limit of steps. With --pages the tables
-between a task's markers in README.md and docs/results.md are replaced by that of the JSON. JSONs in a folder
-results/scores/walks/NAME, one for each sampler, number of steps and temperature, make one table.
+Each cell is written at once; run again to continue after an interrupt. Intervals are of 95 %
+(`swg_fast.common.intervals`). With --data the score of the recorded behaviour is written too, of whole
+episodes and of their first steps within the task's limit. With --pages the table of the JSON replaces those
+between the task's markers in README.md and docs/results.md. The JSONs in a folder results/scores/walks/NAME,
+one for each sampler, number of steps and temperature, make one table.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from bench_table import replaced
+from measuring import ROOT, Several, policy_option, put, recorded, save, threads_option
 
-from swg_fast.common.atomic_files import read_json, replacing, write_json
-from swg_fast.common.console import versions
+from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.intervals import interval_text, score_interval
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.envs import make_env
 from swg_fast.evaluation.episodes import evaluate
 from swg_fast.policy.checkpoint import CARD, find_checkpoint
-from swg_fast.policy.policy import load_policy
+from swg_fast.policy.policy import Policy, load_policy
 
-ROOT = Path(__file__).parent.parent
 SCORES = ROOT / "benchmarks" / "results" / "scores"
 WALKS = SCORES / "walks"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
@@ -37,7 +36,7 @@ MARKERS = "os^Dv"
 
 
 def cells(counts: list[int], scales: list[float], selections: list[str]) -> list[tuple[int, float, str]]:
-    """The table's cells, cheap ones first; one candidate has nothing to select."""
+    """The table's (N, guidance scale, selection), small N first; one candidate has nothing to select."""
     return [(n, rho, "none" if n == 1 else select) for n in sorted(counts) for rho in scales
             for select in (selections[:1] if n == 1 else selections)]
 
@@ -48,12 +47,29 @@ def parts(selection: str) -> dict[str, Any]:
     return found | {"keep_share": float(found.get("keep_share", 1))}
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which cells are played, and how; None is the policy's own, and of ``temperature`` 0 for one candidate
+    and 1 for more."""
+
+    candidates: list[int]
+    guidance_scales: list[float]
+    selections: list[str]
+    temperature: float | None
+    sampler: str | None
+    sampler_steps: int | None
+    episodes: int
+    large_episodes: int
+    dtype: str
+    workers: int | None
+
+
 @click.command()
 @click.argument("task")
-@click.option("--policy", "policy_name", help="Checkpoint folder or bundled name.  [default: TASK]")
-@click.option("--candidates", default="1,4,16,64,256")
-@click.option("--guidance-scales", default="0,1,5,10,20")
-@click.option("--select", "selections", default="max_weight",
+@policy_option
+@click.option("--candidates", type=Several(), default="1,4,16,64,256")
+@click.option("--guidance-scales", type=Several(float), default="0,1,5,10,20")
+@click.option("--select", "selections", type=Several(str), default="max_weight",
               help="Each SELECT, SELECT/RANKING or SELECT/RANKING/SHARE, such as max_weight/ranker/0.25.")
 @click.option("--temperature", type=float, help="[default: 0 for one candidate, 1 for more]")
 @click.option("--sampler", help="One for the whole table.  [default: the policy's]")
@@ -63,53 +79,61 @@ def parts(selection: str) -> dict[str, Any]:
 @click.option("--device", default="cpu", help="cpu, cuda or cuda:N.  [default: cpu]")
 @click.option("--dtype", default="auto")
 @click.option("--workers", type=int)
-@click.option("--threads", type=int)
+@threads_option
 @click.option("--seed", default=0)
-@click.option("--seeds", help="Several evaluation seeds, such as 0,1,2; --episodes are for each.")
+@click.option("--seeds", type=Several(),
+              help="Several evaluation seeds, such as 0,1,2; --episodes are for each.")
 @click.option("--data", "data_path", type=Path, help="D4RL HDF5 file that the policy was trained on.")
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--plot", "plot_path", type=Path)
 @click.option("--pages", is_flag=True, help="Write the table into README.md and docs/results.md.")
 @click.option("--card", is_flag=True, help="Write the table into the policy's model card.")
-def main(task: str, policy_name: str | None, candidates: str, guidance_scales: str, selections: str,
-         temperature: float | None, sampler: str | None, sampler_steps: int | None,
-         episodes: int, large_episodes: int, device: str, dtype: str, workers: int | None,
-         threads: int | None, seed: int, seeds: str | None, data_path: Path | None, json_path: Path,
-         plot_path: Path | None,
-         pages: bool, card: bool) -> None:
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
-    name = policy_name or task
+def main(task: str, policy_name: str | None, device: str, seed: int, seeds: list[int] | None,
+         data_path: Path | None, json_path: Path, plot_path: Path | None, pages: bool, card: bool,
+         **options: Any) -> None:
+    asked, name = Asked(**options), policy_name or task
     policy = load_policy(name, device)
-    used_seeds = [int(part) for part in seeds.split(",")] if seeds else [seed]
-    walk = {k: v for k, v in policy.settings(sampler=sampler, sampler_steps=sampler_steps).items()
-            if k in ("sampler", "sampler_steps")}
-    same = {"seeds": used_seeds, **walk}
-    kept = read_json(json_path) if json_path.exists() else same | {"rows": []}
+    own = policy.settings(sampler=asked.sampler, sampler_steps=asked.sampler_steps)
+    same = {"seeds": seeds or [seed], "sampler": own.sampler, "sampler_steps": own.sampler_steps}
+    kept = recorded(json_path, same | {"rows": []})
     for setting, value in same.items():
         if kept.get(setting) != value:
             raise click.UsageError(f"{json_path} has scores with {setting} = {kept.get(setting)}; give that, "
                                    "or another file")
-    rows = kept["rows"]
     if data_path:
         kept["behaviour"] = behaviour(task, data_path)
         write_json(json_path, kept)
+    play(policy, task, asked, same, kept, json_path)
+    if plot_path:
+        draw(task, kept["rows"], plot_path)
+    folder = json_path.resolve().parent
+    table, (begin, _) = ((walks(folder), walk_markers(folder.name)) if folder.parent == WALKS.resolve()
+                         else (markdown(kept["rows"]), markers(task)))
+    for page in PAGES if pages else ():
+        put(page, table, begin)
+    if card:
+        path, used = find_checkpoint(name) / CARD, policy.backend("auto", asked.dtype)
+        write_json(path, read_json(path) | {"scores": kept["rows"],
+                                            "scores_backend": f"{used.name} {used.dtype}"})
+
+
+def play(policy: Policy, task: str, asked: Asked, same: dict[str, Any], kept: dict[str, Any], path: Path
+         ) -> None:
+    """Plays the cells that ``kept`` has no row for, and writes it to ``path`` after each; ``same`` are the
+    seeds and the sampler of all."""
+    rows, used = kept["rows"], policy.backend("auto", asked.dtype)
     known = {(row["n_candidates"], row["guidance_scale"], row["select"], row["temperature"])
              for row in rows}
-    counts, scales = ([kind(part) for part in text.split(",")]
-                      for kind, text in ((int, candidates), (float, guidance_scales)))
-    used = policy.backend("auto", dtype)
-    for row in rows:  # of files from when they said it once for all
+    for row in rows:  # older files name the backend once for all rows
         row.setdefault("backend", kept.get("backend"))
-    for n, rho, select in cells(counts, scales, selections.split(",")):
-        heat = float(n > 1) if temperature is None else temperature
+    walk = {key: value for key, value in same.items() if key != "seeds"}
+    for n, rho, select in cells(asked.candidates, asked.guidance_scales, asked.selections):
+        heat = float(n > 1) if asked.temperature is None else asked.temperature
         if (n, rho, select, heat) in known:
             continue
-        result = evaluate(policy, task, episodes=large_episodes if n >= 64 else episodes,
-                          seed=used_seeds, workers=workers, n_candidates=n, guidance_scale=rho,
-                          temperature=heat, dtype=dtype, **parts(select), **walk)
+        result = evaluate(policy, task, episodes=asked.large_episodes if n >= 64 else asked.episodes,
+                          seed=same["seeds"], workers=asked.workers, n_candidates=n, guidance_scale=rho,
+                          temperature=heat, dtype=asked.dtype, **parts(select), **walk)
         rows.append({
             "n_candidates": n, "guidance_scale": rho, "select": select, "temperature": heat,
             "backend": f"{used.name} {used.dtype}",
@@ -118,21 +142,10 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
             "per_seed": [round(score.mean, 3) for score in result.per_seed],
             "mean_length": sum(e.length for e in result.episodes) / len(result.episodes)})
         kept.pop("backend", None)
-        kept |= {"task": task, "simulator": result.simulator, "versions": versions()}
-        write_json(json_path, kept)
+        kept |= {"task": task, "simulator": result.simulator}
+        save(path, kept)
         click.echo(f"N={n} rho={rho:g} {select}: " + interval_text(
             result.pooled.mean, result.pooled.interval, len(result.episodes)))
-    if plot_path:
-        draw(task, rows, plot_path)
-    folder = json_path.resolve().parent
-    made = ((walks(folder), *walk_markers(folder.name)) if folder.parent == WALKS.resolve()
-            else (markdown(rows), *markers(task)))
-    for page in PAGES if pages else ():
-        with replacing(page) as temporary:
-            temporary.write_text(replaced(page.read_text(), *made))
-    if card:
-        path = find_checkpoint(name) / CARD
-        write_json(path, read_json(path) | {"scores": rows, "scores_backend": f"{used.name} {used.dtype}"})
 
 
 def behaviour(task: str, data: Path) -> dict[str, Any]:
@@ -210,9 +223,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 def draw(task: str, rows: list[dict], path: Path) -> None:
     """Score against N, one line a guidance scale and selection, with 95 % intervals."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    figure = new_figure(7, 4.4)
     axes = figure.add_subplot()
     lines: dict[tuple[float, str], list[dict]] = {}
     selections = sorted({row["select"] for row in rows} - {"none"})
@@ -234,8 +245,7 @@ def draw(task: str, rows: list[dict], path: Path) -> None:
     axes.set(xlabel="candidates per step N", ylabel="D4RL normalized score", ylim=(-3, 103), title=task)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    save_figure(figure, path)
 
 
 def _arms(row: dict[str, Any]) -> tuple[float, float]:

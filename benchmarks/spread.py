@@ -1,4 +1,4 @@
-"""How far a state's candidates lie apart, and the kept one from their mean, by solver and temperature.
+"""Spread of a state's candidates, and the kept action's distance from their mean, by sampler and temperature.
 
     python benchmarks/spread.py antmaze-large-play-v2 --data FILE --json FOUND.json
 """
@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 import numpy as np
+from measuring import policy_option, save
 
-from swg_fast.common.atomic_files import write_json
-from swg_fast.common.console import versions
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.policy.policy import load_policy
 
@@ -23,7 +22,7 @@ WALKS = (("dpmpp_2m", 6, 0.5), ("dpmpp_2m_sde", 6, 0.5), ("dpmpp_2m_sde", 8, 0.5
 
 @click.command()
 @click.argument("task")
-@click.option("--policy", "policy_name", help="Checkpoint folder or bundled name.  [default: TASK]")
+@policy_option
 @click.option("--data", "data_path", type=Path, required=True, help="D4RL HDF5 file to take states from.")
 @click.option("--states", default=128)
 @click.option("--candidates", default=64)
@@ -37,17 +36,17 @@ def main(task: str, policy_name: str | None, data_path: Path, states: int, candi
     rows = np.sort(np.random.default_rng(seed).choice(len(every), states, replace=False))
     found: list[dict[str, Any]] = []
     for sampler, steps, temperature in WALKS:
-        drawn = policy.sample(every[rows], candidates, guidance_scale, temperature, select, seed,
-                              sampler=sampler, sampler_steps=steps, return_candidates=True)
+        drawn = policy.sample(every[rows], n_candidates=candidates, guidance_scale=guidance_scale,
+                              temperature=temperature, select=select, sampler=sampler, sampler_steps=steps,
+                              seed=seed, return_candidates=True)
         mean = drawn.candidates.mean(dim=1)
         found.append({"sampler": sampler, "sampler_steps": steps, "temperature": temperature,
                       "spread": float(drawn.candidates.std(dim=1).mean()),
                       "kept_from_mean": float((drawn.actions - mean).norm(dim=1).mean())})
         click.echo("{sampler} {sampler_steps} at {temperature}: spread {spread:.3f}, the kept action "
                    "{kept_from_mean:.2f} from the mean".format_map(found[-1]))
-    write_json(json_path, {"task": task, "states": states, "candidates": candidates, "select": select,
-                           "guidance_scale": guidance_scale, "seed": seed, "versions": versions(),
-                           "rows": found})
+    save(json_path, {"task": task, "states": states, "candidates": candidates, "select": select,
+                     "guidance_scale": guidance_scale, "seed": seed, "rows": found})
 
 
 if __name__ == "__main__":

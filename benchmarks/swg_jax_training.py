@@ -1,7 +1,7 @@
-"""SWG-JAX's own training and policy, imported from a checkout that the user names, on our transitions.
+"""SWG-JAX's own training and policy, imported from a checkout, on swg-fast's transitions.
 
-Nothing of the checkout is changed: its agent takes the steps, its data set draws the batches, builds the
-weights and scales the rewards. Only its Hydra, wandb and downloads are left out. Needs flax and optax.
+The checkout's code is not changed: its agent takes the steps; its data set draws the batches, builds the
+weights and scales the rewards. Only its Hydra, wandb and downloads are not used. Needs flax and optax.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def import_checkout(checkout: str | Path, task: str) -> SimpleNamespace:
     """The checkout's agent and data set classes. Raises `FileNotFoundError` where it is no such checkout."""
     if not (Path(checkout) / "src" / "agent" / "swg_agent.py").is_file():
         raise FileNotFoundError(f"{checkout}: no src/agent/swg_agent.py; give a checkout of SWG-JAX")
-    make_env(task)  # imports D4RL as this machine can have it, which the checkout then imports too
+    make_env(task)  # prepares D4RL's import, which the checkout repeats
     sys.path.insert(0, str(Path(checkout).resolve()))
     data = importlib.import_module("src.jaxrl5.data")
     return SimpleNamespace(Agent=importlib.import_module("src.agent").DDPMSWGLearner,
@@ -58,8 +58,8 @@ def arrays(data: Transitions) -> dict[str, np.ndarray]:
 
 def train(code: SimpleNamespace, task: str, data: Transitions, settings: TrainSettings, states: Path,
           progress: bool = True) -> tuple[Any, dict[str, float]]:
-    """The agent after its critic and actor phases, and the seconds of each, first compilation aside. What
-    is done is kept in the folder ``states``: a call with the same one goes on from there."""
+    """The agent after its critic and actor phases, and the seconds of each without compiling. Progress is
+    saved in the folder ``states``; a call with the same folder continues from there."""
     env = make_env(task).env
     agent = code.Agent.create(settings.seed, env.observation_space, env.action_space, config(settings))
     whole = code.Dataset(arrays(data), seed=settings.seed)
@@ -84,13 +84,13 @@ def train(code: SimpleNamespace, task: str, data: Transitions, settings: TrainSe
 
 def phase(name: str, update: Any, agent: Any, rows: Any, steps: int, batch: int, states: Path, progress: bool,
           every: int = 2000) -> tuple[Any, float]:
-    """The agent after ``steps`` updates and their seconds, each start's first, which compiles, aside."""
+    """The agent after ``steps`` updates, and their seconds without each start's first, which compiles."""
     import jax
     from flax.serialization import from_bytes, to_bytes
     from tqdm import trange
 
     path = states / f"{name}.msgpack"
-    rows.sample_jax(batch)  # the first call makes the key of its draws, and fixes the batch of all
+    rows.sample_jax(batch)  # the first call makes the key of the draws and fixes the batch size
     state = {"agent": agent, "draws": rows.rng, "seconds": 0.0, "timed": 0, "step": 0}
     if path.is_file():
         state = from_bytes(state, path.read_bytes())
@@ -122,8 +122,8 @@ def save(agent: Any, folder: Path) -> None:
 
 
 class JaxPolicy:
-    """SWG-JAX's agent in the place of a policy in `swg_fast.evaluation.episodes.evaluate`: its own sampling,
-    vmapped as in its own evaluation, which keeps the candidate of the highest Q."""
+    """SWG-JAX's agent as a policy for `swg_fast.evaluation.episodes.evaluate`. It samples as in its own
+    evaluation, vmapped, and keeps the candidate with the highest Q."""
 
     def __init__(self, agent: Any, task: str, candidates: int, guidance_scale: float, rows: int) -> None:
         import jax
@@ -145,7 +145,7 @@ class JaxPolicy:
         return self
 
     def sample(self, states: np.ndarray, *, seed: int, state_indices: np.ndarray, **_: Any) -> Any:
-        """Kept actions of states [B, S]; the noise's key is made of the seed and the state's index."""
+        """Kept actions of states [B, S]; the noise's key is of the seed and the state's index."""
         import torch
 
         B = len(states)

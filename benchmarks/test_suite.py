@@ -1,7 +1,7 @@
 """pytest-benchmark suites: `make bench` runs them and compares with the stored baseline.
 
-`test_products` is the yardstick: `benchmarks/compare.py` gives every other time in units of it, so that
-runs of different machines, or of one machine in different hours, can be set side by side.
+`test_products` is the yardstick: `benchmarks/compare.py` gives every other time in units of it, which
+compares runs of different machines and of one machine at different loads.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ def test_products(benchmark):
 def test_one_step(benchmark, policy, states, backend):
     """A guided step of 256 candidates: a decision of a policy whose schedule has one step."""
     one = Policy(policy.model.network, NoiseSchedule.vp(1))
-    kept = benchmark(one.sample, states[:1], 256, 1.0, 1.0, backend=backend)
+    kept = benchmark(one.sample, states[:1], n_candidates=256, seed=0, backend=backend)
     assert torch.isfinite(kept.actions).all()
 
 
 @pytest.mark.parametrize("backend", ["torch", "cpu"])
 @pytest.mark.parametrize("n", [1, 64])
 def test_one_decision(benchmark, policy, states, backend, n):
-    kept = benchmark(policy.sample, states[:1], n, 1.0, 1.0, backend=backend)
+    kept = benchmark(policy.sample, states[:1], n_candidates=n, temperature=1.0, seed=0, backend=backend)
     assert torch.isfinite(kept.actions).all()
 
 
 @pytest.mark.parametrize("n", [256, 1024, 4096])
 def test_resampling(benchmark, policy, states, n):
     """One state, more and more candidates, in the fastest type that this machine has."""
-    kept = benchmark.pedantic(policy.sample, (states[:1], n, 1.0, 1.0), {"backend": "cpu", "dtype": "auto"},
+    kept = benchmark.pedantic(policy.sample, (states[:1],), {"n_candidates": n, "seed": 0, "backend": "cpu"},
                               rounds=5, warmup_rounds=1)
     assert torch.isfinite(kept.actions).all()
 
@@ -122,12 +122,12 @@ def test_environment_step(benchmark):
 
 
 def test_evaluation_step(benchmark, policy):
-    """What an evaluation repeats: 16 candidates for an observation, and one environment step."""
+    """One step of an evaluation: 16 candidates for an observation, and one environment step."""
     env = make_env(TASK)
     held = [env.reset(0)]
 
     def once() -> None:
-        kept = policy.sample(held[0], 16, 1.0, 1.0, backend="cpu", dtype="auto")
+        kept = policy.sample(held[0], n_candidates=16, backend="cpu", seed=0)
         held[0], _, _ = env.step(kept.actions[0].numpy())
 
     benchmark.pedantic(once, rounds=50, warmup_rounds=5)

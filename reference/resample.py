@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+
 from swg_fast.reference.guidance import predicted_weight
 
 
@@ -21,9 +22,11 @@ def keep(scores: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def expected_weight(network: Any, schedule: Any, states: torch.Tensor, actions: torch.Tensor,
                     noise: torch.Tensor, t: int, mean_weight: float) -> torch.Tensor:
-    """An estimate of E[w | a, s], [M], of finished actions [M, A]: they are noised again to the small
-    step t by each of noise [K, M, D], with their unknown weights at the weights' mean, and the clean
-    weights that the network predicts are averaged."""
+    """An estimate of E[w | a, s], [M], for finished actions [M, A].
+
+    Each of noise [K, M, D] noises the actions to the small step t, with ``mean_weight`` in place of their
+    unknown weights; the network's predicted clean weights are averaged over K.
+    """
     weights = torch.full_like(actions[:, :1], mean_weight)
     z = torch.cat([actions, weights], dim=1)
     bar = float(schedule.alphas_cumprod[t])
@@ -36,8 +39,9 @@ def expected_weight(network: Any, schedule: Any, states: torch.Tensor, actions: 
 
 @torch.no_grad()
 def read_weight(network: Any, states: torch.Tensor, actions: torch.Tensor, T: int) -> torch.Tensor:
-    """E[w | a, s], [M], of finished actions [M, A], by a network that has learnt it: at step T, beyond the
-    trained ones, the action is clean, the weight's entry 0, and the weight's noise minus the weight."""
+    """E[w | a, s], [M], for finished actions [M, A], from a network that was trained to give it at step T:
+    its input is the clean action with weight 0, and the noise that it predicts for the weight is minus the
+    expected weight."""
     z = torch.cat([actions, torch.zeros_like(actions[:, :1])], dim=1)
     return -network(z, states, torch.tensor(T))[:, -1]
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
+
 from swg_fast.reference.guidance import log_weight_gradient
 from swg_fast.reference.solvers import SOLVERS, solver_step, spaced_steps
 
@@ -19,9 +20,25 @@ class Noise(NamedTuple):
     steps: torch.Tensor
 
 
+class Settings(NamedTuple):
+    """The settings of every step: guidance scale rho, temperature of the noise, range of the weight,
+    ``weight_readout`` (see `guidance.readout_scale`), whether samples are clipped, and the sampler.
+
+    ``ddpm`` is Algorithm 2. ``ddpm_x0`` clips the predicted clean sample instead of the state and takes
+    the DDPM posterior's mean and variance, as the authors' PyTorch code does. `solvers` has the others.
+    """
+
+    guidance_scale: float
+    temperature: float
+    weight_clip: tuple[float, float] = (1e-4, 1.0)
+    weight_readout: str = "exact"
+    clip_denoised: bool = True
+    sampler: str = "ddpm"
+
+
 class Step(NamedTuple):
     """One step's results: the next state, the unguided noise and the log-weight's gradient, all
-    [M, D], ``weight`` [M], the next state's last entry before any clip, and the predicted clean
+    [M, D]; ``weight`` [M], the next state's last entry without clipping; and the predicted clean
     sample [M, D], clipped where the sampler clips it."""
 
     z: torch.Tensor
@@ -48,78 +65,68 @@ def clip(z: torch.Tensor, weight_clip: tuple[float, float]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def guided_step(
-    network: Any, schedule: Any, states: torch.Tensor, z: torch.Tensor, t: int,
-    noise: torch.Tensor, *, guidance_scale: float, temperature: float,
-    weight_clip: tuple[float, float] = (1e-4, 1.0), weight_readout: str = "exact",
-    clip_denoised: bool = True, sampler: str = "ddpm", gradient: bool = True, to: int | None = None,
-    last: tuple[int, torch.Tensor] | None = None,
-) -> Step:
+def guided_step(network: Any, schedule: Any, states: torch.Tensor, z: torch.Tensor, t: int,
+                noise: torch.Tensor, *, gradient: bool = True, to: int | None = None,
+                last: tuple[int, torch.Tensor] | None = None, **settings: Any) -> Step:
     """z_t -> z_{t-1} for z, noise [M, D], states [M, S] and the integer step t.
 
-    ``ddpm`` is Algorithm 2. ``ddpm_x0`` clips the predicted clean sample instead of the state and
-    takes the DDPM posterior's mean and variance, as the authors' PyTorch code does. The solvers of
-    `reference.solvers` go to the step ``to`` (-1: the clean sample); ``last`` is the step walked
-    before and its clean sample. The gradient is computed even at guidance scale 0, where it moves
-    nothing, unless ``gradient`` is false.
+    ``settings`` are the fields of `Settings`. Solvers go to the step ``to`` (-1: the clean sample);
+    ``last`` is the step before t and its clean sample. The gradient is computed even at guidance scale 0,
+    where it changes nothing, unless ``gradient`` is false. Raises `ValueError` for an unknown sampler.
     """
+    how = Settings(**settings)
     alpha, beta = float(schedule.alphas[t]), float(schedule.betas[t])
     bar, sigma = float(schedule.alphas_cumprod[t]), float(schedule.sigmas[t])
     to = t - 1 if to is None else to
-    if gradient or guidance_scale != 0:
+    if gradient or how.guidance_scale != 0:
         eps, grad_log_weight = log_weight_gradient(
-            network, schedule, states, z, t, weight_clip=weight_clip, weight_readout=weight_readout)
+            network, schedule, states, z, t, weight_clip=how.weight_clip, weight_readout=how.weight_readout)
     else:
         eps = network(z, states, torch.full((z.shape[0],), t, device=z.device))
         grad_log_weight = torch.zeros_like(eps)
-    guided = eps - guidance_scale * sigma * grad_log_weight
+    guided = eps - how.guidance_scale * sigma * grad_log_weight
     raw = (z - sigma * guided) / bar**0.5
-    clean = clip(raw, weight_clip) if clip_denoised and sampler != "ddpm" else raw
+    clean = clip(raw, how.weight_clip) if how.clip_denoised and how.sampler != "ddpm" else raw
 
     def move(clean: torch.Tensor) -> torch.Tensor:
-        if sampler in SOLVERS:
-            return solver_step(sampler, schedule, z, clean, t, to, noise, temperature, last)
-        if sampler == "ddpm":
+        if how.sampler in SOLVERS:
+            return solver_step(how.sampler, schedule, z, clean, t, to, noise, how.temperature, last)
+        if how.sampler == "ddpm":
             mean, variance = (z - (1.0 - alpha) / sigma * guided) / alpha**0.5, beta
-        elif sampler == "ddpm_x0":
+        elif how.sampler == "ddpm_x0":
             previous = float(schedule.alphas_cumprod[t - 1]) if t > 0 else 1.0
             mean = (previous**0.5 * beta * clean + alpha**0.5 * (1.0 - previous) * z) / (1.0 - bar)
             variance = beta * (1.0 - previous) / (1.0 - bar)
         else:
             raise ValueError(f"sampler must be 'ddpm', 'ddpm_x0' or one of {', '.join(SOLVERS)}, "
-                             f"got {sampler!r}")
-        return mean + variance**0.5 * temperature * noise if t > 0 else mean
+                             f"got {how.sampler!r}")
+        return mean + variance**0.5 * how.temperature * noise if t > 0 else mean
 
-    weight = move(raw)[:, -1].clone()  # as if nothing were clipped: clipped weights tie
+    weight = move(raw)[:, -1].clone()  # unclipped: clipped weights would tie
     z = move(clean)
-    if clip_denoised and sampler == "ddpm":
-        z = clip(z, weight_clip)
+    if how.clip_denoised and how.sampler == "ddpm":
+        z = clip(z, how.weight_clip)
     return Step(z, eps, grad_log_weight, weight, clean)
 
 
-def sample(
-    network: Any, schedule: Any, states: torch.Tensor, noise: Noise | Mapping[str, torch.Tensor], *,
-    guidance_scale: float, temperature: float, weight_clip: tuple[float, float] = (1e-4, 1.0),
-    weight_readout: str = "exact", clip_denoised: bool = True, sampler: str = "ddpm",
-    sampler_steps: int | None = None, return_trajectory: bool = False,
-) -> torch.Tensor | Trajectory:
+def sample(network: Any, schedule: Any, states: torch.Tensor, noise: Noise | Mapping[str, torch.Tensor], *,
+           sampler_steps: int | None = None, return_trajectory: bool = False, **settings: Any
+           ) -> torch.Tensor | Trajectory:
     """Draws z_0 = [action, weight], [M, D], for each row of states [M, S].
 
-    ``noise`` is a `Noise`, or a mapping with its two fields. Solvers may walk only ``sampler_steps``
-    of the trained steps. With ``return_trajectory`` every step is returned too.
+    ``noise`` is a `Noise`, or a mapping with its two fields; ``settings`` are the fields of `Settings`.
+    Solvers may take only ``sampler_steps`` of the trained steps. With ``return_trajectory`` every step is
+    returned too.
     """
     if isinstance(noise, Mapping):
         noise = Noise(noise["initial"], noise["steps"])
-    z, last = temperature * noise.initial, None
+    z, last = Settings(**settings).temperature * noise.initial, None
     trajectory = [z]
     steps = []
     walked = [*spaced_steps(schedule.num_steps, sampler_steps or schedule.num_steps), -1]
     for i, (t, to) in enumerate(pairwise(walked)):
-        step = guided_step(
-            network, schedule, states, z, t, noise.steps[i],
-            guidance_scale=guidance_scale, temperature=temperature, weight_clip=weight_clip,
-            weight_readout=weight_readout, clip_denoised=clip_denoised, sampler=sampler,
-            gradient=return_trajectory, to=to, last=last)
+        step = guided_step(network, schedule, states, z, t, noise.steps[i], gradient=return_trajectory, to=to,
+                           last=last, **settings)
         z, last = step.z, (t, step.clean)
         if return_trajectory:
             trajectory.append(z)

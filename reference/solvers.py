@@ -1,4 +1,4 @@
-"""Solvers that walk fewer steps than were trained, each step written as its paper has it.
+"""Solvers that take fewer steps than were trained, each as in its paper.
 
 With a = sqrt(alphas_cumprod), s = sqrt(1 - alphas_cumprod) and lambda = log(a / s) of a step.
 """
@@ -14,8 +14,8 @@ SOLVERS = ("ddim", "dpmpp_2m", "dpmpp_2m_sde")
 
 
 def spaced_steps(trained: int, count: int) -> list[int]:
-    """``count`` of the steps trained-1 .. 0, falling, evenly spaced, ends included (halves upward);
-    one step alone is the first."""
+    """``count`` of the steps trained-1 .. 0 in falling order, evenly spaced with both ends (halves round
+    up); one step alone is trained-1."""
     if count == 1:
         return [trained - 1]
     return [math.floor((trained - 1) * (count - 1 - i) / (count - 1) + 0.5) for i in range(count)]
@@ -25,7 +25,9 @@ def solver_step(sampler: str, schedule: Any, z: torch.Tensor, clean: torch.Tenso
                 noise: torch.Tensor, temperature: float,
                 last: tuple[int, torch.Tensor] | None = None) -> torch.Tensor:
     """z at step ``to`` < t (-1: the clean sample) from z [M, D] at step t and its predicted clean
-    sample. ``last`` is the step walked before and what was predicted there.
+    sample. ``last`` is the step before t and its predicted clean sample.
+
+    Raises `ValueError` for an unknown sampler.
     """
     if to < 0:
         return clean

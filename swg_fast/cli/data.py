@@ -13,7 +13,7 @@ import click
 def download(tasks: tuple[str, ...], mirror: str | None, quiet: bool) -> None:
     """Download D4RL's datasets of TASKs to D4RL's own folder, where 'swg-fast train' finds them.
 
-    An interrupted download goes on where it stopped.
+    An interrupted download continues where it stopped.
     """
     from swg_fast.data.download import download as fetch
     from swg_fast.data.download import remote_path

@@ -1,4 +1,4 @@
-"""How a command ends: bad input in one line and exit code 2, signals and full outputs in one line too."""
+"""How a command ends: in one line for bad input (exit code 2), for signals and for a full output."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ NO_MEMORY = "memory ran out; use smaller sizes, or close other programs"
 
 def run(command: click.Command) -> None:
     """Runs ``command`` with the program's arguments."""
-    for name in ("stdout", "stderr"):  # started with it closed: what is printed goes nowhere
+    for name in ("stdout", "stderr"):  # None where the program was started with it closed
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  until the end
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  stays open
     try:
         command(standalone_mode=False)
     except UsageError as error:
@@ -37,7 +37,7 @@ def run(command: click.Command) -> None:
         stopped = error if isinstance(error, KeyboardInterrupt) else error.__cause__
         sys.exit(getattr(stopped, "code", 130))
     except Exception as error:
-        loop = sys.modules.get("swg_fast.training.loop")  # to import it would take seconds
+        loop = sys.modules.get("swg_fast.training.loop")  # importing it takes seconds
         if loop is not None and isinstance(error, loop.Interrupted):
             click.echo(str(error), err=True)
             sys.exit(error.code)
@@ -54,11 +54,11 @@ def _refuse(cause: str) -> NoReturn:
 
 
 def _unprintable() -> bool:
-    """Whether standard output takes no more: its disk is full, its reader has gone."""
+    """Whether standard output cannot be written: its disk is full or its reader has gone."""
     try:
         sys.stdout.write("\n")
         sys.stdout.flush()
     except OSError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it at its end
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it at exit
         return True
     return False

@@ -16,8 +16,9 @@ from swg_fast.common.errors import UsageError
               help="What it was trained on: a D4RL HDF5 file, or minari:NAME.  [default: the run's]")
 @click.option("--task", help="Its task.  [default: the run's or the card's]")
 @click.option("--out", type=Path, help="Folder of the pictures.  [default: RUN/inspect, or inspect-POLICY]")
-@click.option("--states", type=click.IntRange(1, 100_000), default=256, help="States with candidates.")
-@click.option("-n", "--candidates", type=click.IntRange(2, 100_000), default=64,
+@click.option("--states", "n_states", type=click.IntRange(1, 100_000), default=256,
+              help="States with candidates.")
+@click.option("-n", "--candidates", "n_candidates", type=click.IntRange(2, 100_000), default=64,
               help="Candidates of a state.")
 @click.option("-g", "--guidance-scale", type=float,
               help="Guidance scale to look at beside 0.  [default: the policy's]")
@@ -25,15 +26,14 @@ from swg_fast.common.errors import UsageError
 @click.option("--threads", type=int, help="CPU threads.  [default: all]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the states and the candidates.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, states: int, candidates: int,
-            guidance_scale: float | None, every_state: bool, threads: int | None, seed: int,
-            quiet: bool) -> None:
+def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, every_state: bool,
+            threads: int | None, quiet: bool, **drawn: Any) -> None:
     """Look at what a run or a policy has learnt.
 
     Pictures of the value (over the maze, and against the recorded returns), of the advantages, of the
     weights that the network predicts against the critic's advantages, and of the losses; inspect.json has
-    the figures. A run under way is read from its saved states. A correlation with a critic is a diagnosis,
-    not a score: 'swg-fast evaluate' has the last word.
+    the figures. An unfinished run is read from its saved states. A correlation with a critic is a diagnosis,
+    not a score: 'swg-fast evaluate' measures the score.
     """
     from dataclasses import replace
 
@@ -41,8 +41,9 @@ def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, 
     from swg_fast.common.hardware import set_threads
     from swg_fast.common.output_paths import check_folder
     from swg_fast.data import load_dataset
-    from swg_fast.envs.tasks import settings_for
+    from swg_fast.envs.tasks import preset_for
     from swg_fast.evaluation.inspect.learnt import find_source
+    from swg_fast.evaluation.inspect.measure import Draws
     from swg_fast.evaluation.inspect.run import inspect_run
 
     if threads:
@@ -54,20 +55,18 @@ def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, 
         raise UsageError(f"{name}: give the data that it was trained on with --dataset")
     out = out or (source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}"))
     check_folder(out)
-    preset = settings_for(source.task) if source.task else None
+    preset = preset_for(source.task) if source.task else None
     data = load_dataset(dataset, task=source.task,
                         max_episode_steps=preset.max_episode_steps if preset else None,
                         continues_after_terminal=bool(preset and preset.family == "antmaze"),
                         observation_keys=source.observation_keys)
-    figures = inspect_run(source, data, out, n_states=states, n_candidates=candidates,
-                          guidance_scale=guidance_scale, seed=seed, progress=not quiet,
-                          every_state=every_state)
+    figures = inspect_run(source, data, out, Draws(progress=not quiet, **drawn), every_state=every_state)
     print_table(f"{name}: {figures['progress']}", rows(figures))
     click.echo(f"pictures and inspect.json: {out}")
 
 
 def rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """The printed table, from the JSON."""
+    """The rows of the printed table, from the figures of `inspect_run`."""
     value, advantage = figures["value"], figures["advantages"]
     table = [("transitions", f"{figures['transitions']:,}"),
              ("V", f"{value['mean']:.3g} +- {value['std']:.3g}, {value['min']:.3g} to {value['max']:.3g}"),

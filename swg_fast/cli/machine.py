@@ -24,7 +24,7 @@ def info(no_environments: bool) -> None:
 
 
 def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
-    """Rows of (what, found)."""
+    """(name, value) of each row."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -60,7 +60,7 @@ def _loops() -> str:
 
 
 def _other_environments() -> str:
-    """Which other names `make_env` knows here, and what brings those that it does not."""
+    """The packages of further environments, and how to install those that are missing."""
     found = []
     for package, name, extra in (("gymnasium", "Gymnasium", ""),
                                  ("gymnasium_robotics", "Gymnasium-Robotics", "envs"),

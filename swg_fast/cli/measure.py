@@ -1,9 +1,10 @@
-"""The commands that measure: bench, tune, kernels."""
+"""The commands ``swg-fast bench`` and ``swg-fast tune``."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ from swg_fast.common.checks import MAX_CANDIDATES
 from swg_fast.policy.sampling import check_overrides
 
 if TYPE_CHECKING:
+    from swg_fast.evaluation.bench.run import Bench
     from swg_fast.policy.policy import Policy
 
 MAX_STATES = 2**20
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that name a network by task or by its sizes; the command gets it as ``policy``."""
+    """Options that name a network by task or by sizes; the command gets a ``policy`` of it."""
     options = [
         click.option("--env", "task", help="Sizes of this task's bundled policy."),
         click.option("--state-dim", type=click.IntRange(min=0), default=29),
@@ -64,13 +66,10 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--plot", "plot_path", type=Path)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: str, guidance_scale: float,
-          repeats: int, swg_jax: str | None, json_path: Path | None, plot_path: Path | None,
-          quiet: bool) -> None:
+          json_path: Path | None, plot_path: Path | None, quiet: bool, **settings: Any) -> None:
     """Measure candidates/s of every backend on this machine, guided, on random inputs."""
-    from rich.table import Table
-
     from swg_fast.common.atomic_files import write_json
-    from swg_fast.common.console import show, versions
+    from swg_fast.common.console import versions
     from swg_fast.common.output_paths import check_outputs
     from swg_fast.evaluation.bench import plot_bench, run_bench
 
@@ -79,31 +78,38 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
     result = run_bench(policy, candidates=whole_numbers(candidates, "--candidates", MAX_CANDIDATES),
                        n_states=whole_numbers(states, "--states", MAX_STATES), backends=backends.split(","),
                        dtypes=None if dtypes == "all" else dtypes.split(","),
-                       guidance_scale=guidance_scale, repeats=repeats, swg_jax=swg_jax,
-                       progress=not quiet)
-    result["versions"] = versions()
+                       guidance_scale=guidance_scale, progress=not quiet, **settings)
     if json_path is not None:
-        write_json(json_path, result)
-    table = Table("backend", "states", "N", "candidates/s", "ms/decision", "x reference", "GFLOP/s",
-                  "% of ceiling", "peak MB")
-    for row in result["results"]:
-        speedup = row["speedup_over_reference"]
-        table.add_row(f"{row['backend']} {row['dtype']}", str(row["n_states"]), str(row["n_candidates"]),
-                      f"{row['candidates_per_second']:,.0f}", f"{row['milliseconds']:.1f}",
-                      f"{speedup:.2f}" if speedup else "-", f"{row['gflops']:,.0f}",
-                      f"{row['percent_of_ceiling']:.0f}", f"{row['peak_bytes'] / 1e6:,.0f}")
-    show(table)
-    sizes = dict.fromkeys((row["n_states"], row["n_candidates"]) for row in result["left_out"])
-    for b, n in sizes:
-        names = [f"{row['backend']} {row['dtype']} ({row['seconds']:.0f} s)" for row in result["left_out"]
-                 if (row["n_states"], row["n_candidates"]) == (b, n) and row["seconds"]]
-        if names:
-            click.echo(f"left out of {b} x {n}, for a decision's time: {', '.join(names)}")
-    for row in result["left_out"]:
-        if not row["seconds"]:
-            click.echo(f"left out, since it failed: {row['backend']} {row['dtype']}: {row['reason']}")
+        write_json(json_path, asdict(result) | {"versions": versions()})
+    _show_bench(result)
     if plot_path is not None:
         plot_bench(result, plot_path)
+
+
+def _show_bench(result: Bench) -> None:
+    from rich.table import Table
+
+    from swg_fast.common.console import show
+
+    table = Table("backend", "states", "N", "candidates/s", "ms/decision", "x reference", "GFLOP/s",
+                  "% of ceiling", "peak MB")
+    for row in result.results:
+        speedup = row.speedup_over_reference
+        table.add_row(f"{row.backend} {row.dtype}", str(row.n_states), str(row.n_candidates),
+                      f"{row.candidates_per_second:,.0f}", f"{row.milliseconds:.1f}",
+                      f"{speedup:.2f}" if speedup else "-", f"{row.gflops:,.0f}",
+                      f"{row.percent_of_ceiling:.0f}", f"{row.peak_bytes / 1e6:,.0f}")
+    show(table)
+    slow: dict[str, list[str]] = {}
+    for one in result.left_out:
+        if one.seconds:
+            slow.setdefault(f"{one.n_states} x {one.n_candidates}", []).append(
+                f"{one.backend} {one.dtype} ({one.seconds:.0f} s)")
+    for size, names in slow.items():
+        click.echo(f"left out of {size}, for a decision's time: {', '.join(names)}")
+    for one in result.left_out:
+        if not one.seconds:
+            click.echo(f"left out, since it failed: {one.backend} {one.dtype}: {one.reason}")
 
 
 @click.command()
@@ -125,7 +131,7 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     from swg_fast.kernels.fused.tuning import cache_path
     from swg_fast.method.samplers import sampler_table
 
-    backend: Any = policy.backend("triton", dtype)  # the one that has `tune`
+    backend: Any = policy.backend("triton", dtype)  # only this one has `tune`
     sampler = sampler_table("ddpm", policy.model.schedule, guidance_scale=guidance_scale, temperature=1.0)
     table = Table("states", "N", "tile x chunk", "warps", "stages", "milliseconds")
     for b in whole_numbers(states, "--states", MAX_STATES):

@@ -1,4 +1,4 @@
-"""The commands of sweeps: sweep and report."""
+"""The commands ``swg-fast sweep`` and ``swg-fast report``."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
           dry_run: bool, quiet: bool) -> None:
     """Run a grid of trainings and evaluations, written down in FILE (TOML), on Ray.
 
-    What is finished in OUT stays; started again, only what is missing runs. 'swg-fast report OUT' makes the
-    tables and pictures.
+    Cells that are finished in OUT are not run again. 'swg-fast report OUT' makes the tables and pictures.
     """
     from swg_fast.common.output_paths import check_folder
     from swg_fast.sweep import cells as resolved
@@ -49,14 +48,14 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
         _dry_run(trainings, missing, run, cpus)
         return
     with stores.locked(store.folder / "lock"):
-        store.begin(plan, cells)  # also where nothing is missing: FILE may ask for other tables now
+        store.begin(plan, cells)  # even where nothing is missing: FILE may ask for other tables
         if not missing:
             click.echo(f"nothing to do; swg-fast report {store.folder}")
             return
         _run(plan.title, store, trainings, missing, len(cells), run, address, cpus, quiet)
 
 
-def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total: int, run: dict[str, Any],
+def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total: int, run: Any,
          address: str | None, cpus: int | None, quiet: bool) -> None:
     from swg_fast.common.interrupts import Stopped
     from swg_fast.sweep import ray_runner
@@ -64,7 +63,8 @@ def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total
 
     with ray_runner.connected(address, cpus) as ray:
         slots = ray_runner.slots(ray, run)
-        with Live(title, store, trainings, missing, total, slots, quiet) as live:
+        live = Live(title, store, trainings, missing, total, slots, quiet)
+        with live.shown():
             try:
                 outcomes = ray_runner.run_all(ray, store, trainings, missing, run, live.tell)
             except Stopped as stop:
@@ -80,7 +80,7 @@ def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total
         sys.exit(1)
 
 
-def _dry_run(trainings: list[Any], missing: list[Any], run: dict[str, Any], cpus: int | None) -> None:
+def _dry_run(trainings: list[Any], missing: list[Any], run: Any, cpus: int | None) -> None:
     import os
 
     from swg_fast.common.console import print_table
@@ -95,13 +95,12 @@ def _dry_run(trainings: list[Any], missing: list[Any], run: dict[str, Any], cpus
             (t.key, f"{t.task}, seed {t.settings['seed']}: {t.settings['critic_steps']:,} + "
                     f"{t.settings['actor_steps']:,} steps") for t in trainings])
     print_table("would find", [(cell.key, cell.label) for cell in missing])
-    slots = max(1, int((cpus or len(os.sched_getaffinity(0))) // run["cpus"])) if run["cpus"] else 1
-    rates, label = time_one(missing, run)
+    slots = max(1, int((cpus or len(os.sched_getaffinity(0))) // run.cpus))
+    timing = time_one(missing, run)
     clock = TimeLeft(trainings, missing, slots)
-    for kind, rate in rates.items():
-        clock.done[kind], clock.spent[kind] = 1.0, rate
+    clock.assume(timing.seconds)
     click.echo(f"about {duration(clock.seconds())} with {slots} at once, "
-               f"from one cell timed for a moment ({label})")
+               f"from one cell timed for a moment ({timing.cells})")
 
 
 @click.command()
@@ -110,7 +109,7 @@ def _dry_run(trainings: list[Any], missing: list[Any], run: dict[str, Any], cpus
 def report(folder: Path, out: Path | None) -> None:
     """Tables, pictures and one HTML page of the sweep in FOLDER, finished or not.
 
-    FOLDER may also be the results.json of an earlier report, which has all that it was made of.
+    FOLDER may also be the results.json of an earlier report.
     """
     from swg_fast.sweep.report_page import write_report
 

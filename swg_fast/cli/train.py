@@ -5,14 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import Field, asdict, replace
+from dataclasses import Field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from swg_fast.cli.options import own_default, with_options
-from swg_fast.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from swg_fast.training.phase_clock import Clock
 
 
 def _entries() -> Iterator[tuple[Field, str]]:
@@ -27,7 +29,7 @@ def _entries() -> Iterator[tuple[Field, str]]:
 @click.command(cls=with_options(_entries))
 @click.argument("task", required=False)
 @click.option("--out", type=Path, help="Folder of the run.  [default: runs/TASK]")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--config", "config_path", type=Path,
               help="TOML file with any of the settings below, as names with _ for -. A run writes its own to "
                    "OUT/config.toml. An option here wins over the file, the file over the task's preset.")
@@ -42,61 +44,24 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     The defaults are the paper's; a task's preset may set others. The policy goes to OUT/policy, the curves
     to OUT/logs, the whole configuration to OUT/config.toml.
     """
-    import torch
+    from swg_fast.training.prepare import prepare_run
 
-    from swg_fast.common.atomic_files import user_path
-    from swg_fast.common.console import print_table, versions
-    from swg_fast.common.hardware import resolve_device, set_threads
-    from swg_fast.common.output_paths import check_folder
-    from swg_fast.data import load_dataset
-    from swg_fast.envs.tasks import settings_for
-    from swg_fast.training.logger import check_logger
-    from swg_fast.training.loop import LoopOptions
-    from swg_fast.training.run import train as run
-    from swg_fast.training.run_config import read_config, resolve
-
-    file = read_config(config_path) if config_path else {}
-    task = task or file.get("task")
-    if task is None:
-        raise UsageError("no TASK; name one, such as antmaze-umaze-v2, or give a --config that does")
-    preset = settings_for(task)
-    options, settings = resolve(chosen | {"task": task}, file, preset)
-    check_logger(options.logger)
-    if options.threads:
-        set_threads(options.threads)
-    device = str(resolve_device(options.device))
-    out = user_path(out or Path("runs") / task)
-    check_folder(out)
-    source = options.dataset
-    if source == "":
-        raise UsageError("--dataset '' names nothing; give a file, a D4RL dataset or minari:DATASET")
-    keys = options.observation_keys.split(",") if options.observation_keys is not None else None
-    data = load_dataset(source or task, max_episode_steps=preset.max_episode_steps, task=task,
-                        continues_after_terminal=preset.family == "antmaze", observation_keys=keys,
-                        mirror=options.mirror)
-    preset.check_sizes(data.observations.shape[1], data.actions.shape[1], str(source or task))
-    click.echo(f"{len(data):,} transitions; {data.dropped}")
-    found = Path(source) if source is not None and Path(source).exists() else None
-    card = {"task": task, "dataset": found.name if found else source or task, "transitions": len(data),
-            "versions": versions(), "make_it_again": shlex.join(["swg-fast", *sys.argv[1:]])}
-    if preset.sampling:
-        card["sampling"] = dict(preset.sampling)
-    if data.observation_keys is not None:
-        card["observation_keys"] = list(data.observation_keys)
-        click.echo(f"observations: {', '.join(data.observation_keys)}")
-    critic = user_path(options.critic).resolve() if options.critic is not None else None
-    # With these the file gives the same run from any folder.
-    if found:
-        source = str(found.resolve())
-    options = replace(options, device=device, threads=torch.get_num_threads(), dataset=source,
-                      critic=None if critic is None else str(critic))
-    loop = LoopOptions(out / "states", log_every=options.log_every, save_every=options.save_every,
-                       keep_states=options.keep_states, stop_after=stop_after, profile=profile)
+    run = prepare_run(task, out=out, config=config_path, **chosen)
+    click.echo(f"{len(run.data):,} transitions; {run.data.dropped}")
+    if run.data.observation_keys is not None:
+        click.echo(f"observations: {', '.join(run.data.observation_keys)}")
+    loop = replace(run.loop_options(), stop_after=stop_after, profile=profile)
     try:
-        folder = run(data, settings, out, device=device, resume=resume, card=card, config=asdict(options),
-                     logger=options.logger, options=loop, critic=critic)
+        folder = run.train(resume=resume, loop=loop, command=shlex.join(["swg-fast", *sys.argv[1:]]))
     finally:
-        if profile and loop.clocks:
-            print_table("where the time went", [row for phase, clock in loop.clocks.items()
-                                                for row in clock.rows(phase)])
-    click.echo(f"policy: {folder}\ntry it: swg-fast evaluate {task} --policy {folder}")
+        if profile:
+            _print_times(loop.clocks)
+    click.echo(f"policy: {folder}\ntry it: swg-fast evaluate {run.task} --policy {folder}")
+
+
+def _print_times(clocks: dict[str, Clock]) -> None:
+    from swg_fast.common.console import print_table
+
+    if clocks:
+        rows = [row for phase, clock in clocks.items() for row in clock.rows(phase)]
+        print_table("where the time went", rows)

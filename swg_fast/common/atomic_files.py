@@ -1,7 +1,7 @@
 """Files appear whole or not at all: written under a temporary name, then renamed.
 
-Devices, pipes and links are written through, never replaced. What a killed process left under its
-temporary names is swept when the next one starts.
+Devices, pipes and links are written through, never replaced. The temporary files of a killed process are
+removed when the next one starts.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def user_path(text: str | Path) -> Path:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether ``path`` is to be written to as it stands: a device, a pipe, or a descriptor of this
-    process (/dev/stdout). Such a file is never replaced."""
+    """Whether ``path`` must be written in place: a device, a pipe, or a descriptor of this process
+    (/dev/stdout). Such a file is never replaced."""
     if _descriptor(path) is not None:
         return True
     with suppress(OSError):
@@ -74,11 +74,11 @@ def _descriptor(path: Path) -> int | None:
 
 @contextmanager
 def replacing(path: str | Path, suffix: str = "") -> Iterator[Path]:
-    """A temporary path beside ``path``, moved onto it when the block ends well.
+    """A temporary path beside ``path``, moved onto it when the block succeeds.
 
-    Keeps the suffix, which some writers choose their format by; ``suffix`` is that of a path that has
-    none. A link's target is replaced, not the link; a device or a pipe gets the bytes. An old file keeps
-    its permissions, and its contents where anything fails.
+    The temporary path has the same suffix, by which some writers choose their format; ``suffix`` is for a
+    path that has none. A link's target is replaced, not the link; a device or a pipe gets the bytes. The new
+    file has the old one's permissions. Where anything fails, the old file stays as it was.
 
     Raises `UsageError` where the file cannot be written: no permission, a full disk, a size limit.
     """
@@ -182,25 +182,25 @@ def _no_number(name: str) -> Any:
 
 @contextmanager
 def _into_stream(path: Path, suffix: str) -> Iterator[Path]:
-    """A private file whose bytes go to the device or pipe ``path`` when the block ends well."""
+    """A private file whose bytes go to the device or pipe ``path`` when the block succeeds."""
     with tempfile.TemporaryDirectory(prefix="swg-fast-") as folder:
         private = Path(folder) / f"output{suffix}"
         yield private
         sys.stdout.flush()
-        number = _descriptor(path)  # shared, so that what is printed next comes after
+        number = _descriptor(path)  # duplicated, so that later prints follow these bytes
         descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY) if number is None else os.dup(number)
         with open(private, "rb") as source, open(descriptor, "wb") as sink:
             shutil.copyfileobj(source, sink)
 
 
 def temporary_name(target: Path, suffix: str = "") -> Path:
-    """A name beside ``target`` that `sweep` knows to be a leftover once this process is gone."""
+    """A name beside ``target`` that `sweep` recognises as a leftover once this process is gone."""
     end = target.suffix or suffix
     return target.with_name(f".{target.stem[:40]}.{os.getpid()}-{_host}-{next(_count)}.part{end}")
 
 
 def _flush(path: Path) -> None:
-    """To the disk, where a full one shows at last."""
+    """Writes the file through to the disk, so that a full disk shows now."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -233,6 +233,6 @@ def _disk_error(error: Exception) -> OSError | None:
 
 
 def unwritable(name: str, error: OSError) -> UsageError:
-    """What to raise where ``name`` cannot be written, with the cause and its mend."""
+    """The error for a file ``name`` that cannot be written, with the cause and its mend."""
     return UsageError(f"{name}: cannot be written ({error.strerror or error}); "
                       f"{MENDS.get(error.errno or 0, 'give a path in a folder of yours')}")

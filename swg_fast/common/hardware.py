@@ -1,4 +1,4 @@
-"""What this machine can bear: memory, threads, devices. Asked before work begins."""
+"""What this machine has: memory, threads, devices. Checked before work begins."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def resolve_device(name: Any = "auto") -> torch.device:
 
 
 def max_threads() -> int:
-    """More threads than this slow a machine down, and far more bring its processes down."""
+    """The most threads to accept: more slow a machine down, and far more crash its processes."""
     return max(64, 4 * (os.cpu_count() or 1))
 
 
 def set_threads(count: Any) -> None:
-    """Sets torch's threads on the CPU; `UsageError` for a number that this machine cannot bear."""
+    """Sets torch's threads on the CPU; `UsageError` for less than 1 or more than `max_threads`."""
     import torch
 
     torch.set_num_threads(whole("threads", count, 1, max_threads()))
 
 
 def available_memory() -> int | None:
-    """Bytes that this process may still take: the machine's and its control group's; None if unknown."""
+    """Bytes that the machine and this process's control group have left; None if unknown."""
     found = []
     info = Path("/proc/meminfo")
     if info.exists():
@@ -70,14 +70,14 @@ def available_memory() -> int | None:
     try:
         most, now = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        found.append(max(0, most - now + int(stat["file"])))  # cached files make room
+        found.append(max(0, most - now + int(stat["file"])))  # cached files are dropped on demand
     except (OSError, ValueError, KeyError):
         pass  # no group, or one without a limit
     return min(found, default=None)
 
 
 def check_memory(needed: int, what: str, mend: str, device: torch.device | None = None) -> None:
-    """`UsageError` where ``what`` needs more bytes than there are. Little is taken unasked."""
+    """`UsageError` where ``what`` needs more bytes than are free. Less than ``LITTLE`` is not checked."""
     if needed < LITTLE:
         return
     if device is not None and device.type == "cuda":
@@ -96,7 +96,7 @@ def _gigabytes(count: int) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """What the GPU or the processor is called, and what torch uses of the processor."""
+    """The name of the GPU, or of the processor with the instruction set that torch uses."""
     import torch
 
     if device.type == "cuda":

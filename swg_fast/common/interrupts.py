@@ -1,5 +1,5 @@
-"""Ctrl-C, SIGTERM and SIGHUP end work in order: files stay whole, workers stop, nothing is printed
-but one line."""
+"""Ctrl-C, SIGTERM and SIGHUP end work in order: files stay whole, workers stop, and only one line is
+printed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked this process to stop. ``code`` is what a shell expects it to exit with."""
+    """A signal asked this process to stop. ``code`` is the exit code that a shell expects."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(number)
@@ -23,8 +23,8 @@ class Stopped(KeyboardInterrupt):
 
 
 def install() -> None:
-    """Has the signals raise `Stopped`, those aside that the process was started to ignore (nohup)."""
-    with suppress(ValueError):  # not the main thread: signals are not ours to take
+    """Makes the signals raise `Stopped`, except those that the process was started to ignore (nohup)."""
+    with suppress(ValueError):  # only the main thread can set handlers
         for number in STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _stop)
@@ -32,8 +32,8 @@ def install() -> None:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Puts back the handlers of signals that a library takes for itself meanwhile. A signal without one keeps
-    the library's, which at least cleans up."""
+    """Restores the signal handlers that a library replaces during the block. A signal that had none keeps the
+    library's, which at least cleans up."""
     before = {number: signal.getsignal(number) for number in STOPPING}
     yield
     with suppress(ValueError):
@@ -45,8 +45,8 @@ def handlers_kept() -> Iterator[None]:
 def _stop(number: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            # An exception raised in the midst of an import comes out as some other error, with its
-            # traceback. Nothing has been begun yet: go at once.
+            # An exception during an import turns into another error, with a traceback. No work has begun, so
+            # exit at once.
             os.write(2, b"interrupted\n")
             os._exit(128 + number)
         frame = frame.f_back
@@ -55,9 +55,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], int | None]]:
-    """Yields a function that gives the signal that has asked to stop, if one has, so that work can end
-    where it suits. A second signal stops at once, and so does one that came after the work last looked,
-    at its end. Elsewhere than in the main thread nothing is caught."""
+    """Yields a function that returns the number of the signal that asked to stop, or None, so that work can
+    stop where it suits.
+
+    A second signal raises `Stopped` at once. A signal that the work did not look for before its end is raised
+    after the block. Outside the main thread no signal is caught.
+    """
     asked: list[int] = []
     ended = False
 
@@ -85,10 +88,10 @@ def deferred() -> Iterator[Callable[[], int | None]]:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Holds the signals back while worker processes are started: one that has only half of what it is
-    told ends in a traceback. The first signal that came meanwhile is raised at the end.
+    """Delays the signals while worker processes start, since a worker that is stopped half-way prints a
+    traceback. The first signal that came meanwhile is raised at the end.
 
-    Ctrl-C, which goes to workers too, stays blocked in them: it is the parent that ends them.
+    Workers get Ctrl-C too. It stays blocked in them, since the parent ends them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -99,25 +102,25 @@ def shielded() -> Iterator[None]:
     before: dict[int, Any] = {}
     holding = True
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         if holding:
             asked.append(number)
-        else:  # between the last line of the work and the return of the handler that was there
+        else:  # after the block, before the earlier handler is back
             signal.signal(number, before[number])
             signal.raise_signal(number)
 
-    # A mask alone holds nothing back here: Python runs the handler in the main thread whichever thread the
-    # system chose, and the libraries' threads have masks of their own. Workers do inherit the mask.
+    # A mask alone delays nothing here: the system may choose a library's thread, which has its own mask, and
+    # Python then runs the handler in the main thread. Workers do inherit the mask.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        with suppress(ValueError):  # not the main thread, which is the one that hears them
+        with suppress(ValueError):  # not the main thread, which alone gets them
             for number in STOPPING:
                 handler = signal.getsignal(number)
                 if handler is not signal.SIG_IGN and handler is not None:
                     before[number] = handler
-                    signal.signal(number, hear)
-        # The first worker's start would start multiprocessing's tracker too, and unblocks SIGINT as it does.
-        # The tracker ends with this process, by itself: a hangup is not to end it before.
+                    signal.signal(number, note)
+        # The first worker's start would also start multiprocessing's tracker, which unblocks SIGINT. Start it
+        # now, with all signals blocked: it ends by itself after this process, and must not end before.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask | {signal.SIGINT})
@@ -132,8 +135,8 @@ def shielded() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Ends this worker process when its parent is gone, however that ended: the initializer of a pool,
-    whose workers would wait for ever."""
+    """Ends this worker process when its parent is gone, however that ended. It is the initializer of a pool,
+    whose workers would otherwise wait for ever."""
     from multiprocessing import parent_process
     from multiprocessing.connection import wait
 

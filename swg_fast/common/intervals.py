@@ -1,4 +1,4 @@
-"""95 % confidence intervals of scores: what the episodes that were run say of those that were not."""
+"""95 % confidence intervals of mean scores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def success_interval(successes: int, episodes: int) -> Interval:
 def mean_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
     """Bootstrap interval (BCa, 9,999 resamples) of the mean of ``values`` [N].
 
-    None for one value, or where all are equal: resampling them says nothing of others.
+    None for one value, or where all are equal: every resample then has the same mean.
     """
     from scipy.stats import bootstrap
 

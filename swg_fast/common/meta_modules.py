@@ -1,4 +1,4 @@
-"""Networks of any size without their memory: their layers' names and shapes alone."""
+"""Networks of any size that take no memory: only the names and shapes of their layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class _NothingDrawn(TorchFunctionMode):
-    """Leaves out what would fill parameters. On the meta device that does nothing, and yet takes seconds:
+    """Skips the initialisation of parameters. On the meta device it has no effect but takes seconds, since
     its first random number imports torch's compiler."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (),

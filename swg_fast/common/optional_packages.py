@@ -1,4 +1,4 @@
-"""What is installed by an extra, and what to say where it is not."""
+"""Packages that an extra installs, and the error where one is missing."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ EXTRAS = {
 
 
 def check(module: str, what: str) -> None:
-    """Raises `UsageError` where ``module`` is not installed, which ``what`` needs; imports nothing.
+    """Raises `UsageError` where ``module``, which ``what`` needs, is not installed. Imports nothing.
 
-    Work that takes long calls this before it begins.
+    Call it before long work.
     """
     root = module.partition(".")[0]
     if importlib.util.find_spec(root) is None:
@@ -37,7 +37,7 @@ def check(module: str, what: str) -> None:
 
 
 def need(module: str, what: str) -> ModuleType:
-    """``module``, imported. Raises `UsageError` where it is not installed or cannot be imported here."""
+    """Imports ``module``. Raises `UsageError` where it is not installed or cannot be imported here."""
     check(module, what)
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Where results go, checked before the work that makes them."""
+"""Checks of output paths, before the work whose results go there."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ VIDEOS = (".mp4", ".gif")
 def check_output(path: str | Path, option: str = "", suffixes: tuple[str, ...] = ()) -> None:
     """`UsageError` where a file cannot be written at ``path``, before the work that makes it.
 
-    ``option`` names where the path is from, ``suffixes`` the types that the writer knows. Tries the
-    folder by making a file in it, and sweeps what killed processes left there.
+    ``option`` is the option that gave the path, ``suffixes`` are the types that the writer knows. Tries the
+    folder by making a file in it, and removes the temporary files that killed processes left there.
     """
     path = user_path(path)
     name = f"{option} {path}" if option else str(path)
@@ -60,7 +60,7 @@ def check_outputs(**paths: str | Path | None) -> None:
 
 
 def check_folder(path: str | Path, option: str = "--out") -> None:
-    """`UsageError` where ``path`` is no folder that can be written in, nor can become one."""
+    """`UsageError` where ``path`` is not a folder that can be written in and cannot become one."""
     path = user_path(path)
     try:
         there = path

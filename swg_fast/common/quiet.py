@@ -1,4 +1,4 @@
-"""Keeping other packages' notices from the user, and saying what their errors mean."""
+"""Keeps other packages' notices from the user, and explains their errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silent_descriptors() -> Iterator[None]:
-    """Sends file descriptors 1 and 2 to nowhere: compiled modules print past Python."""
+    """Sends file descriptors 1 and 2 to /dev/null, since compiled modules print past Python."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
@@ -54,9 +54,9 @@ def silent_descriptors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def standing_in(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
-    """``modules`` importable by their names within the block, and the real ones again after it.
+    """Makes ``modules`` importable by their names within the block, and the real ones again after it.
 
-    None makes an import fail as that of a package that is not installed.
+    None makes the import fail as for a package that is not installed.
     """
     before = {name: sys.modules[name] for name in modules if name in sys.modules}
     sys.modules.update(modules)  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def standing_in(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """All of an exception's words, on one line; where it has none, the place that raised it."""
+    """An exception's whole message on one line; where it has none, its type and where it was raised."""
     words = " ".join(str(error).split())
     if words:
         return words

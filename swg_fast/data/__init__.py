@@ -1,4 +1,4 @@
-"""Datasets: D4RL HDF5 files and Minari datasets, as flat transitions."""
+"""Datasets of D4RL, Minari and OGBench, as flat transitions."""
 
 from swg_fast.data.load import load_dataset
 from swg_fast.data.transitions import Transitions

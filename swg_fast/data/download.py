@@ -1,8 +1,7 @@
-"""D4RL's datasets by name: downloaded whole or gone on with, to D4RL's own folder, without gym or d4rl."""
+"""Downloads D4RL's datasets by name to D4RL's own folder, without gym or d4rl, and resumes a download."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import urllib.error
 import urllib.request
@@ -14,12 +13,13 @@ from typing import Any, BinaryIO
 
 from swg_fast.common.atomic_files import unwritable, user_path
 from swg_fast.common.errors import UsageError
+from swg_fast.common.locks import file_lock
 from swg_fast.envs.tasks import Preset, find_preset
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 TIMEOUT = 30.0  # seconds without a byte
 BLOCK = 1 << 20
-OTHERS = "-singletask-"  # in every name of OGBench's that can be trained on
+OTHERS = "-singletask-"  # in the name of every OGBench task that can be trained on
 
 _FILES = {
     "antmaze-umaze-v2": "u-maze_noisy_multistart_False_multigoal_False",
@@ -35,7 +35,7 @@ _FILES = {
 
 
 def remote_path(task: str) -> str:
-    """Where D4RL's file of ``task`` is below its server's address. `UsageError` for what is not D4RL's."""
+    """The path of the file of ``task`` on D4RL's server. `UsageError` for tasks that are not D4RL's."""
     if task.startswith("minari:") or OTHERS in task:
         raise UsageError(f"{task} is not D4RL's; 'swg-fast train {task}' downloads its data by itself")
     preset: Preset = find_preset(task)
@@ -50,7 +50,7 @@ def remote_path(task: str) -> str:
 
 
 def cache_folder() -> Path:
-    """D4RL's own: $D4RL_DATASET_DIR, else ~/.d4rl/datasets."""
+    """D4RL's own folder: $D4RL_DATASET_DIR, else ~/.d4rl/datasets."""
     return user_path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets")
 
 
@@ -60,13 +60,13 @@ def cached(task: str) -> Path:
 
 
 def download(task: str, *, mirror: str | None = None, progress: bool = True) -> Path:
-    """The file of ``task``, from D4RL's folder or downloaded to it.
+    """The path of the file of ``task``, which is downloaded to D4RL's folder unless it is there.
 
-    ``mirror`` is an address that has D4RL's folders (``.../gym_mujoco_v2/...``) below it, in the place
-    of D4RL's server. What an interrupted download left is gone on with, unless the server's file is
-    another by now. The file gets its name once its size is the server's and it opens as HDF5.
+    ``mirror`` is an address that has D4RL's folders (``.../gym_mujoco_v2/...``) below it, and replaces D4RL's
+    server. An interrupted download resumes where it stopped, or starts over where the server's file has
+    changed since. The file gets its final name only once it is complete and opens as HDF5.
 
-    Raises `UsageError` for an unknown task, and where the file cannot be had or written.
+    Raises `UsageError` for an unknown task, and where the file cannot be downloaded or written.
     """
     target = cached(task)
     if target.is_file():
@@ -78,32 +78,35 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(part) as file:
+        busy = f"{part}: another process is downloading it; wait for it"
+        with file_lock(_beside(part, ".lock"), busy), part.open("ab+") as file:
             _fetch(task, address, file, part, progress)
             _check_hdf5(task, address, part)
             os.replace(part, target)
-            _mark(part).unlink(missing_ok=True)
+            for suffix in (".from", ".lock"):
+                _beside(part, suffix).unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(str(part), error) from error
     return target
 
 
 def _fetch(task: str, address: str, file: BinaryIO, part: Path, progress: bool) -> None:
-    """Appends to ``file`` what it lacks. The network's errors become `UsageError`, the disk's go on."""
+    """Appends the missing bytes to ``file``. Raises `UsageError` for the network, OSError for the disk."""
     from tqdm import tqdm
 
     have = part.stat().st_size
-    mark = _mark(part).read_text() if have and _mark(part).is_file() else ""
-    have = have if mark.startswith(("etag ", "date ")) else 0  # of unknown origin: begin anew
+    origin = _beside(part, ".from")
+    mark = origin.read_text() if have and origin.is_file() else ""
+    have = have if mark.startswith(("etag ", "date ")) else 0  # of unknown origin: start over
     with _opened(task, address, have, mark.partition(" ")[2]) as answer:
         if answer.status != 206:
             have = 0
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise UsageError(f"{task}: {address} sends another part of the file than was asked for; delete "
-                             f"{part} to begin anew, or give another address to --mirror")
+                             f"{part} to start over, or give another address to --mirror")
         file.truncate(have)
         file.seek(have)
-        _mark(part).write_text(_identity(answer))
+        origin.write_text(_identity(answer))
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
         with tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True,
@@ -116,7 +119,7 @@ def _fetch(task: str, address: str, file: BinaryIO, part: Path, progress: bool) 
     size = part.stat().st_size
     if total is not None and size != total:
         raise UsageError(f"{task}: the connection to {address} ended after {size:,} of {total:,} bytes; run "
-                         "again to go on")
+                         "again to continue")
 
 
 @contextmanager
@@ -128,7 +131,7 @@ def _opened(task: str, address: str, have: int, validator: str) -> Iterator[Any]
         answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # nothing lies beyond what is here: begin anew
+        if error.code == 416 and have:  # the server has no more than is here: start over
             with _opened(task, address, 0, "") as again:
                 yield again
             return
@@ -136,8 +139,8 @@ def _opened(task: str, address: str, have: int, validator: str) -> Iterator[Any]
                          f"--mirror, or the file's path to --dataset") from error
     except (OSError, ValueError, HTTPException) as error:  # no network, no such host, refused, timed out
         reason = getattr(error, "reason", error)
-        raise UsageError(f"{task}: {address} cannot be reached ({reason}); with the file from elsewhere give "
-                         "its path to --dataset, or an address that has it to --mirror") from error
+        raise UsageError(f"{task}: {address} cannot be reached ({reason}); give another address to "
+                         "--mirror, or the file's path to --dataset") from error
     with answer:
         yield answer
 
@@ -147,35 +150,25 @@ def _read(task: str, address: str, answer: Any) -> bytes:
         return answer.read(BLOCK)
     except (OSError, ValueError, HTTPException) as error:
         raise UsageError(f"{task}: the connection to {address} broke ({error or type(error).__name__}); run "
-                         "again to go on") from error
+                         "again to continue") from error
 
 
 def _identity(answer: Any) -> str:
-    """What says later whether the server still has the same file: a strong ETag, else the date."""
+    """What tells a later download whether the file is still the same: a strong ETag, else the date."""
     tag, date = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
     return f"etag {tag}" if tag and not tag.startswith("W/") else f"date {date}" if date else ""
 
 
-def _mark(part: Path) -> Path:
-    return part.with_name(part.name + ".from")
-
-
-@contextmanager
-def _alone(part: Path) -> Iterator[BinaryIO]:
-    """``part``, opened to be written, and locked against another process that downloads it."""
-    with part.open("ab+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"{part}: another process is downloading it; wait for it") from error
-        yield file
+def _beside(part: Path, suffix: str) -> Path:
+    """A file about ``part``: ".from" identifies the server's file, ".lock" is held during the download."""
+    return part.with_name(part.name + suffix)
 
 
 def _check_hdf5(task: str, address: str, part: Path) -> None:
     import h5py
 
     try:
-        with h5py.File(part, "r", locking=False):  # the lock is ours
+        with h5py.File(part, "r"):
             pass
     except OSError as error:
         part.unlink()

@@ -1,7 +1,7 @@
 """Reading D4RL's HDF5 files, which may come from anywhere.
 
-A file can point out of itself (links, raw storage and virtual datasets in other files), in circles or
-at nothing, and can declare far more than it holds. All of that is looked at before an array is read.
+A file can refer to other files (links, external storage, virtual datasets), in circles or to nothing, and
+can declare far more than it holds. All of that is checked before an array is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from swg_fast.common.hardware import check_memory
 from swg_fast.data.transitions import ARRAYS, check_layout
 
 LINKS = 16  # soft links followed on the way to an array
-SMALL = 2**24  # bytes of an array that no file's size need justify
+SMALL = 2**24  # bytes; a smaller array may be declared in a file of any size
 DENSEST = 1100  # deflate packs at most 1032 bytes into one
 COPIES = 4  # of the arrays, while transitions are made of them
 
@@ -89,7 +89,7 @@ def _array(file: Any, key: str, source: str) -> Any:
 
 
 def _size(dataset: Any) -> int:
-    """Bytes of the whole array in memory; Python's own numbers, which do not overflow."""
+    """Bytes of the whole array in memory, as a Python integer, which does not overflow."""
     total = int(dataset.dtype.itemsize)
     for length in dataset.shape:
         total *= int(length)
@@ -97,7 +97,7 @@ def _size(dataset: Any) -> int:
 
 
 def _check_storage(dataset: Any, key: str, path: Path) -> None:
-    """`UsageError` where the array is declared larger than what is stored of it can be."""
+    """`UsageError` where the declared array is larger than its stored bytes can be."""
     declared, stored = _size(dataset), int(dataset.id.get_storage_size())
     most = stored * (DENSEST if dataset.id.get_create_plist().get_nfilters() else 1)
     if declared > max(most, SMALL) or stored > path.stat().st_size:

@@ -1,4 +1,4 @@
-"""One door to every kind of dataset: a file, a D4RL task name, or ``minari:...``."""
+"""Loads every kind of dataset: a file, the name of a D4RL or OGBench task, or ``minari:...``."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
     """
     text = str(source)
     if mirror is not None and (text not in presets() or Path(text).exists()):
-        raise UsageError(f"--mirror {mirror}: is for D4RL's own data by its name, and {text} does not come "
-                         "from there; leave it out")
+        raise UsageError(f"--mirror {mirror}: works only for D4RL's datasets by name, and {text} is not one; "
+                         "leave it out")
     if text.startswith("minari:"):
         from swg_fast.data.minari import load_minari
 
@@ -46,16 +46,11 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
                              f"antmaze-large-navigate-singletask-v0, in the place of {task!r}")
         return load_ogbench(str(task), text) if text.endswith(".npz") else load_ogbench(text)
     path = user_path(text)
-    if path.suffix in (".hdf5", ".h5") or path.exists():
-        raw = read_hdf5(path)
-    else:
+    if path.suffix not in (".hdf5", ".h5") and not path.exists():
         if text not in presets():
             near = difflib.get_close_matches(text, presets(), n=3, cutoff=0.4) or list(presets())[:3]
             raise UsageError(f"{text!r} is neither a file nor a D4RL dataset; did you mean "
                              f"{', '.join(near)}? Or give a path, or minari:D4RL/antmaze/umaze-v1")
         path = download(text, mirror=mirror)
-        raw = read_hdf5(path)
-    return to_transitions(raw, max_episode_steps=max_episode_steps,
+    return to_transitions(read_hdf5(path), max_episode_steps=max_episode_steps,
                           continues_after_terminal=continues_after_terminal, source=str(path))
-
-

@@ -10,7 +10,7 @@ import numpy as np
 
 from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
-from swg_fast.data.transitions import Transitions, to_transitions
+from swg_fast.data.transitions import ARRAYS, Transitions, to_transitions
 from swg_fast.envs import flatten
 from swg_fast.envs.gymnasium_env import action_bounds
 from swg_fast.envs.minari_dataset import open_dataset
@@ -21,78 +21,88 @@ GOAL = "desired_goal"
 def load_minari(name: str, observation_keys: Sequence[str] | None = None) -> Transitions:
     """Transitions of the Minari dataset ``name``, such as ``D4RL/antmaze/umaze-v1``.
 
-    A Minari episode of n steps has n + 1 observations, so every step gives a transition, those that
-    end by time-out included. Dictionary observations are flattened by `flatten`'s rule;
-    ``observation_keys`` takes only some of their parts. Actions are scaled to [-1, 1].
+    A Minari episode of n steps has n + 1 observations, so every step gives a transition, even the last one
+    before a time-out. `flatten` makes a vector of a dictionary observation; ``observation_keys`` takes only
+    some of its parts. Actions are scaled to [-1, 1].
 
-    Where a goal is to be reached, reaching it is a terminal, as in D4RL, whether or not the episode
-    goes on. Where ``observation_keys`` leaves the goal out, a policy cannot know which one a reward was
-    for: rewards and terminals are then those of the evaluation environment's one goal, which is how
-    D4RL made its Ant Maze data.
+    Where there is a goal, reaching it is a terminal, as in D4RL, whether or not the episode goes on. Where
+    ``observation_keys`` leaves the goal out, a policy cannot know which goal a reward was for: rewards and
+    terminals are then those of the evaluation environment's one goal, as in D4RL's own Ant Maze data.
 
     Raises `UsageError` as `open_dataset` does, for data that a state-based policy cannot learn from,
     and where the goal is left out but the evaluation has more than one.
     """
     source = f"minari:{name}"
     dataset = open_dataset(name)
-    keys = flatten.choose(dataset.observation_space, observation_keys, source)
-    flatten.check_spaces(dataset.observation_space, keys, source)
-    low, high = action_bounds(dataset.action_space, source)
-    reaching = _reaches_goals(dataset.observation_space)
-    goal = _evaluation_goal(dataset, source) if reaching and GOAL not in keys else None
-    columns: dict[str, list[np.ndarray]] = {
-        key: [] for key in ("observations", "actions", "rewards", "terminals", "timeouts")}
-    steps = reached = 0
+    reader = _Reader(dataset, observation_keys, source)
     try:
-        for episode in dataset.iterate_episodes():
-            n = len(episode.rewards)
-            rewards = _numbers(episode.rewards, "rewards").astype(np.float32)
-            ends = np.asarray(episode.terminations, bool)
-            if reaching:
-                if goal is not None:
-                    rewards = goal.rewards(episode.observations["achieved_goal"][1:])
-                success = _success(episode, rewards) if goal is None else rewards > 0
-                ends, reached = ends | success, reached + int(success.sum())
-            actions = _numbers(episode.actions, "actions").astype(np.float32).reshape(n, -1)
-            steps += n
-            # One extra row carries the last observation; marked as a time-out, it gives no transition.
-            columns["observations"].append(flatten.flatten_rows(episode.observations, keys)[: n + 1])
-            columns["actions"].append(_padded((2 * (actions - low) / (high - low) - 1).astype(np.float32)))
-            columns["rewards"].append(_padded(rewards))
-            columns["terminals"].append(_padded(ends))
-            columns["timeouts"].append(np.arange(n + 1) == n)
+        episodes = [reader.read(episode) for episode in dataset.iterate_episodes()]
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from error
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise UsageError(f"{source} is not readable ({explain(error)}); delete it and download it again"
                          ) from error
-    if not steps:
+    if not reader.steps:
         raise UsageError(f"{source} has no steps")
-    raw = {key: np.concatenate(parts) for key, parts in columns.items()}
+    raw = {key: np.concatenate([episode[key] for episode in episodes]) for key in ARRAYS}
     data = to_transitions(raw, continues_after_terminal=True, source=source)
-    said = f"all {steps} recorded steps give a transition"
-    if reaching:
-        said += f", {reached} of them reach the goal and are terminal"
-    if goal is not None:
-        said += "; the goal is not observed, so rewards are for the evaluation's"
-    vector = keys == [flatten.VECTOR]
-    return replace(data, dropped=said, observation_keys=None if vector else tuple(keys))
+    vector = reader.keys == [flatten.VECTOR]
+    return replace(data, dropped=reader.summary(), observation_keys=None if vector else tuple(reader.keys))
 
 
-def _reaches_goals(space: Any) -> bool:
-    names = flatten.leaf_names(space)
-    return {"achieved_goal", GOAL} <= set(names)  # each a vector, not a dictionary of tasks
+class _Reader:
+    """Turns the episodes of one Minari dataset into D4RL's arrays, and counts what it has read."""
+
+    def __init__(self, dataset: Any, observation_keys: Sequence[str] | None, source: str) -> None:
+        space = dataset.observation_space
+        self.keys = flatten.choose(space, observation_keys, source)
+        flatten.check_spaces(space, self.keys, source)
+        self.low, self.high = action_bounds(dataset.action_space, source)
+        # Each goal is a vector: a dictionary of tasks has other leaves.
+        self.reaching = {"achieved_goal", GOAL} <= set(flatten.leaf_names(space))
+        self.goal = _evaluation_goal(dataset, source) if self.reaching and GOAL not in self.keys else None
+        self.steps = self.reached = 0
+
+    def read(self, episode: Any) -> dict[str, np.ndarray]:
+        """The n + 1 rows of an episode of n steps, by D4RL's names.
+
+        The extra row carries the last observation. It is marked as a time-out, so it gives no transition.
+        """
+        n = len(episode.rewards)
+        rewards = _numbers(episode.rewards, "rewards").astype(np.float32)
+        ends = np.asarray(episode.terminations, bool)
+        if self.reaching:
+            if self.goal is not None:
+                rewards = self.goal.rewards(episode.observations["achieved_goal"][1:])
+            success = _success(episode, rewards) if self.goal is None else rewards > 0
+            ends = ends | success
+            self.reached += int(success.sum())
+        actions = _numbers(episode.actions, "actions").astype(np.float32).reshape(n, -1)
+        actions = (2 * (actions - self.low) / (self.high - self.low) - 1).astype(np.float32)
+        self.steps += n
+        return {"observations": flatten.flatten_rows(episode.observations, self.keys)[: n + 1],
+                "actions": _padded(actions), "rewards": _padded(rewards), "terminals": _padded(ends),
+                "timeouts": np.arange(n + 1) == n}
+
+    def summary(self) -> str:
+        """What became of the recorded steps, for `Transitions.dropped`."""
+        said = f"all {self.steps} recorded steps give a transition"
+        if self.reaching:
+            said += f", {self.reached} of them reach the goal and are terminal"
+        if self.goal is not None:
+            said += "; the goal is not observed, so rewards are for the evaluation's"
+        return said
 
 
 def _success(episode: Any, rewards: np.ndarray) -> np.ndarray:
-    """Whether each step [n] reached the goal: as recorded, else by a reward that is either of two."""
+    """Whether each step [n] reached the goal: as recorded, else judged by a reward of two values."""
     for key in ("success", "is_success"):
         if key in (episode.infos or {}):
             return np.asarray(episode.infos[key]).reshape(-1)[-len(rewards):].astype(bool)
     for miss, hit in ((0, 1), (-1, 0)):
         if np.isin(rewards, (miss, hit)).all():
             return rewards == hit
-    return np.zeros(len(rewards), bool)  # a dense reward, whose data do not say
+    return np.zeros(len(rewards), bool)  # a dense reward does not tell
 
 
 class _Goal:

@@ -10,6 +10,8 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.data.transitions import ACTION_LIMIT, Transitions
+from swg_fast.envs.gymnasium_env import GymnasiumEnv
+from swg_fast.envs.registry import make_env
 
 FOLDER = "~/.ogbench/data"  # OGBench's own
 NEEDED = ("observations", "actions", "terminals", "qpos")
@@ -25,12 +27,9 @@ def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
     Raises `UsageError` where ogbench is not installed, the name is not a single task's, or the file
     is not there or is not OGBench's.
     """
-    from swg_fast.envs.gymnasium_env import GymnasiumEnv
-    from swg_fast.envs.registry import make_env
-
     ogbench = need("ogbench", task)
     env = make_env(task)  # refuses pictures and goal-conditioned tasks
-    assert isinstance(env, GymnasiumEnv)  # what that name makes
+    assert isinstance(env, GymnasiumEnv)  # which make_env gives for these names
     parts = task.split("-")
     place = parts.index("singletask")
     dataset_name, env_name = "-".join(parts[:place] + parts[-1:]), "-".join(parts[:place - 1] + parts[place:])
@@ -38,10 +37,28 @@ def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
     if path is None and not file.is_file():
         try:
             ogbench.download_datasets([dataset_name])
-        except Exception as error:  # urllib's, the socket's, the disk's
+        except Exception as error:  # from urllib, a socket or the disk
             raise UsageError(f"{task}: its data could not be downloaded ({explain(error)}); fetch "
                              f"{dataset_name}.npz by other means and give its path to --dataset") from error
-    _check(file)
+    _check_file(file)
+    mend = f"give that task's own file, {dataset_name}.npz"
+    data = _relabelled(file, env_name, env, mend)
+    _check_arrays(data, file, env, mend)
+    ends, successes = data["terminals"] > 0, data["masks"] == 0
+    return Transitions(
+        observations=data["observations"], next_observations=data["next_observations"],
+        actions=np.clip(data["actions"], -ACTION_LIMIT, ACTION_LIMIT), rewards=data["rewards"],
+        terminals=successes, episodes=np.concatenate([[0], np.cumsum(ends)[:-1]]).astype(np.int32),
+        dropped=f"the last state of {int(ends.sum())} trajectories gives none; "
+                f"{int(successes.sum())} are in success, and terminal")
+
+
+def _relabelled(file: Path, env_name: str, env: GymnasiumEnv, mend: str) -> dict[str, np.ndarray]:
+    """The arrays of ``file``, with the rewards and masks that OGBench gives them for the task.
+
+    Raises `UsageError` with ``mend`` where the file is another task's.
+    """
+    import ogbench
     from ogbench.relabel_utils import relabel_dataset
 
     try:
@@ -49,37 +66,34 @@ def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
             np.random.seed(0)
             data = ogbench.load_dataset(str(file), add_info=True)
             relabel_dataset(env_name, env.env, data)
-    except Exception as error:  # zip's on damage, numpy's on arrays that do not fit, KeyError on a part
-        raise UsageError(f"{file} is no recording of {task} ({explain(error)}); give that task's own file, "
-                         f"{dataset_name}.npz") from error
-    ends = data["terminals"] > 0
-    rows = len(ends)
+    except Exception as error:  # zip on damage, numpy on arrays that do not fit, KeyError
+        raise UsageError(f"{file} is no recording of {env.task} ({explain(error)}); {mend}") from error
+    return data
+
+
+def _check_arrays(data: dict[str, np.ndarray], file: Path, env: GymnasiumEnv, mend: str) -> None:
+    """`UsageError` for arrays that are empty, not finite or, with ``mend``, not of the sizes of ``env``."""
     core = env.env.unwrapped
     joints = (getattr(core, "model", None) or core._model).nq
     for key, width in (("observations", env.state_dim), ("actions", env.action_dim), ("qpos", joints)):
         if data[key].shape[1:] != (width,):
-            raise UsageError(f"{file}: {key!r} has shape {list(data[key].shape)}, and {task} has {width} a "
-                             f"row; give that task's own file, {dataset_name}.npz")
+            raise UsageError(f"{file}: {key!r} has shape {list(data[key].shape)}, and {env.task} has {width} "
+                             f"a row; {mend}")
+    rows = len(data["terminals"])
     if not rows:
         raise UsageError(f"{file}: every step is the last of a trajectory; nothing to learn from")
     for key in ("observations", "actions", "next_observations", "rewards", "masks"):
         if len(data[key]) != rows or not np.isfinite(data[key]).all():
             raise UsageError(f"{file}: {key!r} has NaN, infinity or another length; download it again")
-    return Transitions(
-        observations=data["observations"], next_observations=data["next_observations"],
-        actions=np.clip(data["actions"], -ACTION_LIMIT, ACTION_LIMIT), rewards=data["rewards"],
-        terminals=data["masks"] == 0, episodes=np.concatenate([[0], np.cumsum(ends)[:-1]]).astype(np.int32),
-        dropped=f"the last state of {int(ends.sum())} trajectories gives none; "
-                f"{int((data['masks'] == 0).sum())} are in success, and terminal")
 
 
-def _check(file: Path) -> None:
+def _check_file(file: Path) -> None:
     if not file.is_file():
         raise UsageError(f"{file}: no such file; give the path of an OGBench .npz file to --dataset")
     try:
         with np.load(file, allow_pickle=False) as content:
             missing = [key for key in NEEDED if key not in content]
-    except Exception as error:  # zip's, numpy's
+    except Exception as error:  # from zip or numpy
         raise UsageError(f"{file}: not a readable .npz file ({explain(error)}); download it again") from error
     if missing:
         raise UsageError(f"{file}: no {' and no '.join(map(repr, missing))}; an OGBench file has "

@@ -17,7 +17,7 @@ ARRAYS = ("observations", "actions", "rewards", *FLAGS)
 # Largest absolute values. The networks square observations and rewards in float32, which ends at 3e38;
 # actions are clipped to [-1, 1], and what lies far outside was recorded in another unit.
 LARGEST = {"observations": 1e15, "rewards": 1e15, "actions": 10.0}
-ACTION_LIMIT = 1.0 - 1e-5  # keeps actions off the bounds of the clip
+ACTION_LIMIT = 1.0 - 1e-5  # keeps actions strictly inside (-1, 1)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Transitions:
         return len(self.rewards)
 
     def fingerprint(self) -> str:
-        """A SHA-256 of the arrays: whether data are those that a policy was trained on."""
+        """A SHA-256 of the arrays, which identifies the data that a policy was trained on."""
         digest = hashlib.sha256()
         for array in (self.observations, self.actions, self.rewards, self.terminals, self.episodes):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
@@ -70,14 +70,14 @@ class Transitions:
         return np.isin(self.episodes, np.random.default_rng(seed).choice(ids, size=count, replace=False))
 
     def split(self, held_out: float, seed: int) -> tuple[Transitions, Transitions]:
-        """(training, held out), as `held_out` has it."""
+        """(training, held out), by the mask of `held_out`."""
         mask = self.held_out(held_out, seed)
         return self.subset(~mask), self.subset(mask)
 
 
 def check_layout(raw: Mapping[str, Any], source: str) -> None:
-    """`UsageError` with one clear line where ``raw`` is not D4RL's layout. Looks at shapes and types
-    alone, so that arrays which have not been read yet will do."""
+    """`UsageError` where ``raw`` is not D4RL's layout. Only shapes and types count, so the arrays need not
+    have been read yet."""
     missing = [key for key in REQUIRED_KEYS if key not in raw]
     if missing:
         raise UsageError(
@@ -112,8 +112,8 @@ def check_layout(raw: Mapping[str, Any], source: str) -> None:
 
 
 def check_values(raw: Mapping[str, np.ndarray], source: str) -> None:
-    """`UsageError` for NaN, infinity, flags that are neither 0 nor 1, and numbers that training in
-    float32 cannot bear."""
+    """`UsageError` for NaN, infinity, flags that are neither 0 nor 1, and numbers too large for training in
+    float32."""
     for key in ARRAYS:
         if key not in raw:
             continue

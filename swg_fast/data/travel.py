@@ -1,4 +1,4 @@
-"""How far a body travels around each recorded step, by which steps that only stand are told."""
+"""How far a body travels around each recorded step, which tells steps at which it only stands."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ WINDOW = 10  # steps before and after
 
 
 def travel(data: Transitions) -> np.ndarray:
-    """Metres [N] between the places 10 steps before and after each transition, in the same episode; near an
-    episode's ends, where there are fewer steps, as many metres as 20 at that rate would give.
+    """Metres [N] between the places 10 steps before and after each transition, in the same episode. Near an
+    episode's ends there are fewer steps, and their metres are scaled up to 20 steps.
 
     The place is a state's first two entries, as in D4RL's mazes.
     """

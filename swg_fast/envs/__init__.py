@@ -8,14 +8,14 @@ from swg_fast.envs.base import TaskEnv
 from swg_fast.envs.registry import make_env
 
 if TYPE_CHECKING:
-    from swg_fast.envs.public import make
+    from swg_fast.envs.gymnasium_task import make
 
 __all__ = ["TaskEnv", "make", "make_env"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "make":  # the one that needs gymnasium to be imported
-        from swg_fast.envs import public
+        from swg_fast.envs import gymnasium_task
 
-        return public.make
+        return gymnasium_task.make
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

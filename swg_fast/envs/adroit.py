@@ -11,14 +11,14 @@ import numpy as np
 from gym import spaces
 from gym.utils import seeding
 
-from swg_fast.envs.camera import drawing
+from swg_fast.envs.camera import Camera, drawing
 
 # From behind and above the hand, near enough to see its fingers.
-CAMERA = {"distance": 1.25, "lookat": (0.0, -0.05, 0.2), "azimuth": 100.0, "elevation": -38.0}
+CAMERA = Camera(distance=1.25, azimuth=100.0, elevation=-38.0, lookat=(0.0, -0.05, 0.2))
 
 
 class MujocoEnv(gym.Env):
-    """A model, stepped ``frame_skip`` times an action; the task brings step, get_obs and reset_model."""
+    """A model that takes ``frame_skip`` steps an action. The task defines step, get_obs and reset_model."""
 
     def __init__(self, model_path: str, frame_skip: int) -> None:
         import mujoco_py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,34 +17,36 @@ class Maze:
     size: float
 
 
+class Step(NamedTuple):
+    """What an action led to: the next observation [S] float32, the reward, and whether the episode ended."""
+
+    observation: np.ndarray
+    reward: float
+    done: bool
+
+
 class TaskEnv(abc.ABC):
     """Seeded episodes with flat observations [S] and actions [A] in [-1, 1].
 
-    The episode's seed sets start, goal and every other draw, whatever was run before.
-
-    Attributes: ``task``; ``state_dim`` S; ``action_dim`` A; ``max_episode_steps``, None without a
-    limit; ``score_name``, what `score` counts, and ``succeeds_or_fails``, whether it is 0 or 100 for
-    failure or success; ``truncated``, whether the last step ended its
-    episode by the limit of time; ``success``, whether the episode has reached its goal, None where
-    the environment does not say.
+    The episode's seed sets start, goal and every other draw, whatever ran before.
     """
 
     task: str
-    state_dim: int
-    action_dim: int
-    max_episode_steps: int | None
-    score_name: str = "mean return"
-    succeeds_or_fails: bool = False
-    truncated: bool = False
-    success: bool | None = None
+    state_dim: int  # S
+    action_dim: int  # A
+    max_episode_steps: int | None  # None: no limit
+    score_name: str = "mean return"  # what `score` counts
+    succeeds_or_fails: bool = False  # whether `score` is 0 for a failure and 100 for a success
+    truncated: bool = False  # whether the time limit ended the episode at the last step
+    success: bool | None = None  # whether the goal was reached; None: the environment does not say
 
     @abc.abstractmethod
     def reset(self, seed: int) -> np.ndarray:
         """The first observation [S] float32 of the episode that ``seed`` (32 bits) stands for."""
 
     @abc.abstractmethod
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
-        """(observation [S], reward, done) after ``action`` [A]; ``truncated`` and ``success`` are set."""
+    def step(self, action: np.ndarray) -> Step:
+        """Takes ``action`` [A]; sets ``truncated`` and ``success`` too."""
 
     @abc.abstractmethod
     def render(self, width: int = 480, height: int = 480) -> np.ndarray:
@@ -54,7 +57,7 @@ class TaskEnv(abc.ABC):
         """Name, version and contacts of what steps it, for a result's JSON."""
 
     def score(self, total_reward: float, success: bool | None) -> float:
-        """What one episode counts; a result's score is the mean. By default its return."""
+        """The score of one episode, by default its return. A result's score is the mean over episodes."""
         return total_reward
 
     def position(self) -> np.ndarray | None:
@@ -69,5 +72,5 @@ class TaskEnv(abc.ABC):
         """The walls; None outside a maze."""
         return None
 
-    def close(self) -> None:  # noqa: B027  most have nothing to let go of
-        """Lets go of windows and contexts."""
+    def close(self) -> None:  # noqa: B027  most have nothing to close
+        """Closes windows and contexts."""

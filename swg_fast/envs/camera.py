@@ -1,7 +1,8 @@
-"""A free camera over a simulation of ``mujoco_py``'s kind, the adapter's or the real one's."""
+"""A free camera over a ``mujoco_py`` simulation, the adapter's or the real one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from swg_fast.envs.simulator import real_asked_for
@@ -10,22 +11,31 @@ NO_OPENGL = ("rendering needs OpenGL and MuJoCo found none here; install EGL or 
              "libosmesa6) and set MUJOCO_GL=egl or osmesa")
 
 
-def drawing(sim: Any, camera: dict[str, Any]) -> Any:
-    """Off-screen drawing of ``sim`` by a free camera of these settings."""
+@dataclass(frozen=True)
+class Camera:
+    """Where a free camera is: metres from the point ``lookat`` that it looks at, and degrees."""
+
+    distance: float
+    azimuth: float
+    elevation: float
+    lookat: tuple[float, float, float] | None = None  # None: it follows the agent
+
+
+def drawing(sim: Any, camera: Camera) -> Any:
+    """Off-screen drawing of ``sim`` as ``camera`` sees it."""
     if real_asked_for():
         import mujoco_py as library
     else:
         from swg_fast.envs import mujoco_adapter as library
     context = library.MjRenderContextOffscreen(sim, -1)
-    for name, value in camera.items():
-        if name == "lookat":
-            context.cam.lookat[:] = value
-        else:
-            setattr(context.cam, name, value)
+    cam = context.cam
+    cam.distance, cam.azimuth, cam.elevation = camera.distance, camera.azimuth, camera.elevation
+    if camera.lookat is not None:
+        cam.lookat[:] = camera.lookat
     return context
 
 
 def close_drawings(sim: Any) -> None:
-    """Lets go of what all drawings of ``sim`` hold; the real ``mujoco_py`` does so by itself."""
+    """Closes all drawings of ``sim``; the real ``mujoco_py`` closes its own."""
     for context in () if real_asked_for() else sim.render_contexts:
         context.close()

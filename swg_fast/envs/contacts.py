@@ -2,7 +2,7 @@
 
 Up to 3.2 MuJoCo gave a contact the larger of two geoms' margins and one point a pair of convex
 geoms; since 3.5 it gives the sum of the margins, and its own convex collision gives several points.
-From equal states one step of Ant Maze then ends 1e-2 away, and mended 1e-5.
+From equal states, one step of Ant Maze then differs by 1e-2, and by 1e-5 with the contacts mended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PROBE = """<mujoco><worldbody>
 
 @cache
 def adds_margins() -> bool:
-    """Whether this MuJoCo adds two geoms' margins, asked of a model of two spheres."""
+    """Whether this MuJoCo adds two geoms' margins, tried with a model of two spheres."""
     model = mujoco.MjModel.from_xml_string(_PROBE)
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
@@ -38,8 +38,8 @@ def _newer_collisions() -> int:
 def mend(model: mujoco.MjModel) -> None:
     """Gives a model that was just loaded the contacts of D4RL's MuJoCo.
 
-    Not to be called twice on one model: margins would be halved twice. Exact for two geoms of equal
-    margin; an explicit contact pair has a margin of its own, which no version derives.
+    Call it once a model: a second call would halve the margins again. It is exact for two geoms of equal
+    margin. An explicit contact pair has its own margin in every version.
     """
     model.opt.disableflags |= _newer_collisions()
     if adds_margins():

@@ -10,7 +10,7 @@ import numpy as np
 from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.envs import simulator
-from swg_fast.envs.base import Maze, TaskEnv
+from swg_fast.envs.base import Maze, Step, TaskEnv
 from swg_fast.envs.camera import NO_OPENGL, close_drawings
 from swg_fast.envs.d4rl_import import FAMILY_MODULES, import_d4rl
 from swg_fast.envs.tasks import Preset, find_preset
@@ -40,10 +40,10 @@ class D4RLEnv(TaskEnv):
             self.core.seed(seed)
             return np.asarray(self.env.reset(), np.float32)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    def step(self, action: np.ndarray) -> Step:
         observation, reward, done, info = self.env.step(np.asarray(action, np.float64))
         self.truncated = bool(info.get("TimeLimit.truncated", False))
-        return np.asarray(observation, np.float32), float(reward), bool(done)
+        return Step(np.asarray(observation, np.float32), float(reward), bool(done))
 
     def position(self) -> np.ndarray | None:
         return np.array(self.core.get_xy()) if self.preset.family == "antmaze" else None
@@ -79,9 +79,9 @@ class D4RLEnv(TaskEnv):
 
                     image = kitchen.draw(self.core, width, height)
                 elif self.preset.family == "antmaze":
-                    from swg_fast.envs import antmaze
+                    from swg_fast.envs import antmaze_drawing
 
-                    image = antmaze.draw(self.core, width, height)
+                    image = antmaze_drawing.draw(self.core, width, height)
                 else:
                     image = self.core.render(mode="rgb_array", width=width, height=height)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Importing gym and D4RL without their notices, and with what they lack in its place."""
+"""Imports gym and D4RL without their notices, and with stand-ins for what they lack."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def d4rl_installed() -> bool:
 
 
 def _check_packages() -> None:
-    """`UsageError` where gym and D4RL are not there, or gym is another package's."""
+    """`UsageError` where D4RL or gym is not installed, or gym is not the version that D4RL needs."""
     for name in ("d4rl", "gym"):
         try:
             found = metadata.version(name)
@@ -44,6 +44,7 @@ def _check_packages() -> None:
 
 
 def import_family_module(name: str) -> ModuleType:
+    """The module ``d4rl.<name>``. Raises `UsageError` for missing packages, and what the import raises."""
     os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
     _check_packages()
     with quiet(), silent_descriptors():

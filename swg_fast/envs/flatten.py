@@ -1,4 +1,4 @@
-"""Dictionary observations as one vector: one rule for data and environment.
+"""Dictionary observations as one vector, by one rule for datasets and environments.
 
 The leaves of the dictionary, nested ones included, are concatenated in an order that every level
 shares: ``achieved_goal``, ``observation``, ``desired_goal``, then the other names alphabetically.
@@ -86,7 +86,7 @@ def check_spaces(space: Any, names: Sequence[str], source: str) -> None:
 
 
 def _children(tree: Any) -> Mapping[str, Any] | None:
-    spaces = getattr(tree, "spaces", None)  # a Dict space is a mapping too, but one in which
-    if isinstance(spaces, Mapping):  # `in` asks for elements of the space
+    spaces = getattr(tree, "spaces", None)
+    if isinstance(spaces, Mapping):  # a Dict space is a mapping too, but its `in` tests members of the space
         return spaces
     return tree if isinstance(tree, Mapping) else None

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment with vector observations and bounded actions, as evaluation asks for it."""
+"""Any Gymnasium environment with vector observations and bounded actions, as a `TaskEnv`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.envs import flatten
-from swg_fast.envs.base import Maze, TaskEnv
+from swg_fast.envs.base import Maze, Step, TaskEnv
 from swg_fast.envs.mazes import maze_of
 
-SUCCESS_KEYS = ("success", "is_success")  # of `info`, by those who reach goals
+SUCCESS_KEYS = ("success", "is_success")  # in the `info` of environments that have goals
 
 
 class GymnasiumEnv(TaskEnv):
     """``env`` with its observations flattened and its actions scaled to [-1, 1].
 
     ``keys`` chooses leaves of a dictionary observation; None takes all, the goal included (see
-    `flatten`). ``references`` are the returns of score 0 and 100. Without them an environment with a
-    goal that says whether it was reached scores by that, any other by its return.
+    `flatten`). ``references`` are the returns of score 0 and 100. Without them the score is success where the
+    environment has a goal and says whether it was reached, else the return.
 
-    Raises `UsageError` for observations that are no vectors, and for actions that are not bounded
+    Raises `UsageError` for observations that are not vectors, and for actions that are not bounded
     vectors.
     """
 
@@ -55,13 +55,13 @@ class GymnasiumEnv(TaskEnv):
         self._note_success(info)
         return flatten.flatten(observation, self.keys)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    def step(self, action: np.ndarray) -> Step:
         action = self.low + (np.clip(action, -1, 1) + 1) * 0.5 * (self.high - self.low)
         observation, reward, terminated, truncated, info = self.env.step(
             action.astype(self._action_type).reshape(self._action_shape))
         self.truncated = bool(truncated and not terminated)
         self._note_success(info)
-        return flatten.flatten(observation, self.keys), float(reward), bool(terminated or truncated)
+        return Step(flatten.flatten(observation, self.keys), float(reward), bool(terminated or truncated))
 
     def score(self, total_reward: float, success: bool | None) -> float:
         if self._references is not None:
@@ -114,9 +114,9 @@ class GymnasiumEnv(TaskEnv):
 
 
 def action_bounds(space: Any, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest action [A] of a Gymnasium space; they are what -1 and 1 stand for.
+    """(lowest, highest) action [A] of a Gymnasium space, which -1 and 1 stand for.
 
-    Raises `UsageError` where actions are no vector of bounded numbers.
+    Raises `UsageError` where actions are not vectors of bounded numbers.
     """
     from gymnasium.spaces import Box
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.envs.camera import drawing
+from swg_fast.envs.camera import Camera, drawing
 
-# How D4RL's own drawing, which its tasks switch off, looks at the kitchen.
-CAMERA = {"distance": 2.2, "lookat": (-0.2, 0.5, 2.0), "azimuth": 70.0, "elevation": -35.0}
+# The view of D4RL's own drawing, which its tasks switch off.
+CAMERA = Camera(distance=2.2, azimuth=70.0, elevation=-35.0, lookat=(-0.2, 0.5, 2.0))
 
 
 def dm_control_modules() -> dict[str, ModuleType]:
-    """Stand-ins for what D4RL imports of ``dm_control``: only to draw, and its tasks do not.
+    """Stand-ins for the modules of ``dm_control`` that D4RL imports to draw, which its tasks never do.
 
-    The real one takes seconds to import and does not know MuJoCo 4.
+    The real package takes seconds to import and does not support MuJoCo 4.
     """
     modules = {name: ModuleType(name) for name in
                ("dm_control", "dm_control.mujoco", "dm_control.mujoco.engine")}
@@ -27,7 +27,7 @@ def dm_control_modules() -> dict[str, ModuleType]:
 
 
 def adapt() -> None:
-    """Mends the imported ``d4rl.kitchen``; calling it again changes nothing."""
+    """Mends the imported ``d4rl.kitchen``; a second call changes nothing."""
     from d4rl.kitchen.adept_envs import mujoco_env
     from d4rl.kitchen.adept_envs.franka.robot import franka_robot
 
@@ -39,7 +39,7 @@ def adapt() -> None:
 
 
 def _scalars(read: Any) -> Any:
-    """``read``, with single numbers as numbers: NumPy takes no array of one for a scalar."""
+    """``read`` that returns a single number as a scalar: NumPy no longer converts an array of one element."""
 
     def scalar_or_array(*arguments: Any, **options: Any) -> Any:
         value = np.asarray(read(*arguments, **options))

@@ -16,7 +16,7 @@ class _MazeView(Protocol):
 
 
 def maze_of(env: Any) -> _MazeView | None:
-    """What can be seen of the maze of a Gymnasium environment; None where it is none that we know."""
+    """The maze of a Gymnasium environment; None where it has none, or one of an unknown kind."""
     core = env.unwrapped
     if hasattr(core, "maze") and hasattr(core.maze, "cell_rowcol_to_xy"):
         return _Robotics(core)

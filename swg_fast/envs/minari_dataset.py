@@ -12,15 +12,14 @@ from swg_fast.common.quiet import explain, unlogged
 def open_dataset(name: str) -> Any:
     """The Minari dataset ``name``, from this machine or downloaded by Minari.
 
-    Raises `UsageError` where Minari is not installed, or the dataset is neither here nor
-    downloadable.
+    Raises `UsageError` where Minari is not installed, or the dataset is not here and cannot be downloaded.
     """
     minari = need("minari", f"minari:{name}")
     try:
         return minari.load_dataset(name, download=False)
     except Exception:  # not on this machine; Minari raises various types
         try:
-            with unlogged():  # Hugging Face tells of every retry
+            with unlogged():  # Hugging Face logs every retry
                 return minari.load_dataset(name, download=True)
         except Exception as error:
             raise UsageError(f"minari:{name} is not on this machine and could not be downloaded "

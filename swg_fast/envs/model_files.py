@@ -30,7 +30,7 @@ def load(path: str | Path) -> mujoco.MjModel:
 
 @contextlib.contextmanager
 def _no_deprecation_notes() -> Iterator[None]:
-    """MuJoCo prints them from C, and into a MUJOCO_LOG.TXT in the user's folder."""
+    """Silences the notes that MuJoCo prints from C and writes to MUJOCO_LOG.TXT in the user's folder."""
     before = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda text: None)
     try:
@@ -40,10 +40,10 @@ def _no_deprecation_notes() -> Iterator[None]:
 
 
 def repaired(path: Path) -> str:
-    """The XML of ``path`` with what MuJoCo 3 refuses taken out.
+    """The XML of ``path`` without what MuJoCo 3 refuses.
 
-    Includes are put in their place with absolute folders; ``option/apirate``, which only ever told
-    a viewer its rate, goes; a second top-level default class becomes a class of the first.
+    Included files replace their includes, with absolute folders. ``option/apirate``, a viewer's rate, is
+    removed. A second top-level default class becomes a class of the first.
     """
     root = _with_includes(path)
     for compiler in root.iter("compiler"):
@@ -85,7 +85,7 @@ def _global_coordinates(root: ET.Element) -> bool:
 
 
 def _local_twin(path: Path) -> Path:
-    """Gymnasium's file of the same name: the same bodies, in the local coordinates that remain."""
+    """Gymnasium's file of the same name: the same bodies in local coordinates, which MuJoCo still reads."""
     import gymnasium
 
     twin = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / path.name

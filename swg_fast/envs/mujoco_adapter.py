@@ -1,6 +1,6 @@
 """The small part of ``mujoco_py`` that gym 0.23 and D4RL use, over today's ``mujoco``.
 
-`swg_fast.envs.simulator` puts it in the place of the real one.
+`swg_fast.envs.simulator` installs it in place of the real one.
 """
 
 from __future__ import annotations
@@ -99,12 +99,12 @@ class MjSim:
 
 
 def _close(renderer: mujoco.Renderer) -> None:
-    with contextlib.suppress(Exception):  # others who draw may have ended the display
+    with contextlib.suppress(Exception):  # other drawing code may have closed the display
         renderer.close()
 
 
 class MjRenderContextOffscreen:
-    """Rendering to an array through ``mujoco.Renderer``; rows come bottom first, as they used to."""
+    """Rendering to an array through ``mujoco.Renderer``; the bottom row comes first, as in mujoco_py."""
 
     def __init__(self, sim: MjSim, device_id: int = -1) -> None:
         self.sim = sim
@@ -113,7 +113,7 @@ class MjRenderContextOffscreen:
         mujoco.mjv_defaultFreeCamera(sim.model.real, self.cam)
         self._markers: list[dict[str, Any]] = []
         self._renderer: mujoco.Renderer | None = None
-        self._let_go: weakref.finalize | None = None
+        self._finalizer: weakref.finalize | None = None
         self._image: np.ndarray | None = None
 
     def render(self, width: int, height: int, camera_id: int | None = None) -> None:
@@ -125,19 +125,19 @@ class MjRenderContextOffscreen:
             visual.offwidth = max(visual.offwidth, width)
             visual.offheight = max(visual.offheight, height)
             self._renderer = renderer = mujoco.Renderer(self.sim.model.real, height, width)
-            # With this object, or at exit while the modules that closing needs are still there: a renderer
-            # holds hundreds of megabytes.
-            self._let_go = weakref.finalize(self, _close, renderer)
+            # A renderer holds hundreds of megabytes. It closes with this object, or at exit while the modules
+            # that closing needs are still loaded.
+            self._finalizer = weakref.finalize(self, _close, renderer)
         renderer.update_scene(self.sim.data.real, self.cam if camera_id is None else camera_id)
         for marker in self._markers:
             _put(renderer.scene, **marker)
         self._image = renderer.render()
 
     def close(self) -> None:
-        """Lets go of OpenGL's buffers; another picture takes new ones."""
-        if self._let_go is not None:
-            self._let_go()
-        self._renderer = self._let_go = None
+        """Frees OpenGL's buffers; the next picture allocates new ones."""
+        if self._finalizer is not None:
+            self._finalizer()
+        self._renderer = self._finalizer = None
 
     def add_marker(self, **marker: Any) -> None:
         """A shape in every picture from now on: pos and size (3), rgba (4), type (``cylinder``, ...)."""
@@ -159,7 +159,7 @@ def _put(scene: Any, pos: Any, size: Any, rgba: Any, type: str) -> None:
     kind = getattr(mujoco.mjtGeom, f"mjGEOM_{type.upper()}")
     mujoco.mjv_initGeom(scene.geoms[scene.ngeom], kind, np.asarray(size, float), np.asarray(pos, float),
                         np.eye(3).ravel(), np.asarray(rgba, np.float32))
-    scene.geoms[scene.ngeom].size[:] = size  # as they are: of a cylinder it takes another two
+    scene.geoms[scene.ngeom].size[:] = size  # mjv_initGeom takes other entries for a cylinder
     scene.ngeom += 1
 
 

@@ -1,7 +1,7 @@
 """D4RL's six Ant Maze tasks without gym and d4rl: the same model, starts, goals, rewards and scores.
 
-The ant is Gymnasium's, whose bodies are D4RL's; what differs (time step, softness of contacts,
-motors) is set as D4RL has it, and the walls are added. Same seeds give D4RL's own numbers.
+The ant is Gymnasium's, which has the same bodies as D4RL's. Time step, softness of contacts and motors are
+set to D4RL's values, and the walls are added. Equal seeds give D4RL's own numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from swg_fast.common.errors import UsageError
-from swg_fast.envs.base import Maze, TaskEnv
+from swg_fast.envs.base import Maze, Step, TaskEnv
 from swg_fast.envs.camera import NO_OPENGL, close_drawings
 from swg_fast.envs.tasks import find_preset
 
@@ -88,7 +88,7 @@ class NativeAntMaze(TaskEnv):
         self._steps, self.truncated = 0, False
         return self._observation()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    def step(self, action: np.ndarray) -> Step:
         torque = -TORQUE + (np.asarray(action, np.float64) + 1.0) * 0.5 * (2 * TORQUE)
         self.sim.data.ctrl[:] = np.clip(torque, -TORQUE, TORQUE)
         for _ in range(FRAME_SKIP):
@@ -96,7 +96,7 @@ class NativeAntMaze(TaskEnv):
         self._steps += 1
         reached = bool(np.linalg.norm(self.get_xy() - self.target_goal) <= GOAL_RADIUS)
         self.truncated = not reached and self._steps >= self.max_episode_steps
-        return self._observation(), float(reached), reached or self.truncated
+        return Step(self._observation(), float(reached), reached or self.truncated)
 
     def get_xy(self) -> np.ndarray:
         """The ant's position [2] in metres."""
@@ -119,10 +119,10 @@ class NativeAntMaze(TaskEnv):
         return self.normalized_score(total_reward)
 
     def render(self, width: int = 480, height: int = 480) -> np.ndarray:
-        from swg_fast.envs import antmaze
+        from swg_fast.envs import antmaze_drawing
 
         try:
-            return np.ascontiguousarray(antmaze.draw(self, width, height))
+            return np.ascontiguousarray(antmaze_drawing.draw(self, width, height))
         except Exception as error:
             raise UsageError(NO_OPENGL) from error
 

@@ -15,7 +15,7 @@ if sys.platform == "linux" and not os.environ.get("DISPLAY") and "MUJOCO_GL" not
             break
 
 # Mesa's software renderer and Triton each bring an LLVM. Triton's library crashes when it is loaded
-# after Mesa's, not before; torch loads it on its own account (its optimisers do).
+# after Mesa's, not before; torch's optimisers load it.
 if os.environ.get("MUJOCO_GL") in ("egl", "osmesa"):
     with contextlib.suppress(ImportError):
         import triton  # noqa: F401
@@ -26,7 +26,7 @@ __all__ = ["check", "mujoco"]
 
 
 def check() -> None:
-    """RuntimeError where MuJoCo would open a window without a display: it would end the process."""
+    """RuntimeError where MuJoCo would open a window and there is no display: the process would end."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         from mujoco import gl_context
 

@@ -39,14 +39,14 @@ def make_env(task: str, observation_keys: Sequence[str] | None = None) -> TaskEn
             return NativeAntMaze(task)
         return make_d4rl(task)
     if task.startswith(MINARI):
-        return _minari(task, observation_keys)
+        return _make_minari(task, observation_keys)
     name = OGBENCH.fullmatch(task)
     if name:
-        return _ogbench(task, name, observation_keys)
-    return _gymnasium(task, observation_keys)
+        return _make_ogbench(task, name, observation_keys)
+    return _make_gymnasium(task, observation_keys)
 
 
-def _gymnasium(task: str, keys: Sequence[str] | None) -> TaskEnv:
+def _make_gymnasium(task: str, keys: Sequence[str] | None) -> TaskEnv:
     import gymnasium
 
     spec = gymnasium.registry.get(task)
@@ -57,22 +57,22 @@ def _gymnasium(task: str, keys: Sequence[str] | None) -> TaskEnv:
         near = difflib.get_close_matches(task, names, n=3, cutoff=0.5) or list(presets())[:3]
         raise UsageError(f"unknown environment {task!r}; did you mean {', '.join(near)}? "
                          "'swg-fast info' lists D4RL's; a Gymnasium id, an OGBench name and "
-                         "minari:DATASET do too" + _missing_robotics())
-    return _wrapped(task, lambda **options: gymnasium.make(task, **options), keys)
+                         "minari:DATASET are valid too" + _missing_robotics())
+    return _make_wrapped(task, lambda **options: gymnasium.make(task, **options), keys)
 
 
 def _missing_robotics() -> str:
     if importlib.util.find_spec("gymnasium_robotics"):
         return ""
-    return "; Gymnasium-Robotics' own need pip install 'swg-fast[envs]'"
+    return "; those of Gymnasium-Robotics need pip install 'swg-fast[envs]'"
 
 
-def _wrapped(task: str, make: Any, keys: Sequence[str] | None, **options: Any) -> TaskEnv:
+def _make_wrapped(task: str, make: Any, keys: Sequence[str] | None, **options: Any) -> TaskEnv:
     from swg_fast.envs import opengl  # noqa: F401  sets how MuJoCo draws
     from swg_fast.envs.gymnasium_env import GymnasiumEnv
 
     try:
-        # Gymnasium-Robotics tries mujoco-py first, and where that is broken ends there.
+        # Gymnasium-Robotics tries mujoco-py first, and fails where that is broken.
         with quiet(), standing_in({"mujoco_py": None}):
             try:
                 env = make(disable_env_checker=True, render_mode="rgb_array")
@@ -85,19 +85,20 @@ def _wrapped(task: str, make: Any, keys: Sequence[str] | None, **options: Any) -
         raise UsageError(f"{task} cannot be made here ({explain(error)})") from error
 
 
-def _ogbench(task: str, name: re.Match[str], keys: Sequence[str] | None) -> TaskEnv:
+def _make_ogbench(task: str, name: re.Match[str], keys: Sequence[str] | None) -> TaskEnv:
     if task.startswith(("visual-", "powderworld")):
         raise UsageError(f"{task} shows pictures; swg-fast takes states, so use OGBench's state-based "
                          "tasks, such as antmaze-large-navigate-singletask-v0")
     if not name["single"]:
         raise UsageError(f"{task} is goal-conditioned and a policy sees no goal there; use its "
                          f"single-task variant, {name['env']}-{name['data']}-singletask-v0")
-    ogbench = need("ogbench", f"{task}")
-    return _wrapped(task, lambda **options: ogbench.make_env_and_datasets(task, env_only=True, **options),
-                    keys, goal_reaching=True)
+    ogbench = need("ogbench", task)
+    return _make_wrapped(task,
+                         lambda **options: ogbench.make_env_and_datasets(task, env_only=True, **options),
+                         keys, goal_reaching=True)
 
 
-def _minari(task: str, keys: Sequence[str] | None) -> TaskEnv:
+def _make_minari(task: str, keys: Sequence[str] | None) -> TaskEnv:
     from swg_fast.envs.minari_dataset import open_dataset
 
     dataset = open_dataset(task.removeprefix(MINARI))
@@ -105,5 +106,5 @@ def _minari(task: str, keys: Sequence[str] | None) -> TaskEnv:
     low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     references = (float(low), float(high)) if low is not None and high is not None and high > low else None
     known_gymnasium_ids()  # so that the environment's id is known
-    return _wrapped(task, lambda **options: dataset.recover_environment(eval_env=True, **options), keys,
-                    references=references)
+    return _make_wrapped(task, lambda **options: dataset.recover_environment(eval_env=True, **options), keys,
+                         references=references)

@@ -22,7 +22,7 @@ class _PlainJointTypes:
 
 
 def adapt() -> None:
-    """Mends the imported Gymnasium-Robotics where this MuJoCo needs it; again changes nothing."""
+    """Mends the imported Gymnasium-Robotics where this MuJoCo needs it; a second call changes nothing."""
     from gymnasium_robotics.utils import mujoco_utils
 
     if np.int32(mujoco.mjtJoint.mjJNT_HINGE) not in (mujoco.mjtJoint.mjJNT_HINGE,):

@@ -17,10 +17,10 @@ def real_asked_for() -> bool:
 
 
 def install() -> None:
-    """Makes ``import mujoco_py`` give the simulator that is to step.
+    """Makes ``import mujoco_py`` import the simulator that was chosen.
 
-    Raises `UsageError` where the real mujoco_py is asked for and does not work, and where another
-    part of the program has imported it unasked: scores would then come from other physics.
+    Raises `UsageError` where the real mujoco_py is asked for and does not work, and where another part of
+    the program has already imported it unasked: scores would then come from other physics.
     """
     present = sys.modules.get("mujoco_py")
     adapted = getattr(present, "is_swg_fast_adapter", False)
@@ -43,7 +43,7 @@ def install() -> None:
 
 
 def describe() -> dict[str, str]:
-    """Simulator, its version, and what was done to contacts: part of every result's JSON."""
+    """The simulator, its version, and how contacts were mended: part of every result's JSON."""
     if real_asked_for():
         import mujoco_py
 

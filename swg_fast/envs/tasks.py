@@ -1,4 +1,4 @@
-"""Presets of the D4RL tasks, read from ``presets.toml``."""
+"""Presets of the tasks, read from ``presets.toml``, and the patterns of their names."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ GYMNASIUM = re.compile(r"(?:[\w.]+:)?(?:[\w:-]+/)?[\w:.-]+-v\d+")
 class Preset:
     task: str
     family: str  # antmaze, locomotion, kitchen, adroit; other for another benchmark's
-    training: Mapping[str, Any]  # of `TrainSettings`, what is not its default
-    sampling: Mapping[str, Any]  # of `Policy.sample`, what a policy trained for the task begins with
+    training: Mapping[str, Any]  # `TrainSettings` that differ from the defaults
+    sampling: Mapping[str, Any]  # arguments of `Policy.sample` that a policy of the task begins with
     episodes: int
     max_episode_steps: int | None  # None: its dataset says where episodes end
     state_dim: int | None  # None: the environment says
@@ -61,7 +61,7 @@ def presets() -> dict[str, Preset]:
 
 @cache
 def set_by_presets() -> frozenset[str]:
-    """The training settings that some preset has."""
+    """The names of the training settings that at least one preset has."""
     return frozenset(name for preset in presets().values() for name in preset.training)
 
 
@@ -77,12 +77,11 @@ def find_preset(task: str) -> Preset:
     return table[task]
 
 
-def settings_for(task: str) -> Preset:
-    """The preset of a D4RL task; for another benchmark's, the file's values for names of its kind.
+def preset_for(task: str) -> Preset:
+    """The preset of ``task``: a D4RL task's own, or what presets.toml has for other benchmarks' names.
 
-    Raises `UsageError` as `find_preset` does for what can be neither.
+    Raises `UsageError` as `find_preset` does for a name that fits no benchmark.
     """
-
     if task in presets() or not (task.startswith(MINARI) or GYMNASIUM.fullmatch(task)):
         return find_preset(task)
     values = next(kind for kind in _file()["other"] if re.search(kind["pattern"], task, re.IGNORECASE))

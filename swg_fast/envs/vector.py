@@ -5,19 +5,53 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from swg_fast.common.errors import UsageError
 from swg_fast.common.interrupts import shielded
+from swg_fast.envs.base import TaskEnv
 
 
 class WorkerDied(UsageError):
     """A worker process ended on its own; its environments are lost."""
+
+
+class EpisodeStart(NamedTuple):
+    """What an environment shows at the start of an episode: observation [S], and in a maze the agent's
+    position and its goal [2]."""
+
+    observation: np.ndarray
+    position: np.ndarray | None
+    goal: np.ndarray | None
+
+
+class StepResult(NamedTuple):
+    """What one step of an environment gave: see `TaskEnv`."""
+
+    observation: np.ndarray
+    reward: float
+    done: bool
+    position: np.ndarray | None
+    success: bool | None
+
+
+class _Order(NamedTuple):
+    """What a worker is to do in each slot: call ``function`` with the slot's environment and value."""
+
+    function: Callable[[TaskEnv, Any], Any]
+    values: dict[int, Any]
+
+
+class _Failure(NamedTuple):
+    """Why a worker ended: bad input, or an environment that ``crashed``."""
+
+    message: str
+    crashed: bool
 
 
 class VectorEnv:
@@ -37,74 +71,73 @@ class VectorEnv:
         self._processes, self._pipes = [], []
         try:
             with shielded():
-                for _ in range(workers):
+                for worker in range(workers):
                     ours, theirs = context.Pipe()
-                    process = context.Process(target=_work, args=(theirs, task, observation_keys),
+                    slots = range(worker, count, workers)
+                    process = context.Process(target=_work, args=(theirs, task, slots, observation_keys),
                                               daemon=True)
                     process.start()
                     theirs.close()
                     self._processes.append(process)
                     self._pipes.append(ours)
-            slots = [[i for i in range(count) if i % workers == w] for w in range(workers)]
-            for pipe, mine in zip(self._pipes, slots, strict=True):
-                pipe.send(("make", mine))
             for worker in range(workers):
                 self._receive(worker)
         except BaseException:
             self.close()
             raise
 
-    def reset(self, seeds: Mapping[int, int]) -> dict[int, dict[str, Any]]:
-        """Starts an episode in each given slot; slot -> observation, position, goal."""
-        return self._exchange("reset", seeds)
+    def reset(self, seeds: Mapping[int, int]) -> dict[int, EpisodeStart]:
+        """Starts an episode in each given slot; ``seeds`` by slot."""
+        return self._collect(self._send(_reset, seeds))
 
-    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, dict[str, Any]]:
-        """Steps each given slot; slot -> observation, reward, done, position, success."""
-        return self._exchange("step", actions)
+    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, StepResult]:
+        """Steps each given slot; ``actions`` [A] by slot."""
+        return self.finish_step(self.send_step(actions))
 
     def send_step(self, actions: Mapping[int, np.ndarray]) -> list[int]:
         """Begins `step` without waiting; pass the result to `finish_step`."""
-        return self._send("step", actions)
+        return self._send(_step, actions)
 
-    def finish_step(self, sent: list[int]) -> dict[int, dict[str, Any]]:
+    def finish_step(self, sent: list[int]) -> dict[int, StepResult]:
         """The results of `send_step`."""
-        results: dict[int, dict[str, Any]] = {}
-        for worker in sent:
-            results |= self._receive(worker)
-        return results
+        return self._collect(sent)
 
-    def _exchange(self, order: str, values: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
-        return self.finish_step(self._send(order, values))
-
-    def _send(self, order: str, values: Mapping[int, Any]) -> list[int]:
+    def _send(self, function: Callable[[TaskEnv, Any], Any], values: Mapping[int, Any]) -> list[int]:
+        """Sends every worker its share of ``values``; returns the workers that have one."""
         shares: dict[int, dict[int, Any]] = {}
         for slot, value in values.items():
             shares.setdefault(slot % len(self._pipes), {})[slot] = value
         for worker, share in shares.items():
             try:
-                self._pipes[worker].send((order, share))
+                self._pipes[worker].send(_Order(function, share))
             except OSError:
-                self._report(worker)
+                self._raise_died(worker)
         return list(shares)
 
-    def _receive(self, worker: int) -> dict[int, dict[str, Any]]:
+    def _collect(self, sent: list[int]) -> dict[int, Any]:
+        results: dict[int, Any] = {}
+        for worker in sent:
+            results |= self._receive(worker)
+        return results
+
+    def _receive(self, worker: int) -> dict[int, Any]:
         pipe, process = self._pipes[worker], self._processes[worker]
         wait([pipe, process.sentinel])
         try:
             if not pipe.poll():
-                self._report(worker)
-            kind, value = pipe.recv()
+                self._raise_died(worker)
+            answer = pipe.recv()
         except (EOFError, OSError):
-            self._report(worker)
-        if kind == "error":
+            self._raise_died(worker)
+        if isinstance(answer, _Failure):
             self.close()
-            raise UsageError(value)
-        if kind == "crash":
-            self.close()
-            raise WorkerDied(f"environment worker {worker} failed: {value}")
-        return value
+            if answer.crashed:
+                raise WorkerDied(f"environment worker {worker} failed: {answer.message}")
+            raise UsageError(answer.message)
+        return answer
 
-    def _report(self, worker: int) -> None:
+    def _raise_died(self, worker: int) -> NoReturn:
+        """`WorkerDied`, with the worker's exit code."""
         process = self._processes[worker]
         process.join(timeout=5)
         code = process.exitcode
@@ -129,37 +162,31 @@ class VectorEnv:
         self.close()
 
 
-def _work(pipe: Connection, task: str, observation_keys: Sequence[str] | None) -> None:
-    """A worker: makes its environments, then resets and steps them on demand."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+def _reset(env: TaskEnv, seed: int) -> EpisodeStart:
+    return EpisodeStart(env.reset(seed), env.position(), env.goal())
+
+
+def _step(env: TaskEnv, action: np.ndarray) -> StepResult:
+    observation, reward, done = env.step(action)
+    return StepResult(observation, reward, done, env.position(), env.success)
+
+
+def _work(pipe: Connection, task: str, slots: Sequence[int], observation_keys: Sequence[str] | None) -> None:
+    """A worker: makes the environments of its ``slots``, then follows orders until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     from swg_fast.envs.registry import make_env
 
-    envs: dict[int, Any] = {}
     try:
+        envs = {slot: make_env(task, observation_keys) for slot in slots}
+        pipe.send({})  # ready
         while True:
-            order, values = pipe.recv()
-            if order == "make":
-                for slot in values:
-                    envs[slot] = make_env(task, observation_keys)
-                answer: dict[int, Any] = {}
-            elif order == "reset":
-                answer = {
-                    slot: {"observation": envs[slot].reset(seed), "position": envs[slot].position(),
-                           "goal": envs[slot].goal()}
-                    for slot, seed in values.items()
-                }
-            else:
-                answer = {}
-                for slot, action in values.items():
-                    observation, reward, done = envs[slot].step(action)
-                    answer[slot] = {"observation": observation, "reward": reward, "done": done,
-                                    "position": envs[slot].position(), "success": envs[slot].success}
-            pipe.send(("ok", answer))
+            order: _Order = pipe.recv()
+            pipe.send({slot: order.function(envs[slot], value) for slot, value in order.values.items()})
     except (EOFError, ConnectionError):
         return  # the parent is gone
     except UsageError as error:
-        account = ("error", str(error))
+        failure = _Failure(str(error), crashed=False)
     except Exception:
-        account = ("crash", traceback.format_exc().strip().splitlines()[-1])
+        failure = _Failure(traceback.format_exc().strip().splitlines()[-1], crashed=True)
     with suppress(OSError):
-        pipe.send(account)
+        pipe.send(failure)

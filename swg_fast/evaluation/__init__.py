@@ -1,1 +1,1 @@
-"""Playing a policy and measuring it: episodes, reports, pictures, the toy, inspection, throughput."""
+"""Evaluating a policy: episodes, reports, pictures, the toy check, inspection, throughput."""

@@ -1,4 +1,4 @@
-"""Evaluation: episodes in parallel, one batched sampling call for all of them."""
+"""Evaluation: episodes in parallel, with one sampling call for a group of them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ STATE_STRIDE = 1 << 16  # the noise's state word is episode * STATE_STRIDE + ste
 
 @dataclass
 class Episode:
-    """One episode of L steps: ``rewards`` [L]; ``actions`` [L, A], kept of episode 0 alone.
+    """One episode of L steps: ``rewards`` [L], and for episode 0 its ``actions`` [L, A].
 
-    ``path`` [L+1, 2] and ``goal`` [2] are in metres; empty and None outside a maze. ``success`` is
-    None where the environment does not say whether it was reached.
+    ``path`` [L+1, 2] and ``goal`` [2] are in metres; outside a maze empty and None. ``success`` is None
+    where the environment does not report it.
     """
 
     index: int
@@ -53,18 +53,18 @@ class Episode:
 class Score:
     """The mean score of some episodes and its 95 % interval (None: see `intervals`)."""
 
-    seed: int | None  # None: of several seeds
-    scores: list[float]  # an episode's
+    seed: int | None  # None: several seeds
+    scores: list[float]  # one an episode
     mean: float
     interval: Interval | None
 
 
 @dataclass
 class Evaluation:
-    """What an evaluation found, ``per_seed`` and over all ``episodes``. Times are wall seconds.
+    """The result of an evaluation, ``per_seed`` and over all ``episodes``. ``seconds`` are wall time.
 
-    ``score_name`` says what the score counts: D4RL's normalized score where a task has one, else the
-    rate of success or the return.
+    ``score_name`` names the score: D4RL's normalized score where a task has one, else the rate of success
+    or the return.
     """
 
     task: str
@@ -80,7 +80,7 @@ class Evaluation:
 
     @property
     def normalized_score(self) -> float | None:
-        """The score where it is normalized between two reference returns, as D4RL's is; else None."""
+        """The score where it is D4RL's, normalized between two reference returns; else None."""
         return self.pooled.mean if "normalized" in self.score_name else None
 
     @property
@@ -93,8 +93,8 @@ def evaluate(policy: Policy, task: str, config: SamplingConfig | str | None = No
              progress: bool = True, **overrides: Any) -> Evaluation:
     """Runs ``episodes`` episodes of ``task`` for each ``seed`` and scores them.
 
-    ``task`` is any name that `swg_fast.envs.make_env` knows. Parts of a dictionary observation are
-    those that the policy was trained on, by its card, or all.
+    ``task`` is any name that `swg_fast.envs.make_env` knows. Of a dictionary observation the policy gets
+    the parts that its card names, or all.
 
     ``config`` and ``overrides`` are settings as `Policy.sample` takes them. A seed sets every episode's
     start, goal and noise by its index, so that ``envs`` (how many run at once) and ``workers`` (processes) do
@@ -140,8 +140,7 @@ def _score(env: TaskEnv, episodes: list[Episode], seed: int | None) -> Score:
 
 def check_counts(episodes: int, seed: int | Sequence[int], envs: int | None, workers: int | None
                  ) -> list[int]:
-    """The seeds as a list; `UsageError` for numbers that no evaluation can have, or that this machine
-    cannot bear."""
+    """The seeds as a list. Raises `UsageError` for numbers out of range, or too large for this machine."""
     whole("episodes", episodes, 1, STATE_STRIDE - 1)
     seeds = [whole("seed", one, 0, MAX_SEED) for one in (seed if isinstance(seed, Sequence) else [seed])]
     if not seeds or len(set(seeds)) < len(seeds):
@@ -153,7 +152,7 @@ def check_counts(episodes: int, seed: int | Sequence[int], envs: int | None, wor
 
 
 def observation_keys(policy: Policy) -> list[str] | None:
-    """The parts of a dictionary observation that ``policy`` was trained on; None where its card has none."""
+    """The parts of a dictionary observation that ``policy`` was trained on; None if its card names none."""
     keys = policy.card.get("observation_keys")
     if keys is None or (isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys)):
         return keys
@@ -161,7 +160,7 @@ def observation_keys(policy: Policy) -> list[str] | None:
 
 
 class _Runner:
-    """The state of one evaluation: which slot runs which episode, and what was seen."""
+    """The state of one seed's evaluation: each slot's episode and observation, and what is finished."""
 
     def __init__(self, sampler: BoundSampler, episodes: int, seed: int, progress: bool) -> None:
         self.sampler, self.seed = sampler, seed
@@ -200,7 +199,7 @@ class _Runner:
                         pending = number, vector.send_step(actions)
 
     def _begin(self, vector: VectorEnv, slots: list[int]) -> None:
-        """Gives each slot the next episode, as long as there are any."""
+        """Gives each slot the next episode, while there are any."""
         seeds = {}
         for slot in slots:
             if self.next_episode < self.total:
@@ -208,10 +207,10 @@ class _Runner:
                 seeds[slot] = stream_seed(self.seed, "episode", self.next_episode) & 0xFFFFFFFF
                 self.next_episode += 1
         for slot, first in (vector.reset(seeds) if seeds else {}).items():
-            self.observations[slot] = first["observation"]
-            self.running[slot].goal = first["goal"]
-            if first["position"] is not None:
-                self.running[slot].path.append(first["position"])
+            self.observations[slot] = first.observation
+            self.running[slot].goal = first.goal
+            if first.position is not None:
+                self.running[slot].path.append(first.position)
 
     def _act(self, slots: list[int]) -> dict[int, np.ndarray]:
         started = time.perf_counter()
@@ -234,12 +233,12 @@ class _Runner:
         free = []
         for slot, result in results.items():
             episode = self.running[slot]
-            episode.rewards.append(result["reward"])
-            self.observations[slot] = result["observation"]
-            episode.success = result["success"]
-            if result["position"] is not None:
-                episode.path.append(result["position"])
-            if result["done"]:
+            episode.rewards.append(result.reward)
+            self.observations[slot] = result.observation
+            episode.success = result.success
+            if result.position is not None:
+                episode.path.append(result.position)
+            if result.done:
                 self.finished.append(self.running.pop(slot))
                 free.append(slot)
         if free:
@@ -250,7 +249,7 @@ class _Runner:
 
 
 def free_running_rate(task: str, envs: int, workers: int, seconds: float = 2.0) -> float:
-    """Environment steps/s that this machine reaches with random actions and no policy."""
+    """Environment steps/s of this machine with random actions and no policy."""
     action_dim = make_env(task).action_dim
     with VectorEnv(task, envs, workers) as vector:
         vector.reset({slot: slot for slot in range(envs)})
@@ -259,7 +258,7 @@ def free_running_rate(task: str, envs: int, workers: int, seconds: float = 2.0) 
         while time.perf_counter() - started < seconds:
             results = vector.step({slot: rng.uniform(-1, 1, action_dim) for slot in alive})
             steps += len(results)
-            finished = {slot: slot for slot, result in results.items() if result["done"]}
+            finished = {slot: slot for slot, result in results.items() if result.done}
             if finished:
                 vector.reset(finished)
         return steps / (time.perf_counter() - started)

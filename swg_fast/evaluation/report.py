@@ -1,4 +1,4 @@
-"""What a person sees of a result: tables, JSON with versions, and pictures."""
+"""An evaluation's result as JSON, table and picture."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.common.atomic_files import replacing
 from swg_fast.common.console import versions
+from swg_fast.common.errors import UsageError
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.intervals import Interval, interval_text
+from swg_fast.envs.base import Maze
 from swg_fast.evaluation.episodes import Evaluation, Score
+from swg_fast.evaluation.video import replay
 
-REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, told apart by everyone
+REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, readable by the colour-blind
 
 
 def evaluation_json(result: Evaluation, policy_name: str, device: str) -> dict[str, Any]:
-    """The JSON of an evaluation. ``device`` is what the sampler's is called (`limits.device_name`)."""
+    """The JSON of an evaluation. ``device`` is the name of the sampler's device (`hardware.device_name`)."""
     return {
         "task": result.task,
         "policy": policy_name,
@@ -75,37 +78,34 @@ def _score_text(part: dict[str, Any]) -> str:
 
 
 def plot_episodes(result: Evaluation, path: str | Path) -> None:
-    """Ant Maze from above: walls, every episode's path, start and goal. Elsewhere the returns.
-
-    A picture of returns has a strip of frames of episode 0 below it.
-    """
-    from matplotlib.figure import Figure
-
-    from swg_fast.evaluation.plot_returns import draw_returns
-
-    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    """Draws a maze from above with every episode's path, start and goal; elsewhere the returns over time,
+    with frames of episode 0 below."""
+    figure = new_figure(7, 6.4)
     if result.maze is None:
-        axes = draw_returns(figure, result)
+        axes = _draw_returns(figure, result)
     else:
         axes = figure.add_subplot()
-        _draw_maze(axes, result)
+        _draw_maze(axes, result, result.maze)
     rho, n = result.settings["guidance_scale"], result.settings["n_candidates"]
     score = interval_text(result.pooled.mean, result.pooled.interval, len(result.episodes))
     axes.set_title(f"{result.task}: {n} candidates per step, guidance scale {rho:g}\n"
                    f"{result.score_name} {score}", fontsize=11)
-    with replacing(path, ".png") as temporary:
-        figure.savefig(temporary, dpi=130)
+    save_figure(figure, path)
 
 
-def _draw_maze(axes: Any, result: Evaluation) -> None:
-    from matplotlib.lines import Line2D
+def draw_walls(axes: Any, maze: Maze, **style: Any) -> None:
+    """The walls of ``maze`` as squares; ``style`` are keywords of matplotlib's `Rectangle`."""
     from matplotlib.patches import Rectangle
 
-    maze = result.maze
-    assert maze is not None  # who calls has seen to it
     for x, y in maze.walls:
-        axes.add_patch(Rectangle((x - maze.size / 2, y - maze.size / 2), maze.size, maze.size,
-                                 color=WALL, linewidth=0))
+        axes.add_patch(Rectangle((x - maze.size / 2, y - maze.size / 2), maze.size, maze.size, color=WALL,
+                                 linewidth=0, **style))
+
+
+def _draw_maze(axes: Any, result: Evaluation, maze: Maze) -> None:
+    from matplotlib.lines import Line2D
+
+    draw_walls(axes, maze)
     reached = 0
     for episode in result.episodes:
         path = np.array(episode.path)
@@ -127,3 +127,33 @@ def _draw_maze(axes: Any, result: Evaluation) -> None:
         Line2D([], [], color="#f0e442", marker="*", markeredgecolor="black", markersize=12,
                linestyle="", label="goal"),
     ], loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=4, frameon=False, fontsize=9)
+
+
+def _draw_returns(figure: Any, result: Evaluation) -> Any:
+    """Draws into ``figure``; returns the axes that take the title."""
+    top, strip = figure.subfigures(2, 1, height_ratios=[3.2, 1.4])
+    axes = top.add_subplot()
+    longest = max(episode.length for episode in result.episodes)
+    sums = np.full((len(result.episodes), longest + 1), np.nan)
+    for row, episode in zip(sums, result.episodes, strict=True):
+        row[: episode.length + 1] = np.concatenate([[0.0], np.cumsum(episode.rewards)])
+        row[episode.length + 1:] = episode.total_reward  # an episode that ended earns no more
+        axes.plot(row[: episode.length + 1], color=REACHED, alpha=0.4, linewidth=1)
+        axes.plot(episode.length, episode.total_reward, "o", color=REACHED, markersize=4)
+    axes.plot(sums.mean(axis=0), color="black", linewidth=1.8)
+    axes.plot([], [], color=REACHED, marker="o", markersize=4, label="one episode, to its end")
+    axes.plot([], [], color="black", label="mean of all")
+    axes.set(xlabel="step", ylabel="return so far")
+    axes.legend(loc="best", frameon=False)
+    try:
+        frames = replay(result)
+    except UsageError as error:
+        strip.text(0.5, 0.5, f"no frames: {error}", ha="center", va="center", wrap=True, fontsize=8)
+        return axes
+    pictures = strip.subplots(1, len(frames), squeeze=False)[0]
+    for picture, (step, frame) in zip(pictures, frames.items(), strict=True):
+        picture.imshow(frame)
+        picture.set_axis_off()
+        picture.set_title(f"{step}", fontsize=8)
+    strip.suptitle("episode 0, at step", fontsize=9)
+    return axes

@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from swg_fast.common.checks import MAX_CANDIDATES, choice, whole
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.seeds import stream_seed
 from swg_fast.common.settings_fields import check_fields, check_named, like, setting
 from swg_fast.method.networks import ScoreNetwork
@@ -138,8 +139,8 @@ class ToySettings:
 
 @dataclass
 class ToyResult:
-    """Point sets [N, 2] and the sliced Wasserstein distances between them; ``by_steps`` has the
-    distances of every number of steps asked for, the point sets and ``distances`` those of the last."""
+    """Point sets [N, 2] and their sliced Wasserstein distances. ``by_steps`` has the distances for every
+    number of sampler steps; the point sets and ``distances`` are those of the last."""
 
     data: Points
     weights: np.ndarray
@@ -238,14 +239,10 @@ def draw_toy(policy: Policy, settings: ToySettings, guidance_scale: float, steps
 
 
 def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
-    """Data, its weights, target, unguided and guided samples, side by side; below, where there are
-    several numbers of steps, the distances over them."""
-    from matplotlib.figure import Figure
-
-    from swg_fast.common.atomic_files import replacing
-
+    """Draws the data, their weights, the target, unguided and guided samples side by side; below, for several
+    numbers of steps, the distances over the number."""
     several = len(result.by_steps) > 1
-    figure = Figure(figsize=(15, 7.4 if several else 3.9), layout="constrained")
+    figure = new_figure(15, 7.4 if several else 3.9)
     figure.suptitle(f"{name}: sliced Wasserstein distances")
     halves: Any = figure.subfigures(2, 1) if several else (figure, None)
     above, below = halves
@@ -267,8 +264,7 @@ def plot_toy(name: str, result: ToyResult, path: str | Path) -> None:
             ax.plot(*points[:shown].T, ".", markersize=1.5, color="#0072b2", alpha=0.6)
         ax.set_title(title, fontsize=9)
         ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
-    with replacing(path, ".png") as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, path, dpi=110)
 
 
 def _plot_steps(ax: Any, result: ToyResult) -> None:

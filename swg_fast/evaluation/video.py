@@ -1,4 +1,4 @@
-"""Episode 0 of an evaluation again, as pictures or as a film."""
+"""Pictures or a video of an evaluation's episode 0, played again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FRAMES_PER_SECOND = 25
 
 
 def _pictures(result: Evaluation, wanted: Any) -> Iterator[tuple[int, np.ndarray]]:
-    """(step, picture [H, W, 3]) of episode 0 for the steps that ``wanted`` says yes to."""
+    """(step, picture [H, W, 3]) of episode 0 for the steps where ``wanted`` (step) is true."""
     env = make_env(result.task)
     env.reset(stream_seed(result.settings["seed"], "episode", 0) & 0xFFFFFFFF)
     actions = result.episodes[0].actions
@@ -30,7 +30,7 @@ def _pictures(result: Evaluation, wanted: Any) -> Iterator[tuple[int, np.ndarray
 
 
 def replay(result: Evaluation, count: int = 6) -> dict[int, np.ndarray]:
-    """Pictures [H, W, 3] of episode 0 by step, ``count`` of them from its start to its end.
+    """``count`` pictures [H, W, 3] of episode 0 by step, evenly from its start to its end.
 
     Raises `UsageError` where this machine cannot draw.
     """
@@ -39,8 +39,8 @@ def replay(result: Evaluation, count: int = 6) -> dict[int, np.ndarray]:
 
 
 def check_video(path: str | Path, task: str | None = None) -> None:
-    """Raises `UsageError` where what writes ``path``, an .mp4 or .gif, is not installed, and where this
-    machine cannot draw ``task``."""
+    """Raises `UsageError` where the package that writes ``path`` (.mp4 or .gif) is not installed, or where
+    this machine cannot draw ``task``."""
     check("imageio", f"writing {path}")
     if Path(path).suffix.lower() != ".gif":
         check("imageio_ffmpeg", f"writing {path}")
@@ -51,8 +51,8 @@ def check_video(path: str | Path, task: str | None = None) -> None:
 
 
 def record_video(result: Evaluation, path: str | Path, every: int = 4, progress: bool = True) -> int:
-    """Writes episode 0 as a video (.mp4 or .gif) of every ``every``-th step and the last; returns the
-    number of frames that the file then has.
+    """Writes a video (.mp4 or .gif) of episode 0 with each ``every``-th step and the last; returns its number
+    of frames.
 
     Raises `UsageError` where this machine cannot draw or encode.
     """

@@ -147,7 +147,7 @@ def own_settings(values: Any) -> tuple[SamplingConfig, Execution]:
 
 def card_entry(config: SamplingConfig, execution: Execution) -> dict[str, Any]:
     """What a model card keeps: `own_settings` gives both back."""
-    return asdict(config) | {"dtype": execution.dtype}
+    return asdict(config) | {"weight_clip": list(config.weight_clip), "dtype": execution.dtype}
 
 
 def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Mapping[str, Any]

@@ -1,1 +1,1 @@
-"""Sweeps: a grid of trainings and evaluations from one TOML file, run on Ray, and the report of it."""
+"""Sweeps: grids of trainings and evaluations from a TOML file, run on Ray, and their reports."""

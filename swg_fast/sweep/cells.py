@@ -16,7 +16,7 @@ from typing import Any
 
 from swg_fast.common.errors import UsageError
 from swg_fast.common.settings_fields import nearest
-from swg_fast.envs.tasks import settings_for
+from swg_fast.envs.tasks import preset_for
 from swg_fast.sweep.plan_file import Plan
 from swg_fast.training.settings import CRITIC, TrainSettings
 
@@ -126,7 +126,7 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str
         return Cell("toy", axes, _toy_settings(sections["toy"]))
     if not isinstance(task, str):
         raise UsageError("no task; set task = \"antmaze-umaze-v2\" or another, or a [toy]")
-    settings_for(task)
+    preset_for(task)
     _check_evaluation(sections["evaluate"])
     if unknown := sorted(set(sections["rank"]) - set(RANK)):
         raise UsageError(f"unknown setting rank.{unknown[0]}; use one of {', '.join(RANK)}")
@@ -149,7 +149,7 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str
 
 def training_settings(task: str, chosen: dict[str, Any]) -> TrainSettings:
     """``chosen`` over the task's preset over the paper's defaults, as ``swg-fast train`` has it."""
-    return TrainSettings.from_dict(dict(settings_for(task).training) | chosen)
+    return TrainSettings.from_dict(dict(preset_for(task).training) | chosen)
 
 
 def _whole(name: str) -> str:

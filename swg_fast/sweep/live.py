@@ -1,10 +1,11 @@
-"""What a person sees while a sweep runs: a live table, or a line a cell where the output is no terminal."""
+"""What a running sweep shows: a live table, or a line for each cell where the output is no terminal."""
 
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.estimate import TimeLeft
@@ -34,8 +35,16 @@ def duration(seconds: float | None) -> str:
     return f"{big}:{small:02d} {unit}"
 
 
+class Line(NamedTuple):
+    """A finished training or cell in the table."""
+
+    name: str
+    text: str
+    time: str
+
+
 class Live:
-    """Shows the outcomes that it is told of; use as a context manager."""
+    """Shows the outcomes that it is told."""
 
     def __init__(self, title: str, store: Store, trainings: list[Training], cells: list[Cell], total: int,
                  slots: int, quiet: bool = False) -> None:
@@ -45,31 +54,28 @@ class Live:
         self.trainings, self.cells = len(trainings), len(cells)
         everything: list[Training | Cell] = [*trainings, *cells]
         self.items = {item.key: item for item in everything}
-        self.begun = {item.key: item for item in trainings}
         self.clock = TimeLeft(trainings, cells, slots)
         self.started = time.monotonic()
-        self.finished: list[tuple[str, str, str]] = []
+        self.finished: list[Line] = []
         self.counts = {"trained": 0, "done": 0, "failed": 0}
         self.since: dict[str, float] = {}
         self.console = Console()
         self.table: Any = None
         self.quiet = quiet
 
-    def __enter__(self) -> Live:
-        if self.console.is_terminal and not self.quiet:
-            from rich.live import Live as RichLive
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Shows the table, where the output is a terminal, until the block ends."""
+        if not self.console.is_terminal or self.quiet:
+            yield
+            return
+        from rich.live import Live as RichLive
 
-            self.table = RichLive(console=self.console, auto_refresh=False, transient=True)
-            self.table.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        if self.table is not None:
-            self.table.stop()
+        with RichLive(console=self.console, auto_refresh=False, transient=True) as self.table:
+            yield
 
     def tell(self, outcome: Outcome | None) -> None:
-        """Takes in an outcome, or None to draw again."""
+        """Shows ``outcome``; None draws the table again."""
         if outcome is not None:
             self._take(outcome)
         if self.table is not None:
@@ -77,14 +83,14 @@ class Live:
 
     def _take(self, outcome: Outcome) -> None:
         item, training = outcome.item, isinstance(outcome.item, Training)
-        name = f"training {item.key} on {item.task}" if training else item.label
+        name = _name(item)
         seconds = outcome.result["seconds"] if outcome.result else None
         if training and outcome.error is None:
             seconds = (time.time() - self.since[item.key]) if item.key in self.since else None
         self.clock.add(item, seconds)
         self.counts["failed" if outcome.error else "trained" if training else "done"] += 1
         text = outcome.error or ("trained" if training else headline(outcome.result))
-        self.finished.append((name, text, duration(seconds) if seconds is not None else ""))
+        self.finished.append(Line(name, text, duration(seconds) if seconds is not None else ""))
         if self.table is None and not self.quiet:
             self.console.print(f"{self._summary()} | {name}: {text}", soft_wrap=True, highlight=False,
                                markup=False)
@@ -105,22 +111,25 @@ class Live:
         table = Table(title=self.title, caption=self._summary(), title_justify="left", caption_justify="left")
         for column in ("cell", "state", "time"):
             table.add_column(column, overflow="fold")
-        for name, text, seconds in self.finished[-SHOWN:]:
-            table.add_row(name, text, seconds)
-        for key, mark in sorted(self.store.marks().items(), key=lambda pair: pair[1]["since"]):
+        for line in self.finished[-SHOWN:]:
+            table.add_row(*line)
+        for key, mark in sorted(self.store.marks().items(), key=lambda pair: pair[1].since):
             item = self.items.get(key)
             if item is None:
                 continue
-            self.since.setdefault(key, mark["since"])
-            name = f"training {key} on {item.task}" if isinstance(item, Training) else item.label
-            table.add_row(name, self._progress(item), duration(time.time() - mark["since"]), style="dim")
+            self.since.setdefault(key, mark.since)
+            table.add_row(_name(item), self._progress(item), duration(time.time() - mark.since), style="dim")
         return table
 
     def _progress(self, item: Training | Cell) -> str:
-        """Where a training stands, by its log."""
+        """How far a training is, by its log."""
         if isinstance(item, Cell):
             return "running"
         history = self.store.history(item)
         phase = "actor" if history.get("actor") else "critic"
         step = int(history[phase][-1]["step"]) if history.get(phase) else 0
         return f"{phase} step {step:,} of {item.settings[phase + '_steps']:,}"
+
+
+def _name(item: Training | Cell) -> str:
+    return f"training {item.key} on {item.task}" if isinstance(item, Training) else item.label

@@ -1,4 +1,4 @@
-"""What a report measures: a metric's values in a cell, and the interval of a group of cells."""
+"""A report's metrics: values of cells, and estimates with intervals for groups of cells."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.intervals import LEVEL, success_interval
 
 RESAMPLES = 5000
-CUT = 0.25  # what the interquartile mean leaves out at either end
+CUT = 0.25  # share that the interquartile mean leaves out at either end
 Result = dict[str, Any]  # a finished cell's JSON
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval; None where one run says nothing of others. ``runs`` are cells,
-    ``episodes`` what they played."""
+    """A value and its 95 % interval, None for a single run. ``runs`` and ``episodes`` count the group's cells
+    and their episodes."""
 
     value: float
     low: float | None
@@ -30,7 +30,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Metric:
-    """``estimate`` is given a group's cells; it returns None where they do not have the metric."""
+    """``estimate`` takes a group's cells and returns None where they do not have the metric."""
 
     title: str
     interval: str  # in words, for a table's caption
@@ -41,16 +41,14 @@ class Metric:
 
 def stratified(strata: Sequence[Sequence[float]], statistic: Callable[..., Any], seed: int = 0
                ) -> tuple[float, float] | None:
-    """Percentile bootstrap of ``statistic`` of all values, resampled within each stratum, as rliable does.
-
-    None where every stratum has one value: there is nothing to resample.
-    """
+    """The 95 % interval of ``statistic`` of all values by percentile bootstrap, resampled within each stratum
+    as in rliable; None where every stratum has one value."""
     from scipy.stats import bootstrap
 
     groups = [np.asarray(values, np.float64) for values in strata]
     if all(len(group) < 2 for group in groups):
         return None
-    # scipy takes no sample of one value, which resamples to itself: such are joined as constants.
+    # scipy refuses samples of one value; they resample to themselves, so they are added as constants.
     several = [group for group in groups if len(group) > 1]
     ones = np.concatenate([group for group in groups if len(group) == 1] or [np.empty(0)])
 
@@ -132,8 +130,8 @@ def _loss(name: str) -> Callable[[Result], float | None]:
     return lambda cell: cell["result"].get("training", {}).get("held_out_losses", {}).get(name)
 
 
-def _seconds(cell: Result) -> float | None:
-    """Of sampling, a step of one environment."""
+def _milliseconds(cell: Result) -> float | None:
+    """Milliseconds of sampling for a step of one environment."""
     found = cell["result"]
     steps = sum(found.get("episode_lengths", []))
     return 1000 * found["seconds"]["sampling"] / steps if steps else None
@@ -154,8 +152,8 @@ METRICS = {
                     _over_runs(_distance("floor"), _mean), 4, True),
     "rank": Metric("Spearman's correlation of the ranking weight with the critic's value", RUNS,
                    _over_runs(_rank, _mean), 3),
-    "milliseconds": Metric("sampling, ms a step of one environment", RUNS, _over_runs(_seconds, _mean), 2,
-                           True),
+    "milliseconds": Metric("sampling, ms a step of one environment", RUNS,
+                           _over_runs(_milliseconds, _mean), 2, True),
 }
 
 

@@ -1,4 +1,4 @@
-"""A sweep's TOML file -> the settings of its cells. Nothing here runs or reads anything else."""
+"""Reads a sweep's TOML file into the settings of its cells."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TOP = {"title", "question", "grid", "points", "run", "report", *SECTIONS, *SINGL
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep's file, read: ``settings`` are the values that all cells share, by dotted name;
-    ``grids`` are lists of axes; `cells` combines them."""
+    """A sweep's file: ``settings`` are the values that all cells share, by dotted name; each of ``grids`` has
+    the values of its axes, which `cells` combines."""
 
     title: str
     question: str
@@ -30,7 +30,7 @@ class Plan:
     report: list[dict[str, Any]] = field(default_factory=list)
 
     def cells(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """(settings, axes) of every cell: its values by dotted name, and where it stands on each axis."""
+        """(settings, axes) of every cell: its settings by dotted name, and its value on each axis."""
         for grid in self.grids:
             for choice in itertools.product(*grid.values()):
                 settings, axes = dict(self.settings), {}
@@ -47,9 +47,9 @@ class Plan:
 
 
 def read_plan(path: str | Path, overrides: tuple[str, ...] = ()) -> Plan:
-    """The plan in the TOML file ``path``, with ``overrides`` such as ``train.seed=[0, 1]`` in place.
+    """The plan in the TOML file ``path``, changed by ``overrides`` such as ``train.seed=[0, 1]``.
 
-    Raises `UsageError` where the file is not TOML or has a part that no sweep has.
+    Raises `UsageError` where the file is not TOML or has an unknown part.
     """
     path = Path(path)
     table = read_toml(path, "a sweep")
@@ -64,7 +64,7 @@ def read_plan(path: str | Path, overrides: tuple[str, ...] = ()) -> Plan:
         if not isinstance(tables, list) or not all(isinstance(entry, dict) for entry in tables):
             raise UsageError(f"{path}: {name!r} is a list of tables; write each as [[{name}]]")
     settings = _flat({k: v for k, v in table.items() if k in (*SECTIONS, *SINGLES)}, path)
-    # A section may be there for its name alone: [evaluate] with nothing in it is all defaults.
+    # An empty section, such as [evaluate], stands for all of its defaults.
     settings |= {name: {} for name in SECTIONS if table.get(name) == {}}
     grids = [_axes(table["grid"], path)] if "grid" in table else []
     grids += [_axes(point, path, single=True) for point in points]
@@ -89,10 +89,8 @@ def _flat(table: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _axes(table: dict[str, Any], path: Path, single: bool = False) -> dict[str, list[Any]]:
-    """A grid's axes: a setting with its values, or a name of one's own with tables of settings.
-
-    In a point (``single``) a value stands for a list of one.
-    """
+    """A grid's axes: a setting with its values, or a free name with tables of settings. In a point
+    (``single``) a value stands for a list of one."""
     axes: dict[str, list[Any]] = {}
     for name, values in _flat(table, path).items():
         if single and not isinstance(values, list):
@@ -120,7 +118,7 @@ def _bundle(table: dict[str, Any], path: Path, axis: str) -> dict[str, Any]:
 
 
 def _override(plan: Plan, text: str) -> None:
-    """Puts ``NAME=VALUE`` in place wherever the plan sets NAME. VALUE is TOML; else plain text."""
+    """Applies ``NAME=VALUE`` wherever the plan sets NAME; a VALUE that is not TOML is text."""
     name, equals, value = text.partition("=")
     name = name.strip()
     if not equals or not name:
@@ -150,7 +148,7 @@ def _override(plan: Plan, text: str) -> None:
 
 
 def parse_value(text: str) -> Any:
-    """``text`` as a TOML value; what is none, such as a path or a name, as it stands."""
+    """``text`` as a TOML value; other text, such as a path or a name, unchanged."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

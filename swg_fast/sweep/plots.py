@@ -5,25 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import replacing
+from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.sweep.views import Block, short, shown
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe-Ito
-MARKERS = "os^Dv*PX"  # one more than colours: no two of the first 56 lines look alike
+MARKERS = "os^Dv*PX"  # one more than colours, so the first 56 lines all look different
 WIDTH = 2  # panels side by side
 NAN = float("nan")
 
 
 def draw(blocks: list[Block], path: Path) -> None:
-    """The panels of one view and metric: a line a row of the table over its columns, with intervals.
-
-    Numbers stand on an axis of their size, names in a row.
-    """
-    from matplotlib.figure import Figure
-
+    """The panels of one view and metric: a line for each row of the table, over its columns, with intervals.
+    Columns that are numbers are placed by value, names at equal distances."""
     across = min(WIDTH, len(blocks))
     down = -(-len(blocks) // across)
-    figure = Figure(figsize=(1.2 + 5.2 * across, 0.8 + 3.6 * down), layout="constrained")
+    figure = new_figure(1.2 + 5.2 * across, 0.8 + 3.6 * down)
     axes = figure.subplots(down, across, squeeze=False)
     for block, panel in zip(blocks, axes.flat, strict=False):
         _panel(panel, block)
@@ -34,12 +30,11 @@ def draw(blocks: list[Block], path: Path) -> None:
         legend_below(figure, handles, labels, most=4, fontsize=9, title=short(blocks[0].view.rows),
                      title_fontsize=9)
     figure.suptitle(f"{blocks[0].view.title}\n{blocks[0].metric.title}", fontsize=11)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    save_figure(figure, path)
 
 
 def legend_below(figure: Any, handles: list[Any], labels: list[str], most: int, **settings: Any) -> Any:
-    """A legend below the panels, in as many columns, up to ``most``, as its longest label leaves room for."""
+    """A legend below the panels, in at most ``most`` columns and as many as its longest label allows."""
     inches = 0.75 + 0.0105 * settings["fontsize"] * max(map(len, labels))
     columns = max(1, min(most, len(labels), int(figure.get_figwidth() / inches)))
     return figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=columns,
@@ -55,10 +50,10 @@ def _panel(axes: Any, block: Block) -> None:
         found = [(j, block.values.get((line, x) if block.view.columns else (x, None)))
                  for j, x in enumerate(points)]
         found = [(j, one) for j, one in found if one is not None]
-        # Side by side, so that intervals of one place do not hide each other.
+        # Side by side, so that intervals at one place do not hide each other.
         offset = 0.0 if numbers else min(0.1, 0.5 / max(1, len(lines) - 1)) * (i - (len(lines) - 1) / 2)
         xs = [points[j] if numbers else j + offset for j, _ in found]
-        # NaN draws nothing: a bar of no length would claim an interval.
+        # NaN draws nothing; a bar without length would look like an interval.
         errors = [[NAN if end is None else max(0.0, sign * (end - one.value)) for _, one in found
                    for end in (one.low if sign < 0 else one.high,)] for sign in (-1, 1)]
         color = COLORS[i % len(COLORS)]
@@ -75,10 +70,10 @@ def _panel(axes: Any, block: Block) -> None:
 
 
 def _scale(axes: Any, points: list[Any], numbers: bool) -> None:
-    """A logarithmic axis for powers of two and the like, names on a row of their own."""
+    """A logarithmic axis for numbers that span more than a factor 16; a tick for each name."""
     if not numbers:
         names = [shown(x) for x in points]
-        # A turned name ends below its tick; centred there it would reach below the next one.
+        # A turned name ends at its tick; centred, it would reach below the next tick.
         turned = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if len(points) > 4 else {}
         axes.set_xticks(range(len(points)), names, **turned)
         axes.set_xlim(-0.5, len(points) - 0.5)
@@ -90,14 +85,12 @@ def _scale(axes: Any, points: list[Any], numbers: bool) -> None:
 
 
 def draw_curves(histories: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> bool:
-    """The trainings' held-out losses over their steps, by label; False where there are none."""
-    from matplotlib.figure import Figure
-
+    """Draws the trainings' held-out losses over their steps, by label; False where there are none."""
     names = list(dict.fromkeys(name for history in histories.values() for lines in history.values()
                                for line in lines for name in line if "held_out" in name))
     if not names:
         return False
-    figure = Figure(figsize=(1.2 + 4.4 * min(3, len(names)), 3.6 * -(-len(names) // 3)), layout="constrained")
+    figure = new_figure(1.2 + 4.4 * min(3, len(names)), 3.6 * -(-len(names) // 3))
     axes = figure.subplots(-(-len(names) // 3), min(3, len(names)), squeeze=False)
     for name, panel in zip(names, axes.flat, strict=False):
         for i, (label, history) in enumerate(histories.items()):
@@ -112,6 +105,5 @@ def draw_curves(histories: dict[str, dict[str, list[dict[str, float]]]], path: P
         panel.set_axis_off()
     if 1 < len(histories) <= 12:
         legend_below(figure, *axes.flat[0].get_legend_handles_labels(), most=3, fontsize=8)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    save_figure(figure, path)
     return True

@@ -1,4 +1,4 @@
-"""A sweep on Ray: which cells run where and when is Ray's to decide, and it tries again after a kill."""
+"""A sweep on Ray, which decides where and when cells run and retries those whose worker was killed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from swg_fast.common.optional_packages import need
 from swg_fast.sweep import worker
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.store import Store
+from swg_fast.sweep.worker import RunSettings
 
 OBJECTS = 80 * 2**20  # bytes of Ray's object store on this machine: only results pass through it
 STARTS = 4  # tries to start Ray here
@@ -24,7 +25,7 @@ STARTS = 4  # tries to start Ray here
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a training or of a cell: its result, or the one line of its error."""
+    """The result of a training or cell, or its error in one line."""
 
     item: Training | Cell
     result: dict[str, Any] | None = None
@@ -44,12 +45,12 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
         common |= {"num_cpus": cpus or len(os.sched_getaffinity(0)), "object_store_memory": OBJECTS}
     for left in reversed(range(STARTS if address is None else 1)):
         try:
-            with interrupts.handlers_kept():  # Ray takes SIGTERM, and answers it with a trace of its own
+            with interrupts.handlers_kept():  # Ray's own handler of SIGTERM prints a trace
                 ray.init(log_to_driver=False, logging_level="ERROR", **common)
             break
-        except Exception as error:  # Ray raises plain ones too
+        except Exception as error:  # Ray has no common class for its errors
             ray.shutdown()
-            if left:  # a busy machine does not have it ready within Ray's 30 seconds
+            if left:  # on a busy machine the start may take more than Ray's 30 seconds
                 continue
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UsageError(f"Ray cannot be reached at {address} ({line}); start it with 'ray start --head'"
@@ -61,34 +62,35 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[A
         ray.shutdown()
 
 
-def slots(ray: Any, run: dict[str, Any]) -> int:
-    """How many cells run at once. Raises `UsageError` where not even one fits, for which Ray would wait
-    for ever."""
+def slots(ray: Any, run: RunSettings) -> int:
+    """How many cells run at once. Raises `UsageError` where none fits: Ray would wait for ever."""
     have = ray.cluster_resources()
     found = []
     for name, label in (("cpus", "CPU"), ("gpus", "GPU")):
-        if run[name] > 0:
+        if (each := getattr(run, name)) > 0:
             per_node = max((n["Resources"].get(label, 0) for n in ray.nodes() if n["Alive"]), default=0)
-            if per_node < run[name]:
-                raise UsageError(f"a cell asks for {run[name]} {label}(s) and no machine has more than "
+            if per_node < each:
+                raise UsageError(f"a cell asks for {each} {label}(s) and no machine has more than "
                                  f"{per_node:g}; set run.{name}")
-            found.append(_fitting(have.get(label, 0), run[name], shared=name == "gpus"))
+            found.append(_fitting(have.get(label, 0), each, shared=name == "gpus"))
     return max(1, min(found))
 
 
 def _fitting(have: float, each: float, shared: bool) -> int:
-    """How many shares of ``each`` there are in ``have`` devices; no share lies on two where they are
-    ``shared``."""
+    """How many shares of ``each`` fit on ``have`` devices; a share of ``shared`` devices lies on one."""
     if shared and each < 1:
-        return int(have) * int(1 / each + 1e-9)  # 1 // 0.2 is 4
+        return int(have) * int(1 / each + 1e-9)  # not 1 // 0.2, which is 4
     return int(have / each + 1e-9)
 
 
-def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell], run: dict[str, Any],
+def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell], run: RunSettings,
             tell: Callable[[Outcome | None], None]) -> list[Outcome]:
-    """Runs what is missing and returns the outcomes. A cell waits for its training by taking it as an
-    argument. ``tell`` hears of every outcome, and of None about once a second. Raises `signals.Stopped`."""
-    options = {"num_cpus": run["cpus"], "num_gpus": run["gpus"], "max_retries": run["retries"]}
+    """Runs ``trainings`` and ``cells`` and returns their outcomes. A cell waits for its training, whose
+    outcome is one of its arguments. ``tell`` is called with every outcome, and with None about once a second.
+
+    Raises `interrupts.Stopped` after a signal.
+    """
+    options = {"num_cpus": run.cpus, "num_gpus": run.gpus, "max_retries": run.retries}
     train = ray.remote(**options)(_train)
     find = ray.remote(**options)(_find)
     folder = str(store.folder)
@@ -98,7 +100,7 @@ def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell]
         training = needed.get(cell.training.key) if cell.training else None
         waiting[find.remote(cell, folder, run, training)] = cell
     outcomes = []
-    with interrupts.deferred() as asked:  # inside Ray's calls any signal would come out as Ctrl-C
+    with interrupts.deferred() as asked:  # inside Ray's calls every signal would look like Ctrl-C
         while waiting:
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             if number := asked():
@@ -116,7 +118,7 @@ def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell]
 
 
 def spread(trainings: list[Training]) -> list[Training]:
-    """The trainings in an order in which those that share a critic, and would wait for it, stand apart."""
+    """The trainings in an order in which those that share a critic, and wait for it, are far apart."""
     before: Counter[str] = Counter()
     turns = []
     for training in trainings:
@@ -125,34 +127,35 @@ def spread(trainings: list[Training]) -> list[Training]:
     return [training for _, training in sorted(zip(turns, trainings, strict=True), key=lambda pair: pair[0])]
 
 
-def _outcome(ray: Any, reference: Any, item: Training | Cell, run: dict[str, Any]) -> Outcome:
+def _outcome(ray: Any, reference: Any, item: Training | Cell, run: RunSettings) -> Outcome:
     try:
-        answer = ray.get(reference)
+        return ray.get(reference)
     except ray.exceptions.RayError as error:
         lines = [line for line in str(error).strip().splitlines() if line.strip()]
-        return Outcome(item, error=f"its worker died and so did {run['retries']} after it "
+        return Outcome(item, error=f"its worker died and so did {run.retries} after it "
                                    f"({lines[0] if lines else type(error).__name__})")
-    return Outcome(item, **answer)
 
 
-def _train(training: Training, folder: str, run: dict[str, Any]) -> dict[str, Any]:
-    """A task of Ray's: a training. Errors come back as a line, so that only kills are tried again."""
-    return _guarded(lambda: worker.run_training(training, Store(folder), run))
+def _train(training: Training, folder: str, run: RunSettings) -> Outcome:
+    """Ray's task for a training."""
+    return _guarded(training, lambda: worker.run_training(training, Store(folder), run))
 
 
-def _find(cell: Cell, folder: str, run: dict[str, Any], training: dict[str, Any] | None) -> dict[str, Any]:
-    """A task of Ray's: a cell, after its training."""
-    if training and training.get("error"):
-        return {"error": f"its training failed: {training['error']}"}
-    return _guarded(lambda: worker.run_cell(cell, Store(folder), run))
+def _find(cell: Cell, folder: str, run: RunSettings, training: Outcome | None) -> Outcome:
+    """Ray's task for a cell, after its training."""
+    if training and training.error:
+        return Outcome(cell, error=f"its training failed: {training.error}")
+    return _guarded(cell, lambda: worker.run_cell(cell, Store(folder), run))
 
 
-def _guarded(job: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+def _guarded(item: Training | Cell, job: Callable[[], dict[str, Any] | None]) -> Outcome:
+    """Runs ``job``. Ray retries a task that raises, so an error is returned: a retry would not mend it."""
     try:
-        return {"result": job()}
+        return Outcome(item, job())
     except UsageError as error:
-        return {"error": str(error)}
+        return Outcome(item, error=str(error))
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
         line = (str(error).strip().splitlines() or [""])[0]
-        return {"error": f"{type(error).__name__}: {line} ({os.path.basename(at.filename)}:{at.lineno})"}
+        return Outcome(item, error=f"{type(error).__name__}: {line} "
+                                   f"({os.path.basename(at.filename)}:{at.lineno})")

@@ -1,4 +1,4 @@
-"""The report of a sweep's folder: tables, pictures, and one HTML page that has them all in it."""
+"""The report of a sweep's folder: tables, pictures, and one HTML page with all of them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from swg_fast.sweep import plots, tables
 from swg_fast.sweep.cells import Cell
 from swg_fast.sweep.live import duration, headline
 from swg_fast.sweep.store import Store
-from swg_fast.sweep.views import Block, blocks_of, views_of
+from swg_fast.sweep.views import Block, blocks_of, cell_of, views_of
 
 FORMAT = 1
 RESULTS = "results.json"
 
 
 def write_report(source: str | Path, out: str | Path | None = None) -> list[Path]:
-    """Writes tables.md, .tex and .csv, a PNG for every view and metric, index.html, and results.json, which
-    has all that they are made of; returns their paths. ``source`` is a sweep's folder or a results.json.
+    """Writes tables.md, .tex and .csv, a PNG for every view and metric, index.html, and results.json with all
+    data of the others; returns their paths. ``source`` is a sweep's folder or a results.json.
 
-    Raises `UsageError` where ``source`` holds no sweep, or none of its cells is done.
+    Raises `UsageError` where ``source`` holds no sweep, or no finished cell.
     """
     jinja2 = need("jinja2", "a report")
     source = Path(source)
@@ -58,16 +58,16 @@ def write_report(source: str | Path, out: str | Path | None = None) -> list[Path
         title=sweep["title"], question=sweep["question"], done=len(results), total=found["cells"],
         budget=budget, hours=duration(sum(result["seconds"] for result in results)), sections=sections,
         failures=found["failures"], shared=json.dumps(_shared(results), indent=1),
-        cells=[{"label": _cell(result).label, "text": headline(result), "key": result["key"],
+        cells=[{"label": cell_of(result).label, "text": headline(result), "key": result["key"],
                 "seconds": f"{result['seconds']:.0f}"} for result in results]))
     _write(out / RESULTS, json.dumps(found, separators=(",", ":")).replace('{"kind":', '\n{"kind":') + "\n")
     return [*paths, out / "index.html", out / RESULTS]
 
 
 def collect(source: Path) -> dict[str, Any]:
-    """What a report is made of: ``sweep`` (title, question, report), the finished ``results``, how many
-    ``cells`` there are, ``failures`` and the trainings' ``histories``; from a sweep's folder, or from the
-    results.json that a report has left.
+    """The data of a report, from a sweep's folder or from an earlier report's results.json: ``sweep`` (title,
+    question, report), the finished ``results``, the number of ``cells``, ``failures``, and the trainings'
+    ``histories``.
 
     Raises `UsageError` where ``source`` is neither, or no cell is done.
     """
@@ -85,19 +85,15 @@ def collect(source: Path) -> dict[str, Any]:
     if not results:
         raise UsageError(f"{store.folder}: no cell is done yet; run 'swg-fast sweep' first")
     for result in results:
-        if result["training"]:  # where the data were is no part of a result
+        if result["training"]:  # the data's folder is not part of a result
             result["training"] |= {"source": Path(result["training"]["source"]).name}
     return {"results_format": FORMAT, "cells": len(cells), "failures": _failures(store, cells),
             "sweep": {name: sweep[name] for name in ("title", "question", "report")},
             "histories": _histories(store, cells), "results": results}
 
 
-def _cell(result: dict[str, Any]) -> Cell:
-    return Cell.from_json({name: result[name] for name in Cell.__dataclass_fields__})
-
-
 def describe_budget(results: list[dict[str, Any]]) -> str:
-    """In one line, what the trainings were given (steps, batches, width and seeds) and how was sampled."""
+    """One line on the trainings (steps, batches, width, seeds) and on how candidates were sampled."""
     trainings = {r["training"]["key"]: r["training"]["settings"] for r in results if r["training"]}
     toys = [r["settings"] for r in results if r["kind"] == "toy"]
     parts = []
@@ -140,7 +136,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _histories(store: Store, cells: list[Cell]) -> dict[str, Any]:
-    """Every training's log lines, labelled by the axes that set it."""
+    """Every training's log lines, by a label of its axes."""
     found: dict[str, Any] = {}
     for cell in cells:
         if cell.training:
@@ -161,13 +157,11 @@ def _failures(store: Store, cells: list[Cell]) -> list[tuple[str, str]]:
 
 
 def _shared(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all finished cells have in common: settings, data, versions."""
+    """The settings, data and versions that all finished cells share."""
     flats = []
     for result in results:
-        training = result["training"] or {}
-        own = {"task": result["task"], "policy": result["policy"], "data_hash": training.get("data_hash")}
-        flats.append(own | {f"train.{k}": v for k, v in training.get("settings", {}).items()}
-                     | {f"{result['kind']}.{k}": v for k, v in result["settings"].items()}
+        own = {"data_hash": (result["training"] or {}).get("data_hash")}
+        flats.append(cell_of(result).flat() | own
                      | {f"version.{k}": v for k, v in result["versions"].items()})
     first = flats[0]
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in flats)}

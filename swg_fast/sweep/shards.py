@@ -1,7 +1,7 @@
 """Candidates sharded over Ray actors: each searches a range of indices, and the best of all is kept.
 
-A candidate's noise is a function of its index alone (method, section on noise), so the ranges are drawn where
-it suits, and what is kept is what one process keeps. One candidate a shard and state comes back.
+A candidate's noise depends on its index alone, so shards keep the same candidate as one process. Each shard
+sends one candidate of each state back.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.policy.sampling import card_entry
 from swg_fast.sweep.ray_runner import connected
 
-ALIGN = 128  # ranges of fewer candidates than a chunk begin at a multiple of this
+ALIGN = 128  # ranges smaller than a chunk begin at a multiple of this
 
 
 def ranges(n_candidates: int, shards: int, unit: int) -> list[tuple[int, int]]:
-    """(first, last + 1) of each shard that gets candidates: whole units of near equal number."""
+    """(first, last + 1) of each shard that gets candidates: nearly equal numbers of whole units."""
     units = -(-n_candidates // unit)
     shards = min(shards, units)
     edges = [min(n_candidates, unit * (units * i // shards)) for i in range(shards + 1)]
@@ -35,8 +35,8 @@ def ranges(n_candidates: int, shards: int, unit: int) -> list[tuple[int, int]]:
 
 
 def unit_of(job: SamplingJob, shards: int, chunk: int) -> int:
-    """Candidates that are never parted: the chunk in which one process would draw them, or less where
-    there are too few for every shard to have one; always whole roots."""
+    """How many candidates always stay together: one process's chunk, or fewer where there is no chunk for
+    every shard; always whole roots."""
     leaves = job.plan.tree.leaves if job.plan.tree is not None else 1
     whole = max(chunk, leaves) // leaves * leaves
     if job.config.n_candidates >= shards * whole:
@@ -47,7 +47,7 @@ def unit_of(job: SamplingJob, shards: int, chunk: int) -> int:
 
 @torch.no_grad()
 def search_range(backend: Backend, job: SamplingJob, first: int, last: int) -> Pool:
-    """What candidates first..last-1 of every state leave in the race, drawn in the backend's chunks."""
+    """The best of candidates first..last-1 of every state, drawn in the backend's chunks."""
     leaves = job.plan.tree.leaves if job.plan.tree is not None else 1
     chunk = max(job.chunk or backend.default_chunk(), leaves)
     count = min(last - first, chunk // leaves * leaves)
@@ -88,7 +88,7 @@ class Shard:
 
 
 class ShardedBackend(Backend):
-    """Stands where a policy's backend does: `run` hands ranges to the actors and keeps the best."""
+    """A backend whose `run` hands ranges of candidates to the actors and keeps the best of all."""
 
     def __init__(self, inner: Backend, asked: tuple[str, str | None], ray: Any, actors: list[Any]) -> None:
         super().__init__(inner.model, inner.dtype, inner.device)
@@ -97,9 +97,9 @@ class ShardedBackend(Backend):
 
     def run(self, job: SamplingJob) -> Samples:
         if job.return_candidates:
-            raise UsageError("shards send one candidate of each state back; leave out return_candidates")
+            raise UsageError("shards return one candidate of each state; leave out return_candidates")
         if job.config.select == "none" and job.config.keep_share == 1:
-            return self.inner.run(job)  # candidate 0 is all that is needed
+            return self.inner.run(job)  # only candidate 0 is needed
         unit = unit_of(job, len(self.actors), job.chunk or self.inner.default_chunk())
         here = replace(job, states=job.states.cpu(), state_indices=job.state_indices.cpu())
         shared = self.ray.put(here)
@@ -110,8 +110,7 @@ class ShardedBackend(Backend):
 
 
 class ShardedPolicy(Policy):
-    """A `Policy` whose candidates are drawn by Ray actors; `sharded` makes one. All else is the same:
-    `sample`, `predict` and `evaluation.evaluate` take it as any policy."""
+    """A `Policy` whose candidates are drawn by Ray actors; `sharded` makes one. It is used like any other."""
 
     def __init__(self, policy: Policy, ray: Any, actors: list[Any]) -> None:
         super().__init__(**policy.model.parts(), device=policy.device,
@@ -119,7 +118,7 @@ class ShardedPolicy(Policy):
         self.ray, self.actors = ray, actors
 
     def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
-        """The backend of each actor, behind one that shares the candidates out."""
+        """A backend that distributes the candidates over the actors' backends."""
         dtype = dtype or self.execution.dtype
         return ShardedBackend(super().backend(name, dtype), (name, dtype), self.ray, self.actors)
 
@@ -127,12 +126,13 @@ class ShardedPolicy(Policy):
 @contextmanager
 def sharded(policy: Policy | str, shards: int, *, address: str | None = None, cpus: float = 1,
             gpus: float = 0, threads: int = 1) -> Iterator[ShardedPolicy]:
-    """``policy`` (or the one of that name) with its candidates shared by ``shards`` actors of so many CPUs
-    and GPUs each, on this machine or on the Ray cluster at ``address``.
+    """``policy``, or the one of that name, with its candidates shared by ``shards`` actors that have ``cpus``
+    and ``gpus`` each, on this machine or on the Ray cluster at ``address``.
 
     The kept candidates are those of one process on the same kind of device: bit for bit where every shard
-    has at least a chunk of candidates, up to rounding otherwise. N may be as large as the noise's candidate
-    word, 2**32.
+    has at least a chunk of candidates, up to rounding otherwise. N may be up to 2**32, the range of the
+    noise's candidate word.
+
     Raises `UsageError` where Ray is missing or has no room for the actors.
     """
     policy = load_policy(policy) if isinstance(policy, str) else policy

@@ -1,4 +1,4 @@
-"""A sweep's folder: what is in it, what is done, and who works on it.
+"""A sweep's folder: its files, what is done, and what is being worked on.
 
     sweep.json            the plan's cells and how to report them
     cells/KEY.json        a finished cell
@@ -11,27 +11,38 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.locks import file_lock
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.plan_file import Plan
 
 FORMAT = 1
 
 
+@dataclass(frozen=True)
+class Mark:
+    """The worker that has a cell or training, by process and host, ``since`` a time in seconds."""
+
+    what: str
+    pid: int
+    host: str
+    since: float
+
+
 class Store:
-    """The files below ``folder``, which every worker must reach by this path."""
+    """The files below ``folder``, a path that must be the same for every worker."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).absolute()
@@ -56,7 +67,7 @@ class Store:
                 | read_history(self.training(training.key) / "logs" / HISTORY))
 
     def trained(self, key: str) -> bool:
-        """Whether the training has left its policy; its card is the last file that it writes."""
+        """Whether the training is finished; the policy's card is the last file that it writes."""
         from swg_fast.policy.checkpoint import CARD
 
         return (self.training(key) / "policy" / CARD).is_file()
@@ -65,14 +76,14 @@ class Store:
         return self.cell(cell.key).is_file()
 
     def pending(self, cells: list[Cell]) -> tuple[list[Training], list[Cell]]:
-        """(trainings, cells) that are missing; of the trainings, those that a missing cell needs."""
+        """The trainings that missing cells need, and the missing cells."""
         missing = [cell for cell in cells if not self.done(cell)]
         trainings = {cell.training.key: cell.training for cell in missing
                      if cell.training and not self.trained(cell.training.key)}
         return list(trainings.values()), missing
 
     def begin(self, plan: Plan, cells: list[Cell]) -> None:
-        """Writes ``sweep.json`` and forgets the failures and the markers of an earlier run."""
+        """Writes ``sweep.json`` and removes the failures and the marks of an earlier run."""
         from swg_fast.common.console import versions
 
         write_json(self.folder / "sweep.json", {
@@ -94,52 +105,44 @@ class Store:
     def running(self, key: str, what: str) -> Iterator[None]:
         """Marks a cell or training as being worked on; a killed worker leaves the mark behind."""
         path = self.folder / "running" / f"{key}.json"
-        write_json(path, {"what": what, "pid": os.getpid(), "host": socket.gethostname(),
-                          "since": time.time()})
+        write_json(path, asdict(Mark(what, os.getpid(), socket.gethostname(), time.time())))
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
 
-    def marks(self) -> dict[str, dict[str, Any]]:
-        """What is being worked on, by key."""
+    def marks(self) -> dict[str, Mark]:
+        """The marks of what is being worked on, by key."""
         found = {}
         for path in (self.folder / "running").glob("*.json"):
             try:
-                found[path.stem] = read_json(path)
-            except UsageError:  # gone since it was listed
+                found[path.stem] = Mark(**read_json(path))
+            except UsageError:  # removed since it was listed
                 continue
         return found
 
 
-@contextmanager
-def locked(path: Path, wait: bool = False) -> Iterator[None]:
-    """Holds the file ``path`` for this process alone; the system lets go of it even after a kill.
+def locked(path: Path, wait: bool = False) -> AbstractContextManager[None]:
+    """`file_lock` on ``path``, whose folder is made where it is missing.
 
-    Raises `UsageError` where another process holds it, or waits for it with ``wait``.
+    Raises `UsageError` where another sweep holds it, unless ``wait``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file: IO[str]
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise UsageError(f"{path.parent}: another sweep runs there; wait for it, or choose another "
-                             "--out") from error
-        yield
+    return file_lock(path, f"{path.parent}: another sweep runs there; wait for it, or choose another --out",
+                     wait=wait)
 
 
 def hash_data(task: str, source: str) -> str:
-    """A hash of the transitions that ``source`` gives for ``task``, whatever the file around them."""
+    """A hash of the transitions that ``source`` gives for ``task``; the file's layout does not count."""
     return transitions_hash(load(task, source))
 
 
 def load(task: str, source: str) -> Any:
     """The `Transitions` that a training of ``task`` learns from."""
     from swg_fast.data import load_dataset
-    from swg_fast.envs.tasks import settings_for
+    from swg_fast.envs.tasks import preset_for
 
-    preset = settings_for(task)
+    preset = preset_for(task)
     data = load_dataset(source, max_episode_steps=preset.max_episode_steps, task=task,
                         continues_after_terminal=preset.family == "antmaze")
     preset.check_sizes(data.observations.shape[1], data.actions.shape[1], source)
@@ -159,7 +162,7 @@ def transitions_hash(data: Any) -> str:
 
 
 def hash_policy(name: str) -> str:
-    """A hash of what a checkpoint acts by: its weights, and its own defaults of sampling."""
+    """A hash of what decides a checkpoint's actions: its weights and its defaults of sampling."""
     from swg_fast.policy.checkpoint import CARD, WEIGHTS, find_checkpoint
 
     folder = find_checkpoint(name)

@@ -10,7 +10,7 @@ from swg_fast.sweep.views import Block, short, shown
 
 
 def text(found: Estimate | None, digits: int) -> str:
-    """``85.0 [79.1, 89.4]``, with what it is from where no interval could be had."""
+    """``85.0 [79.1, 89.4]``; the number of runs in place of a missing interval."""
     if found is None:
         return "-"
     value = f"{found.value:.{digits}f}"
@@ -20,12 +20,12 @@ def text(found: Estimate | None, digits: int) -> str:
 
 
 def heading(block: Block) -> str:
-    """What a block shows, in one line."""
+    """The block's title in one line."""
     return f"{block.view.title}: {block.metric.title}" + (f" ({block.panel})" if block.panel else "")
 
 
 def caption(block: Block) -> str:
-    """What the intervals are, and of how much."""
+    """The kind of the intervals, and the runs and episodes of each value."""
     runs = sorted({found.runs for found in block.values.values()})
     episodes = sorted({found.episodes for found in block.values.values()} - {0})
     each = f"{_span(runs)} run{'s' if runs[-1] > 1 else ''}"

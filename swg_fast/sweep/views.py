@@ -1,4 +1,4 @@
-"""A report's views: finished cells grouped into rows, columns and panels, an estimate each."""
+"""A report's views: finished cells in rows, columns and panels, with an estimate for each place."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ KEYS = {"title", "rows", "columns", "panels", "metrics", "where"}
 
 @dataclass(frozen=True)
 class View:
-    """One [[report]] of a sweep's file: what stands in the rows, in the columns and apart (``panels``), by
-    the names of settings or axes; ``where`` keeps the cells that have these values."""
+    """One [[report]] of a sweep's file: the settings or axes of its rows, columns and panels; ``where`` keeps
+    the cells with these values."""
 
     title: str
     rows: str
@@ -27,21 +27,25 @@ class View:
 
 @dataclass(frozen=True)
 class Block:
-    """A panel of a view by one metric: estimates by (row, column)."""
+    """One panel of a view by one metric: ``values`` are estimates by (row, column)."""
 
     view: View
     metric: Metric
     name: str
-    panel: str  # empty where there is one alone
+    panel: str  # empty for a single panel
     rows: list[Any]
     columns: list[Any]
     values: dict[tuple[Any, Any], Estimate]
 
 
+def cell_of(result: Result) -> Cell:
+    """The cell that a result is of."""
+    return Cell.from_json({name: result[name] for name in Cell.__dataclass_fields__ if name in result})
+
+
 def look_up(result: Result, name: str) -> Any:
-    """The value that a finished cell has for ``name``: an axis, a setting, or a setting's last part."""
-    flat = {"kind": result["kind"]} | Cell.from_json(
-        {k: result[k] for k in Cell.__dataclass_fields__ if k in result}).flat()
+    """A finished cell's value for ``name``: an axis, a setting, or the last part of a setting's name."""
+    flat = {"kind": result["kind"]} | cell_of(result).flat()
     if name not in flat:
         near = sorted(key for key in flat if key.endswith(f".{name}"))
         return flat[near[0]] if near else None
@@ -49,7 +53,7 @@ def look_up(result: Result, name: str) -> Any:
 
 
 def views_of(sweep: dict[str, Any], results: list[Result]) -> list[View]:
-    """The views that ``sweep.json`` asks for; without any, one for each kind of cell: all axes but seeds."""
+    """The views that ``sweep.json`` asks for; if none, one for each kind of cell, with all axes but seeds."""
     check_report(sweep["report"])
     found = []
     for asked in sweep["report"]:
@@ -89,7 +93,7 @@ def _default_metrics(results: list[Result]) -> list[str]:
 
 
 def blocks_of(view: View, results: list[Result]) -> list[Block]:
-    """The view's panels, each metric of each. Rows and columns stand in the order of the sweep's cells."""
+    """A block for each panel and metric; rows and columns are in the order of the sweep's cells."""
     groups: dict[str, dict[tuple[Any, Any], list[Result]]] = {}
     for result in results:
         if _matches(result, view.where):

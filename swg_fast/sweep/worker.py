@@ -1,8 +1,9 @@
-"""What a worker does: one training, or one cell. Nothing here knows of Ray."""
+"""What a worker does: one training or one cell, without Ray."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +15,50 @@ from swg_fast.policy.checkpoint import CARD
 from swg_fast.sweep.cells import Cell, Training, key_of
 from swg_fast.sweep.store import Store, load, locked, transitions_hash
 
-RUN = {"cpus": 1, "gpus": 0, "threads": None, "retries": 3, "save_every": 2000, "log_every": 500}
-OWN = {"episodes", "seed", "envs", "workers"}  # of `evaluate` itself; the rest goes on to `Policy.sample`
+OWN = {"episodes", "seed", "envs", "workers"}  # settings of `evaluate` that `Policy.sample` does not take
 
 
-def run_settings(chosen: dict[str, Any]) -> dict[str, Any]:
-    """The [run] table over its defaults: resources of a cell (cpus, gpus, threads), how often Ray tries
-    again after a worker was killed (retries), and a training's save_every and log_every.
+@dataclass(frozen=True)
+class RunSettings:
+    """A sweep's [run] table: the resources of a cell, how often Ray retries after a worker was killed, and
+    the steps between a training's saved states and between its log lines."""
 
-    Raises `UsageError` for a name or value that it does not have.
+    cpus: float = 1
+    gpus: float = 0
+    threads: int | None = None
+    retries: int = 3
+    save_every: int = 2000
+    log_every: int = 500
+
+    @property
+    def device(self) -> str:
+        """Where a cell computes: on its GPU, else on the CPU."""
+        return "cuda" if self.gpus > 0 else "cpu"
+
+
+def run_settings(chosen: dict[str, Any]) -> RunSettings:
+    """The [run] table over its defaults; a cell has a thread for each CPU unless ``threads`` says otherwise.
+
+    Raises `UsageError` for an unknown name or a value out of range.
     """
-    run = RUN | chosen
-    for name, value in run.items():
-        if name not in RUN:
-            raise UsageError(f"unknown setting run.{name}; use one of {', '.join(RUN)}")
+    known = [entry.name for entry in fields(RunSettings)]
+    for name, value in chosen.items():
+        if name not in known:
+            raise UsageError(f"unknown setting run.{name}; use one of {', '.join(known)}")
         least = 0 if name in ("gpus", "retries") else 1
         fraction = name in ("cpus", "gpus") and isinstance(value, float) and value > 0
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        if not (fraction or whole or (name == "threads" and value is None)):
+        if not (fraction or whole):
             raise UsageError(f"run.{name} is {value!r}, expected a whole number of at least {least}")
-    return run | {"threads": run["threads"] or max(1, int(run["cpus"]))}
+    run = RunSettings(**chosen)
+    return replace(run, threads=run.threads or max(1, int(run.cpus)))
 
 
-def device_of(run: dict[str, Any]) -> str:
-    """Where a cell computes: on the GPU that it was given, else on the CPU."""
-    return "cuda" if run["gpus"] > 0 else "cpu"
+def run_training(training: Training, store: Store, run: RunSettings) -> None:
+    """Trains from the newest saved state, if there is one, unless the policy is finished. Of trainings that
+    share a critic the first trains it while the others wait.
 
-
-def run_training(training: Training, store: Store, run: dict[str, Any]) -> None:
-    """Trains, from the newest saved state if there is one, unless the policy is there already. A critic that
-    trainings share is trained by the first of them while the others wait.
-
-    Raises `UsageError` where the data are not those that the sweep was planned with.
+    Raises `UsageError` where the data changed since the sweep was planned.
     """
     import torch
 
@@ -59,7 +72,7 @@ def run_training(training: Training, store: Store, run: dict[str, Any]) -> None:
     with locked(folder.with_suffix(".lock"), wait=True), store.running(training.key, "training"):
         if store.trained(training.key):
             return
-        torch.set_num_threads(run["threads"])
+        torch.set_num_threads(run.threads)
         data = load(training.task, training.source)
         if transitions_hash(data) != training.data_hash:
             raise UsageError(f"{training.source}: the data changed since the sweep was planned; "
@@ -68,26 +81,26 @@ def run_training(training: Training, store: Store, run: dict[str, Any]) -> None:
                 "transitions": len(data), "versions": versions()}
         if data.observation_keys is not None:
             card["observation_keys"] = list(data.observation_keys)
-        options = LoopOptions(folder / "states", log_every=run["log_every"], save_every=run["save_every"],
+        options = LoopOptions(folder / "states", log_every=run.log_every, save_every=run.save_every,
                               progress=False)
         settings, critic = TrainSettings.from_dict(training.settings), store.critic(training.critic_key)
         with locked(critic.with_suffix(".lock"), wait=True):
-            train_critic(data, settings, critic, device=device_of(run), options=options)
-        train(data, settings, folder, device=device_of(run), resume=(folder / "run.json").is_file(),
+            train_critic(data, settings, critic, device=run.device, options=options)
+        train(data, settings, folder, device=run.device, resume=(folder / "run.json").is_file(),
               card=card, options=options, critic=critic)
 
 
-def run_cell(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
-    """Finds a cell's result, writes its file and returns what is in it."""
+def run_cell(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
+    """Computes a cell's result; writes its file and returns the file's contents."""
     import torch
 
     from swg_fast.common.console import versions
 
-    torch.set_num_threads(run["threads"])
+    torch.set_num_threads(run.threads)
     started = time.perf_counter()
     with store.running(cell.key, cell.label):
         result = _toy(cell, store) if cell.kind == "toy" else _evaluate(cell, store, run)
-        value = cell.to_json() | {"result": result, "run": run, "versions": versions(),
+        value = cell.to_json() | {"result": result, "run": asdict(run), "versions": versions(),
                                   "seconds": round(time.perf_counter() - started, 3)}
         write_json(store.cell(cell.key), value)
     return value
@@ -110,15 +123,15 @@ def _toy(cell: Cell, store: Store) -> dict[str, Any]:
     return {"distances": run_toy(name, settings, policy=policy, progress=False).distances}
 
 
-def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
+def _evaluate(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
     from swg_fast.common.hardware import device_name
     from swg_fast.evaluation.episodes import evaluate
     from swg_fast.evaluation.report import evaluation_json
     from swg_fast.policy.policy import load_policy
 
     folder = cell.policy or str(store.training(cell.training.key) / "policy")
-    policy = load_policy(folder, device_of(run))
-    settings = {"workers": run["threads"]} | cell.settings
+    policy = load_policy(folder, run.device)
+    settings = {"workers": run.threads} | cell.settings
     found = evaluate(policy, cell.task, progress=False, **settings)
     result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}",
                              device_name(policy.device))
@@ -134,9 +147,9 @@ def _evaluate(cell: Cell, store: Store, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rank(policy: Any, cell: Cell) -> list[float | None]:
-    """Of some held-out states each: Spearman's correlation, over candidates, of the weight that ranks them
-    with the critic's value: the expected weight where that is asked for, else the sampled one. None where all
-    candidates are equal. A diagnostic: a critic may be wrong about candidates off the data."""
+    """For each of some held-out states, Spearman's correlation between the candidates' ranking weight and the
+    critic's value; None where one of them does not vary. The weight is the expected one where candidates are
+    selected by it, else the sampled one. A diagnostic: a critic may be wrong about actions off the data."""
     import torch
     from scipy.stats import spearmanr
 

@@ -1,4 +1,4 @@
-"""A critic that another run has trained, so that several policies come from one, or from its better days."""
+"""Taking the critic that another run has trained: several policies can share one, or use an earlier state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from swg_fast.common.atomic_files import replacing
 from swg_fast.common.errors import UsageError
 from swg_fast.training.history import HISTORY, append_line, read_history
-from swg_fast.training.run_folder import recorded_settings
+from swg_fast.training.run_folder import RUN, read_record
 from swg_fast.training.saved_state import saved_steps, state_path
 from swg_fast.training.settings import CRITIC, TrainSettings
 
@@ -18,13 +18,12 @@ PHASE = "critic"
 def check_critic(run: Path, settings: TrainSettings, rows: int) -> None:
     """`UsageError` where ``run`` has no state of the critic that ``settings`` with ``rows`` transitions would
     train themselves, at their number of steps."""
-    if (run / "run.json").is_file():  # a sweep's critic has none, and its folder's name says what it is
-        theirs, transitions = recorded_settings(run / "run.json")
-        mine = settings.to_dict()
-        # A learning rate that falls makes the whole length count, not only the steps taken.
+    if (run / RUN).is_file():  # a sweep's critic has none; its folder's name stands for its settings
+        theirs, mine = read_record(run / RUN), settings.to_dict()
+        # With a falling learning rate the planned length decides each step, not only how many were taken.
         free = () if settings.critic_cosine_decay else ("critic_steps",)
-        changed = [name for name in CRITIC if name not in free and theirs.get(name) != mine[name]]
-        if changed or transitions != rows:
+        changed = [name for name in CRITIC if name not in free and theirs.settings.get(name) != mine[name]]
+        if changed or theirs.transitions != rows:
             raise UsageError(f"{run}: its critic has other settings "
                              f"({', '.join(changed) or 'another dataset'}); "
                              "train with the same ones, or leave out --critic")
@@ -36,7 +35,7 @@ def check_critic(run: Path, settings: TrainSettings, rows: int) -> None:
 
 
 def take_critic(run: Path, out: Path, steps: int) -> None:
-    """Copies the critic's state of ``steps`` and its log up to there to ``out``, unless it is there."""
+    """Copies the critic's state of ``steps`` and its log up to there to ``out``, unless ``out`` has it."""
     target = state_path(out / "states", PHASE, steps)
     if target.is_file():
         return

@@ -1,4 +1,4 @@
-"""On CUDA, a whole training step as one captured graph: no Python and no launch gaps."""
+"""On CUDA, a whole training step as one captured graph, without Python and launch gaps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def captured_step(trainer: Any, batch: torch.Tensor, draws: dict[str, torch.Tens
     resumed one, take the same steps.
     """
     for optimizer in trainer.optimizers.values():
-        adam_state(optimizer)  # to be saved and restored around the warm-up
+        adam_state(optimizer)  # so that it can be saved and restored around the warm-up
     saved = {name: tensor.clone() for name, tensor in gather_state(trainer).items()}
     batch = batch.clone()
     draws = {name: tensor.clone() for name, tensor in draws.items()}

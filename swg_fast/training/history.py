@@ -1,4 +1,4 @@
-"""The log lines of a run, ``logs/history.jsonl``: one JSON object a line, over interruptions."""
+"""The log lines of a run, ``logs/history.jsonl``: one JSON object a line, kept across interruptions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HISTORY = "history.jsonl"
 
 
 def append_line(path: Path, phase: str, line: dict[str, float]) -> None:
-    """Adds ``line`` of ``phase``; a line that a crash cut short does not spoil it."""
+    """Adds ``line`` of ``phase``, on a new line even where a crash cut the last one short."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         if file.tell():

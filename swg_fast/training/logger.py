@@ -25,7 +25,7 @@ class Writer(Protocol):
 
 
 class WandbWriter:
-    """Weights & Biases. Each phase counts its own steps; a resumed run goes on in the same curves."""
+    """Weights & Biases. Each phase counts its own steps; a resumed run continues the same curves."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], resume: bool) -> None:
         wandb = need("wandb", "--logger wandb")
@@ -49,7 +49,7 @@ def _known_run(path: Path) -> str | None:
 
 
 def check_logger(kind: str) -> None:
-    """`UsageError` where ``kind`` is no logger or its package is missing; to call before long work."""
+    """`UsageError` where ``kind`` is no logger or its package is missing. Call it before long work."""
     if kind not in LOGGERS:
         raise UsageError(f"unknown logger {kind!r}; use one of {', '.join(LOGGERS)}")
     if kind != "none":

@@ -24,8 +24,8 @@ BLOCK = 64  # steps whose random numbers and batches are drawn at once
 
 
 class Interrupted(Exception):
-    """Training stopped early, its state saved; ``--resume`` goes on from there. ``code`` is what a shell
-    expects the process to exit with."""
+    """Training stopped early and saved its state; ``--resume`` continues from there. ``code`` is the exit
+    code that a shell expects."""
 
     def __init__(self, message: str, number: int | None = None) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class Interrupted(Exception):
 
 
 class Diverged(UsageError):
-    """The losses or parameters are no longer finite. Nothing of that was saved."""
+    """The losses or parameters are no longer finite. They were not saved."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class LoopOptions:
     folder: Path  # where the states go
     log_every: int = 1000
     save_every: int = 10_000
-    keep_states: int = KEEP  # saved states of a phase that stay on disk, the newest
+    keep_states: int = KEEP  # how many of a phase's newest states stay on disk
     progress: bool = True
     resume: bool = False
     stop_after: int | None = None  # stop (resumably) after this many steps of the phase
@@ -51,7 +51,7 @@ class LoopOptions:
     history: Path | None = None  # every log line goes here, one JSON object a line
     graph: bool = True  # on CUDA, capture the step
     profile: bool = False  # wait for the device at the end of every part that `clocks` counts
-    clocks: dict[str, Clock] = field(default_factory=dict)  # filled: where each phase's time went
+    clocks: dict[str, Clock] = field(default_factory=dict)  # the loop writes each phase's times here
 
 
 def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: int, seed: int,
@@ -93,26 +93,26 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
                 bar.update(count)
             stopping = step == stop or asked() is not None
             if step % options.log_every == 0 or step == stop:
-                _check(trainer, sums, step, good, options)
+                _check_finite(trainer, sums, step, good, options)
                 with clock.part("held-out losses and logs"):
                     _log(trainer, held_out, seed, step, (sums / counted).tolist(),
                          (step - first) / (time.perf_counter() - started), options, bar)
                 sums, counted = sums.zero_(), 0
             if step % options.save_every == 0 or stopping:
                 with clock.part("saved states"):
-                    _check(trainer, sums, step, good, options, state=True)
+                    _check_finite(trainer, sums, step, good, options, state=True)
                     save_state(options.folder, trainer, step, options.keep_states)
                 good = step
             if asked() is not None or (stopping and step < total):
                 raise Interrupted(f"{trainer.phase} stopped at step {step} of {total}; "
-                                  "its state is saved, go on with --resume", asked())
+                                  "its state is saved; continue with --resume", asked())
     return (stop - first) / (time.perf_counter() - started)
 
 
-def _check(trainer: Any, sums: torch.Tensor, step: int, good: int, options: LoopOptions,
-           state: bool = False) -> None:
-    """`Diverged` where a loss since the last log is not finite or, with ``state``, what is about to be
-    saved is not. NaN stays in a sum, so that no step need wait for its loss."""
+def _check_finite(trainer: Any, sums: torch.Tensor, step: int, good: int, options: LoopOptions,
+                  state: bool = False) -> None:
+    """Raises `Diverged` where a loss since the last log is not finite or, with ``state``, where the state
+    is not. A NaN stays in the sum of losses, so no step has to wait for its own."""
     bad = [name for name, value in zip(trainer.loss_names, sums.tolist(), strict=True)
            if not math.isfinite(value)]
     if state and not bad:
@@ -121,13 +121,13 @@ def _check(trainer: Any, sums: torch.Tensor, step: int, good: int, options: Loop
         kept = f"the last good state, of step {good}, is kept in {options.folder}" if good else \
             "no state was saved before"
         rate = f"a lower {trainer.phase}_lr or " if hasattr(trainer.settings, f"{trainer.phase}_lr") else ""
-        raise Diverged(f"{trainer.phase} diverged by step {step}: {', '.join(bad)} not finite; {kept}. Begin "
-                       f"anew, in another --out, with {rate}data of smaller values")
+        raise Diverged(f"{trainer.phase} diverged by step {step}: {', '.join(bad)} not finite; {kept}. Start "
+                       f"again in another --out, with {rate}data of smaller values")
 
 
 def _stretch(step: int, stop: int, trainer: Any, options: LoopOptions) -> int:
-    """How many steps to take at once: up to the next draw, log or saved state, and few enough that an
-    interruption is soon heard."""
+    """How many steps to take at once: up to the next draw, log or saved state, and few enough to
+    notice an interruption soon."""
     quick = trainer.device.type == "cuda" or (trainer.loops is not None and trainer.phase == "critic")
     most = BLOCK if quick else STRETCH
     every = (BLOCK, options.log_every, options.save_every, most)

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 import torch
 
-TRAINING = ("steps", "random numbers")  # the rest is what a run costs beside its training
+TRAINING = ("steps", "random numbers")  # the other parts are overhead
 
 
 class Clock:
-    """Seconds by part of a phase. With ``wait`` the device finishes at a part's end, so that work is
-    counted where it was asked for."""
+    """Seconds by part of a phase. With ``wait`` each part waits for the device at its end, so that work
+    counts for the part that started it."""
 
     def __init__(self, device: torch.device, wait: bool) -> None:
         self.seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What would fail late in a run, found before it begins."""
+"""Checks, before a run begins, of what would fail late in it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ def check_run(data: Transitions, settings: TrainSettings, device: torch.device) 
     """The transformed rewards [N] of ``data``.
 
     Raises `UsageError` for arrays that do not fit each other or are not finite float32, rewards that the
-    transform does not suit, a precision that the processor would emulate, and a network or batch for which
-    there is no memory.
+    transform cannot take, a precision that the processor would emulate, and a network or batch that is too
+    large for the memory.
     """
     if settings.precision == "bf16" and device.type == "cpu" and not has_native_bf16():
         raise UsageError("precision 'bf16': this processor has no native bf16 (AVX512-BF16 or AMX), and "
-                         "emulated the training would hardly end; use --precision fp32, or go on with it on "
-                         "a machine that has bf16")
+                         "emulating it takes far too long; use --precision fp32, or a machine that has bf16")
     if not isinstance(data, Transitions):
         raise UsageError(f"data is {type(data).__name__}, expected the Transitions that load_dataset gives")
     for name in ("observations", "next_observations", "actions", "rewards"):

@@ -1,4 +1,4 @@
-"""The ranker: E[w | s, a] regressed from the pairs that the diffusion learns; one cheap pass a candidate."""
+"""The ranker: a regression of E[w | s, a] on the diffusion's training pairs; one cheap pass a candidate."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LEARNING_RATE = 1e-3  # falls to 0 along a cosine
 
 
 class RankerTrainer:
-    """Least squares on the weights [N] of the data and, where ``ranker_others`` is not 0, on as many actions
-    beside each batch's own, whose target is the lowest weight: what is off the data ranks low.
+    """Least squares on the weights [N] of the data. Where ``ranker_others`` is not 0, as many other actions
+    are drawn beside a batch's own; their target is the lowest weight, so that actions off the data rank low.
 
     The weights are standardised in training; `ranker` gives the network in their own units.
     """
@@ -53,14 +53,14 @@ class RankerTrainer:
                 "noise": torch.randn(*shape, self.action_dim, generator=generator)}
 
     def masks(self, first: int, count: int) -> dict[str, torch.Tensor]:
-        """What steps ``first`` and on draw as functions of their number: nothing."""
+        """Draws that depend on a step's number alone: the ranker has none."""
         return {}
 
     def before_step(self, step: int) -> None:
         self.learning_rate.fill_(LEARNING_RATE * cosine(step, self.settings.ranker_steps))
 
     def _losses(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Of both networks together: the data's error, and the other actions'."""
+        """The two losses, [2]: on the data's actions, and on the other actions."""
         A = self.action_dim
         actions, weights, states = batch[:, :A], batch[:, A], batch[:, A + 1:]
         own = (self.network(states, actions) - weights).square().mean()

@@ -33,7 +33,7 @@ def transform_rewards(data: Transitions, name: str) -> np.ndarray:
 
 
 def return_bounds(rewards: np.ndarray, discount: float) -> tuple[float, float]:
-    """The lowest and the highest discounted return that ``rewards`` [N] allow: episodes of any length, each
-    of whose steps earns the worst or the best of them, and nothing after the end."""
+    """(lowest, highest) discounted return that ``rewards`` [N] allow: of an episode of any length whose every
+    step earns the worst or the best of them. After its end an episode earns 0."""
     return (min(float(rewards.min()), 0.0) / (1.0 - discount),
             max(float(rewards.max()), 0.0) / (1.0 - discount))

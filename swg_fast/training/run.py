@@ -1,4 +1,4 @@
-"""A whole training run: critic, weights, diffusion, a ranker if asked for, and the policy it leaves."""
+"""A whole training run: critic, weights, diffusion, a ranker if asked for, and the resulting policy."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
 
     ``out`` holds ``run.json`` (the settings), ``config.toml`` (the same, with what ``config`` adds, for
     ``swg-fast train --config``), ``states/`` (resumable), ``logs/`` (``history.jsonl``, and what
-    ``logger`` writes: tensorboard, wandb or none) and ``policy/``. With ``resume`` the newest states are
-    taken up, bit for bit.
+    ``logger`` writes: tensorboard, wandb or none) and ``policy/``. ``resume`` continues
+    from the newest states, bit for bit.
+
+    ``critic`` is the folder of another run or of `train_critic`. Its saved critic, which must be the one that
+    these settings would train, is copied from there; the policy is the same.
 
     Raises `UsageError` for what would fail later, before ``out`` is touched; where ``out`` holds another
-    run or is in use; and where the losses cease to be finite (`Diverged`). `Interrupted` on Ctrl-C and
-    SIGTERM. The policy is written whole or not at all.
-
-    ``critic`` is another run's folder, or one of `train_critic`, with the state of the critic that these
-    settings would train, to be taken from there; the policy is the same.
+    run or is in use; and where the losses are no longer finite (`Diverged`). Raises `Interrupted` on Ctrl-C
+    and SIGTERM. The policy is written whole or not at all.
     """
     out, device = user_path(out), resolve_device(device)
     check_logger(logger)
@@ -74,11 +74,11 @@ def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
 
 def train_critic(data: Transitions, settings: TrainSettings, folder: Path, *,
                  device: str | torch.device = "cpu", options: LoopOptions | None = None) -> None:
-    """Trains the critic alone, from its newest state if there is one; ``folder`` has its states and log as a
-    run's has.
+    """Trains the critic alone, from its newest state if there is one. Its states and log go to ``folder``, as
+    in a run's folder.
 
-    It is the critic of every training that has the same data and the same `settings.CRITIC`. The folder is
-    the caller's to lock. Raises as `train` does.
+    Every training with the same data and the same `settings.CRITIC` has this critic. The caller must lock the
+    folder. Raises as `train` does.
     """
     device = resolve_device(device)
     rewards = check_run(data, settings, device)
@@ -104,7 +104,7 @@ def _run_critic(critic: CriticTrainer, data: Transitions, rewards: np.ndarray, s
 
 def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out: Path, device: torch.device,
            card: dict[str, Any], options: LoopOptions) -> Path:
-    """Both phases and what lies between them."""
+    """Trains the critic, the diffusion on its weights and the ranker, and saves the policy."""
     S, A = data.observations.shape[1], data.actions.shape[1]
 
     critic = _critic(data, rewards, settings, device)
@@ -149,7 +149,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
 
 def train_ranker(data: Transitions, weights: np.ndarray, settings: TrainSettings, device: torch.device,
                  options: LoopOptions) -> tuple[Ranker, float]:
-    """A ranker of the ``weights`` [N] of ``data``, but for what is held out; and its steps/s."""
+    """A ranker trained on the ``weights`` [N] of ``data`` that are not held out, and its steps/s."""
     mask = data.held_out(settings.held_out, settings.seed)
     torch.manual_seed(stream_seed(settings.seed, "ranker", "initialise"))
     S, A = data.observations.shape[1], data.actions.shape[1]

@@ -26,7 +26,7 @@ HEADER = "# swg-fast train --config "  # how a file that a run wrote begins
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run needs beside its `TrainSettings`; nothing here is a matter of the method."""
+    """What a run needs beside its `TrainSettings`; none of it belongs to the method."""
 
     task: str | None = setting(None, "The task, where the command does not name it.")
     dataset: str | None = setting(
@@ -75,7 +75,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def write_config(path: str | Path, values: Mapping[str, Any]) -> None:
-    """``values`` as a file that `read_config` gives back; None is left out, as its default."""
+    """Writes ``values`` so that `read_config` returns them. None is left out, since it is the default."""
     import tomli_w
 
     text = tomli_w.dumps({name: value for name, value in values.items() if value is not None})
@@ -85,8 +85,8 @@ def write_config(path: str | Path, values: Mapping[str, Any]) -> None:
 
 def resolve(chosen: Mapping[str, Any], file: Mapping[str, Any], preset: Preset
             ) -> tuple[RunOptions, TrainSettings]:
-    """The run's options and settings from what was ``chosen`` (None: nothing), a configuration file's
-    values and a task's preset."""
+    """The run's options and settings, from the ``chosen`` values (None: not chosen), a configuration file's
+    and a task's preset, in this order of precedence."""
     values = dict(preset.training) | dict(file)
     values |= {name: value for name, value in chosen.items() if value is not None}
     names = {entry.name for entry in fields(TrainSettings)}

@@ -12,7 +12,7 @@ import torch
 from swg_fast.common.atomic_files import replacing
 from swg_fast.common.errors import UsageError
 
-KEEP = 2  # how many of a phase's newest states stay on disk, where nothing else is asked for
+KEEP = 2  # how many of a phase's newest states stay on disk by default
 
 
 def gather_state(trainer: Any) -> dict[str, torch.Tensor]:

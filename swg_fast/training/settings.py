@@ -14,9 +14,9 @@ from swg_fast.method.weight_family import DEFAULT, FAMILY, WeightFamily
 from swg_fast.method.weight_functions import WEIGHT_FUNCTIONS, check_weight_function
 from swg_fast.training.rewards import REWARD_TRANSFORMS
 
-MOST_STEPS = 10**9  # years
+MOST_STEPS = 10**9  # would take years
 MOST_ROWS = 2**16  # of a batch
-# What decides the critic; trainings that differ in other settings alone have the same one.
+# What decides the critic: trainings that differ only in other settings have the same critic.
 CRITIC = ("critic_steps", "critic_batch", "critic_lr", "critic_cosine_decay", "discount", "polyak",
           "expectile", "reward_transform", "clip_targets", "value_norm", "action_noise", "seed", "held_out")
 PRECISIONS = ("fp32", "bf16")

@@ -9,7 +9,7 @@ import torch
 
 from swg_fast.training.captured_step import Step, captured_step
 
-STRETCH = 8  # steps between two looks at the keyboard, where one step may take a tenth of a second
+STRETCH = 8  # steps between two checks for an interruption, where a step may take 0.1 s
 
 Steps = Callable[[torch.Tensor, torch.Tensor, dict[str, torch.Tensor], int], torch.Tensor]
 

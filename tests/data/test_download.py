@@ -1,4 +1,4 @@
-"""D4RL's files from a server on this machine: whole, gone on with, broken off, wrong, or not there."""
+"""D4RL's files from a server on this machine: whole, resumed, cut short, wrong, or missing."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_whole_and_from_the_cache(server, tmp_path, monkeypatch, capsys):
 
 def test_goes_on_where_it_broke_off(server):
     server.cut = 30_000
-    with pytest.raises(UsageError, match="run again to go on"):
+    with pytest.raises(UsageError, match="run again to continue"):
         download(TASK, mirror=server.address, progress=False)
     assert not cached(TASK).exists()
     server.cut = None
@@ -99,7 +99,7 @@ def test_goes_on_where_it_broke_off(server):
 
 def test_another_part_than_asked_for_is_refused(server):
     server.cut, server.shift = 30_000, 1
-    with pytest.raises(UsageError, match="run again to go on"):
+    with pytest.raises(UsageError, match="run again to continue"):
         download(TASK, mirror=server.address, progress=False)
     with pytest.raises(UsageError, match="another part of the file"):
         download(TASK, mirror=server.address, progress=False)
@@ -134,7 +134,7 @@ def test_two_at_once(server):
     part.parent.mkdir(parents=True)
     code = ("import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.flock(f, fcntl.LOCK_EX); "
             "print(flush=True); sys.stdin.read()")
-    holder = subprocess.Popen([sys.executable, "-c", code, str(part)], stdin=subprocess.PIPE,
+    holder = subprocess.Popen([sys.executable, "-c", code, f"{part}.lock"], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE)
     holder.stdout.readline()
     with pytest.raises(UsageError, match="another process is downloading it"):

@@ -11,7 +11,7 @@ from swg_fast.cli.main import main
 from swg_fast.common.errors import UsageError
 from swg_fast.data import load_dataset
 from swg_fast.envs import make_env
-from swg_fast.envs.tasks import settings_for
+from swg_fast.envs.tasks import preset_for
 
 pytest.importorskip("ogbench", reason="ogbench is not installed (extra 'envs')")
 TASK = "antmaze-medium-navigate-singletask-v0"
@@ -47,7 +47,7 @@ def test_transitions(recording, file):
     np.testing.assert_array_equal(data.terminals, kept == 7)
     np.testing.assert_array_equal(data.episodes, np.repeat([0, 1, 2], 4))
     assert "1 are in success, and terminal" in data.dropped
-    settings = settings_for(TASK)
+    settings = preset_for(TASK)
     assert settings.training == {"reward_transform": "none", "expectile": 0.9}
     assert settings.max_episode_steps is None
 
@@ -103,8 +103,8 @@ def test_unreadable_missing_and_unnamed(file, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "word"), [
     (["train", "antmaze-medium-navigate-v0"], "is goal-conditioned"),
-    (["train", TASK, "--mirror", "http://x"], "is for D4RL's own data"),
-    (["train", "minari:x/y-v0", "--mirror", "http://x"], "is for D4RL's own data"),
+    (["train", TASK, "--mirror", "http://x"], "works only for D4RL's datasets"),
+    (["train", "minari:x/y-v0", "--mirror", "http://x"], "works only for D4RL's datasets"),
     (["train", "minari:x/y-v0", "--observation-keys", "", "--logger", "none"], "is not on this machine"),
     (["train", "Hopper-v5"], "neither a file nor a D4RL dataset"),
     (["train", "visual-cube-single-play-singletask-v0"], "shows pictures"),

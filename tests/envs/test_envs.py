@@ -95,9 +95,9 @@ def test_workers_equal_one_process():
         first = vector.reset({0: 10, 2: 12})  # slot 1 is left out
         assert sorted(first) == [0, 2]
         results = [vector.step({0: a, 2: -a}) for a in actions]
-    np.testing.assert_array_equal(env.reset(12), first[2]["observation"])
+    np.testing.assert_array_equal(env.reset(12), first[2].observation)
     for action, result in zip(actions, results, strict=True):
-        np.testing.assert_array_equal(env.step(-action)[0], result[2]["observation"])
+        np.testing.assert_array_equal(env.step(-action)[0], result[2].observation)
 
 
 def test_a_worker_that_dies_is_reported():

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from swg_fast.common.console import print_table
 from swg_fast.evaluation.bench import plot_bench
+from swg_fast.evaluation.bench.run import Bench, Row
 
 
 @pytest.mark.parametrize("width", [30, 300])
@@ -24,11 +25,12 @@ def test_throughput_of_one_n_and_of_several(sizes, tmp_path, monkeypatch):
     saved = []
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (saved.append(self), save(self, *a, **k)))
-    rows = [{"backend": backend, "dtype": "fp32", "device": "cpu", "n_states": 1, "n_candidates": n,
-             "gflops": 2.0, "candidates_per_second": 1000.0 * n}
+    rows = [Row(backend, "fp32", "cpu", 1, n, candidates_per_second=1000.0 * n, milliseconds=1.0,
+                milliseconds_quartiles=[1.0, 1.0], calls=1, first_call_seconds=0.1, peak_bytes=1,
+                speedup_over_reference=None, gflops=2.0, percent_of_ceiling=50.0)
             for backend in ("cpu", "torch") for n in sizes]
-    plot_bench({"results": rows, "ceiling_gflops": {"fp32": 4.0}, "device_name": "a cpu", "threads": 1},
-               tmp_path / "b.png")
+    plot_bench(Bench(rows, [], {"fp32": 4.0}, network={}, num_steps=15, guidance_scale=5.0, repeats=1,
+                     threads=1, device_name="a cpu"), tmp_path / "b.png")
     [axes] = saved[0].axes
     assert axes.get_title() == "a cpu, 1 thread"
     if len(sizes) == 1:

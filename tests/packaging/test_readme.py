@@ -201,8 +201,9 @@ def test_the_large_mazes_decisions_come_from_their_json():
 
 
 def test_environments_table_comes_from_its_json_and_has_every_task(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks.environments import markdown
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from environments import markdown
+
     from swg_fast.envs.tasks import presets
 
     found = recorded("environments.json")

@@ -138,7 +138,7 @@ TRAIN = {
         "memory",
     ),
     "its own configuration": (["--dataset", "data.hdf5", "--out", "mine"], "would be overwritten"),
-    "somebody's states": (["--dataset", "data.hdf5", "--out", "other"], "of no run that is known"),
+    "somebody's states": (["--dataset", "data.hdf5", "--out", "other"], "that no run here has made"),
     "another record": (["--dataset", "data.hdf5", "--out", "strange", "--resume"], "not the record of a run"),
     "a nested record": (["--dataset", "data.hdf5", "--out", "nested", "--resume"], "nested too deeply"),
 }

@@ -91,7 +91,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
         mark = folder.marks().get(training.key)
         saved = (int(path.stem.split("-")[-1]) for path in states.glob("states/critic-*.safetensors"))
         newest = max(saved, default=0)
-        return mark and mark["pid"] != pid and newest > step and (mark["pid"], newest)
+        return mark and mark.pid != pid and newest > step and (mark.pid, newest)
 
     driver, stopped = begin(), None
     try:

@@ -253,7 +253,8 @@ def test_trainings_share_a_critic(tmp_path, dataset_file):
         del training.settings["clip_targets"]
     assert older[0].critic_key == older[1].critic_key
     clock = TimeLeft(trainings, [], 1)
-    assert clock.left["train"] == pytest.approx(2 * training_work(a) + 2 * training_work(b, critic=False))
+    assert clock.kinds["train"].left == pytest.approx(
+        2 * training_work(a) + 2 * training_work(b, critic=False))
     folder, run = Store(tmp_path / "out"), worker.run_settings({"log_every": 4})
     worker.run_training(a, folder, run)
     (state,) = folder.critic(a.critic_key).glob("states/critic-*.safetensors")
@@ -420,9 +421,9 @@ def test_how_many_cells_run_at_once(cpus, gpus, expected):
         def cluster_resources():
             return {"CPU": 12.0, "GPU": 2.0}
 
-    assert slots(Machine, {"cpus": cpus, "gpus": gpus}) == expected
+    assert slots(Machine, worker.RunSettings(cpus, gpus)) == expected
     with pytest.raises(UsageError, match="asks for 13"):
-        slots(Machine, {"cpus": 13, "gpus": gpus})
+        slots(Machine, worker.RunSettings(13, gpus))
 
 
 def test_time_left_is_by_kind_and_shared_by_slots(tmp_path):

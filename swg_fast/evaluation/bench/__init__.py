@@ -1,4 +1,4 @@
-"""``swg-fast bench``: every backend and peer, each in a process of its own, taking turns."""
+"""``swg-fast bench``: backends and peers take turns, each in its own process."""
 
 from swg_fast.evaluation.bench.plot import plot_bench
 from swg_fast.evaluation.bench.run import run_bench

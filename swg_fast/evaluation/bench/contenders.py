@@ -1,4 +1,4 @@
-"""What can be measured here: our backends, peers that others would run, and the products alone."""
+"""What can be measured on this machine: backends, peers, and the network's products alone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import check
 from swg_fast.kernels.cpu.network_onednn import TILE, PackedLinear, has_native_bf16
+from swg_fast.method.samplers import sampler_table
 from swg_fast.policy.backends.registry import BACKENDS, backend_class
 from swg_fast.policy.policy import Policy
 
@@ -32,9 +33,11 @@ class Contender:
 
 def find(policy: Policy, names: list[str], dtypes: list[str] | None, swg_jax: str | None
          ) -> list[Contender]:
-    """The contenders that ``names`` stands for on the policy's device, such as "torch" or "torch:bf16"; with
-    ``all``, those that this machine has; without ``dtypes`` in every type but a bf16 that the processor
-    would emulate. Raises `UsageError` for one that was named and is not here."""
+    """The contenders called ``names`` ("torch", or "torch:bf16" for one type) on the policy's device.
+
+    The name ``all`` stands for all that this machine has. ``dtypes`` None is every type, without bf16 where
+    the processor would emulate it. Raises `UsageError` for a named contender that does not run here.
+    """
     emulated = policy.device.type == "cpu" and not has_native_bf16()
     if emulated and dtypes and "bf16" in dtypes:
         raise UsageError("--dtypes bf16: this processor has no native bf16 (AVX512-BF16 or AMX), and an "
@@ -84,23 +87,17 @@ def _types(policy: Policy, name: str, swg_jax: str | None) -> list[str]:
     return kinds
 
 
-def _peer(name: str) -> Any:
-    """The peer's module."""
-    module = {"compile": "compiled", "jax": "jax_sampler", "swg-jax": "swg_jax"}[name]
-    return importlib.import_module(f"swg_fast.evaluation.bench.peers.{module}")
-
-
 def runner(contender: Contender, policy: Policy, rho: float) -> Run:
-    """A function that takes one decision."""
+    """The function that makes one decision with guidance scale ``rho``."""
     if contender.name in BACKENDS:
         return lambda states, n, seed: policy.sample(
             states, n_candidates=n, guidance_scale=rho, temperature=1.0, seed=seed, backend=contender.name,
             dtype=contender.dtype)
-    from swg_fast.method.samplers import sampler_table
 
     network, schedule = policy.model.network, policy.model.schedule
     table = sampler_table("ddpm", schedule, guidance_scale=rho, temperature=1.0)
-    make = _peer(contender.name).make_sampler
+    module = {"compile": "compiled", "jax": "jax_sampler", "swg-jax": "swg_jax"}[contender.name]
+    make = importlib.import_module(f"swg_fast.evaluation.bench.peers.{module}").make_sampler
     if contender.name == "jax":
         return make(network, table, contender.dtype)
     if contender.name == "compile":
@@ -108,8 +105,8 @@ def runner(contender: Contender, policy: Policy, rho: float) -> Run:
     return make(network, table, schedule.betas.numpy(), rho, contender.checkout)
 
 
-ROWS = 65536  # of a ceiling's products on a GPU
-ROUNDS = 8  # of them in one call on a CPU
+ROWS = 65536  # of the products' input on a GPU
+ROUNDS = 8  # products with a tile in one call on a CPU
 
 
 def products_flops(device: torch.device, hidden: int) -> int:
@@ -119,8 +116,8 @@ def products_flops(device: torch.device, hidden: int) -> int:
 
 
 def products(dtype: str, device: torch.device, hidden: int) -> Callable[[], Any]:
-    """The network's own products and nothing else, [M, H] x [H, 4H] and back: the ceiling. On a CPU
-    with oneDNN's packed layers, a tile on each core, as the cpu backend."""
+    """A call of the network's products alone, [M, H] x [H, 4H] and back: the ceiling. On a CPU with oneDNN's
+    packed layers and one tile a core, as in the cpu backend."""
     kind = torch.bfloat16 if dtype == "bf16" else torch.float32
     up = torch.randn(4 * hidden, hidden, device=device).to(kind)
     down = torch.randn(hidden, 4 * hidden, device=device).to(kind)

@@ -1,11 +1,14 @@
-"""Throughput as a picture: against N, or as bars where there is but one N."""
+"""A picture of throughput: lines over N, or bars where there is one N."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-# Okabe and Ito's palette, which the colour-blind can tell apart; markers differ too, for print.
+from swg_fast.common.figures import new_figure, save_figure
+from swg_fast.evaluation.bench.run import Bench, Row
+
+# The Okabe-Ito palette, readable by the colour-blind; markers differ too, for print.
 COLORS = {"reference": "#999999", "torch": "#e69f00", "cpu": "#0072b2", "triton": "#d55e00",
           "jax": "#009e73", "compile": "#cc79a7", "swg-jax": "#000000"}
 MARKERS = {"reference": "o", "torch": "s", "cpu": "^", "triton": "P", "jax": "D", "compile": "v",
@@ -13,18 +16,15 @@ MARKERS = {"reference": "o", "torch": "s", "cpu": "^", "triton": "P", "jax": "D"
 OTHER = "#56b4e9"
 
 
-def plot_bench(result: dict[str, Any], path: Path) -> None:
-    """Throughput of the fewest states, one line (or bar) a backend and type, ceilings dashed."""
-    from matplotlib.figure import Figure
-
-    from swg_fast.common.atomic_files import replacing
-
-    states = min(row["n_states"] for row in result["results"])
-    rows = [row for row in result["results"] if row["n_states"] == states]
-    sizes = {row["n_candidates"] for row in rows}
-    per_candidate = rows[0]["gflops"] / rows[0]["candidates_per_second"]
-    ceilings = {dtype: value / per_candidate for dtype, value in sorted(result["ceiling_gflops"].items())}
-    figure = Figure(figsize=(8, 5), layout="constrained")
+def plot_bench(result: Bench, path: Path) -> None:
+    """Draws the throughput for the fewest states: a line (or bar) for each backend and type, dashed lines
+    for the products alone."""
+    states = min(row.n_states for row in result.results)
+    rows = [row for row in result.results if row.n_states == states]
+    sizes = {row.n_candidates for row in rows}
+    per_candidate = rows[0].gflops / rows[0].candidates_per_second
+    ceilings = {dtype: value / per_candidate for dtype, value in sorted(result.ceiling_gflops.items())}
+    figure = new_figure(8, 5)
     axes = figure.add_subplot()
     (_bars if len(sizes) == 1 else _lines)(axes, rows, ceilings)
     of = f"{states} state{'s' if states > 1 else ''}"
@@ -32,17 +32,16 @@ def plot_bench(result: dict[str, Any], path: Path) -> None:
         axes.set(xlabel=f"guided candidates/s, N = {min(sizes):,} of {of}")
     else:
         axes.set(xlabel=f"candidates N ({of})", ylabel="guided candidates/s")
-    threads = result["threads"]
-    with_threads = f", {threads} thread{'s' if threads > 1 else ''}" if rows[0]["device"] == "cpu" else ""
-    axes.set_title(result["device_name"] + with_threads, fontsize=11)
-    with replacing(path, ".png") as temporary:
-        figure.savefig(temporary, dpi=130)
+    threads = result.threads
+    with_threads = f", {threads} thread{'s' if threads > 1 else ''}" if rows[0].device == "cpu" else ""
+    axes.set_title(result.device_name + with_threads, fontsize=11)
+    save_figure(figure, path)
 
 
-def _lines(axes: Any, rows: list[dict[str, Any]], ceilings: dict[str, float]) -> None:
-    for backend, dtype in sorted({(row["backend"], row["dtype"]) for row in rows}):
-        line = sorted((row["n_candidates"], row["candidates_per_second"]) for row in rows
-                      if (row["backend"], row["dtype"]) == (backend, dtype))
+def _lines(axes: Any, rows: list[Row], ceilings: dict[str, float]) -> None:
+    for backend, dtype in sorted({(row.backend, row.dtype) for row in rows}):
+        line = sorted((row.n_candidates, row.candidates_per_second) for row in rows
+                      if (row.backend, row.dtype) == (backend, dtype))
         axes.plot(*zip(*line, strict=True), marker=MARKERS.get(backend, "x"),
                   color=COLORS.get(backend, OTHER), linestyle="-" if dtype == "bf16" else ":",
                   label=f"{backend} {dtype}")
@@ -55,11 +54,11 @@ def _lines(axes: Any, rows: list[dict[str, Any]], ceilings: dict[str, float]) ->
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _bars(axes: Any, rows: list[dict[str, Any]], ceilings: dict[str, float]) -> None:
-    rows = sorted(rows, key=lambda row: row["candidates_per_second"])
-    rates = [row["candidates_per_second"] for row in rows]
-    bars = axes.barh([f"{row['backend']} {row['dtype']}" for row in rows], rates,
-                     color=[COLORS.get(row["backend"], OTHER) for row in rows])
+def _bars(axes: Any, rows: list[Row], ceilings: dict[str, float]) -> None:
+    rows = sorted(rows, key=lambda row: row.candidates_per_second)
+    rates = [row.candidates_per_second for row in rows]
+    bars = axes.barh([f"{row.backend} {row.dtype}" for row in rows], rates,
+                     color=[COLORS.get(row.backend, OTHER) for row in rows])
     axes.bar_label(bars, [f"{rate:,.0f}" for rate in rates], padding=3, fontsize=8)
     for dtype, rate in ceilings.items():
         axes.axvline(rate, linestyle="--", color="black", linewidth=1)

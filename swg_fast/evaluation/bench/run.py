@@ -6,7 +6,8 @@ import multiprocessing
 import statistics
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import chain
+from dataclasses import dataclass, field
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,67 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import device_name
 from swg_fast.common.interrupts import shielded
 from swg_fast.evaluation.bench.contenders import PEERS, Contender, find, products_flops
-from swg_fast.evaluation.bench.worker import model_parts, serve
+from swg_fast.evaluation.bench.worker import Begin, End, Parts, Turn, model_parts, serve
+from swg_fast.kernels.shared.packing import pack
 from swg_fast.policy.policy import Policy
 
 TURN_SECONDS = 0.4  # a turn repeats a short decision for this long
-SETTLE_SECONDS = 0.02  # between turns: threads of the last contender stop spinning
+SETTLE_SECONDS = 0.02  # between turns, in which the last contender's threads stop spinning
+
+
+@dataclass(frozen=True)
+class Row:
+    """A contender at one size. The rate and ``milliseconds`` are of the median call, ``peak_bytes`` beyond
+    what its process held before; the speedup is None where eager PyTorch was not measured."""
+
+    backend: str
+    dtype: str
+    device: str
+    n_states: int
+    n_candidates: int
+    candidates_per_second: float
+    milliseconds: float
+    milliseconds_quartiles: list[float]
+    calls: int
+    first_call_seconds: float
+    peak_bytes: int
+    speedup_over_reference: float | None
+    gflops: float
+    percent_of_ceiling: float
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A contender that was not measured at one size; ``seconds`` is what a decision would have taken, None
+    for a peer that failed."""
+
+    backend: str
+    dtype: str
+    n_states: int
+    n_candidates: int
+    seconds: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that was measured. ``ceiling_gflops`` is the rate of the products alone, by compute type."""
+
+    results: list[Row]
+    left_out: list[LeftOut]
+    ceiling_gflops: dict[str, float]
+    network: dict[str, Any]
+    num_steps: int
+    guidance_scale: float
+    repeats: int
+    threads: int
+    device_name: str
 
 
 class Worker:
-    """A contender's process, asked one thing at a time."""
+    """A contender's process, which answers one message (`worker.serve`) at a time."""
 
-    def __init__(self, contender: Contender, parts: dict[str, Any], rho: float) -> None:
+    def __init__(self, contender: Contender, parts: Parts, rho: float) -> None:
         context = multiprocessing.get_context("spawn")
         self.contender = contender
         self.connection, theirs = context.Pipe()
@@ -34,17 +85,18 @@ class Worker:
         self.process.start()
         theirs.close()
 
-    def ask(self, *message: Any) -> Any:
-        """The answer; `UsageError` with the worker's own account where it failed."""
-        self.tell(*message)
+    def ask(self, message: Begin | Turn | End) -> Any:
+        """Sends ``message`` and waits for the answer, as `answer` does."""
+        self.tell(message)
         return self.answer()
 
-    def tell(self, *message: Any) -> None:
-        """A question whose answer is fetched later."""
-        with suppress(BrokenPipeError):  # a worker that failed has left its account and gone
+    def tell(self, message: Begin | Turn | End) -> None:
+        """Sends ``message``; `answer` fetches the answer later."""
+        with suppress(BrokenPipeError):  # a worker that failed has sent its error and ended
             self.connection.send(message)
 
     def answer(self) -> Any:
+        """The next answer. Raises `UsageError` where the worker failed or died."""
         try:
             answer = self.connection.recv()
         except (EOFError, ConnectionError) as error:
@@ -57,14 +109,14 @@ class Worker:
     def close(self) -> None:
         """Ends the process, by force where it does not answer."""
         with suppress(OSError):
-            self.connection.send(("stop",))
+            self.connection.send(None)
         self.process.join(2)
         self.process.terminate()
         self.process.join()
 
 
 @contextmanager
-def _workers(contenders: list[Contender], parts: dict[str, Any], rho: float) -> Any:
+def _workers(contenders: list[Contender], parts: Parts, rho: float) -> Any:
     with ExitStack() as stack:
         workers = []
         with shielded():
@@ -74,105 +126,139 @@ def _workers(contenders: list[Contender], parts: dict[str, Any], rho: float) -> 
         yield workers
 
 
+@dataclass
+class Timed:
+    """A worker at one size: seconds of its first call and of each call of each turn."""
+
+    worker: Worker
+    n_states: int
+    n_candidates: int
+    first_call: float
+    turns: list[list[float]] = field(default_factory=list)
+    peak_bytes: int = 0
+
+    @property
+    def contender(self) -> Contender:
+        return self.worker.contender
+
+    @property
+    def calls(self) -> list[float]:
+        return list(chain(*self.turns))
+
+    @property
+    def rate(self) -> float:
+        """Candidates a second."""
+        return self.n_states * self.n_candidates / statistics.median(self.calls)
+
+
+class _Race:
+    """Workers that take turns, size after size."""
+
+    def __init__(self, workers: list[Worker], max_seconds: float, warm_together: bool, bar: Any) -> None:
+        self.workers, self.max_seconds = workers, max_seconds
+        self.warm_together, self.bar = warm_together, bar
+        self.rates: dict[Contender, float] = {}  # of the last size
+        self.failed: set[Worker] = set()
+        self.left_out: list[LeftOut] = []
+
+    def run(self, states: np.ndarray, n: int, repeats: int) -> list[Timed]:
+        """Measures ``n`` candidates of each of ``states`` [B, S]; empty where only ceilings are left."""
+        live = self._warm_up(states, n)
+        if all(one.contender.name == "products" for one in live):
+            self.bar.update(repeats)
+            return []
+        for _ in range(repeats):
+            for one in live:
+                one.turns.append(one.worker.ask(Turn(TURN_SECONDS)))
+                time.sleep(SETTLE_SECONDS)
+            self.bar.update()
+        for one in live:
+            one.peak_bytes = one.worker.ask(End())
+            if one.contender.name != "products":
+                self.rates[one.contender] = one.rate
+        return live
+
+    def _warm_up(self, states: np.ndarray, n: int) -> list[Timed]:
+        """The workers that run this size, after their first call of it."""
+        live, asked, size = [], [], (len(states), n)
+        for worker in self.workers:
+            seconds = len(states) * n / self.rates.get(worker.contender, np.inf)
+            if seconds > self.max_seconds:
+                self._leave_out(worker, size, seconds, "one decision would take that long")
+            elif worker not in self.failed:
+                asked.append(worker)
+                if self.warm_together:
+                    worker.tell(Begin(states, n))
+        for worker in asked:
+            name = worker.contender.name
+            self.bar.set_postfix_str(f"{len(states)} x {n}: warming up {name} {worker.contender.dtype}")
+            try:
+                first = worker.answer() if self.warm_together else worker.ask(Begin(states, n))
+                live.append(Timed(worker, *size, first))
+            except UsageError as error:
+                if name not in PEERS:
+                    raise
+                self.failed.add(worker)  # the others are still measured
+                self._leave_out(worker, size, None, str(error).strip().splitlines()[-1])
+        self.bar.set_postfix_str(f"{len(states)} x {n}")
+        return live
+
+    def _leave_out(self, worker: Worker, size: tuple[int, int], seconds: float | None, reason: str) -> None:
+        contender = worker.contender
+        self.left_out.append(LeftOut(contender.name, contender.dtype, *size, seconds, reason))
+
+
 def run_bench(policy: Policy, *, candidates: list[int], n_states: list[int], backends: list[str],
               dtypes: list[str] | None, guidance_scale: float = 5.0, repeats: int = 4,
-              max_seconds: float = 5.0, swg_jax: str | None = None, progress: bool = True) -> dict[str, Any]:
+              max_seconds: float = 5.0, swg_jax: str | None = None, progress: bool = True) -> Bench:
     """Measures every backend and peer for each size; see `swg-fast bench --help`.
 
-    Each contender has a process of its own. All of a size take turns, ``repeats`` rounds, so that a
-    drift of the machine meets all of them; the products alone, the ceiling, take turns with them. The
-    first call of each is apart, as its warm-up. A contender whose single decision would take more than
-    ``max_seconds`` is left out of that size, and said so under "left_out".
+    Each contender has a process of its own. For each size all contenders, and the products alone (the
+    ceiling), take ``repeats`` turns each, so that a slow moment of the machine affects all of them. The
+    first call of each warms it up and is timed apart. A contender whose decision would take more than
+    ``max_seconds`` is left out of that size.
     """
     from tqdm import tqdm
 
     contenders = find(policy, backends, dtypes, swg_jax)
     ceilings = [Contender("products", kind) for kind in sorted({c.dtype for c in contenders})]
-    network, device = policy.model.network, policy.device
-    work = products_flops(device, network.hidden_dim)
-    together = device.type == "cuda"  # where the processor only compiles, for a minute each
+    device = policy.device
     rng = np.random.default_rng(0)
-    sizes = [(b, n) for b in n_states for n in candidates]
-    rows, left_out, rates = [], [], {}
-    failed: set[Worker] = set()
-    ceiling_times: dict[str, list[float]] = {c.dtype: [] for c in ceilings}
+    sizes = list(product(n_states, candidates))
+    found = []
     with _workers(contenders + ceilings, model_parts(policy), guidance_scale) as workers, \
             tqdm(total=len(sizes) * repeats, desc="turns", unit="turn", disable=not progress) as bar:
+        # On CUDA a warm-up is a minute of compiling on the processor.
+        race = _Race(workers, max_seconds, device.type == "cuda", bar)
         for b, n in sizes:
             states = rng.standard_normal((b, policy.state_dim)).astype(np.float32)
-            live: list[tuple[Worker, float, list[list[float]]]] = []  # with the times of each turn
-            asked: list[Worker] = []
-            for worker in workers:
-                name = (worker.contender.name, worker.contender.dtype)
-                if name in rates and b * n / rates[name] > max_seconds:
-                    left_out.append({"backend": name[0], "dtype": name[1], "n_states": b, "n_candidates": n,
-                                     "seconds": b * n / rates[name],
-                                     "reason": "one decision would take that long"})
-                    continue
-                if worker not in failed:
-                    asked.append(worker)
-                    if together:
-                        worker.tell("begin", states, n)
-            for worker in asked:
-                name = (worker.contender.name, worker.contender.dtype)
-                bar.set_postfix_str(f"{b} x {n}: warming up {' '.join(name)}")
-                try:
-                    first = worker.answer() if together else worker.ask("begin", states, n)
-                    live.append((worker, first, []))
-                except UsageError as error:
-                    if name[0] not in PEERS:
-                        raise
-                    failed.add(worker)  # a peer that does not run here does not stop the others
-                    left_out.append({"backend": name[0], "dtype": name[1], "n_states": b, "n_candidates": n,
-                                     "seconds": None, "reason": str(error).strip().splitlines()[-1]})
-            bar.set_postfix_str(f"{b} x {n}")
-            if all(worker.contender.name == "products" for worker, _, _ in live):
-                bar.update(repeats)
-                continue
-            for _ in range(repeats):
-                for worker, _, times in live:
-                    times.append(worker.ask("turn", TURN_SECONDS))
-                    time.sleep(SETTLE_SECONDS)
-                bar.update()
-            for worker, warmup, times in live:
-                contender, peak = worker.contender, worker.ask("end")
-                if contender.name == "products":
-                    ceiling_times[contender.dtype] += chain(*times)
-                    continue
-                rows.append(_row(contender, device, b, n, warmup, list(chain(*times)), peak))
-                rates[contender.name, contender.dtype] = rows[-1]["candidates_per_second"]
-                base = next((t for w, _, t in live if w.contender.name == "reference"), None)
-                rows[-1]["speedup_over_reference"] = _speedup(base, times) if base else None
-    ceiling = {kind: work / statistics.median(times) for kind, times in ceiling_times.items()}
-    flops = _flops(policy)
-    for row in rows:
-        rate = row["candidates_per_second"] * flops
-        row |= {"gflops": rate / 1e9, "percent_of_ceiling": 100 * rate / ceiling[row["dtype"]]}
-    return {"results": rows, "left_out": left_out,
-            "ceiling_gflops": {kind: value / 1e9 for kind, value in ceiling.items()},
-            "network": network.config(), "num_steps": policy.model.schedule.num_steps,
-            "guidance_scale": guidance_scale, "repeats": repeats, "threads": torch.get_num_threads(),
-            "device_name": device_name(device)}
+            found.append(race.run(states, n, repeats))
+    work = products_flops(device, policy.model.network.hidden_dim)
+    ceiling = {c.dtype: work / statistics.median(chain(*(one.calls for size in found for one in size
+                                                         if one.contender == c))) for c in ceilings}
+    return Bench(_rows(found, ceiling, policy), race.left_out,
+                 {kind: value / 1e9 for kind, value in ceiling.items()}, policy.model.network.config(),
+                 policy.model.schedule.num_steps, guidance_scale, repeats, torch.get_num_threads(),
+                 device_name(device))
 
 
-def _row(contender: Contender, device: torch.device, b: int, n: int, warmup: float, times: list[float],
-         peak: int) -> dict[str, Any]:
-    seconds = statistics.median(times)
-    low, high = np.quantile(times, [0.25, 0.75])
-    return {"backend": contender.name, "dtype": contender.dtype, "device": str(device), "n_states": b,
-            "n_candidates": n, "candidates_per_second": b * n / seconds, "milliseconds": 1e3 * seconds,
-            "milliseconds_quartiles": [1e3 * float(low), 1e3 * float(high)], "calls": len(times),
-            "first_call_seconds": warmup, "peak_bytes": peak}
+def _rows(found: list[list[Timed]], ceiling: dict[str, float], policy: Policy) -> list[Row]:
+    flops = pack(policy.model.network, policy.model.schedule.num_steps).flops_per_candidate(True)
+    rows = []
+    for size in found:
+        eager = next((one.turns for one in size if one.contender.name == "reference"), None)
+        for one in (one for one in size if one.contender.name != "products"):
+            quartiles = np.quantile(one.calls, [0.25, 0.75])
+            rows.append(Row(
+                one.contender.name, one.contender.dtype, str(policy.device), one.n_states, one.n_candidates,
+                one.rate, 1e3 * statistics.median(one.calls), (1e3 * quartiles).tolist(), len(one.calls),
+                one.first_call, one.peak_bytes, _speedup(eager, one.turns) if eager else None,
+                one.rate * flops / 1e9, 100 * one.rate * flops / ceiling[one.contender.dtype]))
+    return rows
 
 
 def _speedup(reference: list[list[float]], times: list[list[float]]) -> float:
-    """How many times the reference's speed: of each turn, and the median of those. What slows the
+    """The median over turns of how many times faster ``times`` are than the reference. What slows the
     machine for a while slows both sides of a turn's ratio."""
     return statistics.median(statistics.median(base) / statistics.median(mine)
                              for base, mine in zip(reference, times, strict=True))
-
-
-def _flops(policy: Policy) -> int:
-    from swg_fast.kernels.shared.packing import pack
-
-    return pack(policy.model.network, policy.model.schedule.num_steps).flops_per_candidate(True)

@@ -1,4 +1,4 @@
-"""A process that measures one contender, so that no other library's threads or memory are in it."""
+"""A process that measures one contender, without the threads and the memory of other libraries."""
 
 from __future__ import annotations
 
@@ -6,74 +6,91 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from swg_fast.evaluation.bench.contenders import Contender, products, runner
+from swg_fast.evaluation.bench.contenders import Contender, Run, products, runner
+from swg_fast.method.networks import ScoreNetwork
+from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.policy.policy import Policy
 
-Message = tuple[Any, ...]
+
+class Begin(NamedTuple):
+    """Make the first call for states [B, S] and N candidates of each; answered with its seconds."""
+
+    states: np.ndarray
+    n_candidates: int
 
 
-def model_parts(policy: Any) -> dict[str, Any]:
-    """What a worker builds the policy anew from."""
+class Turn(NamedTuple):
+    """Repeat the call for so many seconds; answered with the seconds of each call."""
+
+    seconds: float
+
+
+class End(NamedTuple):
+    """A size is over; answered with its peak bytes beyond what the process held before any call."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a worker builds the policy from."""
+
+    config: dict[str, Any]
+    betas: np.ndarray
+    state: dict[str, np.ndarray]  # of the network
+    device: str
+    threads: int
+
+
+def model_parts(policy: Policy) -> Parts:
     network = policy.model.network
-    return {"config": network.config(), "betas": policy.model.schedule.betas.numpy(),
-            "state": {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()},
-            "device": str(policy.device), "threads": torch.get_num_threads()}
+    return Parts(network.config(), policy.model.schedule.betas.numpy(),
+                 {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()},
+                 str(policy.device), torch.get_num_threads())
 
 
-def serve(connection: Connection, contender: Contender, parts: dict[str, Any], rho: float) -> None:
-    """Answers ("begin", states, N) with the first call's seconds, ("turn", seconds) with the times of
-    calls for that long, ("end",) with the size's peak bytes, beyond what the process held before any
-    call; an exception with its text."""
+def serve(connection: Connection, contender: Contender, parts: Parts, rho: float) -> None:
+    """Answers messages until None; a failure is answered with a `RuntimeError` and ends the process."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    device = torch.device(parts["device"])
+    device = torch.device(parts.device)
     try:
-        torch.set_num_threads(parts["threads"])
+        torch.set_num_threads(parts.threads)
         run = _decision(contender, parts, device, rho)
         call, seed, idle = None, 0, _reset_peak(device)
-        while True:
-            message = connection.recv()
-            if message[0] == "begin":
-                call = _prepared(run, *message[1:])
+        for message in iter(connection.recv, None):
+            if isinstance(message, Begin):
+                call = partial(run, *message)
                 _reset_peak(device)
                 connection.send(_timed(call, 0, device))
-            elif message[0] == "turn":
+            elif isinstance(message, Turn):
                 times: list[float] = []
-                while not times or sum(times) < message[1]:
+                while not times or sum(times) < message.seconds:
                     seed += 1
                     times.append(_timed(call, seed, device))
                 connection.send(times)
-            elif message[0] == "end":
-                connection.send(_peak(device) - idle)
             else:
-                return
+                connection.send(_peak(device) - idle)
     except (EOFError, ConnectionError, KeyboardInterrupt):
         return
     except Exception:
         connection.send(RuntimeError(f"{contender.name} {contender.dtype}: {traceback.format_exc()}"))
 
 
-def _decision(contender: Contender, parts: dict[str, Any], device: torch.device, rho: float) -> Any:
-    from swg_fast.method.networks import ScoreNetwork
-    from swg_fast.method.schedule import NoiseSchedule
-    from swg_fast.policy.policy import Policy
-
+def _decision(contender: Contender, parts: Parts, device: torch.device, rho: float) -> Run:
     if contender.name == "products":
-        multiply = products(contender.dtype, device, parts["config"]["hidden_dim"])
+        multiply = products(contender.dtype, device, parts.config["hidden_dim"])
         return lambda states, n, seed: multiply()
-    network = ScoreNetwork(**parts["config"])
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in parts["state"].items()})
-    policy = Policy(network, NoiseSchedule("bench", torch.from_numpy(parts["betas"])), device=device)
+    network = ScoreNetwork(**parts.config)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in parts.state.items()})
+    policy = Policy(network, NoiseSchedule("bench", torch.from_numpy(parts.betas)), device=device)
     return runner(contender, policy, rho)
-
-
-def _prepared(run: Any, states: np.ndarray, n: int) -> Callable[[int], Any]:
-    return lambda seed: run(states, n, seed)
 
 
 def _timed(call: Callable[[int], Any], seed: int, device: torch.device) -> float:
@@ -90,7 +107,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _reset_peak(device: torch.device) -> int:
-    """Starts the peak anew and returns the bytes held now. On a CPU they are the process's own."""
+    """Resets the peak and returns the bytes held now: torch's on CUDA, the process's on a CPU."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
@@ -101,8 +118,7 @@ def _reset_peak(device: torch.device) -> int:
 
 
 def _peak(device: torch.device) -> int:
-    """Peak bytes since `_reset_peak`: of torch's allocator on CUDA (JAX has its own), of the process on
-    a CPU."""
+    """Peak bytes since `_reset_peak`: torch's on CUDA (JAX has its own allocator), the process's on a CPU."""
     return torch.cuda.max_memory_allocated() if device.type == "cuda" else _status("VmHWM")
 
 

@@ -8,24 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.common.atomic_files import replacing
 from swg_fast.common.errors import UsageError
+from swg_fast.common.figures import new_figure, save_figure
+from swg_fast.envs.base import Maze
+from swg_fast.evaluation.inspect.measure import Sampled
 from swg_fast.evaluation.inspect.places import BIN, Grid, Way
+from swg_fast.evaluation.report import draw_walls
 from swg_fast.training.settings import TrainSettings
 
-BLUE, ORANGE, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito
+BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe-Ito
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, np.ndarray]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = new_figure(width, height)
     return figure, figure.subplots(rows, columns, squeeze=False).ravel()
-
-
-def _save(figure: Any, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
 
 
 def values(value: np.ndarray, returns: np.ndarray, path: Path) -> None:
@@ -46,7 +42,7 @@ def values(value: np.ndarray, returns: np.ndarray, path: Path) -> None:
                    label="return to go")
     right.set(xlabel="value", ylabel="density", title="spread")
     right.legend(fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def advantages(advantage: np.ndarray, positive: float, path: Path) -> None:
@@ -58,7 +54,7 @@ def advantages(advantage: np.ndarray, positive: float, path: Path) -> None:
     axes.set(yscale="log", xlabel="u = min target Q(s, a) - V(s) of recorded actions", ylabel="transitions",
              title="advantages")
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def _edges(x: np.ndarray) -> np.ndarray:
@@ -69,14 +65,14 @@ def _edges(x: np.ndarray) -> np.ndarray:
 
 def maze(task: str, grid: Grid, way: Way | None, value: np.ndarray, walking: np.ndarray,
          positive: np.ndarray, settings: TrainSettings, path: Path) -> None:
-    """Over the maze: mean V of all states and of those that lead to another bin, as the steps to the goal
-    that it stands for where it does; how often a recorded action beats V; and how far the goal is along
-    recorded steps. All [bins]."""
+    """Over the maze: mean V of all states; mean V of states that lead to another bin, as steps to the goal
+    where rewards are -1 a step; the share of positive advantages; the distance to the goal along recorded
+    steps. ``value``, ``walking`` and ``positive`` are [bins]."""
     panels: list[tuple[str, np.ndarray, str]] = [("mean V(s)", value, "viridis")]
     if settings.reward_transform == "minus_one":
         with np.errstate(invalid="ignore"):
             left = np.clip(1 + (1 - settings.discount) * walking, 1e-4, None)
-        panels.append(("steps to the goal that V stands for, of ants on the move",
+        panels.append(("steps to the goal by V, of ants on the move",
                        np.log(left) / np.log(settings.discount), "viridis_r"))
     else:
         panels.append(("mean V(s) of ants on the move", walking, "viridis"))
@@ -96,17 +92,18 @@ def maze(task: str, grid: Grid, way: Way | None, value: np.ndarray, walking: np.
         image = ax.imshow(bins.reshape(grid.shape), origin="lower", extent=grid.extent, cmap=colours,
                           interpolation="nearest")
         figure.colorbar(image, ax=ax, shrink=0.8)
-        _draw_walls(ax, walls)
+        if walls is not None:
+            draw_walls(ax, walls, alpha=0.35, zorder=0)
         if way is not None:
             ax.plot(*way.goal, "*", color="#f0e442", markeredgecolor="black", markersize=15)
         ax.set(title=title, xlabel="x (m)", ylabel="y (m)", xlim=(left, right), ylim=(bottom, top))
     for ax in axes[len(panels):]:
         ax.set_axis_off()
     figure.suptitle(f"{task} in bins of {BIN:g} m; white: too few recorded states")
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
-def _walls(task: str) -> Any:
+def _walls(task: str) -> Maze | None:
     """The maze of ``task``; None where this machine cannot make its environment."""
     from swg_fast.envs import make_env
 
@@ -116,21 +113,14 @@ def _walls(task: str) -> Any:
         return None
 
 
-def _draw_walls(axes: Any, walls: Any) -> None:
-    from matplotlib.patches import Rectangle
-
-    for x, y in () if walls is None else walls.walls:
-        axes.add_patch(Rectangle((x - walls.size / 2, y - walls.size / 2), walls.size, walls.size, color=WALL,
-                                 alpha=0.35, linewidth=0, zorder=0))
-
-
-def weights(drawn: Mapping[float, tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) -> None:
-    """For each guidance scale: sampled weights against advantages [B, n], and their correlation within
-    each state [B]."""
+def weights(drawn: Mapping[float, Sampled], path: Path) -> None:
+    """For each guidance scale: sampled weights against advantages, and their correlation within each
+    state."""
     figure, axes = _figure(11, 4.2 * len(drawn), len(drawn), 2)
-    for row, (rho, (weight, found, correlation)) in enumerate(drawn.items()):
+    for row, (rho, (weight, advantage, correlation)) in enumerate(drawn.items()):
         left, right = axes[2 * row:2 * row + 2]
-        dots = left.hexbin(found.ravel(), weight.ravel(), gridsize=60, bins="log", cmap="viridis", mincnt=1)
+        dots = left.hexbin(advantage.ravel(), weight.ravel(), gridsize=60, bins="log", cmap="viridis",
+                           mincnt=1)
         figure.colorbar(dots, ax=left, label="candidates")
         left.axvline(0, color=ORANGE, linewidth=1)
         left.set(xlabel="advantage by the critic", ylabel="predicted weight",
@@ -143,11 +133,11 @@ def weights(drawn: Mapping[float, tuple[np.ndarray, np.ndarray, np.ndarray]], pa
             right.legend(fontsize=9)
         right.set(xlabel="rank correlation of weight and advantage within a state", ylabel="states",
                   title=f"within {len(correlation)} states, guidance {rho:g}")
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def losses(history: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
-    """Every loss of a run's history against the step, training's and held out's on one pair of axes."""
+    """Every loss of a run's history against the step, in training and held out."""
     names = {phase: sorted({key.split("/")[1].removeprefix("held_out_") for line in lines for key in line
                             if key.endswith("_loss")}) for phase, lines in history.items()}
     panels = [(phase, name) for phase, found in names.items() for name in found]
@@ -164,4 +154,4 @@ def losses(history: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> 
         ax.legend(fontsize=8)
     for ax in axes[len(panels):]:
         ax.set_axis_off()
-    _save(figure, path)
+    save_figure(figure, path, dpi=120)

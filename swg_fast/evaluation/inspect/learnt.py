@@ -1,4 +1,4 @@
-"""The networks of a policy, or of a run that is still under way."""
+"""The networks of a policy or of an unfinished run."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Source:
-    """Where to look: a checkpoint's ``folder`` (None while the run has none), its ``run`` (None for a
-    policy alone), and what they say of themselves."""
+    """A checkpoint's ``folder`` (None while the run has none), its ``run`` (None for a policy alone), and
+    what their files say of the training."""
 
     name: str
     folder: Path | None
@@ -37,12 +37,12 @@ class Source:
     task: str | None
     dataset: str | None
     settings: TrainSettings | None
-    transitions: int | None  # that the run was trained on
-    data_sha256: str | None  # of them
+    transitions: int | None  # how many the run was trained on
+    data_sha256: str | None  # their hash
     observation_keys: list[str] | None  # of a dictionary observation
 
     def trained_on(self, data: Transitions) -> bool:
-        """Whether ``data`` are known to be what this was trained on, so that its split holds."""
+        """Whether this is known to have been trained on ``data``, so that its split holds."""
         if self.settings is None:
             return False
         if self.data_sha256 is None:  # a run that has not ended
@@ -65,7 +65,10 @@ class Learnt:
 
 
 def find_source(name_or_path: str | Path) -> Source:
-    """A run's folder, a checkpoint's folder or a bundled policy. `UsageError` where it is none."""
+    """The source called by a run's folder, a checkpoint's folder or a bundled policy's name.
+
+    Raises `UsageError` where it is none of them.
+    """
     path = user_path(name_or_path)
     if (path / "run.json").is_file():
         run, folder = path, path / "policy"
@@ -84,8 +87,10 @@ def find_source(name_or_path: str | Path) -> Source:
 
 
 def load_learnt(source: Source, data: Transitions) -> Learnt:
-    """The networks of ``source``. `UsageError` where it has no critic and value, or none yet, or they
-    are for other sizes than ``data``'s."""
+    """The networks of ``source``.
+
+    Raises `UsageError` where it has no critic and value (yet), or where their sizes are not ``data``'s.
+    """
     if source.folder is None:
         return _under_way(source, data)
     policy = load_policy(source.folder)
@@ -101,8 +106,7 @@ def load_learnt(source: Source, data: Transitions) -> Learnt:
 
 
 def saved_critics(source: Source, data: Transitions) -> Iterator[tuple[int, CriticTrainer]]:
-    """The critic at each of its saved states, with the step, the oldest first. `UsageError` where there is
-    none."""
+    """(step, critic) of each saved state, the oldest first. Raises `UsageError` where there is none."""
     steps = saved_steps(source.run / "states", CriticTrainer.phase) if source.run else []
     if not steps or source.settings is None:
         raise UsageError(f"{source.name}: no saved states of a critic here; give a run's folder")
@@ -113,7 +117,7 @@ def saved_critics(source: Source, data: Transitions) -> Iterator[tuple[int, Crit
 
 
 def _under_way(source: Source, data: Transitions) -> Learnt:
-    """From the newest saved states."""
+    """The networks in an unfinished run's newest saved states."""
     settings, states = source.settings, source.run / "states"
     S, A = data.observations.shape[1], data.actions.shape[1]
     critic = CriticTrainer(S, A, settings, CPU)

@@ -1,21 +1,41 @@
-"""Numbers of what was learnt: value against return, advantages, sampled weights against advantages."""
+"""Figures of what was learnt: value and return, advantages, sampled weights and advantages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from swg_fast.common.intervals import mean_interval, success_interval
 from swg_fast.data import Transitions
+from swg_fast.evaluation.inspect.learnt import Learnt
 from swg_fast.method.networks import TwinQ, ValueNetwork
-from swg_fast.policy.policy import Policy
 
 BATCH = 16384  # states at once
 PART = 32  # states whose candidates are sampled at once
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Which candidates are drawn to look at; ``guidance_scale`` None is the policy's own."""
+
+    n_states: int = 256
+    n_candidates: int = 64
+    guidance_scale: float | None = None
+    seed: int = 0
+    progress: bool = True
+
+
+class Sampled(NamedTuple):
+    """Predicted weights and the critic's advantages of candidates, both [B, n], and their rank correlation
+    within each state where both vary."""
+
+    weights: np.ndarray
+    advantages: np.ndarray
+    correlation: np.ndarray
 
 
 @torch.no_grad()
@@ -35,8 +55,8 @@ def advantages(critic: TwinQ, value: np.ndarray, data: Transitions) -> np.ndarra
 
 
 def returns_to_go(data: Transitions, rewards: np.ndarray, discount: float) -> np.ndarray:
-    """Discounted return [N] from each transition to its episode's end; NaN where the recording stops
-    within 2 / (1 - discount) steps without a terminal, since too much of it is unknown."""
+    """Discounted return [N] from each transition to its episode's end. NaN where the recording stops without
+    a terminal within 2 / (1 - discount) steps: too much of the return is unknown."""
     last = np.append(data.episodes[1:] != data.episodes[:-1], True)
     known = int(2 / (1 - discount))
     result = np.empty(len(rewards))
@@ -53,7 +73,7 @@ def returns_to_go(data: Transitions, rewards: np.ndarray, discount: float) -> np
 
 
 def value_figures(value: np.ndarray, returns: np.ndarray) -> dict[str, float | int | None]:
-    """Spread of V [N], and its rank correlation with the returns to go [N] that are known."""
+    """Spread of V [N], and its rank correlation with the known returns to go [N]."""
     from scipy.stats import spearmanr
 
     known = np.isfinite(returns)
@@ -73,24 +93,23 @@ def _spread(x: np.ndarray) -> dict[str, float]:
     return {"mean": float(x.mean()), "std": float(x.std()), "min": float(x.min()), "max": float(x.max())}
 
 
-def sampled_weights(policy: Policy, critic: TwinQ, network: ValueNetwork, states: np.ndarray, n: int,
-                    guidance_scale: float, seed: int, progress: bool
-                    ) -> tuple[np.ndarray, np.ndarray]:
-    """(predicted weights, the critic's advantages) of ``n`` candidates of each state, both [B, n]."""
+def sampled_weights(learnt: Learnt, states: np.ndarray, guidance_scale: float, draws: Draws) -> Sampled:
+    """Draws candidates of ``states`` [B, S] and lets the critic judge them."""
     from tqdm import tqdm
 
-    weights, found = [], []
+    weights, found, n = [], [], draws.n_candidates
     for i in tqdm(range(0, len(states), PART), f"candidates, guidance {guidance_scale:g}", unit="part",
-                  disable=not progress):
+                  disable=not draws.progress):
         part = torch.from_numpy(states[i:i + PART])
-        drawn = policy.sample(part, n_candidates=n, guidance_scale=guidance_scale, temperature=1.0,
-                              select="none", leaves=1, seed=seed, return_candidates=True,
-                              state_indices=np.arange(i, i + len(part)))
+        drawn = learnt.policy.sample(part, n_candidates=n, guidance_scale=guidance_scale, temperature=1.0,
+                                     select="none", leaves=1, seed=draws.seed, return_candidates=True,
+                                     state_indices=np.arange(i, i + len(part)))
         with torch.no_grad():
-            q = critic.minimum(part.repeat_interleave(n, 0), drawn.candidates.flatten(0, 1)).view(-1, n)
-            found.append((q - network(part)[:, None]).numpy())
+            q = learnt.critic.minimum(part.repeat_interleave(n, 0), drawn.candidates.flatten(0, 1))
+            found.append((q.view(-1, n) - learnt.value(part)[:, None]).numpy())
         weights.append(drawn.candidate_weights.numpy())
-    return np.concatenate(weights), np.concatenate(found)
+    both = np.concatenate(weights), np.concatenate(found)
+    return Sampled(*both, within_states(*both))
 
 
 def within_states(weights: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -103,8 +122,9 @@ def within_states(weights: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def weight_figures(weights: np.ndarray, found: np.ndarray, correlation: np.ndarray) -> dict[str, Any]:
-    """The mean correlation within a state, and in which share of the states an action is better than
-    the value says: any candidate, the one of the highest weight, the best by the critic (an oracle)."""
+    """The fields of `Sampled` -> the mean correlation within a state, and the shares of actions with a
+    positive advantage: of all candidates, of those with their state's highest weight, and of those with its
+    highest advantage (an oracle)."""
     kept = found[np.arange(len(found)), weights.argmax(axis=1)] > 0
     interval, shares = mean_interval(correlation), success_interval(int(kept.sum()), len(kept))
     return {

@@ -1,4 +1,4 @@
-"""Ant Maze by place: means on a grid, and how far each place is from the goal along recorded steps."""
+"""Ant Maze by place: means on a grid, and distances to the goal along recorded steps."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from swg_fast.data import Transitions
 
-BIN = 0.5  # metres, about what an ant walks in a step or two
-FEWEST = 5  # states of a bin that a mean is shown for
+BIN = 0.5  # metres: an ant walks about that far in a step or two
+FEWEST = 5  # states that a bin needs to have a mean
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Grid:
 
     @property
     def moved(self) -> np.ndarray:
-        """[N], whether a transition leads to another bin: an ant that is stuck or lies on its back stays
-        in one for hundreds of steps, and says little of the place."""
+        """[N], whether a transition leads to another bin. An ant that is stuck or lies on its back stays in
+        one bin for hundreds of steps, which would outweigh the others."""
         return self.at != self.after
 
     @property
@@ -69,8 +69,8 @@ def make_grid(data: Transitions) -> Grid:
 
 @dataclass(frozen=True)
 class Way:
-    """To the goal along recorded steps: ``metres`` [bins], inf where none leads there; ``towards``
-    [bins], the next bin on the way, negative where there is none; ``goal`` [2], the mean place of reward."""
+    """The way to the goal along recorded steps: ``metres`` [bins] to it, inf where no step leads there;
+    ``towards`` [bins], the next bin, negative where there is none; ``goal`` [2], the mean place of reward."""
 
     metres: np.ndarray
     towards: np.ndarray
@@ -78,8 +78,7 @@ class Way:
 
 
 def way_to_the_goal(grid: Grid, data: Transitions) -> Way | None:
-    """Shortest ways over the graph whose edges are the recorded steps from bin to bin. None where no
-    step is rewarded."""
+    """Shortest ways over the graph of recorded steps from bin to bin; None where no step is rewarded."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra
 
@@ -102,11 +101,11 @@ def way_in(data: Transitions) -> tuple[Way | None, Grid]:
 
 
 def way_figures(way: Way, value: np.ndarray) -> dict[str, float | None]:
-    """How well mean values [bins] show the way. ``far`` are the half of the places that are farthest.
+    """How well mean values [bins] show the way; names that end in ``_far`` are of the farthest half.
 
-    joined: share of the places from which recorded steps lead to the goal; rank_correlation: of value
-    and nearness (Spearman); uphill: share of the places from which the next one on the way is worth
-    more, 0.5 for a value that knows nothing. None where there are too few places to say.
+    joined: the share of places from which recorded steps lead to the goal; rank_correlation: Spearman's, of
+    value and nearness; uphill: the share of places whose next place on the way has a higher value, 0.5 by
+    chance. None where there are too few places.
     """
     from scipy.stats import spearmanr
 

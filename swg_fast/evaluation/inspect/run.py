@@ -1,4 +1,4 @@
-"""`inspect_run`: everything measured, drawn and written into one folder."""
+"""`inspect_run` measures, draws and writes everything into one folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.data import Transitions
-from swg_fast.envs.tasks import settings_for
+from swg_fast.envs.tasks import preset_for
 from swg_fast.evaluation.inspect import draw, measure, places
 from swg_fast.evaluation.inspect.learnt import Learnt, Source, load_learnt, saved_critics
 from swg_fast.training.history import read_history
@@ -18,15 +18,13 @@ from swg_fast.training.rewards import transform_rewards
 from swg_fast.training.settings import TrainSettings
 
 
-def inspect_run(source: Source, data: Transitions, out: Path, *, n_states: int = 256,
-                n_candidates: int = 64, guidance_scale: float | None = None, seed: int = 0,
-                progress: bool = True, every_state: bool = False) -> dict[str, Any]:
+def inspect_run(source: Source, data: Transitions, out: Path, draws: measure.Draws, *,
+                every_state: bool = False) -> dict[str, Any]:
     """Measures what ``source`` has learnt on ``data`` and writes ``out/inspect.json`` and its pictures.
 
-    ``n_candidates`` candidates of each of ``n_states`` states are drawn unguided and at
-    ``guidance_scale`` (None: the policy's own), from held-out episodes where ``data`` is what the run was
-    trained on. With ``every_state`` the critic's saved states are measured too. Returns the figures of the
-    JSON.
+    Candidates are drawn unguided and guided; their states are of held-out episodes where ``source`` was
+    trained on ``data``. With ``every_state`` the critic's saved states are measured too. Returns the
+    figures of the JSON.
 
     Raises `UsageError` where there is no critic and value to look at, or no saved state.
     """
@@ -46,8 +44,7 @@ def inspect_run(source: Source, data: Transitions, out: Path, *, n_states: int =
     if _has_maze(source):
         figures["maze"] = _maze(source.task, data, value, advantage, settings, out)
     if learnt.policy is not None:
-        figures["weights"] = _weights(source, learnt, data, settings, n_states, n_candidates, guidance_scale,
-                                      seed, progress, out)
+        figures["weights"] = _weights(source, learnt, data, settings, draws, out)
     if every_state:
         figures["critics"] = _critics(source, data)
     history = read_history(source.history) if source.history is not None else {}
@@ -62,15 +59,16 @@ OF_THE_PAPER = ("expectile", "dropout", "reward_transform")  # what the paper se
 
 
 def _preset(task: str | None) -> TrainSettings:
-    """What a policy that does not say how it was trained is taken to be trained with."""
+    """The settings assumed for a policy whose card names none: those of its task."""
     if task is None:
         raise UsageError("this policy's card names neither its task nor its settings; name the --task")
-    preset = settings_for(task).training
+    preset = preset_for(task).training
     return TrainSettings(**{name: preset[name] for name in OF_THE_PAPER if name in preset})
 
 
 def _critics(source: Source, data: Transitions) -> list[dict[str, Any]]:
-    """What each saved state of the critic has learnt: V's range, advantages, and whether V shows the way."""
+    """Of each saved state of the critic: V's range, the share of positive advantages, and how V rises towards
+    the goal."""
     way, grid = places.way_in(data) if _has_maze(source) else (None, None)
     every = []
     for step, critic in saved_critics(source, data):
@@ -86,7 +84,7 @@ def _critics(source: Source, data: Transitions) -> list[dict[str, Any]]:
 
 
 def _has_maze(source: Source) -> bool:
-    return source.task is not None and settings_for(source.task).family == "antmaze"
+    return source.task is not None and preset_for(source.task).family == "antmaze"
 
 
 def _maze(task: str, data: Transitions, value: np.ndarray, advantage: np.ndarray, settings: TrainSettings,
@@ -101,22 +99,21 @@ def _maze(task: str, data: Transitions, value: np.ndarray, advantage: np.ndarray
             "rewarded_steps": int((data.rewards > 0).sum())} | places.way_figures(way, walking)
 
 
-def _weights(source: Source, learnt: Learnt, data: Transitions, settings: TrainSettings, n_states: int,
-             n: int, scale: float | None, seed: int, progress: bool, out: Path) -> dict[str, Any]:
+def _weights(source: Source, learnt: Learnt, data: Transitions, settings: TrainSettings,
+             draws: measure.Draws, out: Path) -> dict[str, Any]:
     unseen = data.observations[:0]
     if source.trained_on(data):
         unseen = data.split(settings.held_out, settings.seed)[1].observations
     held_out = len(unseen) > 0
     pool = unseen if held_out else data.observations
-    rows = np.random.default_rng(seed).choice(len(pool), min(n_states, len(pool)), replace=False)
-    own = learnt.policy.config.guidance_scale if scale is None else scale
+    rows = np.random.default_rng(draws.seed).choice(len(pool), min(draws.n_states, len(pool)), replace=False)
+    guided = draws.guidance_scale
+    if guided is None:
+        guided = learnt.policy.config.guidance_scale
     drawn, figures = {}, {}
-    for rho in sorted({0.0, float(own)}):
-        weights, found = measure.sampled_weights(learnt.policy, learnt.critic, learnt.value, pool[rows], n,
-                                                 rho, seed, progress)
-        correlation = measure.within_states(weights, found)
-        drawn[rho] = weights, found, correlation
-        figures[f"guidance {rho:g}"] = measure.weight_figures(weights, found, correlation)
+    for rho in sorted({0.0, float(guided)}):
+        drawn[rho] = measure.sampled_weights(learnt, pool[rows], rho, draws)
+        figures[f"guidance {rho:g}"] = measure.weight_figures(*drawn[rho])
     draw.weights(drawn, out / "weights.png")
-    return {"states": "held out" if held_out else "of the dataset", "n_states": len(rows), "n_candidates": n,
-            **figures}
+    return {"states": "held out" if held_out else "of the dataset", "n_states": len(rows),
+            "n_candidates": draws.n_candidates, **figures}

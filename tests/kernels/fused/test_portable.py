@@ -155,7 +155,7 @@ def test_trees_and_rankings_are_the_references(head, sampler, steps, leaves, sha
     policy = Policy(make_network(5, 3, 64, 2, head), NoiseSchedule.vp(15 if steps else 3), device=DEVICE)
     keywords = {"n_candidates": 36, "guidance_scale": 3.0, "temperature": 1.0, "return_candidates": True,
                 "sampler": sampler, "sampler_steps": steps, "leaves": leaves, "branch_after": shared,
-                "ranking_mean": 0.3, "ranking_draws": 2, "select": "expected_weight"}
+                "ranking_mean": 0.3, "ranking_draws": 2, "select": "expected_weight", "seed": 0}
     expected = policy.sample(random(2, 5), backend="reference", **keywords)
     got = policy.sample(random(2, 5), backend="triton", dtype="fp32", **keywords)
     assert relative_error(got.candidates.cpu(), expected.candidates.cpu()) < 1e-4
@@ -180,7 +180,7 @@ def test_a_ranking_of_what_the_kernel_draws(ranking):
     policy = Policy(make_network(5, 3, 64, 2), NoiseSchedule.vp(15), device=DEVICE, ranker=Ranker(5, 3, 16),
                     card={"training": {"settings": {"read_share": 0.1}}})
     keywords = {"n_candidates": 19, "temperature": 1.0, "sampler": "dpmpp_2m_sde", "sampler_steps": 2,
-                "select": "expected_weight", "ranking": ranking, "return_candidates": True}
+                "select": "expected_weight", "ranking": ranking, "return_candidates": True, "seed": 0}
     expected = policy.sample(random(2, 5), backend="reference", **keywords)
     got = policy.sample(random(2, 5), backend="triton", dtype="fp32", **keywords)
     assert relative_error(got.expected_weights.cpu(), expected.expected_weights.cpu()) < 1e-4

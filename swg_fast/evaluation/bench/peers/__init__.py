@@ -1,1 +1,1 @@
-"""Other ways to sample, to measure against: torch.compile, and a jitted JAX sampler of our own."""
+"""Samplers and training steps to compare with: torch.compile, jitted JAX, and the authors' own sampler."""

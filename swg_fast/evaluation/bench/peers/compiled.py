@@ -1,7 +1,7 @@
-"""The analytic guided step through `torch.compile`: what a careful user of plain PyTorch would run.
+"""The analytic guided step through `torch.compile`, as a careful user of plain PyTorch would run it.
 
-On CUDA with "reduce-overhead" (cuBLAS's products, CUDA graphs: "max-autotune" searches for minutes a
-size); on a CPU with weights frozen into the graph, so that the compiler may lay them out anew.
+On CUDA with "reduce-overhead" (cuBLAS's products and CUDA graphs; "max-autotune" would take minutes a size).
+On a CPU the weights are constants of the graph, whose layout the compiler may choose.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Algorithm 2 in JAX, jitted, with `jax.grad` for the guidance: what SWG's users run today.
+"""Algorithm 2 in jitted JAX, with `jax.grad` for the guidance, as SWG's users run it today.
 
-Written for this comparison, on the parameters of one of our networks, with the same formulas.
+Written for this comparison: the same formulas, on the parameters of a score network of this project.
 """
 
 from __future__ import annotations
@@ -8,21 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
-def make_sampler(network: Any, table: Any, dtype: str) -> Callable[[np.ndarray, int, int], np.ndarray]:
-    """A function (states [B, S], N, seed) -> kept actions [B, A], compiled at its first call."""
-    import jax
-    import jax.numpy as jnp
-
+def _score_network(network: Any, dtype: str) -> Callable[[Any, Any, Any], Any]:
+    """The network as a function of (z [M, D], states [M, S], t) that returns the noise [M, D]."""
     kind = {"fp32": jnp.float32, "bf16": jnp.bfloat16}[dtype]
     params = {name: jnp.asarray(value.detach().cpu().numpy())
               for name, value in network.state_dict().items()}
-    D, L, T = network.latent_dim, network.num_blocks, table.num_steps
     early = network.weight_head == "early"
-    coefficients = jnp.asarray(table.coefficients.numpy(), jnp.float32)
-    low, high = table.weight_clip
 
     def dense(name: str, x: Any) -> Any:
         return x.astype(kind) @ params[f"{name}.weight"].T.astype(kind) + \
@@ -40,7 +36,7 @@ def make_sampler(network: Any, table: Any, dtype: str) -> Callable[[np.ndarray, 
         c = jnp.broadcast_to(c, (z.shape[0], c.shape[0]))
         h = dense("input", jnp.concatenate([z, states, c.astype(z.dtype)], -1)).astype(jnp.float32)
         branch = h
-        for i in range(L):
+        for i in range(network.num_blocks):
             wide = jax.nn.silu(dense(f"blocks.{i}.up", norm(f"blocks.{i}.norm", h)))
             h = h + dense(f"blocks.{i}.down", wide).astype(jnp.float32)
             branch = h if i == 1 else branch
@@ -49,6 +45,15 @@ def make_sampler(network: Any, table: Any, dtype: str) -> Callable[[np.ndarray, 
             w = dense("weight_output", jax.nn.silu(dense("weight_hidden", branch)))
             out = jnp.concatenate([out, w], -1)
         return out.astype(jnp.float32)
+
+    return eps
+
+
+def make_sampler(network: Any, table: Any, dtype: str) -> Callable[[np.ndarray, int, int], np.ndarray]:
+    """A function (states [B, S], N, seed) -> kept actions [B, A], compiled at its first call."""
+    eps, D, T = _score_network(network, dtype), network.latent_dim, table.num_steps
+    coefficients = jnp.asarray(table.coefficients.numpy(), jnp.float32)
+    low, high = table.weight_clip
 
     def step(states: Any, carry: Any, t: Any) -> Any:
         z, key, _ = carry

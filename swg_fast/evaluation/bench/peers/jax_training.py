@@ -1,4 +1,4 @@
-"""The two training steps in JAX, jitted, on the same networks: what SWG's users run today.
+"""The two training steps in jitted JAX on the same networks, as SWG's users run them today.
 
 Written for this comparison: the same losses, batch, dropout and averages, Adam written out.
 """

@@ -1,7 +1,5 @@
-"""The authors' own sampler, imported from a checkout that the user names, on our network's parameters.
-
-Needs flax beside JAX. Nothing of the checkout is changed: `ddpm_sampler_swg` and the modules it runs
-are imported as they are.
+"""The authors' own sampler, imported unchanged from a checkout, on the parameters of a score network of this
+project. Needs flax beside JAX.
 """
 
 from __future__ import annotations
@@ -59,7 +57,7 @@ def make_sampler(network: Any, table: Any, betas: np.ndarray, guidance_scale: fl
 
 
 def parameters(network: Any) -> dict[str, Any]:
-    """Our score network's parameters under the names that the authors' modules give theirs."""
+    """The score network's parameters under the names of the authors' modules."""
 
     def array(tensor: Any) -> np.ndarray:
         return tensor.detach().cpu().numpy()

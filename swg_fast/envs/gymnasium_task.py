@@ -1,4 +1,4 @@
-"""The public door: every task as a `gymnasium.Env`, for other libraries' evaluators and wrappers."""
+"""Every task as a `gymnasium.Env`, for the evaluators and wrappers of other libraries."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from swg_fast.envs.registry import make_env
 class Task(gymnasium.Env):
     """A task as a Gymnasium environment: observations [S] float32, actions [A] in [-1, 1].
 
-    ``reset(seed=...)`` gives the episode of that seed, as `swg_fast.evaluation.episodes.evaluate` seeds its
-    own; without a seed the next one of a sequence that the last seed began. ``info`` has "goal" and
-    "position" [2] in a maze, and "success" where the environment says so.
+    ``reset(seed=...)`` starts the episode of that seed, as `swg_fast.evaluation.episodes.evaluate` does;
+    without a seed, the next of the sequence that the last seed began. ``info`` has "goal" and "position" [2]
+    in a maze, and "success" where the environment says whether it succeeded.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 25}
@@ -27,7 +27,7 @@ class Task(gymnasium.Env):
     def __init__(self, task: str, render_mode: str | None = None,
                  observation_keys: Sequence[str] | None = None) -> None:
         if render_mode not in (None, "rgb_array"):
-            raise UsageError(f"render_mode {render_mode!r} is not there; use 'rgb_array'")
+            raise UsageError(f"unknown render_mode {render_mode!r}; use 'rgb_array'")
         self.task: TaskEnv = make_env(task, observation_keys)
         self.render_mode = render_mode
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self.task.state_dim,), np.float32)

@@ -1,4 +1,4 @@
-"""Ant Maze drawn so that the ant stays in sight and the goal can be seen."""
+"""Pictures of Ant Maze that follow the ant and mark the goal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.envs.camera import drawing
+from swg_fast.envs.camera import Camera, drawing
 
 # From above and behind, steep enough to see over walls of 2 m in cells of 4 m.
-CAMERA = {"distance": 17.0, "azimuth": 90.0, "elevation": -62.0}
-GOAL_RADIUS = 0.5  # the task counts as done within it
-POLE = 0.06  # radius of what marks it from afar; its height is 2
+CAMERA = Camera(distance=17.0, azimuth=90.0, elevation=-62.0)
+GOAL_RADIUS = 0.5  # metres from the goal within which the task is done
+POLE = 0.06  # radius of the pole that marks the goal from afar; it is 2 m high
 GOAL_COLOR = (0.94, 0.89, 0.26, 1.0)
 
 

@@ -1,0 +1,59 @@
+"""What the measuring scripts share: options, JSON results that grow cell by cell, and tables in pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from bench_table import replaced
+
+from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.console import versions
+from swg_fast.common.hardware import set_threads
+
+ROOT = Path(__file__).parents[1]
+
+
+class Several(click.ParamType):
+    """Values separated by commas, as a list: "1,16" is [1, 16]."""
+
+    name = "numbers"
+
+    def __init__(self, kind: Callable[[str], Any] = int) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
+        try:
+            return value if isinstance(value, list) else [self.kind(part) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r}: give numbers such as 1,16", param, ctx)
+
+
+def _use_threads(ctx: click.Context, param: click.Parameter, count: int | None) -> None:
+    if count:
+        set_threads(count)
+
+
+policy_option = click.option("--policy", "policy_name",
+                             help="Checkpoint folder or bundled name.  [default: TASK]")
+threads_option = click.option("--threads", type=int, help="CPU threads of torch.  [default: all]",
+                              expose_value=False, callback=_use_threads)
+
+
+def recorded(path: Path, start: dict[str, Any]) -> dict[str, Any]:
+    """The JSON that an earlier run left at ``path``, or ``start`` where there is none."""
+    return read_json(path) if path.exists() else start
+
+
+def save(path: Path, found: dict[str, Any]) -> None:
+    """Writes ``found`` as JSON, with the versions that it was measured with."""
+    write_json(path, found | {"versions": versions()})
+
+
+def put(page: Path, table: str, begin: str) -> None:
+    """Replaces the table of ``page`` between the comment ``begin`` and the next ``<!-- end -->``; without
+    ``begin`` the page stays as it is."""
+    with replacing(page) as temporary:
+        temporary.write_text(replaced(page.read_text(), table, begin))

@@ -155,7 +155,7 @@ def layered(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
         others = [Config(*shape, kind="layers") for shape in shapes.get(n, ())]
         for config in LAYERS[:1] if tiny else (*LAYERS, *others):
             for _ in range(2):  # the second call captures the graph
-                launch.sample(network, table, vectors, words, n, 0, config=config)
+                launch.sample(network, table, vectors, words, launch.Asked(n, 0, config=config))
             *_, plan = network.plans.values()
             taken = seconds(lambda plan=plan: [plan.once() for _ in range(1 if tiny else 10)], device,
                             1 if tiny else 5) / (1 if tiny else 10)

@@ -2,10 +2,10 @@
 
     python benchmarks/training.py --write
 
-Contenders: this project's compiled steps, its plain PyTorch step (what runs without a C compiler), and JAX.
-Each has a process of its own, held to its number of cores, and they take turns; medians and their ratios
-are printed and written to benchmarks/results/training.json, beside what a whole run costs besides its steps
-and whether it resumes bit for bit (`training_run`). bf16 is left out where the processor would emulate it.
+Contenders: this project's compiled steps, its plain PyTorch step (what runs in bf16 and without a C compiler)
+and JAX, all in fp32. Each has a process of its own, held to its number of cores, and they take turns. Medians
+and their ratios are printed and written to benchmarks/results/training.json, together with what a whole run
+costs besides its steps and whether it resumes bit for bit (`training_run`).
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ from bench_table import replaced
 from training_run import markdown, measure
 
 ROOT = Path(__file__).parent.parent
-CASES = [("critic", "fp32", 256), ("actor", "fp32", 256), ("actor", "bf16", 256), ("actor", "fp32", 1024),
-         ("actor", "bf16", 1024)]
+CASES = [("critic", "fp32", 256), ("actor", "fp32", 256), ("actor", "fp32", 1024)]
 PAGE = ROOT / "docs" / "cpu-notes.md"
 MARKERS = "<!-- training tables -->", "<!-- end -->"
 CONTENDERS = ("swg_fast", "plain", "jax")
 
 
 def build(contender: str, phase: str, precision: str, batch: int, device: Any = "cpu") -> tuple[Any, int]:
-    """A function that takes some training steps, random numbers and batches included, and how many. On CUDA
-    this project's are captured graphs, and the plain ones eager."""
+    """A function that takes some training steps, random numbers and batches included, and the number of
+    steps that it takes. On CUDA this project's steps are captured graphs, and the plain ones eager."""
     import numpy as np
     import torch
 
@@ -68,9 +67,7 @@ def build(contender: str, phase: str, precision: str, batch: int, device: Any = 
     elif device.type == "cuda":
         count = BLOCK  # as the loop takes them there
     elif trainer.loops is None:
-        count = 1
-        if precision == "fp32":
-            raise click.ClickException("no compiled steps on this machine: no C compiler")
+        raise click.ClickException("no compiled steps on this machine: no C compiler")
     rows, generator = torch.from_numpy(data).to(device), torch.Generator().manual_seed(0)
     take, done = step_taker(trainer, graph=contender != "plain"), 0
 
@@ -86,10 +83,10 @@ def build(contender: str, phase: str, precision: str, batch: int, device: Any = 
 
 
 def serve(connection: Any, cores: list[int], contender: str) -> None:
-    """For each case that it is sent: says when it is ready, and answers each number of seconds with the
-    times of the steps taken in them. None ends a case, and None instead of a case the process.
+    """For each case that it receives: says when it is ready, and answers each number of seconds with the
+    times of the steps that it took in them. None ends a case; None instead of a case ends the process.
 
-    On one core it is the processor's time that counts, which other processes do not add to.
+    On one core the times are the processor's, to which other processes add nothing.
     """
     os.sched_setaffinity(0, cores)
     clock = time.process_time if len(cores) == 1 else time.perf_counter
@@ -169,11 +166,10 @@ def main(turns: int, json_path: Path, one_core: bool, write: bool) -> None:
     if find_spec("jax") is None:
         raise click.ClickException("the peer needs jax; pip install 'swg-fast[bench]'")
     cores = sorted(os.sched_getaffinity(0))
-    cases = [case for case in CASES if case[1] != "bf16" or has_native_bf16()]
     rows = []
     for some in ([cores[0]], *([cores] if len(cores) > 1 and not one_core else [])):
         with workers(some) as connections:
-            for case in cases:
+            for case in CASES:
                 rate = race(connections, case, turns)
                 phase, precision, batch = case
                 ours, plain, jax = (rate[contender] for contender in CONTENDERS)
@@ -184,8 +180,7 @@ def main(turns: int, json_path: Path, one_core: bool, write: bool) -> None:
                            f"{plain:.1f}, jax {jax:.1f}")
     write_json(json_path, {
         "machine": device_name(torch.device("cpu")), "cores": len(cores), "results": rows,
-        "left_out": [case for case in CASES if case not in cases], "whole_run": whole_run(cores[0]),
-        "versions": versions()})
+        "whole_run": whole_run(cores[0]), "versions": versions()})
     table = markdown(read_json(json_path))
     click.echo(table)
     if write:

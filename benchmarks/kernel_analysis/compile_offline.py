@@ -1,4 +1,4 @@
-"""Compiling the fused kernel for a GPU that is not here, and reading what it would use there."""
+"""Compiles the fused kernels for a GPU that is not here, and reads what they would use there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +20,57 @@ from benchmarks.kernel_analysis.sass_listing import MATRIX_INSTRUCTIONS, instruc
 from swg_fast.kernels.fused.configurations import CONFIGS, Config, nearest
 from swg_fast.kernels.fused.hopper import launch as hopper_launch
 from swg_fast.kernels.fused.launch import PRECISIONS, REDUCE, scratch_sizes
-from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS, guided_step_kernel, sample_kernel
+from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS, sample_kernel
 from swg_fast.kernels.fused.portable.selection import keep_best_kernel
 
 WEIGHT_TYPES = {"bf16": "*bf16", "tf32": "*fp32", "fp32": "*fp32"}
-KERNELS = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_kernel,
-           "keep_best_kernel": keep_best_kernel}
-# Arguments by type, WHOLE_NUMBERS aside, which are int32; what is not named points to float32.
+KERNELS = {"sample_kernel": sample_kernel, "keep_best_kernel": keep_best_kernel}
+# Types of the kernels' arguments. WHOLE_NUMBERS are int32, and what is not named points to float32.
 WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
-INDEX_POINTERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "candidates": "*i64",
-                  "owners": "*i64", "indices": "*i64"}
+INDEX_POINTERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "indices": "*i64"}
 WEIGHT_MAPS = ("ends", "up", "down", "head")  # tensor maps in the Gluon kernels
 HEAD_WIDTH = 256
 FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale", "ranking_mean")
 
 
-def source(hidden: int, dtype: str, config: Config, *, kernel: str = "sample_kernel", head: str = "joint",
-           blocks: int = 3, latent: int = 9, guided: bool = True, softmax: bool = False,
-           multistep: bool = False, tree: bool = False, rank: bool = False) -> ASTSource:
-    """A kernel's source with every constant set, as a launch would set them; where the configuration asks
-    for the Gluon kernels or the layered ones, theirs."""
-    early, padded = head == "early", 16 if latent <= 16 else 32
+@dataclass(frozen=True)
+class Variant:
+    """A kernel with every constant set, as a launch would set them."""
+
+    hidden: int
+    dtype: str
+    config: Config
+    kernel: str = "sample_kernel"
+    head: str = "joint"
+    blocks: int = 3
+    latent: int = 9
+    guided: bool = True
+    softmax: bool = False
+    multistep: bool = False
+    tree: bool = False
+    rank: bool = False
+
+
+def source(variant: Variant) -> ASTSource:
+    """A variant's source, of the kind that its configuration asks for."""
+    hidden, dtype, config, blocks = variant.hidden, variant.dtype, variant.config, variant.blocks
+    early, padded = variant.head == "early", 16 if variant.latent <= 16 else 32
     every: dict[str, Any] = {
-        "D": latent, "DP": padded, "BM": config.tile, "H": hidden, "BC": config.chunk, "L": blocks,
-        "E": HEAD_WIDTH * early, "EARLY": early, "GUIDED": guided, "CLIP_STATE": not multistep,
-        "CLIP_CLEAN": multistep, "MULTISTEP": multistep, "TREE": tree, "RANK": rank, "SOFTMAX": softmax,
-        "WRITE_ALL": False, "DRAW": True, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
-        **scratch_sizes(hidden, blocks, padded, config.tile), "SLOTS": config.stages,
+        "D": variant.latent, "DP": padded, "BM": config.tile, "H": hidden, "BC": config.chunk, "L": blocks,
+        "E": HEAD_WIDTH * early, "EARLY": early, "GUIDED": variant.guided,
+        "CLIP_STATE": not variant.multistep,
+        "CLIP_CLEAN": variant.multistep, "MULTISTEP": variant.multistep, "TREE": variant.tree,
+        "RANK": variant.rank, "SOFTMAX": variant.softmax,
+        "WRITE_ALL": False, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
+        **scratch_sizes(hidden, blocks, padded, config.tile)._asdict(), "SLOTS": config.stages,
         "REGISTERS": hopper_launch.REGISTERS}
     if config.kind == "layers":
-        return layered_sources.source(kernel, hidden, WEIGHT_TYPES[dtype], config, every)
-    function, kind, maps = KERNELS[kernel], ASTSource, {}
+        return layered_sources.source(variant.kernel, hidden, WEIGHT_TYPES[dtype], config, every)
+    function, kind, maps = KERNELS[variant.kernel], ASTSource, {}
     if config.kind == "gluon":
         from triton.experimental.gluon._runtime import GluonASTSource
 
-        function, kind = hopper_launch.kernel(kernel), GluonASTSource
+        function, kind = hopper_launch.kernel(), GluonASTSource
         layout = "NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)"
         maps = dict.fromkeys(WEIGHT_MAPS, f"tensordesc<bf16[{config.chunk}, {hidden}],{layout}>")
     signature, constants, attributes = {}, {}, {}
@@ -77,11 +94,12 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
     """Compiles one configuration for ``capability`` (80, 90, 100) and reads its resources. Where a static
     model can tell (sm_90, bf16, guided, tiles of 128 rows in all), also what a step costs by it."""
     started = time.perf_counter()
-    early, kernel = shape.get("head", "joint") == "early", shape.get("kernel", "sample_kernel")
+    variant = Variant(hidden, dtype, config, **shape)
+    early, kernel = variant.head == "early", variant.kernel
     gluon, layered = config.kind == "gluon", config.kind == "layers"
     options = {"num_warps": config.warps, "num_stages": config.stages}
     compiled = triton.compile(
-        source(hidden, dtype, config, **shape), target=GPUTarget("cuda", capability, 32),
+        source(variant), target=GPUTarget("cuda", capability, 32),
         options=layered_sources.options(kernel, config) if layered else options)
     seconds = time.perf_counter() - started
     cubin = compiled.asm["cubin"]
@@ -91,13 +109,13 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
     row = {
         "kernel": kernel + " (Gluon)" * gluon, "target": f"sm_{capability}", "dtype": dtype,
         "config": {"hidden_dim": hidden, "tile": config.tile, "chunk": config.chunk,
-                   "warps": config.warps, "stages": config.stages, "head": shape.get("head", "joint")},
+                   "warps": config.warps, "stages": config.stages, "head": variant.head},
         "registers": usage["REG"], "stack_bytes": usage["STACK"],
         "stack_accesses_in_matrix_loops": sum(loop["stack_accesses"] for loop in loops),
         "shared_bytes": compiled.metadata.shared,
         "matrix_instructions": {kind: kinds.count(kind) for kind in MATRIX_INSTRUCTIONS if kind in kinds},
         "matrix_loops": loops, "code_bytes": len(cubin), "compile_seconds": round(seconds, 2)}
-    blocks, guided = shape.get("blocks", 3), shape.get("guided", True)
+    blocks, guided = variant.blocks, variant.guided
     count = gluon_bytes_per_candidate if gluon else bytes_per_candidate
     row["bytes_per_candidate_and_step"] = {} if layered or kernel == "keep_best_kernel" else count(
         hidden, blocks, config.tile, head_width=HEAD_WIDTH * early, guided=guided,
@@ -105,7 +123,7 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
     groups = hopper_launch.GROUPS if gluon else 1
     modelled = guided and (capability, dtype, kernel) == (90, "bf16", "sample_kernel")
     if modelled and config.tile * groups == cycle_model.ROWS:
-        sizes = cycle_model.Shape(hidden, blocks, shape.get("latent", 9), HEAD_WIDTH * early, config.chunk,
+        sizes = cycle_model.Shape(hidden, blocks, variant.latent, HEAD_WIDTH * early, config.chunk,
                            config.stages * gluon)
         row["predicted_thousand_cycles"] = cycle_model.predict(
             sass, sizes, config.warps * groups, sum(row["bytes_per_candidate_and_step"].values()))
@@ -119,7 +137,7 @@ def report_row(work: dict[str, Any]) -> dict[str, Any]:
 
 def shipped(targets: list[int]) -> list[dict[str, Any]]:
     """Arguments of `report` for the table's defaults on each target, for many candidates and for few,
-    for the two small kernels beside them, and for the layered kernels."""
+    for the selection beside them, and for the layered kernels."""
     pairs = sorted({(hidden, dtype) for _, hidden, dtype in CONFIGS})
     rows = []
     for target in targets:
@@ -130,8 +148,7 @@ def shipped(targets: list[int]) -> list[dict[str, Any]]:
             for config in dict.fromkeys((choices.many[0], portable, choices.few[0])):
                 rows += [where | {"config": config, "head": head} for head in ("joint", "early")]
             if (hidden, dtype) == (256, "bf16"):
-                rows += [where | {"config": portable, "kernel": kernel}
-                         for kernel in ("guided_step_kernel", "keep_best_kernel")]
+                rows.append(where | {"config": portable, "kernel": "keep_best_kernel"})
                 rows += layered_sources.shipped(**where)
     return rows
 

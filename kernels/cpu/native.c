@@ -60,13 +60,16 @@ static void clip_latent(long D, float *z, float w_min, float w_max) {
     z[D - 1] = clamp(z[D - 1], w_min, w_max);
 }
 
-/* One row of the sampler's table (kernels.shared.sampler_table.COLUMNS) applied to z [M, D] in place; `weight` [M] is
- * the new weight before any clip, `gradient` [M, D] that of the log-weight where `vjp` is given. Where `last`
- * [M, D] is given it holds the x0 of the row before, if `row` reads it, and then this row's. */
+/* The columns of the sampler's table, in the order of kernels.shared.sampler_table.COLUMNS. */
+enum { SIGMA, READOUT, GUIDANCE, CLEAN_SCALE, STATE, EPSILON, CLEAN, NOISE, PREVIOUS };
+
+/* One row of the sampler's table applied to z [M, D] in place. `weight` [M] becomes the new weight before any
+ * clip, and `gradient` [M, D] the gradient of its logarithm, zero where no `vjp` is given. `last` [M, D], where
+ * given, holds the x0 of the row before and becomes this row's. */
 void update(long M, long D, const float *row, float w_min, float w_max, int clip_state, int clip_clean,
             const float *eps, const float *vjp, const float *noise, float *z, float *weight, float *gradient,
             float *last) {
-    const float sigma = row[0], readout = row[1], guidance = row[2], clean_scale = row[3];
+    const float sigma = row[SIGMA], readout = row[READOUT], guidance = row[GUIDANCE], clean_scale = row[CLEAN_SCALE];
     for (long r = 0; r < M; r++) {
         const float *e = eps + r * D;
         float *x = z + r * D, *g = gradient + r * D, clean[64], clipped = 0;
@@ -83,12 +86,13 @@ void update(long M, long D, const float *row, float w_min, float w_max, int clip
         if (clip_clean) {
             const float raw = clean[D - 1];
             clip_latent(D, clean, w_min, w_max);
-            clipped = row[6] * (raw - clean[D - 1]);
+            clipped = row[CLEAN] * (raw - clean[D - 1]);
         }
         for (long d = 0; d < D; d++)
-            x[d] = row[4] * x[d] + row[5] * (e[d] - guidance * g[d]) + row[6] * clean[d] + row[7] * noise[r * D + d];
-        if (row[8] != 0)
-            for (long d = 0; d < D; d++) x[d] += row[8] * last[r * D + d];
+            x[d] = row[STATE] * x[d] + row[EPSILON] * (e[d] - guidance * g[d]) + row[CLEAN] * clean[d]
+                   + row[NOISE] * noise[r * D + d];
+        if (row[PREVIOUS] != 0)
+            for (long d = 0; d < D; d++) x[d] += row[PREVIOUS] * last[r * D + d];
         if (last) memcpy(last + r * D, clean, D * sizeof(float));
         weight[r] = x[D - 1] + clipped;
         if (clip_state) clip_latent(D, x, w_min, w_max);

@@ -1,8 +1,8 @@
-"""Launch configurations: one readable table by capability, hidden size and compute type.
+"""Launch configurations: one table by capability, hidden size and compute type.
 
-Entries for sm_90 at hidden size 256 are in the order that an H200 gave them; every entry compiles without a
-spill where its row of `docs/kernel-notes.md` says so. Which is the fastest on a device is
-`kernels.fused.tuning`'s to find, and until then the first one is used.
+Entries for sm_90 at hidden size 256 are in the order of their speed on an H200. `docs/kernel-notes.md` says
+which entries compile without a spill. The first entry is used until `kernels.fused.tuning` has found the
+fastest on a device.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Config:
-    """BM candidates a tile, BC of the 4H columns at a time, warps and pipeline stages. Of kind "gluon", the
-    kernels of `hopper/`, tile and warps are one of their two warp groups', and stages
-    slots of the ring; of kind "layers", those of `layered/`, the stages are the narrow products', and the
-    warps the others'."""
+    """BM candidates a tile, BC of the 4H columns at a time, warps and pipeline stages. For kind "gluon", the
+    kernel of `hopper/`, tile and warps are those of one warp group, and stages are slots of the ring. For
+    kind "layers", the kernels of `layered/`, stages are for the narrow products and warps for the others."""
 
     tile: int
     chunk: int
@@ -80,8 +79,8 @@ def nearest(capability: int, hidden: int, dtype: str) -> Choices:
 def suitable(capability: int, hidden: int, dtype: str, candidates: int, processors: int,
              gluon: bool = True) -> tuple[Config, ...]:
     """Configurations for ``candidates`` in all on ``processors`` multiprocessors, the default first; without
-    ``gluon`` none of the Gluon kernels'. Of those for few, the ones come first that have a tile on a
-    multiprocessor at most: their time hardly depends on how many there are."""
+    ``gluon`` none of the Gluon kernels'. Among those for few, the ones come first that put at most one tile
+    on a multiprocessor: their time hardly depends on the number of tiles."""
     choices = nearest(capability, hidden, dtype)
     many = tuple(config for config in choices.many if gluon or config.kind != "gluon")
     if candidates >= many[0].tile * processors:

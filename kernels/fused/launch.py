@@ -6,9 +6,9 @@ import functools
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,12 +16,13 @@ from swg_fast.kernels.fused import tuning
 from swg_fast.kernels.fused.configurations import LAYERS_UP_TO, Config, layered, suitable
 from swg_fast.kernels.fused.hopper import launch as hopper_launch
 from swg_fast.kernels.fused.layered import launch as layered_launch
-from swg_fast.kernels.fused.layered.plan import REDUCE, Asked
-from swg_fast.kernels.fused.portable.kernels import guided_step_kernel, sample_kernel
+from swg_fast.kernels.fused.layered.plan import REDUCE
+from swg_fast.kernels.fused.portable.kernels import sample_kernel
 from swg_fast.kernels.fused.portable.selection import keep_best_kernel
+from swg_fast.kernels.fused.records import Asked, Drawn, ScratchSizes, Shape, Weights
 from swg_fast.kernels.shared.devices import current
 from swg_fast.kernels.shared.packing import PackedNetwork
-from swg_fast.kernels.shared.sampler_table import Ranking, SamplerTable, Tree
+from swg_fast.kernels.shared.sampler_table import SamplerTable, Tree
 
 HIDDEN_SIZES = (64, 128, 256)
 DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
@@ -46,30 +47,30 @@ def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -
     return None
 
 
-def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str, int]:
-    """Elements a running program needs of the two scratch buffers (laid out in `portable.kernels`)."""
-    return {"LOW": (blocks + 2) * hidden * tile, "WIDE": (hidden + blocks + 4 * padded + 3) * tile}
+def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> ScratchSizes:
+    """Of a program of `portable.kernels`, which says what lies where."""
+    return ScratchSizes(LOW=(blocks + 2) * hidden * tile, WIDE=(hidden + blocks + 4 * padded + 3) * tile)
 
 
 @dataclass(frozen=True)
 class KernelNetwork:
-    """A packed network laid out for the kernels: z's side padded to DP, `down` transposed, so that
-    every chunk of the wide layer is contiguous rows of H, and what a SiLU is taken of halved: the
-    kernels compute SiLU(2 u)."""
+    """A packed network laid out for the kernels: z's side is padded to DP, ``down`` transposed, so that every
+    chunk of the wide layer is contiguous rows of H, and what goes into a SiLU is halved, since the kernels
+    compute SiLU(2 u)."""
 
     packed: PackedNetwork
     dtype: str
-    tensors: tuple[torch.Tensor, ...]
-    constants: dict[str, Any]
+    weights: Weights
+    shape: Shape
 
     @cached_property
     def streamed(self) -> dict[Config, tuple[Any, ...]]:
-        """`hopper_launch.tensors` by configuration, made at the first launch of each."""
+        """`hopper_launch.arguments` by configuration, made at the first launch of each."""
         return {}
 
     @cached_property
     def plans(self) -> OrderedDict[Any, layered_launch.Decisions]:
-        """What `layers_launch.sample` keeps, last used last."""
+        """The plans that `layered_launch.sample` keeps, the last used one last."""
         return OrderedDict()
 
     @classmethod
@@ -93,56 +94,54 @@ class KernelNetwork:
 
         empty = torch.zeros(1, dtype=kind, device=device)
         wide = torch.zeros(1, device=device)
-        tensors = (
+        weights = Weights(
             pad(packed.input_z.T, torch.float32), weight(packed.up, half=True).contiguous(),
             0.5 * packed.up_bias, weight(packed.down.transpose(1, 2)).contiguous(), packed.down_bias,
             weight(pad(packed.output, kind)), pad(packed.output_bias, torch.float32),
             *((weight(packed.head_hidden, half=True), 0.5 * packed.head_hidden_bias,
                packed.head_output.float(), packed.head_output_bias) if early else (empty, wide, wide, wide)))
-        return cls(packed, dtype, tensors, {
-            "D": D, "DP": DP, "H": H, "L": L, "E": packed.head_hidden.shape[0] if early else 0,
-            "EARLY": early, "LN_EPS": packed.layer_norm_eps, "PRECISION": PRECISIONS[dtype]})
+        return cls(packed, dtype, weights, Shape(
+            D, DP, H, L, E=packed.head_hidden.shape[0] if early else 0, EARLY=early,
+            LN_EPS=packed.layer_norm_eps, PRECISION=PRECISIONS[dtype]))
 
-    def sizes(self, config: Config) -> dict[str, int]:
-        constants = self.constants
+    def sizes(self, config: Config) -> ScratchSizes:
+        """Of a running tile's scratch."""
         sizes = hopper_launch.scratch_sizes if config.kind == "gluon" else scratch_sizes
-        return sizes(constants["H"], constants["L"], constants["DP"], config.tile)
+        return sizes(self.shape.H, self.shape.L, self.shape.DP, config.tile)
 
     def scratch(self, tiles: int, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
         """Where the tiles that run together keep activations, in the weights' type and in float32; small
         enough to stay in the L2 cache."""
         sizes, device = self.sizes(config), self.packed.device
-        return (_unwritten(device, tiles * sizes["LOW"], dtype=DTYPES[self.dtype]),
-                _unwritten(device, tiles * sizes["WIDE"]))
+        return (_unwritten(device, tiles * sizes.LOW, dtype=DTYPES[self.dtype]),
+                _unwritten(device, tiles * sizes.WIDE))
 
-    def run(self, name: str, programs: int, config: Config, arguments: tuple[Any, ...], **sampler: bool
-            ) -> None:
-        """Launches ``sample_kernel`` or ``guided_step_kernel``, whichever kind the configuration asks for."""
+    def run(self, programs: int, config: Config, arguments: tuple[Any, ...], **sampler: bool) -> None:
+        """Launches ``sample_kernel``, of the kind that the configuration asks for."""
         if config.kind == "gluon":
-            hopper_launch.run(name, programs, self, config, arguments, **sampler)
+            hopper_launch.run(programs, self, config, arguments, **sampler)
             return
-        kernel = {"sample_kernel": sample_kernel, "guided_step_kernel": guided_step_kernel}[name]
-        kernel[(programs,)](*arguments, *self.tensors, **sampler, BM=config.tile, BC=config.chunk,
-                            **self.constants, **self.sizes(config), num_warps=config.warps,
-                            num_stages=config.stages)
+        sample_kernel[(programs,)](*arguments, *self.weights, **sampler, BM=config.tile, BC=config.chunk,
+                                   **self.shape._asdict(), **self.sizes(config)._asdict(),
+                                   num_warps=config.warps, num_stages=config.stages)
 
     def configs(self, candidates: int, layers: bool = True) -> tuple[Config, ...]:
-        """What `tune.measure` chooses among for this many candidates in all, the default first; without
-        ``layers`` none of the layered kernels', which have no trees, no rankings and no single step."""
-        device, shape = self.packed.device, self.constants
+        """The configurations to choose among for this many candidates in all, the default first; without
+        ``layers`` none of the layered kernels', which have no trees and no rankings."""
+        device, shape = self.packed.device, self.shape
         layers = layers and candidates <= LAYERS_UP_TO
         if device.type != "cuda":  # the interpreter: small tiles, so that odd sizes meet their edges
             few = (Config(32, 128, 4, 1, kind="layers"),) if layers else ()
             return (*few, Config(16, 128, 4, 1), Config(32, 128, 4, 1))
         major, minor = torch.cuda.get_device_capability(device)
         processors = _processors(device)
-        few = layered(shape["H"], self.dtype, candidates, processors) if layers else ()
-        gluon = hopper_launch.unsupported(shape["H"], shape["D"], self.dtype, shape["L"]) is None
-        return (*few, *suitable(major * 10 + minor, shape["H"], self.dtype, candidates, processors, gluon))
+        few = layered(shape.H, self.dtype, candidates, processors) if layers else ()
+        gluon = hopper_launch.unsupported(shape.H, shape.D, self.dtype, shape.L) is None
+        return (*few, *suitable(major * 10 + minor, shape.H, self.dtype, candidates, processors, gluon))
 
     def config(self, candidates: int, guided: bool, layers: bool = True) -> Config:
         """The tuned configuration for this many candidates on this device, or the table's default."""
-        name = tuning.key(self.packed.device, self.constants, self.dtype, guided, candidates)
+        name = tuning.key(self.packed.device, self.shape, self.dtype, guided, candidates)
         tuned = tuning.remembered(name)
         if tuned is None or (tuned.kind == "layers" and not layers):
             return self.configs(candidates, layers)[0]
@@ -177,111 +176,79 @@ def _on_its_device(launcher: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_on_its_device
-def guided_step(network: KernelNetwork, table: SamplerTable, j: int, z: torch.Tensor,
-                state_vectors: torch.Tensor, states: torch.Tensor, noise: torch.Tensor | None = None,
-                *, seed: int = 0, candidates: torch.Tensor | None = None,
-                state_words: torch.Tensor | None = None, last: torch.Tensor | None = None,
-                config: Config | None = None) -> tuple[torch.Tensor, ...]:
-    """Row j of the table for M rows in one launch: (next z [M, D], weight before any clip [M], eps
-    [M, D], gradient [M, D], x0 [M, D] where the table is multistep).
-
-    ``states`` [M] says which row of state_vectors [B, H] a row belongs to. The noise [M, D] is
-    given, or drawn from (seed, candidates [M], state_words [M]). ``last`` [M, D] is the x0 of the row
-    before, where the table is multistep.
-    """
-    M, D = z.shape
-    config = config or network.config(M, table.guided, layers=False)
-    groups = hopper_launch.GROUPS if config.kind == "gluon" else 1
-    grid = -(-M // (groups * config.tile))
-    out = [_unwritten(z.device, M, D) for _ in range(4)]
-    weight = _unwritten(z.device, M)
-    integers = torch.zeros(1, dtype=torch.int64, device=z.device)
-    owners = torch.nn.functional.pad(states, (0, grid * groups * config.tile - M))
-    row = table.on(z.device)[0][j]
-    step = table.steps[j]
-    k0, k1 = _key(seed)
-    network.run("guided_step_kernel", grid, config, (
-        z.contiguous(), z if last is None else last.contiguous(), z if noise is None else noise.contiguous(),
-        state_vectors, network.packed.time_table[step], row, *map(float, table.weight_clip),
-        *network.scratch(groups * grid, config), out[0], weight, *out[1:], M, k0, k1,
-        integers if candidates is None else candidates,
-        integers if state_words is None else state_words, owners, step),
-        GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
-        MULTISTEP=table.multistep, DRAW=noise is None)
-    return out[0], weight, *out[1:4 if table.multistep else 3]
-
-
-@_on_its_device
 def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
-           state_words: torch.Tensor, n_candidates: int, seed: int, *, softmax: bool = False,
-           selection_temperature: float = 1.0, return_candidates: bool = False, first: int = 0,
-           tree: Tree | None = None, ranking: Ranking | None = None, config: Config | None = None
-           ) -> tuple[torch.Tensor | None, ...]:
-    """The table's walk and the selection for B states of candidates first .. first + N - 1, in two
-    launches, or for few candidates in the many of `layers_launch`. With a ``tree`` both are whole roots'
-    worth; with a ``ranking`` it selects.
+           state_words: torch.Tensor, asked: Asked) -> Drawn:
+    """The table's walk and the selection for B states, state_vectors [B, H] and state_words [B], in two
+    launches, or for few candidates in the many of `layered.launch`. Beyond the results, memory is the running
+    programs' scratch, of a tree its roots, and a few numbers a tile.
 
-    Returns actions [B, A], weights [B], indices [B] and, if asked for, all candidates [B, N, D], their
-    weights [B, N] and what a ranking expects of them [B, N]. Beyond those, memory is the running
-    programs' scratch, of a tree their roots, and a few numbers a tile.
+    Raises `ValueError` where a configuration for the layered kernels meets a tree or a ranking.
     """
-    B, D, DP = len(state_vectors), network.constants["D"], network.constants["DP"]
-    device = state_vectors.device
-    plain = tree is None and ranking is None
-    config = config or network.config(B * n_candidates, table.guided, layers=plain)
-    if config.kind == "layers":
-        if not plain:
-            raise ValueError("the layered kernels have no trees and no rankings; use another configuration")
-        asked = Asked(B, n_candidates, config, softmax, selection_temperature, return_candidates)
-        return layered_launch.sample(network, table, state_vectors, state_words, asked, seed, first,
-                                    functools.partial(_unwritten, device))
+    plain = asked.tree is None and asked.ranking is None
+    config = asked.config or network.config(len(state_vectors) * asked.n_candidates, table.guided, plain)
+    if config.kind != "layers":
+        return _sample_tiles(network, table, state_vectors, state_words, asked, config)
+    if not plain:
+        raise ValueError("the layered kernels have no trees and no rankings; use another configuration")
+    return layered_launch.sample(network, table, state_vectors, state_words, replace(asked, config=config),
+                                 functools.partial(_unwritten, state_vectors.device))
+
+
+def _sample_tiles(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
+                  state_words: torch.Tensor, asked: Asked, config: Config) -> Drawn:
+    """`sample` by the kernels whose programs walk tiles of candidates."""
+    B, N, D, DP = len(state_vectors), asked.n_candidates, network.shape.D, network.shape.DP
+    device, tree, ranking = state_vectors.device, asked.tree, asked.ranking
     groups = hopper_launch.GROUPS if config.kind == "gluon" else 1
     resident = groups * _resident_programs(device)  # tiles that are walked together
-    group, items, phases = 0, -(-n_candidates // config.tile), 1
+    layout = Layout(group=0, items=-(-N // config.tile), phases=1)
     if tree is not None:
-        group, items, phases = grouping(B, n_candidates, tree, table.num_steps, config.tile, resident)
-    tiles = items * max(1, phases - 1)
-    programs = -(-min(B * items, resident) // groups)
+        layout = grouping(B, N, tree, table.num_steps, config.tile, resident)
+    tiles = layout.items * max(1, layout.phases - 1)
+    programs = -(-min(B * layout.items, resident) // groups)
     together = programs * groups
     new = functools.partial(_unwritten, device)
-    best_score, best_weight, best_z = new(B, tiles), new(B, tiles), new(B, tiles, DP)
-    best_index = new(B, tiles, dtype=torch.int32)
-    every = (B, n_candidates) if return_candidates else (1,)
+    best = (new(B, tiles), new(B, tiles, dtype=torch.int32), new(B, tiles), new(B, tiles, DP))
+    every = (B, N) if asked.return_candidates else (1,)
     all_z, all_weight, all_expected = new(*every, D), new(*every), new(*every if ranking else (1,))
     rows, steps = table.on(device)
     if ranking is not None:
         rows = torch.cat([rows, ranking.row().float().to(device)[None]])
         steps = torch.cat([steps, steps.new_tensor([ranking.step])])
-    network.run("sample_kernel", programs, config, (
+    network.run(programs, config, (
         state_vectors, state_words, network.packed.time_table, rows, steps, *map(float, table.weight_clip),
-        float(table.initial), 1.0 / selection_temperature, ranking.mean if ranking else 0.0,
-        *network.scratch(together, config), new(together if tree else 1, 2, config.tile, DP), best_score,
-        best_index, best_weight, best_z, all_z, all_weight, all_expected, B, n_candidates, first, items,
-        programs, table.num_steps, table.trained_steps, *_key(seed), tree.leaves if tree else 1,
-        tree.shared if tree else 0, group, phases, ranking.draws if ranking else 0),
+        float(table.initial), 1.0 / asked.selection_temperature, ranking.mean if ranking else 0.0,
+        *network.scratch(together, config), new(together if tree else 1, 2, config.tile, DP), *best, all_z,
+        all_weight, all_expected, B, N, asked.first, layout.items, programs, table.num_steps,
+        table.trained_steps, *_key(asked.seed), tree.leaves if tree else 1, tree.shared if tree else 0,
+        layout.group, layout.phases, ranking.draws if ranking else 0),
         GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
-        MULTISTEP=table.multistep, TREE=tree is not None, RANK=ranking is not None, SOFTMAX=softmax,
-        WRITE_ALL=return_candidates)
-    actions, weights = new(B, D - 1), new(B)
-    indices = new(B, dtype=torch.int64)
-    keep_best_kernel[(B,)](best_score, best_index, best_weight, best_z, actions, weights, indices, tiles,
-                           D=D, DP=DP, BT=REDUCE)
-    everything = (all_z, all_weight, all_expected if ranking else None)
-    return (actions, weights, indices, *(everything if return_candidates else (None, None, None)))
+        MULTISTEP=table.multistep, TREE=tree is not None, RANK=ranking is not None, SOFTMAX=asked.softmax,
+        WRITE_ALL=asked.return_candidates)
+    kept = (new(B, D - 1), new(B), new(B, dtype=torch.int64))
+    keep_best_kernel[(B,)](*best, *kept, tiles, D=D, DP=DP, BT=REDUCE)
+    return Drawn(*kept, *((all_z, all_weight, all_expected if ranking else None)
+                          if asked.return_candidates else ()))
 
 
-def grouping(states: int, n_candidates: int, tree: Tree, rows: int, tile: int, resident: int
-             ) -> tuple[int, int, int]:
-    """Roots a work item, items a state and phases an item, such that the longest program walks the
-    fewest rows: large groups share the roots' tile among more leaves, small ones keep more programs busy.
-    """
+class Layout(NamedTuple):
+    """Roots a work item (0 without a tree), items a state, and phases an item."""
+
+    group: int
+    items: int
+    phases: int
+
+
+def grouping(states: int, n_candidates: int, tree: Tree, rows: int, tile: int, resident: int) -> Layout:
+    """The layout of a tree whose longest program walks the fewest rows: large groups share the roots' tile
+    among more leaves, small ones keep more programs busy."""
     roots = n_candidates // tree.leaves
     found = []
     for group in sorted({min(roots, 1 << k) for k in range(tile.bit_length())}):
         items, tiles = -(-roots // group), -(-group * tree.leaves // tile)
         walked = tree.shared + (rows - tree.shared) * tiles
         found.append((-(-states * items // resident) * walked, states * items * walked,
-                      (group, items, 1 + tiles)))
+                      Layout(group, items, 1 + tiles)))
     return min(found)[2]
 
 

@@ -1,7 +1,7 @@
-"""Finding the fastest configuration on a device, and remembering it on disk.
+"""Finds the fastest configuration on a device, and keeps it on disk.
 
-Tuning is asked for, never implied: a tile's shape changes the order of sums, and with it which of two
-nearly equal candidates is kept, so a search must not change its answer because a cache was filled.
+Tuning happens only on request: a tile's shape changes the order of sums, and with it which of two nearly
+equal candidates is kept, so a search must not change its answer because a cache was filled.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ import torch
 import triton
 
 from swg_fast.kernels.fused.configurations import Config
+from swg_fast.kernels.fused.records import Shape
 from swg_fast.kernels.shared.binary_cache import cache_folder
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration's median time, or why it has none."""
+    """One configuration's median time, or the reason why it has none."""
 
     config: Config
     seconds: float | None
@@ -39,12 +40,12 @@ def cache_path() -> Path:
     return cache_folder() / "configurations.json"
 
 
-def key(device: torch.device, constants: dict[str, Any], dtype: str, guided: bool, candidates: int) -> str:
+def key(device: torch.device, shape: Shape, dtype: str, guided: bool, candidates: int) -> str:
     """What a choice holds for: device, Triton, shape of the network, and candidates to a power of 2."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
-    head = f"early {constants['E']}" if constants["EARLY"] else "joint"
-    return (f"{name}, triton {triton.__version__}, {dtype}, H {constants['H']}, L {constants['L']}, "
-            f"DP {constants['DP']}, {head}, {'guided' if guided else 'unguided'}, "
+    head = f"early {shape.E}" if shape.EARLY else "joint"
+    return (f"{name}, triton {triton.__version__}, {dtype}, H {shape.H}, L {shape.L}, "
+            f"DP {shape.DP}, {head}, {'guided' if guided else 'unguided'}, "
             f"2^{max(candidates - 1, 0).bit_length()}")
 
 
@@ -62,7 +63,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def remembered(name: str) -> Config | None:
-    """The choice kept under a `key`; none that an older version kept, of kinds that it did not have."""
+    """The choice kept under a `key`; None where there is none, or where an older version kept it."""
     config = _read(cache_path()).get(name, {}).get("config", {})
     return Config(**config) if config.keys() == Config.__dataclass_fields__.keys() else None
 
@@ -81,8 +82,9 @@ def remember(name: str, trial: Trial) -> None:
 
 def measure(run: Callable[[Config], Any], configs: tuple[Config, ...], synchronise: Callable[[], None],
             repeats: int = 5) -> list[Trial]:
-    """Each configuration's median time of ``repeats`` calls in turn, after one that compiles and one that may
-    capture; a configuration that does not fit the device is named with its reason."""
+    """Each configuration's median time over ``repeats`` calls, taken in turns after one call that compiles
+    and one that may capture. A configuration that does not fit the device has a reason in place of a
+    time."""
     live, trials = [], []
     for config in configs:
         try:

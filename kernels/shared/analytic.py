@@ -1,5 +1,5 @@
-"""The guided step with its gradient written out: one forward pass that keeps what the way back
-needs, one hand-written vector-Jacobian product of eps_w, no autograd graph."""
+"""The guided step with its gradient written out: one forward pass keeps what the backward pass needs, and the
+vector-Jacobian product of eps_w is written by hand, without an autograd graph."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def clip_latent(z: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
 
 class Step(NamedTuple):
     """One row's results: the next z [M, D], its weight before any clip [M], x0 [M, D] (None for a
-    row that has no use for it), eps [M, D] and the gradient [M, D] (None where unguided)."""
+    row that does not use it), eps [M, D] and the gradient [M, D] (None where unguided)."""
 
     z: torch.Tensor
     weight: torch.Tensor

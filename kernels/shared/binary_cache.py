@@ -1,6 +1,6 @@
-"""Where this package keeps what it finds out about a machine, for its user alone.
+"""The folder where this package keeps what it compiles and measures on a machine, for its user alone.
 
-What lies there is loaded and run: a folder or a file that someone else could have written is not used.
+The files in it are loaded and run, so a folder or a file that someone else could have written is not used.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import warnings
 from functools import lru_cache
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_folder() -> Path:
-    """The folder: $SWG_FAST_CACHE, else swg-fast/ in the user's cache folder. It exists, belongs to
-    the user and is not writable by others; where that cannot be had, a temporary one of this process,
-    with a warning that says why. Looked up once for each of the settings."""
+    """The folder: $SWG_FAST_CACHE, else swg-fast/ in the user's cache folder. It exists, belongs to the user
+    and others cannot write to it. Where there is no such folder, it is a temporary one of this process, and a
+    warning says why. It is looked up once for each value of the environment variables."""
     return _folder(os.environ.get("SWG_FAST_CACHE"), os.environ.get("XDG_CACHE_HOME"),
                    os.environ.get("HOME"))
 
@@ -27,10 +29,10 @@ def cache_folder() -> Path:
 @lru_cache
 def _folder(own: str | None, xdg: str | None, home: str | None) -> Path:
     try:
-        folder = Path(own) if own else (Path(xdg) if xdg else Path.home() / ".cache") / "swg-fast"
+        folder = (Path(own) if own else user_cache_path("swg-fast", appauthor=False)).expanduser()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not own and folder.stat().st_uid == os.getuid():
-            folder.chmod(0o700)  # ours alone; one that the user names may hold other things too
+            folder.chmod(0o700)  # a folder that the user names may hold other things too
         reason = _reason(folder.stat()) or _open_above(folder)
         if reason is None and not os.access(folder, os.W_OK | os.X_OK):
             reason = "it may not be written to"
@@ -65,7 +67,7 @@ def _reason(found: os.stat_result) -> str | None:
 
 
 def _open_above(folder: Path) -> str | None:
-    """Where others could put another folder in this one's place."""
+    """Why others could replace ``folder`` by another one; None where they cannot."""
     for parent in folder.resolve().parents:
         mode = parent.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
@@ -74,8 +76,8 @@ def _open_above(folder: Path) -> str | None:
 
 
 def trusted(path: Path) -> bool:
-    """Whether ``path`` is a regular file of the user's that others cannot write, and its contents are
-    those that were kept (`keep`)."""
+    """Whether ``path`` is a regular file of the user's that others cannot write, with the contents that
+    `keep` left."""
     try:
         return hashlib.sha256(_read(path)).hexdigest() == _read(_hash_path(path)).decode("ascii")
     except (OSError, ValueError):

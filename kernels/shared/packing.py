@@ -1,4 +1,4 @@
-"""Packing: a score network as the few tensors that sampling reads, folded and hoisted.
+"""Packs a score network into the tensors that sampling reads, folded and hoisted.
 
 - Input layer: W_in [z, s, c(t)] = W_z z + W_s s + (W_t c(t) + b). The last term is a table over t,
   the second one vector a state; only W_z z is left for every candidate and step.
@@ -80,7 +80,7 @@ class PackedNetwork:
         return self.read_row if t is None else self.time_table[t]
 
     def hoist_states(self, states: torch.Tensor) -> torch.Tensor:
-        """W_s s, [B, H], once a state; the same for a state whatever others stand beside it."""
+        """W_s s, [B, H]. A state's vector does not depend on the other states of the batch."""
         rows = F.pad(states.to(self.input_s.dtype), (0, 0, 0, -len(states) % ROW_MULTIPLE))
         return (rows @ self.input_s.T)[: len(states)]
 

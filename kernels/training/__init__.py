@@ -1,3 +1,3 @@
-"""Training's whole steps in C for CPUs: the small networks' products, forwards and backwards, the losses,
-Adam and the averages in one call. On CUDA a graph replays PyTorch's step; `masks` makes what dropout
-keeps, `adam` takes the optimiser's step. `swg_fast.training` says in plain PyTorch what they compute."""
+"""Whole training steps in C for CPUs: forward and backward pass, losses, Adam and averages in one call. On
+CUDA a graph replays PyTorch's step, with dropout's masks by `dropout_masks` and Adam by `adam_triton`.
+`swg_fast.training` has the same steps in plain PyTorch."""

@@ -8,13 +8,13 @@ enum { MOST_BLOCKS = 16, HEAD = 256 }; /* HEAD: the early weight head's width */
 
 struct actor {
     long S, A, H, L, M, times, E; /* states, actions, hidden, blocks, batch, steps of the schedule, time features */
-    long early, bf16;
-    float epsilon, weight_decay, ema_rate, weight_loss; /* the last: of the weight's entry's loss, beside 1 */
+    long early;
+    float epsilon, weight_decay, ema_rate, weight_loss; /* the last: the factor of the loss of the weight's entry */
     double dropout;
     uint64_t seed; /* dropout's */
     float *p, *p_m, *p_v, *average;
     const float *data;           /* [rows, A + 1 + S]: a, w, s */
-    const float *signal, *noise; /* [T]: sqrt(abar), sqrt(1 - abar) */
+    const float *signal, *noise; /* [times]: sqrt(abar), sqrt(1 - abar) */
     const int64_t *rows, *t;     /* [count, M] */
     const float *xi;             /* [count, M, A + 1] */
     const float *rates;          /* [count]: learning rates */

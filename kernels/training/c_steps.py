@@ -1,4 +1,4 @@
-"""What the two phases' calls into C share."""
+"""What the C steps of critic and actor share."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Moments:
 
 
 def check(data: torch.Tensor, rows: torch.Tensor, columns: int) -> None:
-    """That C will read within ``data`` [N, columns]."""
+    """Asserts that C will read within ``data`` [N, columns]."""
     assert data.shape[1] == columns, (data.shape, columns)
     assert rows.dtype == torch.int64 and int(rows.min()) >= 0 and int(rows.max()) < len(data)
 
 
 class Steps:
-    """One of the C files' steps, and the memory that they work in from call to call."""
+    """The steps of one C file, and the memory that they keep between calls."""
 
     def __init__(self, loaded: ctypes.CDLL, name: str, job: type[ctypes.Structure],
                  most_threads: int) -> None:
@@ -41,9 +41,9 @@ class Steps:
         self._memory: dict[Any, torch.Tensor] = {}
 
     def __call__(self, job: ctypes.Structure, layout: Any) -> None:
-        """Takes ``job``'s steps; ``layout`` is what decides where its buffers lie.
+        """Takes ``job``'s steps. ``layout`` holds all that decides where its buffers lie.
 
-        Raises `MemoryError` where there is none for the activations.
+        Raises `MemoryError` where there is no memory for the activations.
         """
         if layout not in self._memory:
             self._memory = {layout: torch.zeros(self._room(ctypes.byref(job)))}

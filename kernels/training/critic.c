@@ -73,28 +73,28 @@ static long v_size(const struct critic *c) {
 static void layer(struct team *team, long index, const struct critic *c, struct net n, int i, const float *x,
                   float *h) {
     const long in = i ? c->H : n.in;
-    product_float(team, index, (struct product_float){.M = c->M, .K = in, .N = c->H, .x = x,
+    product(team, index, (struct product){.M = c->M, .K = in, .N = c->H, .x = x,
                   .weight = n.weight[i], .ld = n.transposed ? in : c->H, .transposed = n.transposed,
-                  .bias = n.bias[i], .finish = RELU, .y = matrix_float(h, 0)});
+                  .bias = n.bias[i], .finish = RELU, .y = h});
 }
 
 /* d = d_y W^T, where gate > 0 if that is given: the cotangent of layer i's input from its output's. */
 static void back(struct team *team, long index, const struct critic *c, struct net n, int i, const float *d_y,
                  const float *gate, float *d) {
     const long in = i ? c->H : n.in;
-    product_float(team, index, (struct product_float){.M = c->M, .K = c->H, .N = in, .x = d_y,
+    product(team, index, (struct product){.M = c->M, .K = c->H, .N = in, .x = d_y,
                   .weight = n.weight[i], .ld = n.transposed ? in : c->H, .transposed = !n.transposed,
-                  .finish = gate ? GATE : WIDE, .factor = gate, .y = matrix_float(d, 0), .wide = d});
+                  .finish = gate ? GATE : KEEP, .factor = gate, .y = d});
 }
 
 /* Layer i's weight and bias gradients from its input x and its output's cotangent d_y. */
 static void weigh(struct team *team, long index, const struct critic *c, struct net n, struct net g, int i,
                   const float *x, const float *d_y) {
     const long in = i ? c->H : n.in, H = c->H;
-    gradient_float(team, index, n.transposed
-                   ? (struct gradient_float){c->M, H, in, in, d_y, x, g.weight[i]}
-                   : (struct gradient_float){c->M, in, H, H, x, d_y, g.weight[i]});
-    column_sums_float(team, index, c->M, H, NULL, d_y, g.bias[i]);
+    gradient(team, index, n.transposed
+                   ? (struct gradient){c->M, H, in, in, d_y, x, g.weight[i]}
+                   : (struct gradient){c->M, in, H, H, x, d_y, g.weight[i]});
+    column_sums(team, index, c->M, H, NULL, d_y, g.bias[i]);
 }
 
 /* The last layer's output of row r. */
@@ -122,7 +122,7 @@ static void head_back(const struct critic *c, struct net n, struct pass *pass, l
 }
 
 static void head_weigh(struct team *team, long index, const struct critic *c, struct net g, struct pass *pass) {
-    column_sums_float(team, index, c->M, c->H, pass->d_out, pass->h2, g.weight[2]);
+    column_sums(team, index, c->M, c->H, pass->d_out, pass->h2, g.weight[2]);
     if (index) return;
     *g.bias[2] = 0;
     for (long r = 0; r < c->M; r++) *g.bias[2] += pass->d_out[r];

@@ -1,7 +1,7 @@
 /* A few threads that walk through the same steps and wait for each other between them.
  *
- * Who computes a thing never changes its value: work is split over outputs, not over the sums that make
- * one, so that any number of threads gives the same bits.
+ * Work is split over outputs, never over the terms of one sum, so that any number of threads gives the same
+ * bits.
  */
 #ifndef TEAM_H
 #define TEAM_H
@@ -26,7 +26,7 @@ struct member {
     long index;
 };
 
-enum { SPINS = 20000 }; /* some ten microseconds; longer only where another process has the core */
+enum { SPINS = 20000 }; /* some ten microseconds; a wait is longer only while another process has the core */
 
 static inline void wait_while(int (*closed)(struct team *, unsigned long), struct team *team,
                               unsigned long round) {

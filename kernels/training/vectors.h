@@ -1,8 +1,8 @@
 /* Vectors of this processor's width, and matrices as panels of two vectors' width.
  *
  * A matrix of activations [M, N] is kept as panels: N / P of them, each [rows(M)][P], zero beyond N. A panel
- * is the right-hand factor of a weight gradient as it lies, and its rows are read in order as a left-hand
- * factor; only weights are copied into a panel, CHUNK rows of one at a time, which the first cache holds.
+ * is the right-hand factor of a weight gradient without a copy, and its rows are read in order as a left-hand
+ * factor. Only weights are copied into panels, CHUNK rows at a time, which fit the first cache.
  */
 #ifndef VECTORS_H
 #define VECTORS_H

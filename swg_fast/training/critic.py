@@ -25,11 +25,11 @@ def expectile_loss(u: torch.Tensor, tau: float) -> torch.Tensor:
 class CriticTrainer:
     """IQL over rows of a dataset; V first, then Q, then the target.
 
-    ``bounds`` are the lowest and the highest return that there can be: what the critic learns from is
-    clipped to them, so that an error of one network cannot grow through the other (`return_bounds`).
+    ``bounds`` are the lowest and the highest possible return (`return_bounds`). The critic's targets are
+    clipped to them, so that an error of one network cannot grow through the other.
 
-    `step` is the step in plain PyTorch. On a CPU with a C compiler `steps` takes many in one call of
-    `kernels.training.critic`, which a test holds to it.
+    `step` is the step in plain PyTorch. On a CPU with a C compiler `steps` takes many steps in one call of
+    `kernels.training.critic`; tests compare the two.
     """
 
     phase = "critic"
@@ -70,7 +70,7 @@ class CriticTrainer:
         return draws
 
     def _disturbed(self, batch: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Packed rows whose actions have the drawn noise and stay in [-1, 1]; the rows themselves without."""
+        """Packed rows with the drawn noise, if any, added to their actions, which stay in [-1, 1]."""
         if "noise" not in draws:
             return batch
         batch = batch.clone()
@@ -79,7 +79,7 @@ class CriticTrainer:
         return batch
 
     def _losses(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(V loss, Q loss); the Q loss sees the V of the moment it is called."""
+        """The V loss, and a function for the Q loss, which uses V as it is when the function is called."""
         S = self.state_dim
         s, s_next, a = batch[:, :S], batch[:, S:2 * S], batch[:, 2 * S:-2]
         with torch.no_grad():

@@ -24,8 +24,8 @@ from swg_fast.training.settings import TrainSettings
 class DiffusionTrainer:
     """Denoising steps; the exponential moving average is what acts.
 
-    `step` is the step in plain PyTorch. On a CPU with a C compiler `steps` takes many in one call of
-    `kernels.training.actor`, which a test holds to it.
+    `step` is the step in plain PyTorch. In fp32 on a CPU with a C compiler `steps` takes many steps in one
+    call of `kernels.training.actor`; tests compare the two.
     """
 
     phase = "actor"
@@ -45,14 +45,12 @@ class DiffusionTrainer:
         self.dropout_seed = stream_seed(settings.seed, self.phase, "dropout")
         self.shape = native.ActorShape(
             network.state_dim, network.action_dim, network.hidden_dim, network.num_blocks,
-            network.time_embed_dim, network.weight_head == "early", settings.precision == "bf16",
-            LAYER_NORM_EPS, settings.weight_decay, settings.ema_rate, settings.weight_loss, settings.dropout)
-        loops = native.loops() if device.type == "cpu" else None
+            network.time_embed_dim, network.weight_head == "early", LAYER_NORM_EPS, settings.weight_decay,
+            settings.ema_rate, settings.weight_loss, settings.dropout, self.dropout_seed)
         reads = settings.read_share > 0  # rows of a kind that the compiled steps do not have
-        # PyTorch's own products take bf16 to AMX, whose rate the compiled steps' cannot reach.
-        tiles = self.shape.bf16 and torch.cpu._is_amx_tile_supported()
-        fitting = loops is not None and not reads and not tiles and loops.supports(self.shape)
-        self.loops = loops if fitting else None
+        fitting = (device.type == "cpu" and settings.precision == "fp32" and not reads
+                   and network.num_blocks <= native.MOST_BLOCKS)
+        self.loops = native.loops() if fitting else None
         self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.flat = FlatParameters([self.network])
         self.ema_flat = FlatParameters([self.ema])
@@ -77,7 +75,7 @@ class DiffusionTrainer:
         return torch.from_numpy(np.concatenate(columns, axis=1)).to(self.device)
 
     def draw(self, generator: torch.Generator, steps: int, rows: int) -> dict[str, torch.Tensor]:
-        """The random numbers of ``steps`` steps, `masks` aside."""
+        """The random numbers of ``steps`` steps, without `masks`."""
         shape = (steps, self.settings.actor_batch)
         drawn = {
             "rows": torch.randint(rows, shape, generator=generator),
@@ -108,7 +106,8 @@ class DiffusionTrainer:
         self.learning_rate.fill_(self.learning_rate_at(step))
 
     def masks(self, first: int, count: int) -> dict[str, torch.Tensor]:
-        """What dropout keeps in steps ``first`` and on, [count, blocks, batch, hidden]."""
+        """Which entries dropout keeps in ``count`` steps from ``first`` on, [count, blocks, batch,
+        hidden]."""
         if not self.settings.dropout:
             return {}
         network = self.network
@@ -124,7 +123,7 @@ class DiffusionTrainer:
             batch = self.members(batch, draws["member"])
         z_t = self.signal[t, None] * batch[:, :D] + self.noise[t, None] * xi
         reads = t == self.schedule.num_steps
-        if self.settings.read_share:  # all noise is no news, so 0 will do; -w is then what leads to w
+        if self.settings.read_share:  # z_w is pure noise: 0 stands in, and the network learns -w
             z_t = torch.cat([z_t[:, :-1], z_t[:, -1:].masked_fill(reads[:, None], 0.0)], dim=1)
             xi = torch.cat([xi[:, :-1], torch.where(reads, -batch[:, D - 1], xi[:, -1])[:, None]], dim=1)
         with self.autocast:
@@ -155,8 +154,8 @@ class DiffusionTrainer:
         rates = torch.tensor([self.learning_rate_at(step + i) for i in range(len(rows))])
         losses = self.loops.steps(
             self.shape, Moments(self.flat.data, state), self.ema_flat.data,
-            torch.stack([self.signal, self.noise]), data, rows, draws["t"], draws["noise"], rates,
-            self.dropout_seed, step, int(state["step"]))
+            torch.stack([self.signal, self.noise]), data,
+            native.Batches(rows, draws["t"], draws["noise"], rates), step, int(state["step"]))
         state["step"] += len(rows)
         return losses
 

@@ -1,7 +1,7 @@
 """Training's float32 products by oneDNN on a CPU, where the library's own choice can be half as fast.
 
 `accelerate` changes the classes of a module's layers, not their parameters: checkpoints, copies and
-averages see no difference. Elsewhere than on a CPU, in bf16 and for small layers nothing changes.
+averages see no difference. Nothing changes on a GPU, in bf16 and for small layers.
 """
 
 from __future__ import annotations

@@ -17,16 +17,11 @@ TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", t
 WRITTEN = {
     "low",
     "wide",
-    "z_out",
-    "weight_out",
-    "eps_out",
-    "gradient_out",
     "best_score",
     "best_index",
     "best_weight",
     "best_z",
     "all_z",
-    "clean_out",
     "roots",
     "all_expected",
     "all_weight",
@@ -49,7 +44,7 @@ WRITTEN_BY_LAYERS = {
     "clean",
     "weight",
 }
-KERNELS = ("guided_step_kernel", "sample_kernel", "keep_best_kernel")
+KERNELS = ("sample_kernel", "keep_best_kernel")
 LAYERED = ("up_kernel", "narrow_kernel", "up_back_kernel", "head_kernel", "step_kernel", "keep_kernel")
 
 
@@ -78,8 +73,8 @@ class Emulation:
             monkeypatch.setattr(launch, name, _Launcher(getattr(launch, name), name, self))
         for name in (*LAYERED, "keep_best_kernel"):
             monkeypatch.setattr(layered_plan, name, _Launcher(getattr(layered_plan, name), name, self))
-        kernel = hopper_launch.kernel
-        monkeypatch.setattr(hopper_launch, "kernel", lambda name: _Launcher(kernel(name), name, self))
+        kernel = hopper_launch.kernel()
+        monkeypatch.setattr(hopper_launch, "kernel", lambda: _Launcher(kernel, "sample_kernel", self))
         monkeypatch.setattr(hopper_launch, "tensor_map", tensor_map)
         return self
 

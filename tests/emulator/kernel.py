@@ -52,13 +52,11 @@ class Kernel:
         readonly: tuple[torch.Tensor, ...] = (),
         round_tf32: bool = False,
     ) -> Result:
-        """Runs all blocks of ``grid`` in turn. CPU tensors are pointers, TensorMaps tensor maps, numbers
-        numbers; parameters left over (Triton's own) are null.
-
-        ``seed`` 0 runs warps in order, others draw the schedule; ``asynchronous`` says when copies and
-        products act: at "issue", as "late" as allowed, at "random" between. ``detect`` 0 looks for no
-        races, 2 reports exchanges too. Tensors in ``readonly`` must not be written.
-        """
+        """Runs all blocks of ``grid`` in turn. A CPU tensor is passed as a pointer; parameters left over,
+        which are Triton's own, are null. ``seed`` 0 runs warps in order, others draw the schedule.
+        ``asynchronous`` says when copies and products act: at "issue", as "late" as allowed, at "random"
+        between. ``detect`` 0 looks for no races, 2 also reports exchanges. The kernel must not write to
+        ``readonly``."""
         machine, program, grid = library(), self.program, tuple(grid) + (1,) * (3 - len(grid))
         block, buffers = self._parameters(arguments, readonly)
         it = machine.machine_new(
@@ -74,10 +72,8 @@ class Kernel:
         try:
             for base, (size, writable) in buffers.items():
                 machine.machine_buffer(it, base, size, int(writable))
-            parameters, shape = (
-                ctypes.create_string_buffer(bytes(block), len(block)),
-                (ctypes.c_uint32 * 3)(*grid),
-            )
+            parameters = ctypes.create_string_buffer(bytes(block), len(block))
+            shape = (ctypes.c_uint32 * 3)(*grid)
             for number in range(grid[0] * grid[1] * grid[2]):
                 index = (ctypes.c_uint32 * 3)(
                     number % grid[0], number // grid[0] % grid[1], number // grid[0] // grid[1]

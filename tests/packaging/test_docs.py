@@ -34,5 +34,5 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert out.returncode == 0 and "WARNING" not in out.stderr, out.stderr
     page = (tmp_path / "site" / "api" / "policy" / "index.html").read_text()
     assert 'id="swg_fast.policy.policy.Policy.sample"' in page
-    assert 'id="swg_fast.kernels.fused.launch.guided_step"' in (
+    assert 'id="swg_fast.kernels.fused.launch.sample"' in (
         tmp_path / "site" / "api" / "kernels" / "index.html").read_text()

@@ -1,10 +1,10 @@
 """The sampler's kernels around the Gluon network of `network`, with the arguments of those in
 `kernels.fused.portable.kernels`: the same noise, rows of the table, trees, rankings and selection.
 
-A warp group walks work items of its own, tiles of 64: item 2 p of a pair to one, 2 p + 1 to the other, the
-same phases and rows in step, since both take weights off one ring. Where items are odd in number the last
-one's partner walks along and keeps nothing. All of z and of what stands beside it is in layout ``few``, a
-row's entries with four threads of one warp, and waits in scratch private to the thread.
+The two warp groups of a program walk work items of their own, tiles of 64: of pair p one walks item 2 p and
+the other item 2 p + 1. Both walk the same phases and rows, since both take weights off one ring. Where the
+number of items is odd, the last one's partner walks along and keeps nothing. z and what belongs to it are in
+layout ``few``, a row's entries with four threads of one warp, and wait in scratch private to the thread.
 
 A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` eps, d eps_w / dz [64, DP], the parked h
 [64, H], z and x0 [64, DP], the weight and the ranking's score [64].
@@ -16,6 +16,7 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
 from swg_fast.kernels.fused.hopper.network import network
+from swg_fast.kernels.fused.hopper.records import Grid, Inputs, Numbers, Results, Walk, Weights
 from swg_fast.kernels.fused.hopper.selection import keep
 from swg_fast.kernels.fused.hopper.shared_memory import ROWS, send_network, shared_memory
 from swg_fast.kernels.fused.hopper.triton_compat import barrier
@@ -53,63 +54,136 @@ def noise(candidate, state, step, k0, k1, DP: gl.constexpr, few: gl.constexpr):
 
 
 @gluon.jit
-def draw_start(z_at, clean_at, candidate, state, T, k0, k1, scale, D: gl.constexpr, DP: gl.constexpr,
+def draw_start(z_at, clean_at, candidate, state, numbers, D: gl.constexpr, DP: gl.constexpr,
                MULTISTEP: gl.constexpr, few: gl.constexpr):
     """Where a trajectory starts: z drawn, and no x0 yet."""
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))[None, :]
     at = gl.arange(0, ROWS, gl.SliceLayout(1, few))[:, None] * DP + entries
-    z = scale * noise(candidate, state, T, k0, k1, DP, few)
+    z = numbers.initial_scale * noise(candidate, state, numbers.T, numbers.k0, numbers.k1, DP, few)
     gl.store(z_at + at, gl.where(entries < D, z, 0.0))
     if MULTISTEP:
         gl.store(clean_at + at, gl.zeros([ROWS, DP], gl.float32, few))
 
 
 @gluon.jit
-def walk_of(phase, rows, shared, draws, TREE: gl.constexpr, RANK: gl.constexpr):
-    """(the first row of a phase, how many it walks, with the ranking's draws)."""
-    top = rows - 1
-    length = rows
+def begin(z_at, clean_at, roots, item, phase, state, grid, numbers, TREE: gl.constexpr,
+          MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
+    """z of a phase, and the last x0, to scratch: the initial draw, or the roots'."""
+    lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))
+    at = lanes[:, None] * DP + entries[None, :]
     if TREE:
-        top = gl.where(phase == 0, top, top - shared)
-        length = gl.where(phase == 0, shared, rows - shared)
+        if phase == 0:
+            candidate = candidates_of(item, phase, grid.group, grid.leaves, TREE, gl.SliceLayout(1, few))
+            draw_start(z_at, clean_at, numbers.first + candidate, state, numbers, D, DP, MULTISTEP, few)
+        else:
+            root = gl.minimum(((phase - 1) * ROWS + lanes) // grid.leaves, ROWS - 1)
+            source = roots + root[:, None] * DP + entries[None, :]
+            gl.store(z_at + at, gl.load(source))
+            if MULTISTEP:
+                gl.store(clean_at + at, gl.load(source + ROWS * DP))
+    else:
+        candidate = candidates_of(item, phase, grid.group, grid.leaves, TREE, gl.SliceLayout(1, few))
+        draw_start(z_at, clean_at, numbers.first + candidate, state, numbers, D, DP, MULTISTEP, few)
+
+
+@gluon.jit
+def noise_again(z, z_at, clean_at, row, draw, item, phase, state, grid, numbers, TREE: gl.constexpr,
+                D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
+    """z of a ranking draw, also to scratch: the finished action, kept aside at the first draw, with the
+    weight's entry at its mean, noised to the ranking's step."""
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))[None, :]
+    at = gl.arange(0, ROWS, gl.SliceLayout(1, few))[:, None] * DP + entries
+    if draw == 0:
+        gl.store(clean_at + at, z)
+    candidate = candidates_of(item, phase, grid.group, grid.leaves, TREE, gl.SliceLayout(1, few))
+    xi = noise(numbers.first + candidate, state, numbers.T + 2 + draw, numbers.k0, numbers.k1, DP, few)
+    z = gl.where(entries == D - 1, numbers.ranking_mean, gl.load(clean_at + at))
+    z = z / gl.load(row + CLEAN_SCALE) + gl.load(row + SIGMA) * xi
+    z = gl.where(entries < D, z, 0.0)
+    gl.store(z_at + at, z)
+    return z
+
+
+@gluon.jit
+def step(xi, wide, z_at, clean_at, weight_at, score_at, row, draw, draws, numbers, RANK: gl.constexpr,
+         CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr, MULTISTEP: gl.constexpr, GUIDED: gl.constexpr,
+         D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
+    """A row of the sampler's table applied to what waits in scratch. From ``draw`` 0 on it is the ranking's
+    row, and what it predicts is added to the score."""
+    lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
+    entries = gl.arange(0, DP, gl.SliceLayout(0, few))
+    at = lanes[:, None] * DP + entries[None, :]
+    z = gl.load(z_at + at)
+    eps = gl.load(wide + at)
+    vjp = gl.zeros([ROWS, DP], gl.float32, few)
+    if GUIDED:
+        vjp = gl.load(wide + ROWS * DP + at)
+    last = z
+    if MULTISTEP:
+        last = gl.load(clean_at + at)
+    z, raw, _, clean = update(z, eps, vjp, xi, last, entries[None, :], row, numbers.w_min, numbers.w_max, D,
+                              GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
+    if RANK:
+        if draw >= 0:
+            score = raw / draws
+            if draw > 0:
+                score += gl.load(score_at + lanes)
+            gl.store(score_at + lanes, score)
+        else:
+            gl.store(weight_at + lanes, raw)
+        if MULTISTEP:  # noqa: SIM102 - decided by the compiler, the next by the kernel
+            if draw < 0:
+                gl.store(clean_at + at, clean)
+    else:
+        gl.store(weight_at + lanes, raw)
+        if MULTISTEP:
+            gl.store(clean_at + at, clean)
+    gl.store(z_at + at, z)
+
+
+@gluon.jit
+def rows_of(phase, walk, TREE: gl.constexpr, RANK: gl.constexpr):
+    """(the first row of a phase, how many it walks, how many with the ranking's draws)."""
+    top = walk.rows - 1
+    length = walk.rows
+    if TREE:
+        top = gl.where(phase == 0, top, top - walk.shared)
+        length = gl.where(phase == 0, walk.shared, walk.rows - walk.shared)
     walked = length
     if RANK:
-        walked += draws
+        walked += walk.draws
         if TREE:
             walked = gl.where(phase == 0, length, walked)
     return top, length, walked
 
 
 @gluon.jit
-def producer(up, down, head, ends, memory, plan, TREE: gl.constexpr, RANK: gl.constexpr, L: gl.constexpr,
+def producer(up, down, head, ends, memory, walk, TREE: gl.constexpr, RANK: gl.constexpr, L: gl.constexpr,
              E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
-    """The weights of every network that the consumers walk. ``plan``: turns, phases, rows, shared, draws."""
+    """The weights of every network that the consumers walk."""
     k = 0
-    for turn in range(plan[0] * plan[1]):
-        _, length, walked = walk_of(turn % plan[1], plan[2], plan[3], plan[4], TREE, RANK)
+    for turn in range(walk.turns * walk.phases):
+        _, length, walked = rows_of(turn % walk.phases, walk, TREE, RANK)
         for i in range(walked):
             k = send_network(up, down, head, ends, k, memory, i < length, L, E, GUIDED, H, BC, SLOTS)
 
 
 @gluon.jit
-def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, output,
+def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, results,
              GROUP: gl.constexpr, TREE: gl.constexpr, RANK: gl.constexpr, SOFTMAX: gl.constexpr,
              WRITE_ALL: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
              MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr,
              GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr,
              LN_EPS: gl.constexpr):
-    """Warp group GROUP's items. ``states``: vectors, words, the time table, the sampler's table, its steps;
-    ``plan`` as for `producer`; ``places``: B, N, items, programs, leaves, group; ``numbers``: first, T, the
-    key, w_min, the Gumbel scale, w_max, the initial scale, the ranking's mean."""
+    """The items of warp group GROUP. Arguments without a type are `records`, and its program's scratch."""
     wide_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, H, 16])
     thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BC, 16])
     few: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DP, 16])
     lhs: gl.constexpr = gl.DotOperandLayout(0, wide_layout, 2)
     of_rows: gl.constexpr = gl.SliceLayout(1, few)
-    B, N, items, programs, leaves, group = places[0], places[1], places[2], places[3], places[4], places[5]
-    first, T, k0, k1 = numbers[0], numbers[1], numbers[2], numbers[3]
-    phases, rows, shared, draws = plan[1], plan[2], plan[3], plan[4]
-    table, steps = states[3], states[4]
+    B, N, items, leaves, group = grid.states, grid.candidates, grid.items, grid.leaves, grid.group
+    phases, rows = walk.phases, walk.rows
     worker = (gl.program_id(0) * 2 + GROUP).to(gl.int64)
     low += worker * (L - 1) * ROWS * H
     wide += worker * (4 * DP + H + 2) * ROWS
@@ -120,28 +194,16 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
     columns = gl.arange(0, H, gl.SliceLayout(0, wide_layout))
     at = lanes[:, None] * DP + entries[None, :]
     k = 0
-    for turn in range(plan[0] * phases):
-        pair = gl.minimum(2 * (gl.program_id(0) + turn // phases * programs) + GROUP, B * items)
+    for turn in range(walk.turns * phases):
+        pair = gl.minimum(2 * (gl.program_id(0) + turn // phases * grid.programs) + GROUP, B * items)
         phase = turn % phases
         alive = pair < B * items
         pair = gl.minimum(pair, B * items - 1)
         b = pair // items
         item = pair % items
-        state = gl.load(states[1] + b).to(gl.uint32)
-        top, length, walked = walk_of(phase, rows, shared, draws, TREE, RANK)
-        if TREE:
-            if phase == 0:
-                draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
-                           state, T, k0, k1, numbers[7], D, DP, MULTISTEP, few)
-            else:
-                root = gl.minimum(((phase - 1) * ROWS + lanes) // leaves, ROWS - 1)
-                source = roots + root[:, None] * DP + entries[None, :]
-                gl.store(z_at + at, gl.load(source))
-                if MULTISTEP:
-                    gl.store(clean_at + at, gl.load(source + ROWS * DP))
-        else:
-            draw_start(z_at, clean_at, first + candidates_of(item, phase, group, leaves, TREE, of_rows),
-                       state, T, k0, k1, numbers[7], D, DP, MULTISTEP, few)
+        state = gl.load(inputs.words + b).to(gl.uint32)
+        top, length, walked = rows_of(phase, walk, TREE, RANK)
+        begin(z_at, clean_at, roots, item, phase, state, grid, numbers, TREE, MULTISTEP, D, DP, few)
         for i in range(walked):
             j = top - i
             whole = True
@@ -151,48 +213,17 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
                 j = gl.where(draw >= 0, rows, j)
                 whole = draw < 0
                 if draw >= 0:
-                    if draw == 0:
-                        gl.store(clean_at + at, z)
-                    candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
-                    xi = noise(candidate, state, T + 2 + draw, k0, k1, DP, few)
-                    z = gl.where(entries[None, :] == D - 1, numbers[8], gl.load(clean_at + at))
-                    ranking = table + rows * COLUMNS
-                    z = z / gl.load(ranking + CLEAN_SCALE) + gl.load(ranking + SIGMA) * xi
-                    z = gl.where(entries[None, :] < D, z, 0.0)
-                    gl.store(z_at + at, z)
-            t = gl.load(steps + j)
-            vector = gl.load(states[0] + b * H + columns) + gl.load(states[2] + t * H + columns)
+                    z = noise_again(z, z_at, clean_at, inputs.table + rows * COLUMNS, draw, item, phase,
+                                    state, grid, numbers, TREE, D, DP, few)
+            t = gl.load(inputs.steps + j)
+            vector = gl.load(inputs.vectors + b * H + columns) + gl.load(inputs.time_table + t * H + columns)
             base = gl.zeros([ROWS, H], gl.float32, wide_layout) + vector[None, :]
             k = network(z, base, low, wide, weights, k, memory, whole, GROUP, D, DP, L, E, GUIDED, H, BC,
                         SLOTS, LN_EPS, wide_layout, thin, few, lhs)
-            candidate = first + candidates_of(item, phase, group, leaves, TREE, of_rows)
-            xi = noise(candidate, state, t, k0, k1, DP, few)
-            z = gl.load(z_at + at)
-            eps = gl.load(wide + at)
-            vjp = gl.zeros([ROWS, DP], gl.float32, few)
-            if GUIDED:
-                vjp = gl.load(wide + ROWS * DP + at)
-            last = z
-            if MULTISTEP:
-                last = gl.load(clean_at + at)
-            z, raw, _, clean = update(z, eps, vjp, xi, last, entries[None, :], table + j * COLUMNS,
-                                      numbers[4], numbers[6], D, GUIDED, CLIP_STATE, CLIP_CLEAN, MULTISTEP)
-            if RANK:
-                if draw >= 0:
-                    score = raw / draws
-                    if draw > 0:
-                        score += gl.load(score_at + lanes)
-                    gl.store(score_at + lanes, score)
-                else:
-                    gl.store(weight_at + lanes, raw)
-                if MULTISTEP:  # noqa: SIM102 - decided by the compiler, the next by the kernel
-                    if draw < 0:
-                        gl.store(clean_at + at, clean)
-            else:
-                gl.store(weight_at + lanes, raw)
-                if MULTISTEP:
-                    gl.store(clean_at + at, clean)
-            gl.store(z_at + at, z)
+            candidate = numbers.first + candidates_of(item, phase, group, leaves, TREE, of_rows)
+            xi = noise(candidate, state, t, numbers.k0, numbers.k1, DP, few)
+            step(xi, wide, z_at, clean_at, weight_at, score_at, inputs.table + j * COLUMNS, i - length,
+                 walk.draws, numbers, RANK, CLIP_STATE, CLIP_CLEAN, MULTISTEP, GUIDED, D, DP, few)
         finished = clean_at if RANK else z_at
         index = candidates_of(item, phase, group, leaves, TREE, of_rows)
         keeps = alive
@@ -210,7 +241,7 @@ def consumer(states, low, wide, roots, weights, memory, plan, places, numbers, o
             if TREE:
                 end = gl.minimum(N, (item + 1) * group * leaves)
                 tile = pair * (phases - 1) + phase - 1
-            keep(finished, weight_at, score_at, b, index, end, tile, N, state, output, numbers, D, DP, RANK,
+            keep(finished, weight_at, score_at, b, index, end, tile, N, state, results, numbers, D, DP, RANK,
                  SOFTMAX, WRITE_ALL, few)
 
 
@@ -227,23 +258,23 @@ def sample_kernel(
     SOFTMAX: gl.constexpr, WRITE_ALL: gl.constexpr, LN_EPS: gl.constexpr, SLOTS: gl.constexpr,
     REGISTERS: gl.constexpr,
 ):
-    """As the portable `sample_kernel`, with tiles of 64, ``items`` of them a state, two at a time;
+    """As the portable `sample_kernel`, with tiles of 64, ``items`` of them a state, two at a time. ``ends``,
     ``up``, ``down`` and ``head`` are tensor maps over [.., H], BC rows at a time."""
     memory = shared_memory(up, L, H, BC, SLOTS)
     turns = gl.cdiv(gl.cdiv(B * items, 2) - gl.program_id(0), programs)
-    plan = (turns, phases, rows, shared, draws)
-    states = (state_vectors, state_words, time_table, table, steps)
-    weights = (up_bias, down_bias, output, output_bias, head_bias, head_output, head_output_bias)
-    places = (B, N, items, programs, leaves, group)
-    numbers = (first, T, k0.to(gl.uint32), k1.to(gl.uint32), w_min, gumbel_scale, w_max, initial_scale,
-               ranking_mean)
-    best = (best_score, best_index, best_weight, best_z, all_z, all_weight, all_expected)
+    walk = Walk(turns, phases, rows, shared, draws)
+    inputs = Inputs(state_vectors, state_words, time_table, table, steps)
+    weights = Weights(up_bias, down_bias, output, output_bias, head_bias, head_output, head_output_bias)
+    grid = Grid(B, N, items, programs, leaves, group)
+    numbers = Numbers(first, T, k0.to(gl.uint32), k1.to(gl.uint32), w_min, w_max, initial_scale, gumbel_scale,
+                      ranking_mean)
+    results = Results(best_score, best_index, best_weight, best_z, all_z, all_weight, all_expected)
     gl.warp_specialize([
-        (consumer, (states, low, wide, roots, weights, memory, plan, places, numbers, best, gl.constexpr(0),
+        (consumer, (inputs, low, wide, roots, weights, memory, walk, grid, numbers, results, gl.constexpr(0),
                     TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
                     BC, SLOTS, LN_EPS)),
-        (consumer, (states, low, wide, roots, weights, memory, plan, places, numbers, best, gl.constexpr(1),
+        (consumer, (inputs, low, wide, roots, weights, memory, walk, grid, numbers, results, gl.constexpr(1),
                     TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
                     BC, SLOTS, LN_EPS)),
-        (producer, (up, down, head, ends, memory, plan, TREE, RANK, L, E, GUIDED, H, BC, SLOTS)),
+        (producer, (up, down, head, ends, memory, walk, TREE, RANK, L, E, GUIDED, H, BC, SLOTS)),
     ], [4, 1], [REGISTERS, 24])

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from swg_fast.kernels.fused.configurations import GLUON, Config
+from swg_fast.kernels.fused.records import ScratchSizes
 
 GROUPS = 2  # warp groups a program, each with a tile of its own
 REGISTERS = 240  # of a thread of a warp group
@@ -27,16 +28,16 @@ def unsupported(hidden: int, latent: int, dtype: str, blocks: int = 3) -> str | 
     return None
 
 
-def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> dict[str, int]:
-    """Elements that a warp group needs of the two scratch buffers (`kernels.fused.hopper.kernels`)."""
-    return {"LOW": max(blocks - 1, 1) * hidden * tile, "WIDE": (hidden + 4 * padded + 2) * tile}
+def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> ScratchSizes:
+    """Of a warp group (`kernels.fused.hopper.kernels` says what lies where)."""
+    return ScratchSizes(LOW=max(blocks - 1, 1) * hidden * tile, WIDE=(hidden + 4 * padded + 2) * tile)
 
 
 def constants(network: Any, config: Config) -> dict[str, Any]:
-    """What the kernels take while they are compiled, beside the sampler's own."""
-    names = ("D", "DP", "H", "L", "E", "LN_EPS")
-    return {name: network.constants[name] for name in names} | {
-        "BC": config.chunk, "SLOTS": config.stages, "REGISTERS": REGISTERS}
+    """The kernel's constants by name, besides the sampler's own."""
+    shape = network.shape
+    return {"D": shape.D, "DP": shape.DP, "H": shape.H, "L": shape.L, "E": shape.E, "LN_EPS": shape.LN_EPS,
+            "BC": config.chunk, "SLOTS": config.stages, "REGISTERS": REGISTERS}
 
 
 def tensor_map(weights: torch.Tensor, chunk: int) -> Any:
@@ -58,27 +59,27 @@ def ends(input_z: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def tensors(network: Any, config: Config) -> tuple[Any, ...]:
-    """`KernelNetwork.tensors` with tensor maps for what the ring streams."""
-    input_z, up, up_bias, down, down_bias, output, output_bias, head, *of_head = network.tensors
-    hidden = network.constants["H"]
-    head = head if network.constants["EARLY"] else up  # of the joint head nothing is read
-    both_ends, up, down, head = (tensor_map(w.reshape(-1, hidden), config.chunk)
-                                 for w in (ends(input_z, output), up, down, head))
-    return both_ends, up, up_bias, down, down_bias, output, output_bias, head, *of_head
+def arguments(network: Any, config: Config) -> tuple[Any, ...]:
+    """A network's weights in the order of the kernel's arguments, with tensor maps for what the ring streams
+    and, in place of ``input_z``, the `ends`."""
+    weights, hidden = network.weights, network.shape.H
+    head = weights.head if network.shape.EARLY else weights.up  # never read with a joint head
+    streamed = {"input_z": ends(weights.input_z, weights.output), "up": weights.up, "down": weights.down,
+                "head": head}
+    return weights._replace(**{name: tensor_map(w.reshape(-1, hidden), config.chunk)
+                               for name, w in streamed.items()})
 
 
-def kernel(name: str) -> Any:
-    from swg_fast.kernels.fused.hopper import kernels, one_step
+def kernel() -> Any:
+    """Its `sample_kernel`; importing it takes a Triton that has Gluon."""
+    from swg_fast.kernels.fused.hopper.kernels import sample_kernel
 
-    return {"sample_kernel": kernels.sample_kernel,
-            "guided_step_kernel": one_step.guided_step_kernel}[name]
+    return sample_kernel
 
 
-def run(name: str, programs: int, network: Any, config: Config, arguments: tuple[Any, ...],
-        **sampler: bool) -> None:
-    """One of the kernels, on a device of capability 9.0."""
+def run(programs: int, network: Any, config: Config, given: tuple[Any, ...], **sampler: bool) -> None:
+    """Launches `sample_kernel` on a device of capability 9.0."""
     if config not in network.streamed:
-        network.streamed[config] = tensors(network, config)
-    kernel(name)[(programs,)](*arguments, *network.streamed[config], **sampler, **constants(network, config),
-                              num_warps=config.warps)
+        network.streamed[config] = arguments(network, config)
+    kernel()[(programs,)](*given, *network.streamed[config], **sampler, **constants(network, config),
+                          num_warps=config.warps)

@@ -35,17 +35,17 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
             DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr,
             BC: gl.constexpr, SLOTS: gl.constexpr, LN_EPS: gl.constexpr, wide: gl.constexpr,
             thin: gl.constexpr, few: gl.constexpr, lhs: gl.constexpr):
-    """Leaves eps and d eps_w / dz, both [64, DP], in scratch at ``wide_scratch`` and 64 DP further; of z in
-    registers and ``base`` [64, H], the rest of the input layer. Where ``whole`` is 0, eps_w alone. Returns
-    the ring's next slot.
+    """eps and d eps_w / dz of z, both [64, DP], to scratch at ``wide_scratch`` and 64 DP further. z is in
+    registers; ``base`` [64, H] is the rest of the input layer. Where ``whole`` is 0, only eps_w. Returns the
+    ring's next slot.
 
-    With the early head the way back starts as soon as the second block is done; h waits in scratch and
-    goes on from there. ``low`` has room for L - 1 blocks' x [64, H], what follows eps and d eps_w / dz for
-    h [64, H].
+    With the early head the way back starts after the second block. h waits in scratch, and the forward pass
+    resumes from there. ``low`` has room for x [64, H] of L - 1 blocks; behind eps and d eps_w / dz there is
+    room for h [64, H].
     """
     DEPTH: gl.constexpr = 2 if E > 0 else L
-    x, g = memory[3].index(GROUP), memory[4].index(GROUP)
-    up_bias, down_bias = weights[0], weights[1]
+    x, g = memory.x.index(GROUP), memory.g.index(GROUP)
+    up_bias, down_bias = weights.up_bias, weights.down_bias
     columns = gl.arange(0, H, gl.SliceLayout(0, wide))
     rows = gl.arange(0, ROWS, gl.SliceLayout(1, wide))
     at = rows[:, None] * H + columns[None, :]
@@ -56,7 +56,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
     parked = wide_scratch + 2 * ROWS * DP + at
     h, k = input_layer(base, z, k, memory, DP, SLOTS, lhs)
     for i in range(DEPTH):
-        operand = normalise(h, x, memory[5].index(GROUP * L + i), LN_EPS, H)
+        operand = normalise(h, x, memory.rstd.index(GROUP * L + i), LN_EPS, H)
         if GUIDED:  # noqa: SIM102 - decided by the compiler, the next by the kernel
             if i < DEPTH - 1:
                 gl.store(low + i * ROWS * H + at, operand)
@@ -77,12 +77,12 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
         if GUIDED:
             u = halved(h)
             t = tanh(u)
-            row = gl.load(weights[2] + (D - 1) * H + columns).to(gl.float32)
+            row = gl.load(weights.output + (D - 1) * H + columns).to(gl.float32)
             g.store(((0.5 + 0.5 * (t + u * (1.0 - t * t))) * row[None, :]).to(gl.bfloat16))
             fence_async_shared()
             barrier()
         out, k = read_out(h, k, memory, DP, SLOTS, lhs, few)
-        gl.store(eps_at, out + gl.load(weights[3] + entries)[None, :])
+        gl.store(eps_at, out + gl.load(weights.output_bias + entries)[None, :])
     if whole:
         if GUIDED:
             for j in range(DEPTH):
@@ -91,7 +91,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
                     x.store(gl.load(low + i * ROWS * H + at))
                     fence_async_shared()
                     barrier()
-                k = block_backward(memory[5].index(GROUP * L + i), up_bias + i * 4 * H, k, memory, GROUP,
+                k = block_backward(memory.rstd.index(GROUP * L + i), up_bias + i * 4 * H, k, memory, GROUP,
                                    H, BC, SLOTS, wide, thin, lhs)
             back, k = thin_product(g, INPUT, k, memory, DP, SLOTS, few)
             gl.store(eps_at + ROWS * DP, back)
@@ -99,12 +99,12 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
             if GUIDED:
                 h = gl.load(parked)
             for i in range(DEPTH, L):
-                normalise(h, x, memory[5].index(GROUP * L + i), LN_EPS, H)
+                normalise(h, x, memory.rstd.index(GROUP * L + i), LN_EPS, H)
                 fence_async_shared()
                 barrier()
                 h, k = block_forward(h, up_bias + i * 4 * H, k, memory, GROUP, H, BC, SLOTS, thin, lhs)
                 h += gl.load(down_bias + i * H + columns)[None, :]
             out, k = read_out(h, k, memory, DP, SLOTS, lhs, few)
-            out += gl.load(weights[3] + entries)[None, :]
+            out += gl.load(weights.output_bias + entries)[None, :]
             gl.store(eps_at, gl.where(entries[None, :] == D - 1, gl.load(eps_at), out))
     return k

@@ -11,6 +11,7 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
+from swg_fast.kernels.fused.hopper.records import Memory
 from swg_fast.kernels.fused.hopper.triton_compat import async_load, barrier
 
 ROWS = gl.constexpr(64)  # of a warp group
@@ -20,7 +21,7 @@ INPUT, REST, OUTPUT = (gl.constexpr(row) for row in (0, 16, 32))
 
 @gluon.jit
 def shared_memory(up, L: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
-    """(ring, full, empty, x, g, 1 / std)."""
+    """A program's `Memory`, its barriers ready for use."""
     activations: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
     ring = gl.allocate_shared_memory(gl.bfloat16, [SLOTS, BC, H], up.layout)
     x = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
@@ -33,29 +34,28 @@ def shared_memory(up, L: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS:
         mbarrier.init(empty.index(i), count=2)
     fence_async_shared()
     barrier()
-    return ring, full, empty, x, g, rstd
+    return Memory(ring, full, empty, x, g, rstd)
 
 
 @gluon.jit
 def send(weights, row, k, memory, SLOTS: gl.constexpr):
     """Rows row .. row + BC - 1 into the ring, as its k-th slot, when both warp groups have left it."""
-    ring, full, empty = memory[0], memory[1], memory[2]
     slot = k % SLOTS
-    mbarrier.wait(empty.index(slot), ((k // SLOTS) & 1) ^ 1)
-    mbarrier.expect(full.index(slot), weights.block_type.nbytes)
-    async_load(weights, [row, 0], full.index(slot), ring.index(slot))
+    mbarrier.wait(memory.empty.index(slot), ((k // SLOTS) & 1) ^ 1)
+    mbarrier.expect(memory.full.index(slot), weights.block_type.nbytes)
+    async_load(weights, [row, 0], memory.full.index(slot), memory.ring.index(slot))
 
 
 @gluon.jit
 def arrived(k, memory, SLOTS: gl.constexpr):
     """The ring's k-th slot, waited for."""
-    mbarrier.wait(memory[1].index(k % SLOTS), (k // SLOTS) & 1)
-    return memory[0].index(k % SLOTS)
+    mbarrier.wait(memory.full.index(k % SLOTS), (k // SLOTS) & 1)
+    return memory.ring.index(k % SLOTS)
 
 
 @gluon.jit
 def leave(k, memory, SLOTS: gl.constexpr):
-    mbarrier.arrive(memory[2].index(k % SLOTS))
+    mbarrier.arrive(memory.empty.index(k % SLOTS))
 
 
 @gluon.jit

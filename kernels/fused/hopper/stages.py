@@ -71,7 +71,7 @@ def block_forward(h, up_bias, k, memory, GROUP: gl.constexpr, H: gl.constexpr, B
     group = gl.to_tensor(GROUP)
     columns = gl.arange(0, BC, gl.SliceLayout(0, thin))
     zero = gl.zeros([ROWS, BC], gl.float32, thin)
-    u = warpgroup_mma(memory[3].index(fresh(group)), arrived(k, memory, SLOTS).permute((1, 0)), zero,
+    u = warpgroup_mma(memory.x.index(fresh(group)), arrived(k, memory, SLOTS).permute((1, 0)), zero,
                       use_acc=False, is_async=True)
     bias = gl.load(up_bias + columns)
     u = warpgroup_mma_wait(0, [u])
@@ -80,7 +80,7 @@ def block_forward(h, up_bias, k, memory, GROUP: gl.constexpr, H: gl.constexpr, B
         u += bias[None, :]
         y = gl.convert_layout((u + u * tanh(u)).to(gl.bfloat16), lhs)
         total = warpgroup_mma(y, arrived(k + 1, memory, SLOTS), h, is_async=True)
-        ahead = warpgroup_mma(memory[3].index(fresh(group)), arrived(k + 2, memory, SLOTS).permute((1, 0)),
+        ahead = warpgroup_mma(memory.x.index(fresh(group)), arrived(k + 2, memory, SLOTS).permute((1, 0)),
                               zero, use_acc=False, is_async=True)
         bias = gl.load(up_bias + c + columns)
         h = warpgroup_mma_wait(1, [total])
@@ -101,15 +101,15 @@ def block_backward(rstd, up_bias, k, memory, GROUP: gl.constexpr, H: gl.constexp
                    SLOTS: gl.constexpr, wide: gl.constexpr, thin: gl.constexpr, lhs: gl.constexpr):
     """The cotangent g in shared memory taken back through the block whose normalised input is x and 1 / std
     at ``rstd``, in place; the ring's next slot."""
-    x, g, group = memory[3].index(GROUP), memory[4].index(GROUP), gl.to_tensor(GROUP)
+    x, g, group = memory.x.index(GROUP), memory.g.index(GROUP), gl.to_tensor(GROUP)
     columns = gl.arange(0, BC, gl.SliceLayout(0, thin))
     zero = gl.zeros([ROWS, BC], gl.float32, thin)
     total = gl.zeros([ROWS, H], gl.float32, wide)
     for c in range(0, 4 * H, BC):
         up = arrived(k, memory, SLOTS)
         turn = fresh(group)
-        u = warpgroup_mma(memory[3].index(turn), up.permute((1, 0)), zero, use_acc=False, is_async=True)
-        inner = warpgroup_mma(memory[4].index(turn), arrived(k + 1, memory, SLOTS).permute((1, 0)), zero,
+        u = warpgroup_mma(memory.x.index(turn), up.permute((1, 0)), zero, use_acc=False, is_async=True)
+        inner = warpgroup_mma(memory.g.index(turn), arrived(k + 1, memory, SLOTS).permute((1, 0)), zero,
                               use_acc=False, is_async=True)
         bias = gl.load(up_bias + c + columns)
         u = warpgroup_mma_wait(1, [u])
@@ -144,7 +144,7 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
     Also the ring's next slot. Half a slot at a time: beside the cotangent's sum there is no room for more."""
     HALF: gl.constexpr = BC // 2
     thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, HALF, 16])
-    g, group = memory[4].index(GROUP), gl.to_tensor(GROUP)
+    g, group = memory.g.index(GROUP), gl.to_tensor(GROUP)
     zero = gl.zeros([ROWS, HALF], gl.float32, thin)
     value = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, thin))
     total = gl.zeros([ROWS, H], gl.float32, wide)
@@ -154,10 +154,10 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
         slot = arrived(k, memory, SLOTS)
         for half in gl.static_range(2):
             head = slot.slice(half * HALF, HALF)
-            u = warpgroup_mma(memory[4].index(fresh(group)), head.permute((1, 0)), zero, use_acc=False,
+            u = warpgroup_mma(memory.g.index(fresh(group)), head.permute((1, 0)), zero, use_acc=False,
                               is_async=True)
-            bias = gl.load(weights[4] + c + half * HALF + columns)
-            out = gl.load(weights[5] + c + half * HALF + columns)
+            bias = gl.load(weights.head_bias + c + half * HALF + columns)
+            out = gl.load(weights.head_output + c + half * HALF + columns)
             u = warpgroup_mma_wait(0, [u])
             u += bias[None, :]
             t = tanh(u)
@@ -174,7 +174,7 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
         g.store(total.to(gl.bfloat16))
         fence_async_shared()
         barrier()
-    return value + gl.load(weights[6]), k
+    return value + gl.load(weights.head_output_bias), k
 
 
 @gluon.jit

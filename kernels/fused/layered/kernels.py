@@ -1,9 +1,9 @@
 """Half a residual block a launch, for candidates too few to give every multiprocessor a tile of its own.
 
 All programs of a launch share one layer's weights among them: program (r, c) computes rows BM r .. of R,
-columns BC c .. of the layer. Activations pass from launch to launch through memory, of which the L2 cache
-holds all, so that a launch is what orders them. Rows are padded to whole tiles; what padding holds is
-never read for another row.
+columns BC c .. of the layer. Activations pass from launch to launch through memory, all of which fits the L2
+cache, and the order of launches orders them. Rows are padded to whole tiles; no row reads another row's
+padding.
 
 - ``h`` [R, H], float32: the residual stream, added to in place.
 - ``wide`` [R, 4H], the weights' type, as all below: what one product leaves for the next, SiLU of the wide
@@ -12,8 +12,8 @@ never read for another row.
   slope of its SiLU, its normalised input and 1 / std.
 - ``read`` [R, H]: SiLU of the finished stream.
 - ``g`` [R, H]: the cotangent of the stream after a block, and ``inner`` [R, H] what the way back through
-  that block's products left. Who reads both takes ``inner`` through the normalisation (`cotangent`):
-  that needs whole rows, which a program of `narrow_kernel` does not have.
+  that block's products left. A kernel that reads both takes ``inner`` through the normalisation
+  (`cotangent`), which needs whole rows; a program of `narrow_kernel` has only parts of rows.
 """
 
 from __future__ import annotations

@@ -1,22 +1,24 @@
-"""Launching the layered kernels: a shape that comes back becomes a CUDA graph, which reads what a decision
-brings from the memory that its launches were captured with."""
+"""Launches the layered kernels. The second decision of a shape captures the launches as a CUDA graph; the
+graph reads each later decision's inputs from the memory that was captured."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from swg_fast.kernels.fused.layered.plan import Asked, Plan
+from swg_fast.kernels.fused.layered.plan import Plan
+from swg_fast.kernels.fused.records import Asked, Drawn
 from swg_fast.kernels.shared.cuda_graph import capture
 from swg_fast.kernels.shared.sampler_table import SamplerTable
 
-KEPT = 8  # plans of a network, those last used
+KEPT = 8  # plans of a network: the last used ones
 
-_turn = threading.Lock()  # between a decision's numbers going in and its results coming out
+_turn = threading.Lock()  # held from a decision's inputs to its results
 
 
 class Decisions:
@@ -34,17 +36,16 @@ class Decisions:
         self.once = capture(self.plan.launches)
         self.once()
 
-    def run(self, vectors: torch.Tensor, state_words: torch.Tensor, seed: int, first: int
-            ) -> tuple[torch.Tensor | None, ...]:
-        """`sample`'s results, in memory that no later run writes."""
+    def run(self, vectors: torch.Tensor, state_words: torch.Tensor, seed: int, first: int) -> Drawn:
+        """The results, in memory that no later run writes."""
         plan = self.plan
         plan.words[0].fill_(seed - (1 << 64) if seed >= 1 << 63 else seed)
         plan.words[1].fill_(first)
         plan.vectors.copy_(vectors)
         plan.state_words.copy_(state_words)
         self.once()
-        every = [part.clone() for part in plan.every] if plan.asked.return_candidates else [None, None]
-        return (*(part.clone() for part in plan.kept), *every, None)
+        every = plan.every if plan.asked.return_candidates else ()
+        return Drawn(*(part.clone() for part in (*plan.kept, *every)))
 
 
 def replays(device: torch.device) -> bool:
@@ -53,18 +54,19 @@ def replays(device: torch.device) -> bool:
 
 
 def sample(network: Any, table: SamplerTable, state_vectors: torch.Tensor, state_words: torch.Tensor,
-           asked: Asked, seed: int, first: int, new: Callable[..., torch.Tensor]
-           ) -> tuple[torch.Tensor | None, ...]:
-    """`kernels.fused.launch.sample` without a tree or a ranking. A network keeps its last plans, a stream's
-    apart from another's; ``new`` is memory for kernels to write."""
+           asked: Asked, new: Callable[..., torch.Tensor]) -> Drawn:
+    """`kernels.fused.launch.sample` without a tree or a ranking. A network keeps its last plans, those of one
+    stream apart from another's; ``new`` gives memory for kernels to write."""
     device = state_vectors.device
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-    key = (id(table), asked, stream)  # a plan holds its table, so that no other has its id
+    seed, first = asked.seed, asked.first
+    asked = replace(asked, seed=0, first=0)  # one plan serves all seeds and all parts
+    key = (id(table), len(state_vectors), asked, stream)  # a plan holds its table: no other has its id
     with _turn:
         plans: OrderedDict[Any, Decisions] = network.plans
         if key not in plans:
             with torch.inference_mode(False):  # a later call, outside that mode, writes to it
-                plans[key] = Decisions(Plan(network, table, asked, new))
+                plans[key] = Decisions(Plan(network, table, len(state_vectors), asked, new))
         plans.move_to_end(key)
         if len(plans) > KEPT:
             plans.popitem(last=False)

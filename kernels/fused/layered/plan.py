@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.fused.layered.kernels import head_kernel, narrow_kernel, up_back_kernel, up_kernel
 from swg_fast.kernels.fused.layered.step import keep_kernel, step_kernel
 from swg_fast.kernels.fused.portable.selection import keep_best_kernel
+from swg_fast.kernels.fused.records import Asked
 from swg_fast.kernels.shared.sampler_table import SamplerTable
 
 ROWS_LIMIT = 2**19  # offsets are 32-bit
@@ -23,57 +22,49 @@ REDUCE = 128  # of those, how many `keep_best_kernel` reads at a time
 
 
 def narrow(chunk: int) -> int:
-    """Columns a program where a layer has H: with a quarter of what it takes of 4H, there are as many
-    programs."""
+    """Columns a program of a layer with H columns: a quarter of ``chunk``, so that there are as many programs
+    as in a layer with 4H."""
     return max(16, chunk // 4)
 
 
 def depth(kind: int, size: int) -> int:
-    """How much of the K = ``size`` that a narrow product sums over is fetched at a time: 256 bytes a row."""
+    """How many of the ``size`` terms of a narrow product's sums are fetched at a time: 256 bytes a row, of
+    entries of ``kind`` bytes."""
     most = 256 // kind
     return most if size % most == 0 else 64
 
 
-@dataclass(frozen=True)
-class Asked:
-    """B states of N candidates, the configuration, and the selection."""
-
-    states: int
-    candidates: int
-    config: Config
-    softmax: bool
-    selection_temperature: float
-    return_candidates: bool
-
-
 class Plan:
-    """``new(*shape, dtype=float32)`` is memory for kernels to write. What a decision brings is in ``words``,
-    the seed and the first candidate, ``vectors`` [B, H] and ``state_words`` [B]; what it leaves in ``kept``:
-    actions [B, A], weights [B], indices [B], and ``every``: z [B, N, D] and weights [B, N], where asked for.
+    """The memory and the launches of decisions of one shape. ``new(*shape, dtype=float32)`` gives memory for
+    kernels to write.
+
+    A decision's inputs are ``words``, the seed and the first candidate, ``vectors`` [B, H] and
+    ``state_words`` [B]. Its results are ``kept``: actions [B, A], weights [B], indices [B]; and ``every``: z
+    [B, N, D] and weights [B, N], where asked for.
     """
 
-    def __init__(self, network: Any, table: SamplerTable, asked: Asked, new: Callable[..., torch.Tensor]
-                 ) -> None:
-        self.network, self.table, self.asked = network, table, asked
-        shape, device = network.constants, network.packed.device
-        B, N, H, D, DP = asked.states, asked.candidates, shape["H"], shape["D"], shape["DP"]
+    def __init__(self, network: Any, table: SamplerTable, states: int, asked: Asked,
+                 new: Callable[..., torch.Tensor]) -> None:
+        self.network, self.table, self.states, self.asked = network, table, states, asked
+        shape, device = network.shape, network.packed.device
+        B, N, H, D, DP = states, asked.n_candidates, shape.H, shape.D, shape.DP
         if B * N > ROWS_LIMIT:
             raise ValueError(f"{B * N} candidates in all; the layered kernels take up to {ROWS_LIMIT}")
-        low = network.tensors[1].dtype
+        low = network.weights.up.dtype
         R = self.rows = -(-B * N // asked.config.tile) * asked.config.tile
-        self.depth = 2 if shape["EARLY"] else shape["L"]  # blocks that the gradient passes
+        self.depth = 2 if shape.EARLY else shape.L  # blocks that the gradient passes
         kept = self.depth if table.guided else 0
         self.words = torch.zeros(2, dtype=torch.int64, device=device)
         self.vectors, self.state_words = new(B, H), new(B, dtype=torch.int64)
         self.owners = (torch.arange(R, device=device) // N).clamp(max=B - 1)
         self.z, self.weight = new(R + KEEP_ROWS, DP), new(R + KEEP_ROWS)
         self.clean = new(R if table.multistep else 1, DP)
-        self.h, self.wide = new(R, H), new(R * max(4 * H, shape["E"]), dtype=low)
+        self.h, self.wide = new(R, H), new(R * max(4 * H, shape.E), dtype=low)
         self.slope, self.x = new(kept, R, 4 * H, dtype=low), new(kept, R, H, dtype=low)
         self.rstd, self.inner = new(kept, R), new(R, H, dtype=low)
         self.g = (new(R, H, dtype=low), new(R, H, dtype=low))  # taken in turn
         self.read = new(R, H, dtype=low)
-        self.parts = new(shape["E"] // HEAD_COLUMNS, R)
+        self.parts = new(shape.E // HEAD_COLUMNS, R)
         self.tiles = -(-N // KEEP_ROWS)
         self.best = (new(B, self.tiles), new(B, self.tiles, dtype=torch.int32), new(B, self.tiles),
                      new(B, self.tiles, DP))
@@ -91,10 +82,10 @@ class Plan:
         self._select()
 
     def _network(self) -> None:
-        guided, blocks = self.table.guided, range(self.network.constants["L"])
+        guided, blocks = self.table.guided, range(self.network.shape.L)
         for i in blocks[: self.depth]:
             self._forward(i, keep=guided)
-        if self.network.constants["EARLY"]:
+        if self.network.shape.EARLY:
             self._head()
         if guided:
             for i in reversed(blocks[: self.depth]):
@@ -103,69 +94,70 @@ class Plan:
             self._forward(i, keep=False)
 
     def _wide(self, kernel: Any, columns: int, chunk: int, *arguments: Any, **options: Any) -> None:
-        """A launch over all rows, ``chunk`` of ``columns`` a program, that sums over H at once."""
-        config, shape = self.asked.config, self.network.constants
+        """A launch over all rows, ``chunk`` of ``columns`` a program; each program sums over all of H at
+        once."""
+        config, shape = self.asked.config, self.network.shape
         kernel[self.rows // config.tile, columns // chunk](
-            *arguments, BM=config.tile, H=shape["H"], BC=chunk, PRECISION=shape["PRECISION"],
+            *arguments, BM=config.tile, H=shape.H, BC=chunk, PRECISION=shape.PRECISION,
             num_warps=config.warps, num_stages=1, **options)
 
     def _narrow(self, weights: torch.Tensor, out: torch.Tensor, bias: torch.Tensor, **ends: bool) -> None:
-        """A launch over all rows that sums over what ``wide`` has, a part of the columns a program."""
-        config, shape, K = self.asked.config, self.network.constants, len(weights)
+        """A launch over all rows, a part of the columns a program; its sums run over the columns of
+        ``wide``."""
+        config, shape, K = self.asked.config, self.network.shape, len(weights)
         columns = narrow(config.chunk)
         ends = {"ADD": False, "READ": False, "COTANGENT": False} | ends
-        narrow_kernel[self.rows // config.tile, shape["H"] // columns](
-            self.wide, weights, out, self.h, bias, self.network.tensors[5][shape["D"] - 1], self.read, K=K,
-            BM=config.tile, H=shape["H"], BN=columns, BK=depth(weights.element_size(), K),
-            PRECISION=shape["PRECISION"], num_warps=NARROW_WARPS, num_stages=config.stages, **ends)
+        narrow_kernel[self.rows // config.tile, shape.H // columns](
+            self.wide, weights, out, self.h, bias, self.network.weights.output[shape.D - 1], self.read, K=K,
+            BM=config.tile, H=shape.H, BN=columns, BK=depth(weights.element_size(), K),
+            PRECISION=shape.PRECISION, num_warps=NARROW_WARPS, num_stages=config.stages, **ends)
 
     def _forward(self, i: int, keep: bool) -> None:
-        shape, (_, up, up_bias, down, down_bias, *_) = self.network.constants, self.network.tensors
+        shape, weights = self.network.shape, self.network.weights
         kept = (self.slope[i], self.x[i], self.rstd[i]) if keep else (self.wide, self.wide, self.h)
-        self._wide(up_kernel, up.shape[1], self.asked.config.chunk, self.h, up[i], up_bias[i], self.wide,
-                   *kept, LN_EPS=shape["LN_EPS"], KEEP=keep)
-        last = i == shape["L"] - 1
-        self._narrow(down[i], self.g[0], down_bias[i], ADD=True, READ=last,
-                     COTANGENT=last and self.table.guided and not shape["EARLY"])
+        self._wide(up_kernel, weights.up.shape[1], self.asked.config.chunk, self.h, weights.up[i],
+                   weights.up_bias[i], self.wide, *kept, LN_EPS=shape.LN_EPS, KEEP=keep)
+        last = i == shape.L - 1
+        self._narrow(weights.down[i], self.g[0], weights.down_bias[i], ADD=True, READ=last,
+                     COTANGENT=last and self.table.guided and not shape.EARLY)
 
     def _head(self) -> None:
-        *_, head, bias, output, _ = self.network.tensors
-        E, guided = len(head), self.table.guided
-        self._wide(head_kernel, E, HEAD_COLUMNS, self.h, head, bias, output, self.wide, self.parts, self.rows,
-                   E=E, GUIDED=guided)
+        weights, E, guided = self.network.weights, self.network.shape.E, self.table.guided
+        self._wide(head_kernel, E, HEAD_COLUMNS, self.h, weights.head, weights.head_bias, weights.head_output,
+                   self.wide, self.parts, self.rows, E=E, GUIDED=guided)
         if guided:
-            self._narrow(head, self.g[0], bias)
+            self._narrow(weights.head, self.g[0], weights.head_bias)
 
     def _backward(self, i: int) -> None:
-        _, up, up_bias, down, *_ = self.network.tensors
+        weights = self.network.weights
         turn = self.depth - 1 - i
         before, after = self.g[(turn + 1) % 2 if turn else 0], min(i + 1, self.depth - 1)
-        self._wide(up_back_kernel, down.shape[1], self.asked.config.chunk, before, self.inner, self.x[after],
-                   self.rstd[after], self.g[turn % 2], down[i], self.slope[i], self.wide, START=turn == 0)
-        self._narrow(up[i], self.inner, up_bias[i])
+        self._wide(up_back_kernel, weights.down.shape[1], self.asked.config.chunk, before, self.inner,
+                   self.x[after], self.rstd[after], self.g[turn % 2], weights.down[i], self.slope[i],
+                   self.wide, START=turn == 0)
+        self._narrow(weights.up[i], self.inner, weights.up_bias[i])
 
     def _step(self, j: int, begin: bool = False) -> None:
-        shape, table, network = self.network.constants, self.table, self.network
-        input_z, *_, output, output_bias, _, _, _, head_output_bias = network.tensors
+        shape, table, network, weights = self.network.shape, self.table, self.network, self.network.weights
         back = (self.h,) * 4
         if table.guided:
             back = (self.g[(self.depth - 1) % 2], self.inner, self.x[0], self.rstd[0])
         step_kernel[(self.rows // STEP_ROWS,)](
             self.z, self.clean, self.weight, self.h, self.read, *back,
-            self.parts if shape["EARLY"] else self.h, self.words, self.owners, self.vectors, self.state_words,
+            self.parts if shape.EARLY else self.h, self.words, self.owners, self.vectors, self.state_words,
             network.packed.time_table, *table.on(self.h.device), *map(float, table.weight_clip),
-            float(table.initial), self.asked.candidates, self.rows, table.trained_steps, j, input_z, output,
-            output_bias, head_output_bias, D=shape["D"], DP=shape["DP"], BM=STEP_ROWS, H=shape["H"],
-            PARTS=len(self.parts), BEGIN=begin, END=j == 0, GUIDED=table.guided, CLIP_STATE=table.clip_state,
-            CLIP_CLEAN=table.clip_clean, MULTISTEP=table.multistep, PRECISION=shape["PRECISION"],
-            num_warps=NARROW_WARPS, num_stages=1)
+            float(table.initial), self.asked.n_candidates, self.rows, table.trained_steps, j, weights.input_z,
+            weights.output, weights.output_bias, weights.head_output_bias, D=shape.D, DP=shape.DP,
+            BM=STEP_ROWS, H=shape.H, PARTS=len(self.parts), BEGIN=begin, END=j == 0, GUIDED=table.guided,
+            CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean, MULTISTEP=table.multistep,
+            PRECISION=shape.PRECISION, num_warps=NARROW_WARPS, num_stages=1)
 
     def _select(self) -> None:
-        asked, shape, table = self.asked, self.network.constants, self.table
-        B = asked.states
+        asked, shape, table = self.asked, self.network.shape, self.table
+        B = self.states
         keep_kernel[(B * self.tiles,)](
             self.z, self.weight, self.words, self.state_words, float(table.weight_clip[0]),
-            1.0 / asked.selection_temperature, *self.best, *self.every, asked.candidates, self.tiles,
-            table.trained_steps, D=shape["D"], DP=shape["DP"], BM=KEEP_ROWS, SOFTMAX=asked.softmax,
+            1.0 / asked.selection_temperature, *self.best, *self.every, asked.n_candidates, self.tiles,
+            table.trained_steps, D=shape.D, DP=shape.DP, BM=KEEP_ROWS, SOFTMAX=asked.softmax,
             WRITE_ALL=asked.return_candidates, num_warps=NARROW_WARPS, num_stages=1)
-        keep_best_kernel[(B,)](*self.best, *self.kept, self.tiles, D=shape["D"], DP=shape["DP"], BT=REDUCE)
+        keep_best_kernel[(B,)](*self.best, *self.kept, self.tiles, D=shape.D, DP=shape.DP, BT=REDUCE)

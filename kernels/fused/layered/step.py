@@ -1,8 +1,8 @@
-"""What stands between two passes of the layered kernels (`kernels`): the sampler's update, the
-next row's input layer, and at the end the selection.
+"""What runs between two passes of the layered kernels (`kernels`): the sampler's update, the next row's input
+layer, and at the end the selection.
 
-A decision's own numbers, which change from one to the next, are read from memory, so that launches captured
-once serve all decisions of a shape: ``words`` [2] int64 holds the seed and the first candidate. Row r is
+Numbers that differ from decision to decision are read from memory, so that launches captured once serve all
+decisions of a shape: ``words`` [2] int64 holds the seed and the first candidate. Row r is
 candidate r - N b of state b = owners[r].
 """
 

@@ -1,4 +1,4 @@
-"""The fused kernels: a tile of candidates walks through the whole guided sampler in one program.
+"""The fused kernel: a program takes a tile of candidates through the whole guided sampler.
 
 D = A + 1 entries of z, padded to DP with zeros; L blocks; E the early head's width; other letters in
 `kernels.fused.portable.stages`. A program's scratch is two private pieces of memory:
@@ -44,8 +44,8 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
             OWNERS: tl.constexpr, whole):
     """(eps, d eps_w / dz), both [BM, DP], of the z in scratch; where ``whole`` is 0, eps_w alone.
 
-    With the early head the way back starts as soon as the second block is done; the stream waits in
-    its slot and goes on from there.
+    With the early head the way back starts after the second block. The stream waits in its slot, and the
+    forward pass resumes from there.
     """
     BR: tl.constexpr = 32 if BM > 32 else BM
     SLOT: tl.constexpr = BM * H
@@ -92,56 +92,10 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
     return eps, vjp
 
 
-# Launchers make a kernel of its own for an argument that is 1 or a multiple of 16. A seed, a step or a
-# number of candidates must not: one kernel serves all.
-WHOLE_NUMBERS = ("B", "N", "M", "first", "items", "tiles", "programs", "rows", "T", "k0", "k1", "step",
-                 "leaves", "shared", "group", "phases", "draws")
-
-
-@triton.jit(do_not_specialize=["M", "k0", "k1", "step"])
-def guided_step_kernel(
-    z_in, clean_in, noise_in, state_vectors, time_row, row, w_min, w_max, low, wide, z_out, weight_out,
-    eps_out, gradient_out, clean_out, M, k0, k1, candidates, state_words, owners, step,
-    input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
-    head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
-    BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr, EARLY: tl.constexpr, GUIDED: tl.constexpr,
-    CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, DRAW: tl.constexpr,
-    LN_EPS: tl.constexpr, PRECISION: tl.constexpr, LOW: tl.constexpr, WIDE: tl.constexpr,
-):
-    """One step of M rows [M, D]; row r belongs to row ``owners[r]`` of state_vectors [B, H] (owners
-    is padded to whole tiles), and its noise to the counters candidates[r] and state_words[r], or is
-    given where DRAW is false."""
-    tile = tl.program_id(0)
-    rows = tile * BM + tl.arange(0, BM)
-    entries = tl.arange(0, DP)
-    live = (rows < M)[:, None] & (entries < D)[None, :]
-    at = rows[:, None] * D + entries[None, :]
-    low += tile.to(tl.int64) * LOW
-    wide += tile.to(tl.int64) * WIDE
-    z = tl.load(z_in + at, mask=live, other=0.0)
-    tl.store(z_slot(wide, BM, H, L) + at_rows(0, BM, DP), z)
-    tl.debug_barrier()
-    eps, vjp = network(low, wide, state_vectors, owners + tile * BM, time_row, input_z, up, up_bias, down,
-                       down_bias, output, output_bias, head, head_bias, head_output, head_output_bias, D, DP,
-                       BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION, True, True)
-    if DRAW:
-        candidate = tl.load(candidates + rows, mask=rows < M, other=0).to(tl.uint32)
-        word = tl.load(state_words + rows, mask=rows < M, other=0).to(tl.uint32)
-        xi = normals(candidate, word[:, None], step.to(tl.uint32), k0.to(tl.uint32),
-                     k1.to(tl.uint32), DP)
-    else:
-        xi = tl.load(noise_in + at, mask=live, other=0.0)
-    clean = z
-    if MULTISTEP:
-        clean = tl.load(clean_in + at, mask=live, other=0.0)
-    z, raw, gradient, clean = update(z, eps, vjp, xi, clean, entries[None, :], row, w_min, w_max, D, GUIDED,
-                                     CLIP_STATE, CLIP_CLEAN, MULTISTEP)
-    if MULTISTEP:
-        tl.store(clean_out + at, clean, mask=live)
-    tl.store(z_out + at, z, mask=live)
-    tl.store(weight_out + rows, raw, mask=rows < M)
-    tl.store(eps_out + at, eps, mask=live)
-    tl.store(gradient_out + at, gradient, mask=live)
+# Triton compiles a kernel again for an integer that is 1 or a multiple of 16. For these it must not: one
+# kernel serves all seeds, steps and numbers of candidates.
+WHOLE_NUMBERS = ("B", "N", "first", "items", "tiles", "programs", "rows", "T", "k0", "k1", "leaves",
+                 "shared", "group", "phases", "draws")
 
 
 @triton.jit(do_not_specialize=["B", "N", "first", "items", "programs", "rows", "T", "k0", "k1", "leaves",
@@ -165,6 +119,9 @@ def sample_kernel(
     item is a tile; where TREE, ``group`` roots of ``leaves`` leaves, in 1 + tiles phases
     (`phases`). Each tile leaves its best candidate: best_score, best_index, best_weight
     [B, tiles] and best_z [B, tiles, DP].
+
+    The arguments are single ones, not records: Triton specialises, types and aligns what a launch passes by
+    argument, and ``do_not_specialize`` names arguments, not a record's fields.
     """
     program = tl.program_id(0)
     low += program.to(tl.int64) * LOW

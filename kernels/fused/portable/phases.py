@@ -1,9 +1,9 @@
-"""What a tile walks: roots that its leaves go on from, leaves, and the draws that rank them.
+"""What a tile walks: the roots of a tree, their leaves, and the draws that rank them.
 
 A tree's work item is a group of roots. Its phase 0 walks the roots, a candidate each, through the first
 ``shared`` rows and leaves z, and x0 where a sampler reads the last one, in the program's piece of
-``roots``; every later phase walks a tile of their leaves from there. Only roots in flight are kept: a
-tile of 2 DP floats a candidate for every running program, whatever N is.
+``roots``; every later phase walks a tile of their leaves from there. Memory holds only the roots of running
+programs, a tile each of 2 DP floats a candidate, so that it does not grow with N.
 
 A ranking draw noises the finished z again, with the weight's entry at its mean, and predicts the clean
 weight from there: one more row of the sampler's table, whose x0 is the answer.

@@ -5,17 +5,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# Columns of the sampler's table (kernels.shared.sampler_table.COLUMNS) by position.
-SIGMA = tl.constexpr(0)
-READOUT = tl.constexpr(1)
-GUIDANCE = tl.constexpr(2)
-CLEAN_SCALE = tl.constexpr(3)
-STATE = tl.constexpr(4)
-EPSILON = tl.constexpr(5)
-CLEAN = tl.constexpr(6)
-NOISE = tl.constexpr(7)
-PREVIOUS = tl.constexpr(8)
-COLUMNS = tl.constexpr(9)
+from swg_fast.kernels.shared import sampler_table
+
+SIGMA = tl.constexpr(sampler_table.COLUMNS.index("sigma"))
+READOUT = tl.constexpr(sampler_table.COLUMNS.index("readout"))
+GUIDANCE = tl.constexpr(sampler_table.COLUMNS.index("guidance"))
+CLEAN_SCALE = tl.constexpr(sampler_table.COLUMNS.index("clean_scale"))
+STATE = tl.constexpr(sampler_table.COLUMNS.index("state"))
+EPSILON = tl.constexpr(sampler_table.COLUMNS.index("epsilon"))
+CLEAN = tl.constexpr(sampler_table.COLUMNS.index("clean"))
+NOISE = tl.constexpr(sampler_table.COLUMNS.index("noise"))
+PREVIOUS = tl.constexpr(sampler_table.COLUMNS.index("previous"))
+COLUMNS = tl.constexpr(len(sampler_table.COLUMNS))
 
 
 @triton.jit

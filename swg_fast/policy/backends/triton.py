@@ -64,11 +64,11 @@ class TritonBackend(Backend):
         wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
         total = n_states * n_candidates
         trials = tuning.measure(
-            lambda config: self.launch.sample(self.network, table, vectors, words, n_candidates, 0,
-                                              config=config),
+            lambda config: self.launch.sample(self.network, table, vectors, words,
+                                              self.launch.Asked(n_candidates, 0, config=config)),
             self.network.configs(total), wait, repeats)
         best = tuning.fastest(trials)
-        key = tuning.key(self.device, self.network.constants, self.dtype, table.guided, total)
+        key = tuning.key(self.device, self.network.shape, self.dtype, table.guided, total)
         tuning.remember(key, best)
         return sorted(trials, key=lambda trial: (trial.seconds is None, trial.seconds or 0.0))
 
@@ -80,9 +80,9 @@ class TritonBackend(Backend):
             return super().run(job)
         actions, weights, indices, z, raw, expected = self.launch.sample(
             self.network, plan.table, self.network.packed.hoist_states(job.states), job.state_indices,
-            config.n_candidates, job.seed, softmax=config.select == "softmax", tree=plan.tree,
-            ranking=plan.ranking, selection_temperature=config.selection_temperature,
-            return_candidates=job.return_candidates)
+            self.launch.Asked(config.n_candidates, job.seed, softmax=config.select == "softmax",
+                              selection_temperature=config.selection_temperature, tree=plan.tree,
+                              ranking=plan.ranking, return_candidates=job.return_candidates))
         if config.select == "none":
             actions, weights, indices = z[:, 0, :-1], raw[:, 0], torch.zeros_like(indices)
         return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw, expected)
@@ -90,8 +90,9 @@ class TritonBackend(Backend):
     def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
         vectors = self.network.packed.hoist_states(job.states[states])
         *_, z, raw, expected = self.launch.sample(
-            self.network, job.plan.table, vectors, job.state_indices[states], count, job.seed,
-            tree=job.plan.tree, ranking=job.plan.ranking, return_candidates=True, first=first)
+            self.network, job.plan.table, vectors, job.state_indices[states],
+            self.launch.Asked(count, job.seed, first, tree=job.plan.tree, ranking=job.plan.ranking,
+                              return_candidates=True))
         if job.plan.expects == "read":
             words = job.words(states, torch.arange(first, first + count, device=self.device))
             expected = self.read(vectors, words, z.flatten(0, 1)).float().unflatten(0, (-1, count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from swg_fast.kernels.cpu.network_c import NativeNetwork
 from swg_fast.kernels.cpu.network_onednn import has_native_bf16, has_packed_linear
 from swg_fast.kernels.shared import analytic, c_compiler
 from swg_fast.kernels.shared.packing import pack
+from swg_fast.kernels.shared.sampler_table import COLUMNS
 from swg_fast.method.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m_sde
 from swg_fast.reference import philox
 
@@ -149,3 +151,9 @@ def test_a_compiler_that_fails_is_named_once(monkeypatch, tmp_path):
         assert list((tmp_path / "cache").iterdir()) == []
     finally:
         c_loops.library.cache_clear()
+
+
+def test_columns_of_the_samplers_table():
+    """C names them in the table's order."""
+    [names] = re.findall(r"enum \{ (SIGMA[^}]*) \}", c_loops.SOURCE.read_text())
+    assert tuple(names.lower().split(", ")) == COLUMNS

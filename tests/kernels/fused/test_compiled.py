@@ -16,14 +16,15 @@ from conftest import make_network, relative_error
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
 from emulator.emulation import Emulation
-from emulator.problems import SCHEDULES, random, same_bits, step_problem
+from emulator.problems import SCHEDULES, random, same_bits
 from emulator.results import EXCHANGE
+from one_step import check_gradient, eps_of, gradient_of, row, step_problem, walk, with_gradient
 
 from benchmarks.kernel_analysis.l2_traffic import bytes_per_candidate
-from swg_fast import NoiseSchedule, Policy, reference
+from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config, nearest
-from swg_fast.kernels.fused.portable import kernels, stages
+from swg_fast.kernels.fused.portable import kernels, phases, selection, stages
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.method.samplers import ddpm
 from swg_fast.reference import philox
@@ -37,33 +38,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]
 
 def check_step(monkeypatch, capability, dtype, head, config, hidden=64, M=70, rho=5.0, schedules=SCHEDULES):
     """A guided step within its type's bound of the reference, the same in all schedules, without a race."""
-    schedule, network, z, states, noise, owner = step_problem(hidden, head, M)
+    schedule, network, start = step_problem(hidden, head, M)
     fused = launch.KernelNetwork.lay_out(pack(network, 15, launch.DTYPES[dtype], "cpu"), dtype)
-    vectors, table = fused.packed.hoist_states(states), ddpm(schedule, rho, 0.7)
+    table = row(ddpm(schedule, rho, 0.7), start.t, start)
     emulation = Emulation(capability).install(monkeypatch)
     outputs = [
-        emulation.run(
-            lambda: launch.guided_step(fused, table, 6, z, vectors, owner, noise, config=config), *one
-        )
-        for one in schedules
+        emulation.run(lambda: (with_gradient(fused, table, start, config),), *one) for one in schedules
     ]
+    eps = eps_of(fused, table, start, config)
     assert not emulation.races, emulation.races[0]
     assert same_bits(outputs)
-    expected = reference.guided_step(
-        network, schedule, states[owner], z, 6, noise, guidance_scale=rho, temperature=0.7
-    )
-    _, _, eps, gradient = outputs[0][:4]
+    expected = start.expected(network, schedule, guidance_scale=rho, temperature=0.7)
     assert relative_error(eps, expected.eps) < BOUNDS[dtype]
     if rho:
-        # Rows whose weight lies within rounding of a clip may fall on either side of it; the gradient times
-        # the clean weight, which it divides by, shows the gradient's error alone.
-        theirs, sigma = expected.grad_log_weight, float(schedule.sigmas[6])
-        both = (gradient.abs().sum(1) > 0) == (theirs.abs().sum(1) > 0)
-        assert int(theirs.abs().sum(1).count_nonzero()) > M // 8 and int((~both).sum()) <= 2
-        mine, theirs = (
-            (g * (z - sigma * e)[:, -1:])[both] for g, e in ((gradient, eps), (theirs, expected.eps))
-        )
-        assert relative_error(mine, theirs) < BOUNDS[dtype]
+        gradient = gradient_of(eps, outputs[0][0])
+        check_gradient(eps, gradient, expected, start.z, float(schedule.sigmas[start.t]), BOUNDS[dtype])
     return emulation
 
 
@@ -81,7 +70,7 @@ def test_guided_step(monkeypatch, capability, head, dtype, config):
     assert ("wg_mma" if capability == 90 and dtype != "fp32" else wanted) in operations
     assert ("tanh_f32" in operations) is (dtype == "bf16")
     if dtype == "bf16":
-        check_traffic(emulation, head, config, rows=2 * config.tile * len(SCHEDULES))
+        check_traffic(emulation, head, config, rows=2 * config.tile * (len(SCHEDULES) + 1))
 
 
 def check_traffic(emulation, head, config, rows):
@@ -96,7 +85,7 @@ def check_traffic(emulation, head, config, rows):
 def source_functions():
     """The function that each line of the kernels' modules is in."""
     lines = {}
-    for module in (stages, kernels):
+    for module in (kernels, phases, selection, stages):
         for node in ast.parse(Path(module.__file__).read_text()).body:
             if isinstance(node, ast.FunctionDef):
                 names = {
@@ -114,12 +103,10 @@ def test_exchanges_between_threads_are_documented(monkeypatch, capability, head,
     """docs/kernel.md names each place where one thread reads what another wrote to memory."""
     page = (Path(__file__).parents[3] / "docs" / "kernel.md").read_text()
     documented = set(re.findall(r"^\| [^|]* \| `(\w+)` \| `(\w+)` \| [^|]*barrier", page, re.M))
-    schedule, network, z, states, noise, owner = step_problem(64, head, config.tile + 5)
+    schedule, network, start = step_problem(64, head, config.tile + 5)
     fused = launch.KernelNetwork.lay_out(pack(network, 15, torch.bfloat16, "cpu"), "bf16")
     emulation = Emulation(capability, detect=2).install(monkeypatch)
-    launch.guided_step(
-        fused, ddpm(schedule, 5.0, 0.7), 6, z, fused.packed.hoist_states(states), owner, noise, config=config
-    )
+    walk(fused, row(ddpm(schedule, 5.0, 0.7), start.t, start), start, config)
     functions = source_functions()
     found = {
         tuple(functions[where.split()[0]] for where in (race.first, race.second))
@@ -174,11 +161,7 @@ def test_shipped_trajectories(monkeypatch, T, N, B, softmax, head, which):
                 table,
                 fused.packed.hoist_states(states),
                 torch.arange(B),
-                N,
-                9,
-                softmax=softmax,
-                return_candidates=True,
-                config=config,
+                launch.Asked(N, 9, softmax=softmax, return_candidates=True, config=config),
             ),
             *one,
         )

@@ -11,7 +11,8 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
 from emulator import MachineError
 from emulator.emulation import Emulation
-from emulator.problems import same_bits, step_problem
+from emulator.problems import same_bits
+from one_step import row, step_problem, with_gradient
 
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config
@@ -41,15 +42,13 @@ class Mutants:
     """A guided step at hidden 64 on sm_90, to be run with faults in it."""
 
     def __init__(self, monkeypatch, head="joint"):
-        schedule, network, z, states, noise, owner = step_problem(64, head, 64)
+        schedule, network, start = step_problem(64, head, 64)
         fused = launch.KernelNetwork.lay_out(pack(network, 15, torch.bfloat16, "cpu"), "bf16")
-        vectors, table = fused.packed.hoist_states(states), ddpm(schedule, 5.0, 0.7)
-        self.launch = lambda: launch.guided_step(
-            fused, table, 6, z, vectors, owner, noise, config=Config(64, 32, 4, 2)
-        )
+        table = row(ddpm(schedule, 5.0, 0.7), start.t, start)
+        self.launch = lambda: (with_gradient(fused, table, start, Config(64, 32, 4, 2)),)
         self.emulation = Emulation(90).install(monkeypatch)
         self.expected = self.emulation.run(self.launch, 0, "issue")
-        self.ptx = self.emulation.compiled["guided_step_kernel"].ptx
+        self.ptx = self.emulation.compiled["sample_kernel"].ptx
         assert not self.seen(self.ptx)
 
     def seen(self, ptx):

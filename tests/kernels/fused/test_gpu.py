@@ -1,13 +1,14 @@
 """The fused kernel at real sizes, compiled, with the configurations that it ships with: wherever a GPU
-is. The tests of `test_fused.py` run there too, without the interpreter."""
+is. The tests of `test_portable.py` run there too, without the interpreter."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from conftest import make_network, poison_kernel_memory, relative_error
+from one_step import Start, eps_of, gradient_of, row, walk, with_gradient
 
-from swg_fast import NoiseSchedule, Policy, reference
+from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import CONFIGS, GLUON
 from swg_fast.kernels.shared.packing import pack
@@ -36,7 +37,7 @@ def test_scratch_fits_beside_a_million_candidates():
     """Under 64 MiB on an H100's 132 multiprocessors, whatever N: sizes depend on the tile alone."""
     config = CONFIGS[90, 256, "bf16"].many[1]  # the portable kernel's, which is the larger
     sizes = launch.scratch_sizes(256, 3, 16, config.tile)
-    scratch = 132 * (2 * sizes["LOW"] + 4 * sizes["WIDE"])
+    scratch = 132 * (2 * sizes.LOW + 4 * sizes.WIDE)
     tiles = 2**20 // config.tile * (3 + 16) * 4  # what every tile leaves for the last reduction
     assert scratch + tiles < 64 * 2**20
 
@@ -45,21 +46,22 @@ def test_scratch_fits_beside_a_million_candidates():
 @pytest.mark.parametrize("hidden", [64, 128, 256])
 @pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16", "gluon"])
 @pytest.mark.parametrize("head", ["early", "joint"])
-@pytest.mark.parametrize("M", [1, 129, 40_000])
-def test_guided_step(head, dtype, hidden, M):
+@pytest.mark.parametrize("N", [1, 43, 13_333])
+def test_guided_step(head, dtype, hidden, N):
     device, schedule = torch.device("cuda"), NoiseSchedule.vp(15)
     network = make_network(29, 8, hidden, 3, head).to(device)
     dtype, config = gluon(hidden) if dtype == "gluon" else (dtype, None)
     fused = launch.KernelNetwork.lay_out(pack(network, 15, launch.DTYPES[dtype], device), dtype)
-    z, states, noise = (torch.randn(*shape, device=device) for shape in ((M, 9), (3, 29), (M, 9)))
-    owners = torch.arange(M, device=device) % 3
-    got = launch.guided_step(fused, ddpm(schedule, 5.0, 0.7), 6, z, fused.packed.hoist_states(states), owners,
-                             noise, config=config)
-    expected = reference.guided_step(network, schedule, states[owners], z, 6, noise, guidance_scale=5.0,
-                                     temperature=0.7)
-    assert relative_error(got[2].cpu(), expected.eps.cpu()) < BOUNDS[dtype]
+    config = config or fused.config(3 * N, guided=True, layers=False)
+    start = Start(torch.randn(3, 29, device=device), N, 9, 6)
+    table, M, z = row(ddpm(schedule, 5.0, 0.7), start.t, start), 3 * N, start.z
+    eps = eps_of(fused, table, start, config)
+    gradient = gradient_of(eps, with_gradient(fused, table, start, config))
+    expected = start.expected(network, schedule, guidance_scale=5.0, temperature=0.7)
+    assert relative_error(eps.cpu(), expected.eps.cpu()) < BOUNDS[dtype]
     # The gradient times the clean weight that it divides by, of rows whose weight both find inside the clip.
-    sigma, pairs = float(schedule.sigmas[6]), ((got[3], got[2]), (expected.grad_log_weight, expected.eps))
+    sigma = float(schedule.sigmas[start.t])
+    pairs = ((gradient, eps), (expected.grad_log_weight, expected.eps))
     ours, theirs = (gradient.abs().sum(1) > 0 for gradient, _ in pairs)
     both = ours & theirs
     assert int((ours ^ theirs).sum()) <= 1 + M // 50
@@ -70,7 +72,8 @@ def test_guided_step(head, dtype, hidden, M):
         # Dividing by a clean weight near the clip magnifies rounding, and one of 40,000 may fall on its other
         # side: rows away from it.
         far = ((z[:, -1] - sigma * expected.eps[:, -1]).abs() > 0.05) & both
-        assert relative_error(got[0][far].cpu(), expected.z[far].cpu()) < 1e-4
+        stepped, _ = walk(fused, table, start, config)
+        assert relative_error(stepped[far].cpu(), expected.z[far].cpu()) < 1e-4
 
 
 @gpu
@@ -151,7 +154,7 @@ def test_the_gluon_kernels_candidates_are_the_portable_ones(hidden, head, name, 
     words = torch.arange(B, device="cuda")
 
     def sample(config):
-        return launch.sample(fused, table, vectors, words, N, 9, config=config, **keywords)
+        return launch.sample(fused, table, vectors, words, launch.Asked(N, 9, config=config, **keywords))
 
     ours, again, portable = sample(config), sample(config), sample(CONFIGS[90, hidden, "bf16"].many[1])
     assert all(torch.equal(one, two) for one, two in zip(ours, again, strict=True) if one is not None)

@@ -4,6 +4,7 @@ reference, whole trajectories with trees, rankings and solvers against the porta
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,15 +14,16 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
 from emulator import MachineError
 from emulator.emulation import Emulation
-from emulator.problems import random, same_bits, step_problem
+from emulator.problems import random, same_bits
+from one_step import check_gradient, eps_of, gradient_of, row, step_problem, walk, with_gradient
 
 from benchmarks.kernel_analysis.l2_traffic import gluon_bytes_per_candidate
-from swg_fast import NoiseSchedule, reference
+from swg_fast import NoiseSchedule
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import CONFIGS, GLUON, suitable
 from swg_fast.kernels.fused.hopper import launch as hopper_launch
 from swg_fast.kernels.shared.packing import pack
-from swg_fast.kernels.shared.sampler_table import Ranking, Tree
+from swg_fast.kernels.shared.sampler_table import COLUMNS, Ranking, Tree
 from swg_fast.method.samplers import ddpm, sampler_table
 from swg_fast.reference import philox
 
@@ -33,36 +35,30 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]
 
 
 def step(monkeypatch, hidden, head, rho, M, edit=None):
-    """(a guided step under a schedule, its emulation, what the reference says of it, z)."""
-    schedule, network, z, states, noise, owner = step_problem(hidden, head, M)
+    """A guided step: (a function that runs it under a schedule, its emulation, eps, the reference's step, its
+    start, sigma)."""
+    schedule, network, start = step_problem(hidden, head, M)
     fused = launch.KernelNetwork.lay_out(pack(network, 15, torch.bfloat16), "bf16")
-    table, vectors = ddpm(schedule, rho, 0.7), fused.packed.hoist_states(states)
+    table = row(ddpm(schedule, rho, 0.7), start.t, start)
     emulation = Emulation(90, edit).install(monkeypatch)
 
     def run(seed, asynchronous):
-        return emulation.run(lambda: launch.guided_step(
-            fused, table, 6, z, vectors, owner, noise, config=GLUON[hidden]), seed, asynchronous)
+        return emulation.run(lambda: (with_gradient(fused, table, start, GLUON[hidden]),), seed, asynchronous)
 
-    expected = reference.guided_step(network, schedule, states[owner], z, 6, noise, guidance_scale=rho,
-                                     temperature=0.7)
-    return run, emulation, expected, z, float(schedule.sigmas[6])
+    eps = eps_of(fused, table, start, GLUON[hidden])
+    expected = start.expected(network, schedule, guidance_scale=rho, temperature=0.7)
+    return run, emulation, eps, expected, start, float(schedule.sigmas[start.t])
 
 
 def check_step(monkeypatch, hidden, head, rho, M, schedules=SCHEDULES):
-    run, emulation, expected, z, sigma = step(monkeypatch, hidden, head, rho, M)
+    run, emulation, eps, expected, start, sigma = step(monkeypatch, hidden, head, rho, M)
     outputs = [run(*one) for one in schedules]
     assert not emulation.races, emulation.races[0]
     assert same_bits(outputs)
-    _, _, eps, gradient = outputs[0][:4]
     assert relative_error(eps, expected.eps) < BOUND
-    if rho:  # as in test_compiled.check_step: rows within rounding of a clip may fall on either side of it
-        theirs = expected.grad_log_weight
-        both = (gradient.abs().sum(1) > 0) == (theirs.abs().sum(1) > 0)
-        assert int(theirs.abs().sum(1).count_nonzero()) > M // 8 and int((~both).sum()) <= 2
-        mine, theirs = ((g * (z - sigma * e)[:, -1:])[both]
-                        for g, e in ((gradient, eps), (theirs, expected.eps)))
-        assert relative_error(mine, theirs) < BOUND
-    check_traffic(emulation, hidden, head, rho, rows=-(-M // 128) * 128 * len(schedules))
+    if rho:
+        check_gradient(eps, gradient_of(eps, outputs[0][0]), expected, start.z, sigma, BOUND)
+    check_traffic(emulation, hidden, head, rho, rows=-(-M // 128) * 128 * (len(schedules) + 1))
 
 
 def check_traffic(emulation, hidden, head, rho, rows):
@@ -72,7 +68,8 @@ def check_traffic(emulation, hidden, head, rho, rows):
     model = gluon_bytes_per_candidate(hidden, 3, 64, head_width=256 * (head == "early"), guided=rho > 0)
     streamed = ["up", "down", "ends", *(["head"] if head == "early" else [])]
     assert sum(per_row[name] for name in streamed) == model["weights"]
-    assert 0 <= per_row["low"] + per_row["wide"] - model["scratch"] < 8 * 16 * 4
+    walks_own = 5 * 16 * 4 + 2 * 4  # z is stored twice and loaded three times, the weight once each
+    assert 0 <= per_row["low"] + per_row["wide"] - model["scratch"] - walks_own < 8 * 16 * 4
 
 
 @pytest.mark.compiled
@@ -94,8 +91,8 @@ def both_kernels(monkeypatch, hidden, head, name, rho, T, N, B, schedules, **key
     emulation = Emulation(90).install(monkeypatch)
 
     def sample(config):
-        return launch.sample(fused, table, vectors, torch.arange(B), N, 9, return_candidates=True,
-                             config=config, **keywords)
+        return launch.sample(fused, table, vectors, torch.arange(B),
+                             launch.Asked(N, 9, return_candidates=True, config=config, **keywords))
 
     outputs = [emulation.run(lambda: sample(GLUON[hidden]), *one) for one in schedules]
     assert not emulation.races, emulation.races[0]
@@ -141,17 +138,17 @@ def test_trajectories_are_the_portable_kernels(monkeypatch, hidden, head, name, 
 
 
 @pytest.mark.compiled
-def test_noise_is_drawn_as_the_portable_kernel_draws_it(monkeypatch):
-    """A step whose noise the kernel makes itself, for candidates and states of every word."""
-    schedule, network, z, states, _, owner = step_problem(128, "joint", 70)
+def test_noise_is_the_references(monkeypatch):
+    """Seen through a step that adds nothing else: z' = xi."""
+    schedule, network, start = step_problem(128, "joint", 70)
+    start = replace(start, first=977, seed=2**40 + 3, words=torch.tensor([5]))
     fused = launch.KernelNetwork.lay_out(pack(network, 15, torch.bfloat16), "bf16")
-    table, vectors = ddpm(schedule, 0.0, 0.7), fused.packed.hoist_states(states)
+    table = row(ddpm(schedule, 0.0, 0.7), start.t, start)
+    coefficients = torch.zeros_like(table.coefficients)
+    coefficients[:, COLUMNS.index("noise")] = 1.0
     Emulation(90).install(monkeypatch)
-    words = {"candidates": torch.arange(70) * 977, "state_words": torch.arange(70) % 3 + 5}
-    drawn = launch.guided_step(fused, table, 6, z, vectors, owner, seed=2**40 + 3, config=GLUON[128], **words)
-    noise = philox.normals(2**40 + 3, words["candidates"], words["state_words"], 6, z.shape[1]).float()
-    given = launch.guided_step(fused, table, 6, z, vectors, owner, noise, config=GLUON[128])
-    assert relative_error(drawn[0], given[0]) < 1e-6
+    z, _ = walk(fused, replace(table, coefficients=coefficients, clip_state=False), start, GLUON[128])
+    assert relative_error(z, start.noise) < 1e-6
 
 
 def left_out(ptx, pattern):
@@ -167,7 +164,7 @@ def test_faults_are_seen(monkeypatch, pattern):
     instructions are repeated needlessly by the compiler; most are not.)"""
     run, emulation, *_ = step(monkeypatch, 128, "joint", 5.0, 70)
     whole = run(0, "late")
-    ptx = emulation.compiled["guided_step_kernel"].ptx
+    ptx = emulation.compiled["sample_kernel"].ptx
     seen = total = 0
     for faulty in list(left_out(ptx, pattern))[::3]:
         emulation.edit, emulation.results[:] = (lambda _, faulty=faulty: faulty), []
@@ -182,7 +179,7 @@ def test_faults_are_seen(monkeypatch, pattern):
 
 def test_scratch_and_what_is_not_supported():
     sizes = hopper_launch.scratch_sizes(256, 3, 16, 64)
-    assert 132 * hopper_launch.GROUPS * (2 * sizes["LOW"] + 4 * sizes["WIDE"]) < 64 * 2**20
+    assert 132 * hopper_launch.GROUPS * (2 * sizes.LOW + 4 * sizes.WIDE) < 64 * 2**20
     assert hopper_launch.unsupported(256, 9, "bf16") is None
     assert "hidden_dim 64" in hopper_launch.unsupported(64, 9, "bf16")
     assert "tf32" in hopper_launch.unsupported(256, 9, "tf32")

@@ -123,8 +123,8 @@ def problem(head="joint", T=2, rho=1.0, dtype="fp32", B=2):
 def test_the_portable_kernels_candidates(head):
     """A part of them, that does not begin at 0: as near as the order of sums lets them be."""
     fused, table, vectors, words = problem(head)
-    ours, portable = (launch.sample(fused, table, vectors, words, 20, 9, first=1000, return_candidates=True,
-                                    config=config) for config in (SMALL, PORTABLE))
+    ours, portable = (launch.sample(fused, table, vectors, words, launch.Asked(
+        20, 9, first=1000, return_candidates=True, config=config)) for config in (SMALL, PORTABLE))
     assert relative_error(ours[3].cpu(), portable[3].cpu()) < BOUNDS["fp32"]
     assert torch.equal(ours[2], portable[2])
 
@@ -156,8 +156,8 @@ def test_a_replay_serves_other_decisions(monkeypatch):
     fused, table, vectors, words = problem()
 
     def draw(network, turn):
-        return launch.sample(network, table, vectors * (1 + turn), words + turn, 5, 2**63 + turn,
-                             first=7 * turn, return_candidates=True, config=SMALL)
+        return launch.sample(network, table, vectors * (1 + turn), words + turn, launch.Asked(
+            5, 2**63 + turn, first=7 * turn, return_candidates=True, config=SMALL))
 
     drawn = [draw(fused, turn) for turn in range(4)]
     for turn, got in enumerate(drawn):
@@ -173,13 +173,13 @@ def test_the_last_plans_are_kept(monkeypatch):
     fused, table, vectors, words = problem()
 
     def draw(n):
-        launch.sample(fused, table, vectors, words, n, 0, config=SMALL)
+        launch.sample(fused, table, vectors, words, launch.Asked(n, 0, config=SMALL))
 
     with torch.inference_mode():
         draw(1)
     for n in (*range(1, layered_launch.KEPT + 1), 1, 100):
         draw(n)
-    kept = [asked.candidates for _, asked, _ in fused.plans]
+    kept = [plan.plan.asked.n_candidates for plan in fused.plans.values()]
     assert kept == [*range(3, layered_launch.KEPT + 1), 1, 100]
 
 
@@ -191,8 +191,8 @@ def test_what_takes_them():
     assert fused.config(16, True, layers=False).kind == "portable"
     for search in ({"tree": Tree(4, 1)}, {"ranking": Ranking(1, 2, 0.3, 0.5, 2)}):
         with pytest.raises(ValueError, match="no trees and no rankings"):
-            launch.sample(fused, table, vectors, words, 16, 0, config=SMALL, **search)
-        launch.sample(fused, table, vectors, words, 4, 0, **search)
+            launch.sample(fused, table, vectors, words, launch.Asked(16, 0, config=SMALL, **search))
+        launch.sample(fused, table, vectors, words, launch.Asked(4, 0, **search))
     assert not fused.plans
 
 

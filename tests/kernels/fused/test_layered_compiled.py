@@ -30,8 +30,8 @@ def check(monkeypatch, capability, hidden, head, config, N=19, multistep=False):
 
     def draw():
         fused.plans.clear()  # new memory, poisoned
-        return launch.sample(fused, table, vectors, torch.arange(B), N, 9, return_candidates=True,
-                             config=config)
+        return launch.sample(fused, table, vectors, torch.arange(B),
+                             launch.Asked(N, 9, return_candidates=True, config=config))
 
     outputs = [emulation.run(draw, *one) for one in SCHEDULES]
     # Bytes of one word, which two warps write in a conversion of layouts: no race (tests/emulator/README.md).

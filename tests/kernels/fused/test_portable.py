@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import DATA, DEVICE, make_network, poison_kernel_memory, relative_error
+from one_step import Start, centred, eps_of, gradient_of, row, walk, with_gradient
 
 from swg_fast import NoiseSchedule, Policy, UsageError, reference
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.shared.packing import pack
-from swg_fast.kernels.shared.sampler_table import Tree
+from swg_fast.kernels.shared.sampler_table import COLUMNS, Tree
 from swg_fast.method.networks import Ranker
 from swg_fast.method.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m, dpmpp_2m_sde
 from swg_fast.policy import swg_jax_import
-from swg_fast.reference import philox
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ SMALL = Config(16, 32, 4, 1)
 @pytest.fixture(autouse=True)
 def poison(monkeypatch):
     poison_kernel_memory(monkeypatch)
-    monkeypatch.setattr(launch, "LAYERS_UP_TO", 0)  # the layered kernels' tests are in test_layers.py
+    monkeypatch.setattr(launch, "LAYERS_UP_TO", 0)  # the layered kernels' tests are in test_layered.py
 
 
 def random(*shape, seed=0):
@@ -50,95 +50,84 @@ def kernel_network(network, T, dtype):
 @pytest.mark.parametrize("A", [2, 8, 24], ids=lambda a: f"D{a + 1}")
 @pytest.mark.parametrize("head", ["early", "joint"])
 def test_guided_step(head, A, dtype, rho):
-    schedule = NoiseSchedule.vp(15)
-    network = make_network(5, A, 64, 3, head).to(DEVICE)
-    M, t = 21, 6  # not a multiple of the tile
-    z, states, noise = random(M, A + 1), random(3, 5, seed=1), random(M, A + 1, seed=2)
-    owner = torch.arange(M, device=DEVICE) % 3
-    with torch.no_grad():  # predicted weights around the middle of the clip, so that guidance acts
-        eps_w = network(z, states[owner], torch.tensor(t, device=DEVICE))[:, -1]
-        bias = network.output.bias if head == "joint" else network.weight_output.bias
-        bias[-1] += ((z[:, -1] - 0.1) / float(schedule.sigmas[t]) - eps_w).median()
-    expected = reference.guided_step(network, schedule, states[owner], z, t, noise, guidance_scale=rho,
-                                     temperature=0.7)
-    fused = kernel_network(network, 15, dtype)
-    got = launch.guided_step(fused, ddpm(schedule, rho, 0.7), t, z, fused.packed.hoist_states(states),
-                             owner, noise, config=SMALL)
-    bound = BOUNDS[dtype]
-    assert relative_error(got[2].cpu(), expected.eps.cpu()) < bound
+    schedule, start = NoiseSchedule.vp(15), Start(random(2, 5, seed=1), 17, A + 1, 6)
+    network = centred(make_network(5, A, 64, 3, head).to(DEVICE), schedule, start)
+    expected = start.expected(network, schedule, guidance_scale=rho, temperature=0.7)
+    fused, table = kernel_network(network, 15, dtype), row(ddpm(schedule, rho, 0.7), start.t, start)
+    bound, eps = BOUNDS[dtype], eps_of(fused, table, start, SMALL)
+    assert relative_error(eps.cpu(), expected.eps.cpu()) < bound
     if rho:
+        gradient = gradient_of(eps, with_gradient(fused, table, start, SMALL))
         assert float(expected.grad_log_weight.abs().max()) > 0
         # Rows whose weight lies within rounding of a clip may fall on either side of it.
-        same = (got[3].abs().sum(1) > 0) == (expected.grad_log_weight.abs().sum(1) > 0)
+        same = (gradient.abs().sum(1) > 0) == (expected.grad_log_weight.abs().sum(1) > 0)
         assert int((~same).sum()) <= (0 if dtype == "fp32" else 1)
         # Times its own clean weight, which it divides by: the product shows the gradient's error alone.
-        sigma = float(schedule.sigmas[t])
-        mine, theirs = ((g * (z - sigma * eps)[:, -1:])[same].cpu()
-                        for g, eps in ((got[3], got[2]), (expected.grad_log_weight, expected.eps)))
+        sigma = float(schedule.sigmas[start.t])
+        mine, theirs = ((g * (start.z - sigma * eps)[:, -1:])[same].cpu()
+                        for g, eps in ((gradient, eps), (expected.grad_log_weight, expected.eps)))
         assert relative_error(mine, theirs) < bound
         if dtype != "fp32":
             return
-    assert relative_error(got[0].cpu(), expected.z.cpu()) < bound
-    assert relative_error(got[1].cpu(), expected.weight.cpu()) < 5 * bound
+    z, weight = walk(fused, table, start, SMALL)
+    assert relative_error(z.cpu(), expected.z.cpu()) < bound
+    assert relative_error(weight.cpu(), expected.weight.cpu()) < 5 * bound
 
 
 @pytest.mark.parametrize("hidden,blocks,head", [(128, 1, "joint"), (64, 6, "early"), (256, 2, "early")])
-@pytest.mark.parametrize("M", [1, 16, 17])
-def test_other_shapes(hidden, blocks, head, M):
+@pytest.mark.parametrize("N", [1, 16, 17])
+def test_other_shapes(hidden, blocks, head, N):
     schedule = NoiseSchedule.cosine(7)
+    start = Start(torch.zeros(1, 0, device=DEVICE), N, 4, 3, T=7, scale=0.5)
     network = make_network(0, 3, hidden, blocks, head).to(DEVICE)
-    z, states = random(M, 4).abs() * 0.5, torch.zeros(1, 0, device=DEVICE)
-    noise = random(M, 4, seed=3)
-    owner = torch.zeros(M, dtype=torch.int64, device=DEVICE)
-    fused = kernel_network(network, 7, "fp32")
-    got = launch.guided_step(fused, ddpm_x0(schedule, 2.0, 1.0), 3, z, fused.packed.hoist_states(states),
-                             owner, noise, config=SMALL)
-    expected = reference.guided_step(network, schedule, states.expand(M, 0), z, 3, noise,
-                                     guidance_scale=2.0, temperature=1.0, sampler="ddpm_x0")
-    assert relative_error(got[0].cpu(), expected.z.cpu()) < 1e-5
-    assert relative_error(got[2].cpu(), expected.eps.cpu()) < 1e-5
+    fused, table = kernel_network(network, 7, "fp32"), row(ddpm_x0(schedule, 2.0, 1.0), start.t, start)
+    expected = start.expected(network, schedule, guidance_scale=2.0, temperature=1.0, sampler="ddpm_x0")
+    assert relative_error(walk(fused, table, start, SMALL)[0].cpu(), expected.z.cpu()) < 1e-5
+    assert relative_error(eps_of(fused, table, start, SMALL).cpu(), expected.eps.cpu()) < 1e-5
 
 
 @pytest.mark.parametrize("head", ["early", "joint"])
 @pytest.mark.parametrize("config", [Config(64, 64, 4, 1), Config(128, 32, 8, 2)], ids=str)
 def test_tiles_of_several_passes(config, head):
     """Tiles so large that the passes between products take their rows in parts."""
-    schedule = NoiseSchedule.vp(15)
+    schedule, start = NoiseSchedule.vp(15), Start(random(2, 5, seed=1), config.tile + 3, 4, 4, scale=0.3)
     network = make_network(5, 3, 64, 3, head).to(DEVICE)
-    M = config.tile + 3
-    z, states, noise = random(M, 4) * 0.3, random(2, 5, seed=1), random(M, 4, seed=2)
-    owner = torch.arange(M, device=DEVICE) % 2
-    fused = kernel_network(network, 15, "fp32")
-    got = launch.guided_step(fused, ddpm(schedule, 2.0, 1.0), 4, z, fused.packed.hoist_states(states),
-                             owner, noise, config=config)
-    expected = reference.guided_step(network, schedule, states[owner], z, 4, noise, guidance_scale=2.0,
-                                     temperature=1.0)
-    assert relative_error(got[2].cpu(), expected.eps.cpu()) < 1e-5
-    assert relative_error(got[0].cpu(), expected.z.cpu()) < 2e-5  # guidance divides by the weight
+    fused, table = kernel_network(network, 15, "fp32"), row(ddpm(schedule, 2.0, 1.0), start.t, start)
+    expected = start.expected(network, schedule, guidance_scale=2.0, temperature=1.0)
+    assert relative_error(eps_of(fused, table, start, config).cpu(), expected.eps.cpu()) < 1e-5
+    # Guidance divides by the weight.
+    assert relative_error(walk(fused, table, start, config)[0].cpu(), expected.z.cpu()) < 2e-5
 
 
-@pytest.mark.parametrize("row", [0, 2, 5])
+@pytest.mark.parametrize("j", [0, 2, 5])
 @pytest.mark.parametrize("make", [ddim, dpmpp_2m, dpmpp_2m_sde])
 @pytest.mark.parametrize("head", ["early", "joint"])
-def test_solvers_step(head, make, row):
+def test_solvers_step(head, make, j):
+    """Row j; where it reads the last x0, after a row that leaves z as it is and x0 at half of it."""
     schedule = NoiseSchedule.vp(15)
     network = make_network(5, 3, 64, 3, head).to(DEVICE)
     table = make(schedule, 2.0, 0.7, sampler_steps=6)
-    z, states, noise, last = (random(17, k, seed=i) * 0.3 for i, k in enumerate((4, 5, 4, 4)))
-    owner = torch.arange(17, device=DEVICE)
+    steps, at = (*table.steps[::-1], -1), len(table.steps) - 1 - j
+    start = Start(random(1, 5), 17, 4, steps[at], scale=0.3)
+    only = row(table, j, start)
+    last = None
+    if only.multistep:
+        before = torch.tensor([{"state": 1.0, "clean_scale": 0.5}.get(name, 0.0) for name in COLUMNS])
+        only = replace(only, coefficients=torch.stack([only.coefficients[0], before.double()]),
+                       steps=(start.t, steps[at - 1]))
+        last = (steps[at - 1], reference.sampler.clip(0.5 * start.z, table.weight_clip))
     fused = kernel_network(network, 15, "fp32")
-    given = {} if row == 5 else {"last": last}
-    got = launch.guided_step(fused, table, row, z, fused.packed.hoist_states(states), owner, noise,
-                             config=SMALL, **({"last": torch.zeros_like(last)} | given))
-    steps = (*table.steps[::-1], -1)
-    at = len(table.steps) - 1 - row
-    expected = reference.guided_step(
-        network, schedule, states, z, steps[at], noise, guidance_scale=2.0, temperature=0.7,
-        sampler=make.__name__, to=steps[at + 1], last=(steps[at - 1], last) if given else None)
-    assert relative_error(got[0].cpu(), expected.z.cpu()) < 1e-5
-    assert relative_error(got[1].cpu(), expected.weight.cpu()) < 1e-4
-    if table.multistep:
-        assert relative_error(got[4].cpu(), expected.clean.cpu()) < 1e-5
+    z, weight = walk(fused, only, start, SMALL)
+    expected = start.expected(network, schedule, guidance_scale=2.0, temperature=0.7, sampler=make.__name__,
+                              to=steps[at + 1], last=last)
+    assert relative_error(z.cpu(), expected.z.cpu()) < 1e-5
+    assert relative_error(weight.cpu(), expected.weight.cpu()) < 1e-4
+    # x0 as the next row's last one: a row that leaves it for z.
+    if only.multistep:
+        after = torch.tensor([1.0 if name == "previous" else 0.0 for name in COLUMNS])
+        shown = replace(only, coefficients=torch.stack([after.double(), *only.coefficients]),
+                        steps=(0, *only.steps), clip_state=False)
+        assert relative_error(walk(fused, shown, start, SMALL)[0].cpu(), expected.clean.cpu()) < 1e-5
 
 
 @pytest.mark.parametrize("rho", [0.0, 3.0])
@@ -213,40 +202,38 @@ def test_groups_of_roots(states, N, tile, resident, leaves):
 
 
 @pytest.mark.parametrize("case", ["early_a8_s29", "joint_a8_s29", "early_a3_s11_unguided"])
-def test_golden_steps(case):
+def test_golden_networks(case):
+    """A step of a golden file's network; `tests/reference` compares the reference with the file's steps."""
     g = {k: np.asarray(v) for k, v in np.load(DATA / "golden" / f"{case}.npz").items()}
     network = swg_jax_import.score_network({k: v for k, v in g.items() if k.startswith("params/")})
     schedule = NoiseSchedule("vp", torch.from_numpy(g["betas"]))
-    fused = kernel_network(network.to(DEVICE), 15, "fp32")
-    table = ddpm(schedule, float(g["guidance_scale"]), float(g["temperature"]), "official")
-    vectors = fused.packed.hoist_states(torch.from_numpy(g["states"]).to(DEVICE))
-    owner = torch.arange(16, device=DEVICE)
-    for i in (0, 7, 14):
-        z, noise = (torch.from_numpy(g[key][i]).to(DEVICE) for key in ("z", "step_noise"))
-        got = launch.guided_step(fused, table, 14 - i, z, vectors, owner, noise, config=SMALL)
-        assert relative_error(got[2].cpu(), torch.from_numpy(g["eps"][i])) < 2e-5
-        assert relative_error(got[0].cpu(), torch.from_numpy(g["z"][i + 1])) < 2e-5
+    network = network.to(DEVICE)
+    fused = kernel_network(network, 15, "fp32")
+    keywords = {"guidance_scale": float(g["guidance_scale"]), "temperature": float(g["temperature"])}
+    table = ddpm(schedule, *keywords.values(), "official")
+    states = torch.from_numpy(g["states"]).to(DEVICE)
+    for t in (14, 7, 0):
+        start = Start(states[:1], 16, network.latent_dim, t)
+        only = row(table, t, start)
+        expected = start.expected(network, schedule, **keywords, weight_readout="official")
+        assert relative_error(eps_of(fused, only, start, SMALL).cpu(), expected.eps.cpu()) < 2e-5
+        assert relative_error(walk(fused, only, start, SMALL)[0].cpu(), expected.z.cpu()) < 2e-5
 
 
 def test_noise_is_the_references():
     """Drawn in the kernel, seen through a step that adds nothing else: z' = xi."""
-    schedule, D, M = NoiseSchedule.vp(4), 9, 40
-    table = ddpm(schedule, 0.0, 1.0, clip_denoised=False)
+    schedule = NoiseSchedule.vp(4)
+    words = torch.randint(2**31, (5,), generator=torch.Generator().manual_seed(2))
+    start = Start(torch.zeros(5, 2, device=DEVICE), 8, 9, 2, T=4, seed=0xFEDCBA9876543210, first=2**30 + 977,
+                  words=words)
+    table = row(ddpm(schedule, 0.0, 1.0, clip_denoised=False), start.t, start)
     coefficients = torch.zeros_like(table.coefficients)
-    coefficients[:, 7] = 1.0
-    table = replace(table, coefficients=coefficients)
+    coefficients[:, COLUMNS.index("noise")] = 1.0
     fused = kernel_network(make_network(2, 8, 64, 2), 4, "fp32")
-    candidates = torch.randint(2**31, (M,), generator=torch.Generator().manual_seed(1)).to(DEVICE)
-    words = torch.randint(2**31, (M,), generator=torch.Generator().manual_seed(2)).to(DEVICE)
-    seed = 0xFEDCBA9876543210
-    z, *_ = launch.guided_step(
-        fused, table, 2, torch.zeros(M, D, device=DEVICE), torch.zeros(1, 64, device=DEVICE),
-        torch.zeros(M, dtype=torch.int64, device=DEVICE), seed=seed, candidates=candidates,
-        state_words=words, config=SMALL)
-    expected = philox.normals(seed, candidates.cpu(), words.cpu(), 2, D)
+    z, _ = walk(fused, replace(table, coefficients=coefficients), start, SMALL)
     # Every normal to a few units of fp32 rounding means that every word was the same.
-    assert float((z.cpu() - expected).abs().max()) < 2e-6
-    assert relative_error(z.cpu(), expected) < 1e-6
+    assert float((z - start.noise).abs().max()) < 2e-6
+    assert relative_error(z.cpu(), start.noise.cpu()) < 1e-6
 
 
 @pytest.mark.parametrize("N", [1, 16, 37])
@@ -280,7 +267,7 @@ def test_all_candidates_and_chunks():
 @pytest.mark.parametrize("select", ["max_weight", "softmax"])
 def test_two_launches_a_call(monkeypatch, select):
     launched = []
-    for name in ("sample_kernel", "keep_best_kernel", "guided_step_kernel"):
+    for name in ("sample_kernel", "keep_best_kernel"):
         kernel = getattr(launch, name)
 
         class Counting:

@@ -63,7 +63,7 @@ def test_a_tuned_choice_is_the_one_launched():
     assert trials[0].seconds == min(t.seconds for t in trials if t.seconds is not None)
     assert backend.network.config(5, True) == trials[0].config
     other = trials[-1]
-    key = tuning.key(DEVICE, backend.network.constants, "fp32", True, 5)
+    key = tuning.key(DEVICE, backend.network.shape, "fp32", True, 5)
     tuning.remember(key, other)
     assert backend.network.config(5, True) == backend.network.config(8, True) == other.config
     untuned = backend.network.configs(5)[0]

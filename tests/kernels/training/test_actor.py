@@ -7,7 +7,6 @@ import torch
 from conftest import relative_error
 
 from swg_fast.kernels.shared.c_compiler import compiler
-from swg_fast.kernels.training import actor as native
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.training.diffusion import DiffusionTrainer
@@ -20,15 +19,13 @@ SHAPES = [(29, 8, 256, 3, 32, "early", 0.1), (5, 2, 40, 2, 13, "early", 0.3), (0
           (45, 24, 136, 4, 50, "joint", 0.1)]
 
 
-def make(S, A, hidden, blocks, batch, head, dropout, precision="fp32"):
+def make(S, A, hidden, blocks, batch, head, dropout):
     """A trainer whose LayerNorms and biases are not at their trivial initial values, and random rows."""
     torch.manual_seed(S)
-    settings = TrainSettings(actor_batch=batch, dropout=dropout, precision=precision, ema_rate=0.1,
-                             actor_steps=200, weight_decay=0.01, weight_loss=2.5)
+    settings = TrainSettings(actor_batch=batch, dropout=dropout, ema_rate=0.1, actor_steps=200,
+                             weight_decay=0.01, weight_loss=2.5)
     network = ScoreNetwork(S, A, hidden, blocks, head, dropout=dropout)
     trainer = DiffusionTrainer(network.train(), NoiseSchedule.vp(15), settings, torch.device("cpu"))
-    loops = native.loops()  # also where PyTorch would use AMX instead
-    trainer.loops = loops if loops is not None and loops.supports(trainer.shape) else None
     trainer.flat.data.data.add_(0.02 * torch.randn_like(trainer.flat.data))
     data = torch.randn(500, A + 1 + S)
     draws = trainer.draw(torch.Generator().manual_seed(0), 100, len(data))
@@ -78,37 +75,38 @@ def test_every_parameters_gradient():
 
 
 @needs_compiler
-@pytest.mark.parametrize("precision,bound", [("fp32", 1e-5), ("bf16", 1e-2)])
-def test_runs_stay_together(precision, bound):
-    """In several calls and without being put right in between; bf16 against autograd in float32."""
+def test_runs_stay_together():
+    """In several calls, without being set to the same state in between."""
     shape = (11, 3, 64, 2, 64, "early", 0.1)
-    (plain, data, rows, draws), (quick, *_) = make(*shape), make(*shape, precision)
-    if quick.loops is None:
-        pytest.skip("this processor has no native bf16")
+    (plain, data, rows, draws), (quick, *_) = make(*shape), make(*shape)
     expected = torch.stack([plain_step(plain, data, rows, draws, step) for step in range(100)])
     losses = torch.cat([quick_steps(quick, data, rows, draws, some)
                         for some in (slice(0, 1), slice(1, 8), slice(8, 100))])
-    assert relative_error(losses, expected) < bound
-    assert relative_error(quick.ema_flat.data.detach(), plain.ema_flat.data.detach()) < bound
+    assert relative_error(losses, expected) < 1e-5
+    assert relative_error(quick.ema_flat.data.detach(), plain.ema_flat.data.detach()) < 1e-5
 
 
 @needs_compiler
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_threads_do_not_change_a_bit(precision):
+def test_threads_do_not_change_a_bit():
     before = torch.get_num_threads()
     results = []
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            trainer, data, rows, draws = make(11, 3, 96, 3, 50, "early", 0.1, precision)
-            if trainer.loops is None:
-                pytest.skip("this processor has no native bf16")
+            trainer, data, rows, draws = make(11, 3, 96, 3, 50, "early", 0.1)
             results.append((quick_steps(trainer, data, rows, draws, slice(0, 4)), gather_state(trainer)))
     finally:
         torch.set_num_threads(before)
     for losses, state in results[1:]:
         assert torch.equal(losses, results[0][0])
         assert all(torch.equal(state[name], tensor) for name, tensor in results[0][1].items())
+
+
+def test_bf16_trains_by_pytorch():
+    settings = TrainSettings(precision="bf16")
+    trainer = DiffusionTrainer(ScoreNetwork(5, 2, 40, 2, "early"), NoiseSchedule.vp(15), settings,
+                               torch.device("cpu"))
+    assert trainer.loops is None
 
 
 def test_dropouts_masks_are_functions_of_the_step():

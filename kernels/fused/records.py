@@ -1,0 +1,79 @@
+"""What the fused kernels' launchers are given, and what they give back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from swg_fast.kernels.fused.configurations import Config
+from swg_fast.kernels.shared.sampler_table import Ranking, Tree
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Candidates ``first`` .. ``first`` + ``n_candidates`` - 1 of every state, drawn with ``seed``, and the
+    selection among them. With a ``tree`` both numbers are multiples of its leaves; a ``ranking`` selects in
+    place of the weight. Without a ``config`` the kernels are launched as tuned, or as the table says."""
+
+    n_candidates: int
+    seed: int
+    first: int = 0
+    softmax: bool = False
+    selection_temperature: float = 1.0
+    return_candidates: bool = False
+    tree: Tree | None = None
+    ranking: Ranking | None = None
+    config: Config | None = None
+
+
+class Drawn(NamedTuple):
+    """What is kept: actions [B, A], weights [B], indices [B]. Where they were asked for, all candidates ``z``
+    [B, N, D], their ``candidate_weights`` [B, N] and, with a ranking, their expected weights [B, N]."""
+
+    actions: torch.Tensor
+    weights: torch.Tensor
+    indices: torch.Tensor
+    z: torch.Tensor | None = None
+    candidate_weights: torch.Tensor | None = None
+    expected: torch.Tensor | None = None
+
+
+class Weights(NamedTuple):
+    """A network's weights in the order of the kernels' arguments. Of a `joint` head the last four are never
+    read."""
+
+    input_z: torch.Tensor
+    up: torch.Tensor
+    up_bias: torch.Tensor
+    down: torch.Tensor
+    down_bias: torch.Tensor
+    output: torch.Tensor
+    output_bias: torch.Tensor
+    head: torch.Tensor
+    head_bias: torch.Tensor
+    head_output: torch.Tensor
+    head_output_bias: torch.Tensor
+
+
+class Shape(NamedTuple):
+    """A network's shape by the names of the kernels' constants: D entries of z, padded to DP, hidden size H,
+    L blocks, an early head E wide (0 where there is none)."""
+
+    D: int
+    DP: int
+    H: int
+    L: int
+    E: int
+    EARLY: bool
+    LN_EPS: float
+    PRECISION: str
+
+
+class ScratchSizes(NamedTuple):
+    """Elements that a running program needs of the two scratch buffers, by the names of the kernels'
+    constants: LOW in the weights' type, WIDE in float32."""
+
+    LOW: int
+    WIDE: int

@@ -107,7 +107,6 @@ def test_resume_is_bit_identical(tmp_path, data, compiled, monkeypatch):
     from unittest import mock
 
     from swg_fast.kernels.training import actor
-
     from swg_fast.training import run
 
     if not compiled:

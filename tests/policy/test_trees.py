@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import make_network, relative_error
-from swg_fast.kernels.shared.sampler_table import Tree
 
 from swg_fast import Policy, UsageError, load_policy, reference
+from swg_fast.kernels.shared.sampler_table import Tree
 from swg_fast.method.networks import Ranker
 from swg_fast.method.samplers import sampler_table
 from swg_fast.policy.backends.registry import BACKENDS

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import DATA, relative_error
-from swg_fast.kernels.shared import analytic
-from swg_fast.kernels.shared.packing import pack
 
 from swg_fast import reference
+from swg_fast.kernels.shared import analytic
+from swg_fast.kernels.shared.packing import pack
 from swg_fast.method.samplers import ddpm
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy import swg_jax_import

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from swg_fast.reference import philox
 
 # Known answers that Random123 publishes for philox4x32-10: counter, key, words.

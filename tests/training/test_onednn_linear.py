@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 from conftest import make_network, relative_error
-from swg_fast.kernels.cpu.network_onednn import has_packed_linear
 
+from swg_fast.kernels.cpu.network_onednn import has_packed_linear
 from swg_fast.training.onednn_linear import OneDnnLinear, accelerate
 
 pytestmark = pytest.mark.skipif(not has_packed_linear(), reason="this torch has no oneDNN")

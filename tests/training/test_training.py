@@ -10,12 +10,12 @@ import pytest
 import torch
 from conftest import make_recording
 from safetensors.torch import load_file
-from swg_fast.reference import read_weight
 
 from swg_fast import load_policy
 from swg_fast.common.errors import UsageError
 from swg_fast.data.transitions import to_transitions
 from swg_fast.policy.checkpoint import load_checkpoint
+from swg_fast.reference import read_weight
 from swg_fast.training import preflight
 from swg_fast.training.history import HISTORY, read_history
 from swg_fast.training.loop import Interrupted, LoopOptions

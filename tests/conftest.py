@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -33,6 +35,46 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
 
 DATA = Path(__file__).parent / "data"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def check_overflow(on: bool) -> None:
+    """Whether Triton's interpreter checks 32-bit sums and products, which doubles its time."""
+    from triton.runtime.interpreter import interpreter_builder
+
+    interpreter_builder.options = dataclasses.replace(interpreter_builder.options, sanitize_overflow=on)
+
+
+def patch_once_a_launch() -> None:
+    """Has Triton's interpreter replace triton.language's functions once a launch. It would do so again at each
+    call of a jitted function, to no effect, which takes a quarter of its time."""
+    from triton import language
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang
+    everything = SimpleNamespace(__globals__={"tl": language, "core": language.core})
+
+    def patch_lang(fn: Callable) -> object:
+        return None if language.arange is not arange else patch(everything)
+
+    arange = language.arange
+    interpreter._patch_lang = patch_lang
+
+
+if INTERPRETED:
+    check_overflow(False)
+    patch_once_a_launch()
+
+
+@pytest.fixture
+def overflow_checked() -> Iterator[None]:
+    """For a test of each kernel: the interpreter checks every 32-bit sum and product."""
+    if INTERPRETED:
+        check_overflow(True)
+    yield
+    if INTERPRETED:
+        check_overflow(False)
 
 
 def relative_error(out: torch.Tensor, ref: torch.Tensor) -> float:

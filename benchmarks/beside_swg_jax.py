@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from bench_table import replaced
-from beside_report import CROSSED, JAX, OURS, markdown, show
+from beside_report import CROSSED, JAX, OURS, show
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "results.md"
-MARKERS = "<!-- beside SWG-JAX -->", "<!-- end -->"
 
 
 @click.command()
@@ -38,14 +35,13 @@ MARKERS = "<!-- beside SWG-JAX -->", "<!-- end -->"
 @click.option("--work", type=Path, default=Path("runs/beside-swg-jax"), help="Folder of the trainings.")
 @click.option("--json", "json_path", type=Path, default=ROOT / "benchmarks/results/beside-swg-jax.json")
 @click.option("--quiet", is_flag=True)
-@click.option("--write", is_flag=True, help="Write the tables into docs/results.md.")
 def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], critic_steps: int,
          actor_steps: int, actor_batch: int, hidden_dim: int, seeds: str, candidates: str,
-         guidance_scale: float, episodes: int, threads: int | None, work: Path, json_path: Path, quiet: bool,
-         write: bool) -> None:
+         guidance_scale: float, episodes: int, threads: int | None, work: Path, json_path: Path, quiet: bool
+         ) -> None:
     import torch
 
-    from swg_fast.common.atomic_files import read_json, replacing, write_json
+    from swg_fast.common.atomic_files import read_json, write_json
     from swg_fast.common.console import versions
     from swg_fast.sweep.cells import training_settings
     from swg_fast.sweep.store import load, transitions_hash
@@ -72,9 +68,6 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], crit
             kept.append({"what": same, "rows": rows, "threads": torch.get_num_threads()})
             write_json(json_path, {"runs": kept, "versions": versions()})
     show(kept)
-    if write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(replaced(PAGE.read_text(), markdown(kept), *MARKERS))
 
 
 def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, counts: list[int],

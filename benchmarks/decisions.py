@@ -26,10 +26,9 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from bench_table import replaced
-from decisions_report import draw, markdown, tables
+from decisions_report import draw, tables
 
-from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
 from swg_fast.common.intervals import mean_interval
@@ -40,8 +39,6 @@ from swg_fast.policy.backends.search import asked
 from swg_fast.policy.checkpoint import load_checkpoint
 from swg_fast.policy.policy import Policy, load_policy
 
-PAGE = Path(__file__).parents[1] / "README.md"
-MARKERS = "<!-- decisions table -->", "<!-- end -->"
 DDPM = {"sampler": "ddpm", "leaves": 1, "select": "max_weight", "keep_share": 1.0}
 TREE, RANKING = {"leaves": 16}, {"select": "expected_weight"}
 PARTS = ("time", "states", "episodes", "toy")
@@ -211,12 +208,10 @@ def measure_toy(results: Results, name: str, steps: int, samples: int, repeats: 
 @click.option("--quick", is_flag=True)
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--plot", "plot_path", type=Path, help="[default: beside the JSON]")
-@click.option("--write", is_flag=True, help="Put the table of the part episodes into README.md.")
 def main(task: str, policy_name: str | None, judge: str | None, data: str | None, parts: str,
          only: str | None, candidates: str, episode_candidates: str, solver: str, sampler_steps: int,
          walks: tuple[str, ...], guidance_scale: float, dtype: str, state_count: int, episodes: int,
-         repeats: int, toy_name: str, quick: bool, json_path: Path, plot_path: Path | None, write: bool
-         ) -> None:
+         repeats: int, toy_name: str, quick: bool, json_path: Path, plot_path: Path | None) -> None:
     policy, asked = load_policy(policy_name or task), parts.split(",")
     if set(asked) - set(PARTS):
         raise UsageError(f"--parts {parts}: use some of {', '.join(PARTS)}")
@@ -244,9 +239,6 @@ def main(task: str, policy_name: str | None, judge: str | None, data: str | None
         measure_toy(results, toy_name, 50 if quick else 4000, 500 if quick else 10_000, repeats)
     tables(results.data)
     draw(results.data, plot_path or json_path.with_suffix(".png"))
-    if write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(replaced(PAGE.read_text(), markdown(results.data), *MARKERS))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,8 @@ from typing import Any
 
 import click
 import numpy as np
-from bench_table import replaced
 
-from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.console import versions
 from swg_fast.common.intervals import mean_interval
 from swg_fast.common.seeds import stream_seed
@@ -34,8 +33,6 @@ from swg_fast.envs import make_env
 from swg_fast.envs.d4rl_env import D4RLEnv
 from swg_fast.policy.policy import load_policy
 
-PAGE = Path(__file__).parents[1] / "docs" / "results.md"
-MARKERS = "<!-- door table -->", "<!-- end -->"
 APART = ("starts", "simulator", "versions")  # parts of the JSON that are no cells
 TASK, LIMIT, LONG = "door-human-v1", 200, 300
 OPEN = 5  # a reward beyond it: the door stands open by more than one radian
@@ -132,9 +129,8 @@ def markdown(found: dict[str, Any]) -> str:
 @click.option("--candidates", default="1", help="One is drawn at temperature 0.")
 @click.option("--sources", default=SOURCES, help="HAND:DOOR each.")
 @click.option("--json", "json_path", type=Path, required=True)
-@click.option("--write", is_flag=True, help="Put the table into docs/results.md.")
 def main(data: Path, policy_name: str | None, label: str, guidance_scales: str, candidates: str, sources: str,
-         json_path: Path, write: bool) -> None:
+         json_path: Path) -> None:
     env, raw = make_env(TASK), read_hdf5(data)
     assert isinstance(env, D4RLEnv)
     ends = np.flatnonzero(raw["timeouts"].astype(bool) | (raw["terminals"] > 0))
@@ -189,9 +185,6 @@ def main(data: Path, policy_name: str | None, label: str, guidance_scales: str, 
                 return drawn.actions.cpu().numpy()
 
             cells(label, f"N {n}, guidance {rho:g}, ", act)
-    if write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(replaced(PAGE.read_text(), markdown(results), *MARKERS))
 
 
 if __name__ == "__main__":

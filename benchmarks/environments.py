@@ -1,6 +1,6 @@
 """Every D4RL task of the paper, made, stepped, scored, drawn, timed and held against MuJoCo 2.3.3.
 
-    python benchmarks/environments.py --json benchmarks/results/environments.json --write
+    python benchmarks/environments.py --json benchmarks/results/environments.json
 
 With --write the table between the markers of docs/environments.md is replaced. A rate is of random
 actions and of one core's own time, the median of the turns, so that other work on the machine counts
@@ -20,12 +20,10 @@ import numpy as np
 
 try:
     from benchmarks import one_step
-    from benchmarks.bench_table import ROOT, replaced
 except ImportError:  # run as a script
     import one_step
-    from bench_table import ROOT, replaced
 
-from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.atomic_files import write_json
 from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
 from swg_fast.data.download import remote_path
@@ -34,8 +32,6 @@ from swg_fast.envs.d4rl_import import FAMILY_MODULES
 from swg_fast.envs.status import family_status
 from swg_fast.envs.tasks import presets
 
-PAGE = ROOT / "docs" / "environments.md"
-BEGIN = "<!-- environments table -->"
 
 
 def look_at(task: str, steps: int, turns: int) -> dict[str, Any]:
@@ -107,21 +103,15 @@ def markdown(result: dict[str, Any]) -> str:
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--steps", default=200)
 @click.option("--turns", default=3)
-@click.option("--write", is_flag=True, help="Into docs/environments.md.")
-@click.option("--table-only", is_flag=True, help="From the JSON that is there; measures nothing.")
-def main(json_path: Path, steps: int, turns: int, write: bool, table_only: bool) -> None:
+def main(json_path: Path, steps: int, turns: int) -> None:
     from swg_fast.envs import simulator
 
-    if not table_only:
-        tasks = {task: look_at(task, steps, turns) for task in presets()}
-        write_json(json_path, {"tasks": tasks, "one_step": one_step_errors(),
-                               "families": {family: family_status(family) for family in FAMILY_MODULES},
-                               "simulator": simulator.describe(), "versions": versions()})
-    table = markdown(read_json(json_path))
-    click.echo(table)
-    if write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(replaced(PAGE.read_text(), table, BEGIN))
+    found = {"tasks": {task: look_at(task, steps, turns) for task in presets()},
+             "one_step": one_step_errors(),
+             "families": {family: family_status(family) for family in FAMILY_MODULES},
+             "simulator": simulator.describe(), "versions": versions()}
+    write_json(json_path, found)
+    click.echo(markdown(found))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What survives: kills of a training at random moments, and bad input. Writes docs/reliability.md's table.
 
-    python benchmarks/reliability.py --json benchmarks/results/reliability.json --write
+    python benchmarks/reliability.py --json benchmarks/results/reliability.json
 
 A small training is killed with SIGKILL at random moments of its critic and actor phases and resumed until
 it ends; its policy must then equal, bit for bit, that of a training left alone. Bad inputs are the cases of
@@ -22,15 +22,12 @@ from pathlib import Path
 import click
 import h5py
 import numpy as np
-from bench_table import replaced
 from tqdm import tqdm
 
-from swg_fast.common.atomic_files import read_json, replacing, sha256, write_json
+from swg_fast.common.atomic_files import sha256, write_json
 from swg_fast.common.console import versions
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "reliability.md"
-MARKERS = "<!-- reliability table -->", "<!-- end -->"
 SETTINGS = ["--critic-steps", "12000", "--critic-batch", "32", "--actor-steps", "12000",
             "--actor-batch", "32", "--hidden-dim", "32", "--num-blocks", "2", "--save-every", "300",
             "--log-every", "300",
@@ -119,14 +116,10 @@ def markdown(found: dict) -> str:
 @click.option("--kills", "count", default=30)
 @click.option("--seed", default=0)
 @click.option("--json", "json_path", type=Path, required=True)
-@click.option("--write", is_flag=True, help="Put the table into docs/reliability.md.")
-def main(count: int, seed: int, json_path: Path, write: bool) -> None:
+def main(count: int, seed: int, json_path: Path) -> None:
     found = {"kills": kills(count, seed), "bad_inputs": bad_inputs(), "seed": seed, "versions": versions()}
     write_json(json_path, found)
-    click.echo(markdown(read_json(json_path)))
-    if write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(replaced(PAGE.read_text(), markdown(found), *MARKERS))
+    click.echo(markdown(found))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""D4RL scores of a policy over N and guidance scale: a JSON, a plot, the model card's and the pages' table.
+"""D4RL scores of a policy over N and guidance scale: a JSON, a plot, the model card's table.
 
     python benchmarks/score_table.py antmaze-umaze-v2 --json benchmarks/results/scores/antmaze-umaze-v2.json
 
 Each cell is written when it is done; run again to go on after an interrupt. Intervals are of 95 %
 (`swg_fast.common.intervals`). With --data the behaviour's own score is written beside the policy's, of whole
-recorded episodes and of what they earn within the task's limit of steps. With --pages the tables
-between a task's markers in README.md and docs/results.md are replaced by that of the JSON. JSONs in a folder
-results/scores/walks/NAME, one for each sampler, number of steps and temperature, make one table.
+recorded episodes and of what they earn within the task's limit of steps. JSONs in a folder
+results/scores/walks/NAME, one for each sampler, number of steps and temperature, make one table of the pages.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import Any
 
 import click
 import numpy as np
-from bench_table import replaced
 
 from swg_fast.common.atomic_files import read_json, replacing, write_json
 from swg_fast.common.console import versions
@@ -31,7 +29,6 @@ from swg_fast.policy.policy import load_policy
 ROOT = Path(__file__).parent.parent
 SCORES = ROOT / "benchmarks" / "results" / "scores"
 WALKS = SCORES / "walks"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000")  # Okabe-Ito
 MARKERS = "os^Dv"
 
@@ -69,14 +66,12 @@ def parts(selection: str) -> dict[str, Any]:
 @click.option("--data", "data_path", type=Path, help="D4RL HDF5 file that the policy was trained on.")
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--plot", "plot_path", type=Path)
-@click.option("--pages", is_flag=True, help="Write the table into README.md and docs/results.md.")
 @click.option("--card", is_flag=True, help="Write the table into the policy's model card.")
 def main(task: str, policy_name: str | None, candidates: str, guidance_scales: str, selections: str,
          temperature: float | None, sampler: str | None, sampler_steps: int | None,
          episodes: int, large_episodes: int, device: str, dtype: str, workers: int | None,
          threads: int | None, seed: int, seeds: str | None, data_path: Path | None, json_path: Path,
-         plot_path: Path | None,
-         pages: bool, card: bool) -> None:
+         plot_path: Path | None, card: bool) -> None:
     import torch
 
     if threads:
@@ -124,12 +119,6 @@ def main(task: str, policy_name: str | None, candidates: str, guidance_scales: s
             result.pooled.mean, result.pooled.interval, len(result.episodes)))
     if plot_path:
         draw(task, rows, plot_path)
-    folder = json_path.resolve().parent
-    made = ((walks(folder), *walk_markers(folder.name)) if folder.parent == WALKS.resolve()
-            else (markdown(rows), *markers(task)))
-    for page in PAGES if pages else ():
-        with replacing(page) as temporary:
-            temporary.write_text(replaced(page.read_text(), *made))
     if card:
         path = find_checkpoint(name) / CARD
         write_json(path, read_json(path) | {"scores": rows, "scores_backend": f"{used.name} {used.dtype}"})
@@ -158,16 +147,6 @@ def behaviour_text(found: dict[str, Any]) -> str:
     if found["within"] != found["whole"]:
         text += f", and {cell(found['within'])} within the task's {found['limit']} steps"
     return text
-
-
-def markers(task: str) -> tuple[str, str]:
-    """What stands before and after a task's table in the pages."""
-    return f"<!-- scores {task} -->", "<!-- end -->"
-
-
-def walk_markers(name: str) -> tuple[str, str]:
-    """What stands before and after the table of `walks`."""
-    return f"<!-- walks {name} -->", "<!-- end -->"
 
 
 def walks(folder: Path) -> str:

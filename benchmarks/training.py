@@ -1,6 +1,6 @@
 """Training steps a second on this machine, beside a jitted JAX step of the same networks.
 
-    python benchmarks/training.py --write
+    python benchmarks/training.py
 
 Contenders: this project's compiled steps, its plain PyTorch step (what runs without a C compiler), and JAX.
 Each has a process of its own, held to its number of cores, and they take turns; medians and their ratios
@@ -21,14 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from bench_table import replaced
 from training_run import markdown, measure
 
 ROOT = Path(__file__).parent.parent
 CASES = [("critic", "fp32", 256), ("actor", "fp32", 256), ("actor", "bf16", 256), ("actor", "fp32", 1024),
          ("actor", "bf16", 1024)]
-PAGE = ROOT / "docs" / "cpu-notes.md"
-MARKERS = "<!-- training tables -->", "<!-- end -->"
 CONTENDERS = ("swg_fast", "plain", "jax")
 
 
@@ -157,12 +154,11 @@ def whole_run(core: int) -> dict[str, Any]:
 @click.option("--turns", default=6)
 @click.option("--json", "json_path", type=Path, default=ROOT / "benchmarks" / "results" / "training.json")
 @click.option("--one-core", is_flag=True, help="Leave out the rows on all cores, for a busy machine.")
-@click.option("--write", is_flag=True, help="Put the tables into docs/cpu-notes.md.")
-def main(turns: int, json_path: Path, one_core: bool, write: bool) -> None:
+def main(turns: int, json_path: Path, one_core: bool) -> None:
     import torch
     from swg_fast.kernels.cpu.network_onednn import has_native_bf16
 
-    from swg_fast.common.atomic_files import read_json, replacing, write_json
+    from swg_fast.common.atomic_files import read_json, write_json
     from swg_fast.common.console import versions
     from swg_fast.common.hardware import device_name
 
@@ -186,11 +182,7 @@ def main(turns: int, json_path: Path, one_core: bool, write: bool) -> None:
         "machine": device_name(torch.device("cpu")), "cores": len(cores), "results": rows,
         "left_out": [case for case in CASES if case not in cases], "whole_run": whole_run(cores[0]),
         "versions": versions()})
-    table = markdown(read_json(json_path))
-    click.echo(table)
-    if write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(replaced(PAGE.read_text(), table, *MARKERS))
+    click.echo(markdown(read_json(json_path)))
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def check_overflow(on: bool) -> None:
 
 
 def patch_once_a_launch() -> None:
-    """Has Triton's interpreter replace triton.language's functions once a launch. It would do so again at each
-    call of a jitted function, to no effect, which takes a quarter of its time."""
+    """Has the interpreter replace the functions of triton.language once a launch. Left alone it does so again
+    at each call of a jitted function, to no effect: a quarter of its time."""
     from triton import language
     from triton.runtime import interpreter
 

@@ -2,7 +2,7 @@
 
     python benchmarks/environments.py --json benchmarks/results/environments.json
 
-With --write the table between the markers of docs/environments.md is replaced. A rate is of random
+A rate is of random
 actions and of one core's own time, the median of the turns, so that other work on the machine counts
 little; the one-step error is the median over recorded steps of
 the largest difference of a position, with contacts mended and as this MuJoCo has them.

@@ -1,11 +1,11 @@
-"""The tables of docs/experiments.md, and the command that draws its pictures anew from the experiments' results.
+"""Tables of docs/experiments.md, and the command that draws its pictures anew from the experiments' results.
 
     swg-fast sweep experiments/NAME.toml --out runs/NAME && swg-fast report runs/NAME
     cp runs/NAME/report/results.json experiments/results/NAME.json
     python benchmarks/experiment_tables.py && python -m benchmarks.pages
 
-A place in the page is `<!-- made: experiment NAME VIEW METRIC -->` ... `<!-- end -->`, with `table` or `picture`
-behind METRIC where only that is wanted; VIEW counts the [[report]]s.
+A place in the page is `<!-- made: experiment NAME VIEW METRIC -->` ... `<!-- end -->`, with `table` or
+`picture` behind METRIC where only that is wanted; VIEW counts the [[report]]s.
 """
 
 from __future__ import annotations

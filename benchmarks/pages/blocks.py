@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PLACE = re.compile(r"<!-- made: (\S+)(.*?) -->\n.*?<!-- end -->", re.S)
-# Name -> a table, or the figures by name that templates/NAME.md takes.
+# Name -> a table, or figures by name for the template of the block: its name and arguments, with hyphens.
 BLOCKS: dict[str, Callable[..., str | dict[str, Any]]] = {}
 
 
@@ -30,7 +30,20 @@ def made(name: str, *arguments: str) -> str:
     found = BLOCKS[name](*arguments)
     if isinstance(found, str):
         return found
-    return (Path(__file__).parent / "templates" / f"{name}.md").read_text().rstrip("\n").format(**found)
+    template = Path(__file__).parent / "templates" / f"{'-'.join((name, *arguments))}.md"
+    return template.read_text().rstrip("\n").format(**found)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def score(name: str, scale: float, n: int = 1, select: tuple[str, ...] = ("none", "expected_weight")) -> str:
+    """``47 [41, 53]`` of results/scores/NAME.json."""
+    row = next(row for row in recorded(f"scores/{name}.json")["rows"] if row["select"] in select
+               and (row["guidance_scale"], row["n_candidates"]) == (scale, n))
+    low, high = (round(row["interval"][end]) for end in ("low", "high"))
+    return f"{row['normalized_score']:.0f} [{low}, {high}]"
 
 
 def filled(text: str) -> str:

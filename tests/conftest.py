@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,14 +16,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+# Before torch begins its threads: those that spin take the other workers' cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 
 # Before anything imports Triton: without a GPU its interpreter runs the kernels on CPU tensors.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"  # Minari asks the Hugging Face hub, and several times
-# The kernels' defaults are tested, not what a user's tuning has kept.
-os.environ["SWG_FAST_CACHE"] = tempfile.mkdtemp(prefix="swg-fast-tests-")
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # The kernels' defaults are tested, not what a user's tuning has kept; all workers share what is built.
+    os.environ["SWG_FAST_CACHE"] = tempfile.mkdtemp(prefix="swg-fast-tests-")
+    atexit.register(shutil.rmtree, os.environ["SWG_FAST_CACHE"], ignore_errors=True)
 
 import h5py
 import numpy as np
@@ -31,7 +38,9 @@ from swg_fast.method.networks import ScoreNetwork, TwinQ
 from swg_fast.method.schedule import NoiseSchedule
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+    SHARE = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(SHARE))  # of the processes that tests start
+    torch.set_num_threads(SHARE)
 
 DATA = Path(__file__).parent / "data"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -65,6 +74,12 @@ def patch_once_a_launch() -> None:
 if INTERPRETED:
     check_overflow(False)
     patch_once_a_launch()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for processes of their own begin first, and slow ones before quick ones: at the end no
+    core waits for one long test."""
+    items.sort(key=lambda item: (not item.get_closest_marker("waits"), not item.get_closest_marker("slow")))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from swg_fast.sweep.cells import resolve
 from swg_fast.sweep.plan_file import read_plan
 from swg_fast.sweep.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.waits]
 
 pytest.importorskip("ray")
 

@@ -109,6 +109,7 @@ def test_the_last_range_of_many_candidates_has_their_own_noise():
     assert relative_error(again.z[:, 0, :-1], late.actions) < 1e-4
 
 
+@pytest.mark.waits
 def test_actors_keep_what_one_process_keeps():
     pytest.importorskip("ray")
     policy = make_policy()

@@ -11,9 +11,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TypeVar
 from unittest import mock
 
 # Before torch begins its threads: those that spin take the other workers' cores.
@@ -42,6 +43,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(SHARE))  # of the processes that tests start
     torch.set_num_threads(SHARE)
 
+T, U, V = TypeVar("T"), TypeVar("U"), TypeVar("V")
 DATA = Path(__file__).parent / "data"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -90,6 +92,13 @@ def overflow_checked() -> Iterator[None]:
     yield
     if INTERPRETED:
         check_overflow(False)
+
+
+def every_pair(rows: Sequence[T], columns: Sequence[U], few: Sequence[V]) -> list[tuple[T, U, V]]:
+    """Every row with every column, and one of ``few`` in turn: each pair of two. All three at once would
+    multiply the time and add no pair."""
+    return [(row, column, few[(i + j) % len(few)]) for i, row in enumerate(rows)
+            for j, column in enumerate(columns)]
 
 
 def relative_error(out: torch.Tensor, ref: torch.Tensor) -> float:

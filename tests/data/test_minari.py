@@ -14,8 +14,6 @@ minari = pytest.importorskip("minari", reason="Minari is not installed (extra 'm
 from gymnasium import spaces  # noqa: E402
 from minari.data_collector import EpisodeBuffer  # noqa: E402
 
-pytestmark = pytest.mark.slow
-
 
 def box(*shape):
     return spaces.Box(-np.inf, np.inf, shape, np.float64)
@@ -89,6 +87,7 @@ def test_pointmaze_without_recorded_success(tmp_path, monkeypatch, low, dense):
     np.testing.assert_array_equal(data.terminals, np.zeros(11, bool) if dense else expected)
 
 
+@pytest.mark.slow
 def test_goal_left_out_takes_the_evaluations(tmp_path, monkeypatch):
     """D4RL's relabelling: without the goal, rewards and terminals are for the evaluation's one place."""
     import gymnasium

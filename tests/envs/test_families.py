@@ -65,6 +65,7 @@ def test_every_preset_is_registered_with_its_limit():
         assert gym.spec(task).max_episode_steps == preset.max_episode_steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["hopper-medium-v2", "pen-human-v1", "kitchen-mixed-v0"])
 def test_pictures(task):
     env = make_env(task)

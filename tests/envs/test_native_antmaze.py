@@ -82,6 +82,7 @@ def test_without_d4rl_it_is_what_a_name_makes(monkeypatch):
     assert image.shape == (64, 96, 3) and image.std() > 5
 
 
+@pytest.mark.slow
 def test_no_import_of_gym_and_none_of_d4rl():
     code = ("import sys\n"
             "for name in ('gym', 'd4rl', 'mujoco_py'): sys.modules[name] = None\n"

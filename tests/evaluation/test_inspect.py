@@ -13,8 +13,6 @@ from swg_fast.cli.main import cli
 from swg_fast.data import Transitions
 from swg_fast.evaluation.inspect import measure, places
 
-pytestmark = pytest.mark.slow
-
 
 def walk(x, rewards, episodes, y=0.25):
     """Transitions of ants that walk along x [N + 1] in steps, at height y."""
@@ -99,6 +97,7 @@ def swg_fast(*arguments):
     return CliRunner().invoke(cli, list(map(str, arguments)), standalone_mode=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_run(tmp_path, monkeypatch, ended):
     monkeypatch.chdir(tmp_path)
@@ -123,6 +122,7 @@ def test_a_run(tmp_path, monkeypatch, ended):
         assert "critic at step 4 of 6" in looked.output and "weights" not in figures
 
 
+@pytest.mark.slow
 def test_every_state_of_a_critic(tmp_path, monkeypatch):
     """Of three kept states the last is what the run ends with, and they differ."""
     monkeypatch.chdir(tmp_path)

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 pytest.importorskip("mkdocs", reason="the extra 'docs' is not installed")
 pytest.importorskip("mkdocstrings", reason="the extra 'docs' is not installed")
 ROOT = Path(__file__).parents[2]

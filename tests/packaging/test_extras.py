@@ -15,8 +15,6 @@ from swg_fast.cli.main import main
 from swg_fast.common.optional_packages import EXTRAS, check, need
 from swg_fast.data import load_dataset
 
-pytestmark = pytest.mark.slow
-
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 DISTRIBUTION = {"imageio_ffmpeg": "imageio[ffmpeg]", "gymnasium_robotics": "gymnasium-robotics"}
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from benchmarks.experiment_tables import RESULTS
 from benchmarks.pages.__main__ import PAGES, difference
 from benchmarks.pages.blocks import PLACE, ROOT
 from benchmarks.score_table import SCORES, WALKS
 
 
+@pytest.mark.slow
 def test_pages_have_the_recorded_figures():
     assert not difference(), "run python -m benchmarks.pages"
 

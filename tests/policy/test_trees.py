@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_network, relative_error
+from conftest import every_pair, make_network, relative_error
 
 from swg_fast import Policy, UsageError, load_policy, reference
 from swg_fast.kernels.shared.sampler_table import Tree
@@ -44,9 +44,8 @@ def test_a_tree_is_the_references(policy, states, backend, sampler, steps, share
     assert len(got.candidate_weights.unique()) > 70  # of 105 leaves of 21 roots; some end in one corner
 
 
-@pytest.mark.parametrize("select", ["max_weight", "expected_weight", "max_q", "softmax"])
-@pytest.mark.parametrize("chunk", [1, 7, 50, 4096])
-@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("chunk,select,backend", every_pair(
+    (1, 7, 50, 4096), ("max_weight", "expected_weight", "max_q", "softmax"), FAST))
 def test_any_chunk_and_selection(policy, states, backend, chunk, select):
     keywords = EVERYTHING | {"n_candidates": 96, "sampler": "dpmpp_2m_sde", "sampler_steps": 4, "leaves": 8,
                              "select": select, "ranking_draws": 2, "backend": backend}
@@ -88,9 +87,8 @@ def test_expected_weight_is_its_formula(policy, states, backend):
     assert torch.equal(got.indices, expected.argmax(1))
 
 
-@pytest.mark.parametrize("share", [0.01, 0.25, 0.6])
-@pytest.mark.parametrize("select", ["max_weight", "expected_weight", "max_q", "softmax", "none"])
-@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("select,share,backend", every_pair(
+    ("max_weight", "expected_weight", "max_q", "softmax", "none"), (0.01, 0.25, 0.6), FAST))
 def test_a_share_is_chosen_from(policy, states, backend, select, share):
     keywords = EVERYTHING | {"n_candidates": 40, "select": select, "keep_share": share, "ranking_draws": 2,
                              "backend": backend, "selection_temperature": 0.5}

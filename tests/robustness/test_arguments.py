@@ -22,8 +22,6 @@ from swg_fast.method.weight_functions import compute_weights
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
 
-pytestmark = pytest.mark.slow
-
 S, A = 5, 3
 STATES = np.linspace(-1, 1, 2 * S).reshape(2, S).astype(np.float32)
 
@@ -185,6 +183,7 @@ ANYTHING = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.sampled_from(sorted(SAMPLING)), ANYTHING)
 def test_any_keyword_of_any_type(name, value):
@@ -197,6 +196,7 @@ def test_any_keyword_of_any_type(name, value):
     assert found is None or type(found) in (int, float, str, bool, tuple)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(npst.arrays(npst.scalar_dtypes(), npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=S)))
 def test_states_of_any_type_and_shape(policy, states):

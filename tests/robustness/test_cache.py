@@ -10,8 +10,6 @@ import pytest
 from swg_fast.kernels.cpu import c_loops
 from swg_fast.kernels.shared import binary_cache, c_compiler
 
-pytestmark = pytest.mark.slow
-
 SCRIPT = "#!/bin/sh\nwhile [ $# -gt 1 ]; do [ $1 = -o ] && echo built >$2; shift; done\nexit 0\n"
 
 

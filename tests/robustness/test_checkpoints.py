@@ -21,8 +21,6 @@ from swg_fast.common.atomic_files import sha256
 from swg_fast.policy.checkpoint import CARD, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
 from swg_fast.policy.swg_jax_import import import_directory
 
-pytestmark = pytest.mark.slow
-
 GIGABYTE_IN_KB = 10**6
 
 
@@ -237,6 +235,7 @@ CUT_SHORT = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_a_save_that_is_killed_leaves_the_old_or_the_new(tmp_path):
     """At every call that changes a file, over an old checkpoint and in an empty folder."""
     out = subprocess.run([sys.executable, "-c", CUT_SHORT, str(tmp_path)], capture_output=True, text=True)

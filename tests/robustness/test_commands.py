@@ -16,8 +16,6 @@ from swg_fast.cli.ending import run
 from swg_fast.common.console import print_table
 from swg_fast.policy.checkpoint import Checkpoint, save_checkpoint
 
-pytestmark = pytest.mark.slow
-
 TASK = "antmaze-umaze-v2"
 HUGE = 10**12
 LONG = "x" * 300

@@ -13,8 +13,6 @@ from hypothesis.extra import numpy as npst
 from swg_fast import UsageError, load_dataset
 from swg_fast.data.transitions import to_transitions
 
-pytestmark = pytest.mark.slow
-
 N = 20
 GOOD = make_recording(N, 10, states=3, actions=2)
 
@@ -184,6 +182,7 @@ ARRAYS = npst.arrays(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.fixed_dictionaries({}, optional={key: ARRAYS for key in GOOD}), st.booleans())
 def test_arrays_of_any_type_and_shape(raw, rest):

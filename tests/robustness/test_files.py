@@ -19,8 +19,6 @@ from swg_fast.common.atomic_files import read_json, replacing, sweep, temporary_
 from swg_fast.common.output_paths import check_folder, check_output, check_outputs
 from swg_fast.policy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
@@ -47,6 +45,7 @@ def test_devices_stay_devices():
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
 
 
+@pytest.mark.slow
 def test_a_picture_to_a_device_has_a_type():
     from matplotlib.figure import Figure
 
@@ -165,6 +164,7 @@ LIMITED = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_is_one_line(place):
     old = save_checkpoint("c", Checkpoint(make_network(5, 3, 64), NoiseSchedule.vp(3)))
     (place / "a.txt").write_text("old")

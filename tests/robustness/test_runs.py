@@ -17,8 +17,6 @@ from swg_fast.training import run
 from swg_fast.training.loop import Diverged, Interrupted
 from swg_fast.training.settings import TrainSettings
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def data():

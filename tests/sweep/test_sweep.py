@@ -45,6 +45,7 @@ def test_a_folder_has_one_sweep_at_a_time(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_pending(tmp_path):
     plan = plan_of(tmp_path, TOY)
     cells, folder = resolved(plan), Store(tmp_path / "out")
@@ -63,11 +64,13 @@ def test_only_what_is_missing_is_pending(tmp_path):
     assert folder.pending(cells) == ([], cells[2:])  # a dry run runs nothing
 
 
+@pytest.mark.slow
 def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
     plan = plan_of(tmp_path, f"""
         task = "antmaze-umaze-v2"
         dataset = "{dataset_file}"
-        train = {{critic_steps = 12, actor_steps = 12, critic_batch = 8, actor_batch = 8, hidden_dim = 16}}
+        train = {{critic_steps = 12, actor_steps = 12, critic_batch = 8, actor_batch = 8, hidden_dim = 16,
+                 num_steps = 3}}
         evaluate = {{episodes = 1, n_candidates = 1}}
         rank = {{states = 3, candidates = 6}}
         grid.evaluate.select = ["max_weight", "expected_weight"]""")
@@ -102,6 +105,7 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
         worker.run_training(training, Store(tmp_path / "elsewhere"), run)
 
 
+@pytest.mark.slow
 def test_trainings_share_a_critic(tmp_path, dataset_file):
     """By whatever does not decide it; the second takes it up, and has its log."""
     plan = plan_of(tmp_path, f"""

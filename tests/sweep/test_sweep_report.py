@@ -34,6 +34,7 @@ def results(folder, rows):
     return cells
 
 
+@pytest.mark.slow
 def test_report_has_tables_pictures_and_one_page(tmp_path):
     rng = np.random.default_rng(0)
     rows = [(task, n, seed, (100 * (rng.random(8) < 0.3 + n / 100)).tolist())
@@ -107,6 +108,7 @@ def test_a_picture_cuts_no_marker_and_names_stand_apart(tmp_path, monkeypatch):
         assert label.get_window_extent().x1 < axes.transData.transform((tick + 0.5, 0))[0]
 
 
+@pytest.mark.slow
 def test_a_report_can_be_made_from_its_json(tmp_path):
     rows = [("hopper-medium-v2", n, seed, [30.0 + n + seed, 40.0]) for n in (1, 4) for seed in (0, 1)]
     plan = plan_of(tmp_path, 'title = "T"\ntask = "hopper-medium-v2"\n[[report]]\nrows = "n_candidates"')
@@ -130,6 +132,7 @@ def test_report_of_nothing_is_one_line(tmp_path):
             write_report(folder)
 
 
+@pytest.mark.slow
 def test_interquartile_mean_is_resampled_within_tasks():
     """Two tasks of quite other scores: resampling over both at once would be far wider."""
     rng = np.random.default_rng(0)

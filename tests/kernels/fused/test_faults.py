@@ -12,10 +12,10 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator import MachineError
 from emulator.emulation import Emulation
 from emulator.problems import same_bits, step_problem
+
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.shared.packing import pack
-
 from swg_fast.method.samplers import ddpm
 
 pytestmark = pytest.mark.usefixtures("emulated")
@@ -74,6 +74,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 def test_faults_are_seen(monkeypatch):
     """All instructions of a kind taken out, or two accumulators exchanged."""
     mutants = Mutants(monkeypatch)

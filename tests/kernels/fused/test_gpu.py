@@ -6,12 +6,12 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import make_network, poison_kernel_memory, relative_error
+
+from swg_fast import NoiseSchedule, Policy, reference
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import CONFIGS, GLUON
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import Ranking, Tree
-
-from swg_fast import NoiseSchedule, Policy, reference
 from swg_fast.method.samplers import ddpm, sampler_table
 
 HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] == 9

@@ -14,16 +14,16 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator import MachineError
 from emulator.emulation import Emulation
 from emulator.problems import random, same_bits, step_problem
+
+from benchmarks.kernel_analysis.l2_traffic import gluon_bytes_per_candidate
+from swg_fast import NoiseSchedule, reference
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import CONFIGS, GLUON, suitable
 from swg_fast.kernels.fused.hopper import launch as hopper_launch
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import Ranking, Tree
-from swg_fast.reference import philox
-
-from benchmarks.kernel_analysis.l2_traffic import gluon_bytes_per_candidate
-from swg_fast import NoiseSchedule, reference
 from swg_fast.method.samplers import ddpm, sampler_table
+from swg_fast.reference import philox
 
 BOUND = 1e-2  # of a step in bf16, whose operands keep 8 bits
 SCHEDULES = ((0, "late"), (1, "random"), (0, "issue"))

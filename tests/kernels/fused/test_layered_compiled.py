@@ -10,11 +10,11 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
 from emulator.emulation import Emulation
 from emulator.problems import SCHEDULES, random, same_bits
+
+from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import LAYERS, Config
 from swg_fast.kernels.shared.packing import pack
-
-from swg_fast import NoiseSchedule, Policy
 from swg_fast.method.samplers import ddpm, dpmpp_2m_sde
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]

@@ -8,10 +8,10 @@ import pytest
 import torch
 import triton
 from conftest import DEVICE, make_network
-from swg_fast.kernels.fused import configurations, tuning
-from swg_fast.kernels.fused.configurations import Config
 
 from swg_fast import NoiseSchedule, Policy
+from swg_fast.kernels.fused import configurations, tuning
+from swg_fast.kernels.fused.configurations import Config
 from swg_fast.method.samplers import sampler_table
 from swg_fast.policy.backends.registry import resolve
 

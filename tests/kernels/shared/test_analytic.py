@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import make_network, relative_error
+
 from swg_fast.kernels.shared.analytic import eps_and_weight_vjp
 from swg_fast.kernels.shared.packing import pack
 

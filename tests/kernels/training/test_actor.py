@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import relative_error
+
 from swg_fast.kernels.shared.c_compiler import compiler
 from swg_fast.kernels.training import actor as native
-
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.training.diffusion import DiffusionTrainer

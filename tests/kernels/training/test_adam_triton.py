@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from swg_fast.kernels.training.adam_triton import BLOCK, adam_step
 
+from swg_fast.kernels.training.adam_triton import BLOCK, adam_step
 from swg_fast.training import flat_parameters as flats
 from swg_fast.training.flat_parameters import FlatParameters, adam_state, take_step
 

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 import torch
 from conftest import relative_error
-from swg_fast.kernels.shared.c_compiler import compiler
 
+from swg_fast.kernels.shared.c_compiler import compiler
 from swg_fast.method.networks import TwinQ, ValueNetwork
 from swg_fast.training import critic
 from swg_fast.training.rewards import UNBOUNDED
@@ -149,7 +149,6 @@ def test_threads_do_not_change_a_bit(monkeypatch):
 
 def test_without_a_compiler_the_plain_step_trains(monkeypatch, tmp_path):
     from swg_fast.kernels.training import critic as native
-
     from swg_fast.training.loop import LoopOptions, run_phase
 
     monkeypatch.setenv("SWG_FAST_NATIVE", "0")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from swg_fast.kernels.training import dropout_masks
 
+from swg_fast.kernels.training import dropout_masks
 from swg_fast.training.dropout import LANES, keep_masks
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""D4RL's files from a server on this machine: whole, gone on with, broken off, wrong, or not there."""
+"""Downloads of D4RL's files from a local server: whole, resumed, interrupted, damaged and missing ones."""
 
 from __future__ import annotations
 

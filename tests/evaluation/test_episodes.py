@@ -1,4 +1,4 @@
-"""Evaluation: seeded by episode, whatever runs beside it."""
+"""Evaluation: an episode depends on its seed alone, not on the episodes beside it."""
 
 from __future__ import annotations
 

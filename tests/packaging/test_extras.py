@@ -1,4 +1,4 @@
-"""What an extra brings is asked for in one line where it is missing, before any work."""
+"""A command that needs a missing extra names it in one line, before any work."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_every_module_of_the_checkout_is_in_the_wheel(names):
 
 
 def test_what_is_no_module(names):
-    """Policies, presets, C, pages: every file beside the modules that is not made by running them."""
+    """Policies, presets, C, pages: every file beside the modules, Python's caches aside."""
     files = {f"{target}/{path.relative_to(ROOT / folder).as_posix()}" for target, folder in HOMES.items()
              for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert {"swg_fast/envs/presets.toml", "swg_fast/py.typed", "swg_fast/kernels/cpu/native.c",

@@ -1,4 +1,4 @@
-"""The front door: every backend against the reference, streaming, selection, errors."""
+"""The policy: every backend against the reference, streaming, selection, errors."""
 
 from __future__ import annotations
 
@@ -249,11 +249,11 @@ def test_memory_does_not_grow_with_n(backend):
 
 
 def test_finite_numbers_whose_sum_is_not_pass():
-    """The check asks a device for one sum, and looks closer where that is not finite."""
+    """The check sums once on the device, and looks at each number only where the sum is not finite."""
     large = Samples(torch.full((2, 2), 3e38), torch.full((2,), 3e38), torch.zeros(2, dtype=torch.int64))
     assert check_samples(large, None, None, "reference fp32") is large
     many = replace(large, candidates=torch.full((2, 4, 2), -3e38), candidate_weights=torch.zeros(2, 4))
     assert check_samples(many, None, None, "reference fp32") is many
     many.candidates[1, 2, 0] = torch.inf
-    with pytest.raises(AttributeError):  # it goes on to look for the step in the job, which is None here
+    with pytest.raises(AttributeError):  # it looks for the step in the job, which is None here
         check_samples(many, None, None, "reference fp32")

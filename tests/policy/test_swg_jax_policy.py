@@ -1,4 +1,4 @@
-"""SWG-JAX's agent as `evaluate` is given it, with a stand-in for the agent: its checkout is not here."""
+"""SWG-JAX's agent as `evaluate` takes it, with a stand-in, since tests have no SWG-JAX checkout."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ READS = {"training": {"settings": {"read_share": 0.1}}}
 
 @pytest.mark.parametrize("backend", FAST)
 def test_a_network_reads_the_expected_weight(policy, states, backend):
-    """At step T of clean actions beside an entry of 0; and where it has not learnt to, it is not asked."""
+    """It reads at step T, from clean actions and a weight entry of 0; other networks are refused."""
     model = policy.model
     taught = Policy(model.network, model.schedule, model.critic, card=READS)
     chosen = {"select": "expected_weight", "ranking": "read"}
@@ -138,7 +138,7 @@ def ranked(policy):
 @pytest.mark.parametrize("select,share", [("expected_weight", 1.0), ("max_q", 0.25), ("max_weight", 0.25)])
 @pytest.mark.parametrize("backend", ["reference", *FAST])
 def test_a_ranker_ranks_and_filters(ranked, states, backend, select, share):
-    """Its two networks written out; they are the same for every backend, which draws the candidates."""
+    """The ranker's two networks by hand: every backend ranks its candidates by the same values."""
     n = 40
     keywords = EVERYTHING | {"n_candidates": n, "select": select, "keep_share": share, "backend": backend,
                              "ranking": "ranker", "sampler": "dpmpp_2m_sde", "sampler_steps": 3}
@@ -217,7 +217,7 @@ def test_what_auto_picks(policy, change, leaves):
 
 
 def test_a_cards_tree_and_mean(schedule, states):
-    """Defaults of a card; a tree among them gives way to a choice that it does not fit."""
+    """A card may have a tree as its default; a call whose settings do not fit it samples without one."""
     policy = Policy(make_network(5, 3), schedule, card={
         "sampling": {"sampler": "dpmpp_2m_sde", "sampler_steps": 6, "n_candidates": 32, "leaves": 16,
                      "select": "expected_weight"},

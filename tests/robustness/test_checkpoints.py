@@ -48,7 +48,7 @@ def card_with(*path_and_value):
 
 
 def tensors_with(change):
-    """Changes the tensors, and has the card know."""
+    """Changes the tensors and updates the card's hash."""
 
     def apply(folder):
         tensors = load_file(folder / WEIGHTS)
@@ -147,7 +147,7 @@ def test_no_checkpoint(name):
 
 
 def test_weights_without_a_hash_load(folder):
-    """Cards from before the hash was kept."""
+    """Cards of versions that stored no hash."""
     card = json.loads((folder / CARD).read_text())
     del card["weights_sha256"]
     (folder / CARD).write_text(json.dumps(card))

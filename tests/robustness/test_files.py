@@ -1,4 +1,4 @@
-"""Files are written through devices and links, whole or not at all, and leave nothing behind."""
+"""Files are written whole or not at all, also through devices and links, and no temporary file stays."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_pipe_is_written_to(place):
 
 
 def test_standard_output_in_a_file(place):
-    """What is printed before and after stays, in order."""
+    """Output printed before and after keeps its order."""
     program = ("from swg_fast.common.atomic_files import write_json; print('a'); "
                "write_json('/dev/stdout', 1); print('b')")
     with open("out.txt", "w") as out:

@@ -34,7 +34,7 @@ def straight(tmp_path_factory, data):
 
 @pytest.fixture
 def strike(monkeypatch):
-    """Has this process get a signal when the actor's first state has been saved."""
+    """Sends this process a signal once the actor's first state is saved."""
     before = {number: signal.getsignal(number) for number in STOPPING}
     heard()
 
@@ -95,7 +95,7 @@ def test_a_signal_after_the_last_look_is_not_lost():
         with pytest.raises(interrupts.Stopped), deferred() as asked:
             assert asked() is None
             signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(ZeroDivisionError), deferred() as asked:  # the work has heard, and says so itself
+        with pytest.raises(ZeroDivisionError), deferred() as asked:  # the work raises its own
             signal.raise_signal(signal.SIGTERM)
             asked() and 1 / 0
     finally:
@@ -103,13 +103,13 @@ def test_a_signal_after_the_last_look_is_not_lost():
 
 
 def heard():
-    """Signals as a terminal's processes have them: a job in the background ignores some."""
+    """Restores the default handlers: background jobs ignore some signals."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def started(*command, cwd, ready):
-    """A Python process, once ``ready`` says so of it."""
+    """Starts a Python process and waits until ``ready`` is true of it."""
     process = subprocess.Popen(
         [sys.executable, *command],
         cwd=cwd,
@@ -169,7 +169,7 @@ if __name__ == "__main__":
 )
 @pytest.mark.parametrize("workers", ["starting", "importing"])
 def test_workers_of_a_stopped_process_end_quietly(tmp_path, number, group, workers):
-    """Ctrl-C goes to the whole group, others to the parent alone: nothing is printed, nobody stays."""
+    """Ctrl-C goes to the whole group, others to the parent alone. Nothing is printed and no worker stays."""
     (tmp_path / "stepping.py").write_text(STEPPING)
 
     def children(process):
@@ -190,7 +190,7 @@ def test_workers_of_a_stopped_process_end_quietly(tmp_path, number, group, worke
     )
     pids = children(process)
     (os.killpg if group else os.kill)(process.pid, number)
-    _, said = process.communicate(timeout=120)  # ends when nobody holds the other end any more
+    _, said = process.communicate(timeout=120)  # returns when no process has the pipe open
     assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number) and said == "", said
     assert not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids)
 
@@ -208,7 +208,7 @@ def strike(*arguments):
     pid = spawn(*arguments)
     started += 1
     if started == {process}:
-        time.sleep(0.2)  # the process is up and waits to be told
+        time.sleep(0.2)  # the process has started and waits for its task
         os.killpg(0, {number})
         time.sleep(0.1)
     return pid
@@ -222,7 +222,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("process", [1, 2, 3], ids=["tracker", "first", "second"])
 def test_signals_in_the_midst_of_a_start(tmp_path, number, process):
-    """To the group, when the process is there but has not yet been told what to do."""
+    """The group gets a signal while a started process still waits for its task."""
     (tmp_path / "stepping.py").write_text(STRIKING.format(process=process, number=int(number)) + STEPPING)
     stopped = started("stepping.py", cwd=tmp_path, ready=lambda process: True)
     _, said = stopped.communicate(timeout=120)
@@ -247,5 +247,5 @@ def test_a_pool_ends_with_its_parent(tmp_path):
     (tmp_path / "pool.py").write_text(POOL)
     process = started("pool.py", cwd=tmp_path, ready=lambda process: process.stdout.readline() == "ready\n")
     process.kill()
-    _, said = process.communicate(timeout=120)  # ends when nobody holds the other end any more
-    assert "Traceback" not in said, said  # the tracker names the semaphores that it cleans up
+    _, said = process.communicate(timeout=120)  # returns when no process has the pipe open
+    assert "Traceback" not in said, said  # multiprocessing's tracker may warn of semaphores

@@ -107,7 +107,7 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
 
 @pytest.mark.slow
 def test_trainings_share_a_critic(tmp_path, dataset_file):
-    """By whatever does not decide it; the second takes it up, and has its log."""
+    """Trainings whose settings differ only after the critic share it: the second loads it, with its log."""
     plan = plan_of(tmp_path, f"""
         task = "antmaze-umaze-v2"
         dataset = "{dataset_file}"
@@ -120,7 +120,7 @@ def test_trainings_share_a_critic(tmp_path, dataset_file):
     assert a.critic_key == b.critic_key != c.critic_key == d.critic_key
     assert spread(trainings) == [a, c, b, d]
     older = [replace(t, settings=t.settings.copy()) for t in (a, b)]
-    for training in older:  # which a version without it left: reports go on
+    for training in older:  # as an older version wrote them: reports still read them
         del training.settings["clip_targets"]
     assert older[0].critic_key == older[1].critic_key
     clock = TimeLeft(trainings, [], 1)
@@ -152,7 +152,7 @@ def test_toys_share_a_training(tmp_path):
 @pytest.mark.parametrize("cpus,gpus,expected", [(1, 0.2, 10), (4, 0.25, 3), (0.1, 0, 120), (12, 1, 1),
                                                 (6, 1, 2), (1, 0.6, 2), (1, 2, 1)])
 def test_how_many_cells_run_at_once(cpus, gpus, expected):
-    """Shares of a device that no binary fraction is, too."""
+    """Shares of a device may be fractions that floating point rounds, such as 0.2."""
 
     class Machine:
         @staticmethod
@@ -174,7 +174,7 @@ def test_time_left_is_by_kind_and_shared_by_slots(tmp_path):
     assert clock.seconds() is None
     clock.add(cells[0], 10.0)
     assert clock.seconds() == pytest.approx(5 * 10 / 2)
-    clock.add(cells[1], None)  # failed: no longer left, and no time learned
+    clock.add(cells[1], None)  # failed: it is done, and its time does not count
     assert clock.seconds() == pytest.approx(4 * 10 / 2)
     big = resolved(plan_of(tmp_path, PLAN))
     assert cell_work(big[-1]) > cell_work(big[-2]) * 0.99

@@ -134,7 +134,7 @@ def test_report_of_nothing_is_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_interquartile_mean_is_resampled_within_tasks():
-    """Two tasks of quite other scores: resampling over both at once would be far wider."""
+    """Two tasks with distant scores: resampling over both at once would give a far wider interval."""
     rng = np.random.default_rng(0)
     strata = [10 + rng.standard_normal(5), 90 + rng.standard_normal(5)]
     low, high = metrics.stratified(strata, metrics.interquartile_mean)

@@ -35,7 +35,7 @@ bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds \
 	  --benchmark-group-by=name --benchmark-compare=benchmarks/results/suite-baseline.json \
 	  --benchmark-json benchmarks/results/suite.json
-	$(BIN)/python benchmarks/compare.py benchmarks/results/suite-baseline.json benchmarks/results/suite.json
+	$(BIN)/python -m benchmarks.compare benchmarks/results/suite-baseline.json benchmarks/results/suite.json
 
 setup: $(STAMP)
 

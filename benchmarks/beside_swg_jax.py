@@ -1,6 +1,6 @@
 """SWG-JAX and swg-fast beside each other: the same file, budget, seeds, environments and N.
 
-    python benchmarks/beside_swg_jax.py PATH --task antmaze-umaze-v2 --dataset FILE.hdf5
+    python -m benchmarks.beside_swg_jax PATH --task antmaze-umaze-v2 --dataset FILE.hdf5
 
 PATH is a checkout of SWG-JAX (github.com/atagle123/SWG-JAX). Both train, then play the same episodes: SWG-JAX
 with its own sampler, which keeps the candidate with the highest Q; swg-fast with that rule and with the
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from beside_report import CROSSED, JAX, OURS, markdown, show
-from measuring import ROOT, Several, put, recorded, save, threads_option
 
-PAGE = ROOT / "docs" / "results.md"
+from benchmarks.beside_report import CROSSED, JAX, OURS, show
+from benchmarks.measuring import ROOT, Several, recorded, save, threads_option
+
 BUDGET = ("critic_steps", "actor_steps", "actor_batch", "hidden_dim")  # options of both trainings
 
 
@@ -48,9 +48,8 @@ class Play:
 @click.option("--work", type=Path, default=Path("runs/beside-swg-jax"), help="Folder of the trainings.")
 @click.option("--json", "json_path", type=Path, default=ROOT / "benchmarks/results/beside-swg-jax.json")
 @click.option("--quiet", is_flag=True)
-@click.option("--write", is_flag=True, help="Write the tables into docs/results.md.")
 def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seeds: list[int], work: Path,
-         json_path: Path, quiet: bool, write: bool, **options: Any) -> None:
+         json_path: Path, quiet: bool, **options: Any) -> None:
     import torch
 
     from swg_fast.sweep.cells import training_settings
@@ -75,15 +74,12 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seed
             kept.append({"what": same, "rows": rows, "threads": torch.get_num_threads()})
             save(json_path, {"runs": kept})
     show(kept)
-    if write:
-        put(PAGE, markdown(kept), "<!-- beside SWG-JAX -->")
 
 
 def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, play: Play, progress: bool
             ) -> list[dict[str, Any]]:
     """Trains both and evaluates them; a row for each policy, N and rule, with scores and seconds."""
-    from swg_jax_training import JaxPolicy, import_checkout, save, train
-
+    from benchmarks.swg_jax_training import JaxPolicy, import_checkout, save, train
     from swg_fast.evaluation.episodes import evaluate
     from swg_fast.method.schedule import NoiseSchedule
     from swg_fast.policy.policy import Policy, load_policy

@@ -1,6 +1,6 @@
 """Two runs of the suite side by side; each time is in units of `test_products` of the same run.
 
-    python benchmarks/compare.py BASELINE.json NEW.json
+    python -m benchmarks.compare BASELINE.json NEW.json
 
 Prints each benchmark's time over the baseline's; above 1 is slower.
 """

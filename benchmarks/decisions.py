@@ -1,6 +1,6 @@
 """Quality of the kept action against the time of a decision, by solver, tree and ranking, alone and together.
 
-    python benchmarks/decisions.py antmaze-umaze-v2 --json benchmarks/results/decisions-umaze.json \\
+    python -m benchmarks.decisions antmaze-umaze-v2 --json benchmarks/results/decisions-umaze.json \\
         --judge runs/umaze-seed1/policy --data antmaze-umaze-v2.hdf5
 
 Parts (--parts), written cell by cell; run again to continue after an interrupt:
@@ -27,9 +27,9 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from decisions_report import draw, markdown, tables
-from measuring import ROOT, Several, policy_option, put, recorded, save
 
+from benchmarks.decisions_report import draw, tables
+from benchmarks.measuring import Several, policy_option, recorded, save
 from swg_fast.cli.ending import run
 from swg_fast.common.errors import UsageError
 from swg_fast.common.intervals import mean_interval
@@ -40,7 +40,6 @@ from swg_fast.policy.backends.search import asked
 from swg_fast.policy.checkpoint import load_checkpoint
 from swg_fast.policy.policy import Policy, load_policy
 
-PAGE = ROOT / "README.md"
 DDPM = {"sampler": "ddpm", "leaves": 1, "select": "max_weight", "keep_share": 1.0}
 TREE, RANKING = {"leaves": 16}, {"select": "expected_weight"}
 PARTS = ("time", "states", "episodes", "toy")
@@ -239,9 +238,8 @@ def measure_toy(results: Results, name: str, steps: int, samples: int, repeats: 
 @click.option("--quick", is_flag=True)
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--plot", "plot_path", type=Path, help="[default: beside the JSON]")
-@click.option("--write", is_flag=True, help="Put the table of the part episodes into README.md.")
 def main(task: str, policy_name: str | None, judge: str | None, data: str | None, parts: str, toy_name: str,
-         quick: bool, json_path: Path, plot_path: Path | None, write: bool, **options: Any) -> None:
+         quick: bool, json_path: Path, plot_path: Path | None, **options: Any) -> None:
     policy, asked = load_policy(policy_name or task), parts.split(",")
     if set(asked) - set(PARTS):
         raise UsageError(f"--parts {parts}: use some of {', '.join(PARTS)}")
@@ -266,8 +264,6 @@ def main(task: str, policy_name: str | None, judge: str | None, data: str | None
         measure_toy(results, toy_name, 50 if quick else 4000, 500 if quick else 10_000, sizes.repeats)
     tables(results.data)
     draw(results.data, plot_path or json_path.with_suffix(".png"))
-    if write:
-        put(PAGE, markdown(results.data), "<!-- decisions table -->")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Why a policy of door-human scores less than its demonstrations: their starts and their length.
 
-    python benchmarks/door.py --data door-human.hdf5 --policy DIR --json benchmarks/results/door.json
+    python -m benchmarks.door --data door-human.hdf5 --policy DIR --json benchmarks/results/door.json
 
 The task begins with every joint at 0; the demonstrations begin with arm and wrist raised, and their doors
 stand in a wider range of places. Here the hand's first pose and the door's place are each the task's or a
@@ -22,8 +22,8 @@ from typing import Any
 
 import click
 import numpy as np
-from measuring import ROOT, Several, put, recorded, save
 
+from benchmarks.measuring import Several, recorded, save
 from swg_fast.common.intervals import mean_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data.hdf5 import read_hdf5
@@ -31,7 +31,6 @@ from swg_fast.envs import make_env
 from swg_fast.envs.d4rl_env import D4RLEnv
 from swg_fast.policy.policy import load_policy
 
-PAGE = ROOT / "docs" / "results.md"
 APART = ("starts", "simulator", "versions")  # parts of the JSON that are not cells
 TASK, LIMIT, LONG = "door-human-v1", 200, 300
 OPEN = 5  # a higher reward: the door is open by more than one radian
@@ -129,9 +128,8 @@ def markdown(found: dict[str, Any]) -> str:
 @click.option("--candidates", type=Several(), default="1", help="One is drawn at temperature 0.")
 @click.option("--sources", default=SOURCES, help="HAND:DOOR each.")
 @click.option("--json", "json_path", type=Path, required=True)
-@click.option("--write", is_flag=True, help="Put the table into docs/results.md.")
 def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[float],
-         candidates: list[int], sources: str, json_path: Path, write: bool) -> None:
+         candidates: list[int], sources: str, json_path: Path) -> None:
     env, raw = make_env(TASK), read_hdf5(data)
     assert isinstance(env, D4RLEnv)
     ends = np.flatnonzero(raw["timeouts"].astype(bool) | (raw["terminals"] > 0))
@@ -185,8 +183,6 @@ def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[
                 return drawn.actions.cpu().numpy()
 
             cells(label, f"N {n}, guidance {rho:g}, ", act)
-    if write:
-        put(PAGE, markdown(results), "<!-- door table -->")
 
 
 if __name__ == "__main__":

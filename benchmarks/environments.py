@@ -1,11 +1,10 @@
 """Every D4RL task of the paper: made, stepped, scored, drawn, timed and compared with MuJoCo 2.3.3.
 
-    python benchmarks/environments.py --json benchmarks/results/environments.json --write
+    python -m benchmarks.environments --json benchmarks/results/environments.json
 
-With --write the table between the markers of docs/environments.md is replaced. A rate is of random actions,
-the median of the turns, in the process's own time, so that other programs count little. The one-step error
-is the median over recorded steps of a position's largest difference, with contacts mended and as MuJoCo has
-them.
+A rate is of random actions, the median of the turns, in the process's own time, so that other programs count
+little. The one-step error is the median over recorded steps of a position's largest difference, with contacts
+mended and as MuJoCo has them.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from typing import Any
 
 import click
 import numpy as np
-import one_step
-from measuring import ROOT, put, save
 
+from benchmarks import one_step
+from benchmarks.measuring import save
 from swg_fast.common.atomic_files import read_json
 from swg_fast.common.errors import UsageError
 from swg_fast.data.download import remote_path
@@ -27,8 +26,6 @@ from swg_fast.envs import contacts, make_env
 from swg_fast.envs.d4rl_import import FAMILY_MODULES
 from swg_fast.envs.status import family_status
 from swg_fast.envs.tasks import presets
-
-PAGE = ROOT / "docs" / "environments.md"
 
 
 def look_at(task: str, steps: int, turns: int) -> dict[str, Any]:
@@ -100,20 +97,14 @@ def markdown(result: dict[str, Any]) -> str:
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--steps", default=200)
 @click.option("--turns", default=3)
-@click.option("--write", is_flag=True, help="Into docs/environments.md.")
-@click.option("--table-only", is_flag=True, help="Make the table from the JSON; measure nothing.")
-def main(json_path: Path, steps: int, turns: int, write: bool, table_only: bool) -> None:
+def main(json_path: Path, steps: int, turns: int) -> None:
     from swg_fast.envs import simulator
 
-    if not table_only:
-        tasks = {task: look_at(task, steps, turns) for task in presets()}
-        save(json_path, {"tasks": tasks, "one_step": one_step_errors(),
-                         "families": {family: family_status(family) for family in FAMILY_MODULES},
-                         "simulator": simulator.describe()})
-    table = markdown(read_json(json_path))
-    click.echo(table)
-    if write:
-        put(PAGE, table, "<!-- environments table -->")
+    tasks = {task: look_at(task, steps, turns) for task in presets()}
+    save(json_path, {"tasks": tasks, "one_step": one_step_errors(),
+                     "families": {family: family_status(family) for family in FAMILY_MODULES},
+                     "simulator": simulator.describe()})
+    click.echo(markdown(read_json(json_path)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The tables and pictures of docs/experiments.md, from the experiments' results.
+"""Tables of docs/experiments.md, and the command that draws its pictures anew from the experiments' results.
 
     swg-fast sweep experiments/NAME.toml --out runs/NAME && swg-fast report runs/NAME
     cp runs/NAME/report/results.json experiments/results/NAME.json
-    python benchmarks/experiment_tables.py            # puts them in their places
+    python -m benchmarks.experiment_tables && python -m benchmarks.pages
 
-A place in the page is `<!-- experiment NAME VIEW METRIC -->` ... `<!-- end -->`, with `table` or `picture`
-behind METRIC where only that is wanted; VIEW counts the [[report]]s.
+A place in the page is `<!-- made: experiment NAME VIEW METRIC -->` ... `<!-- end -->`, with `table` or
+`picture` behind METRIC where only that is wanted; VIEW counts the [[report]]s.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
 PAGE = ROOT / "docs" / "experiments.md"
-PLACE = re.compile(r"<!-- experiment (\S+) (\d+) (\S+?)( table| picture)? -->\n(.*?)<!-- end -->", re.S)
+PICTURED = re.compile(r"<!-- made: experiment (\S+) (\d+) (\S+)(?: picture)? -->")
 
 
 def table(found: dict[str, Any], number: int, metric: str) -> str:
@@ -32,42 +32,32 @@ def table(found: dict[str, Any], number: int, metric: str) -> str:
     return markdown([block for block in blocks if block.name == metric], describe_budget(found["results"]))
 
 
-def filled(page: str) -> str:
-    """``page`` with every place's table."""
+def place(name: str, number: int, metric: str, only: str) -> str:
+    """What a place of docs/experiments.md has: a table, a picture, or both where ``only`` is empty."""
     from swg_fast.sweep.report_page import collect
 
-    def place(match: re.Match[str]) -> str:
-        name, number, metric, only, _ = match.groups()
-        text = table(collect(RESULTS / f"{name}.json"), int(number), metric)
-        head, rest = text.removeprefix("### ").split("\n", 1)
-        parts = [] if only == " picture" else [f"**{head}**\n\n{rest}"]
-        parts += [] if only == " table" else [f"![{head}](experiments/{picture(name, number, metric)})\n"]
-        begin = " ".join(("experiment", name, number, metric)) + (only or "")
-        return f"<!-- {begin} -->\n" + "\n".join(parts) + "<!-- end -->"
-
-    return PLACE.sub(place, page)
+    head, rest = table(collect(RESULTS / f"{name}.json"), number, metric).removeprefix("### ").split("\n", 1)
+    parts = [] if only == "picture" else [f"**{head}**\n\n{rest.rstrip()}"]
+    parts += [] if only == "table" else [f"![{head}](experiments/{picture(name, number, metric)})"]
+    return "\n\n".join(parts)
 
 
-def picture(name: str, number: str, metric: str) -> str:
+def picture(name: str, number: int, metric: str) -> str:
     return f"{name}-{number}-{metric.replace(':', '-').replace('/', '-')}.png"
 
 
 def main() -> None:
     from swg_fast.sweep.report_page import write_report
 
-    page = PAGE.read_text()
     folder = ROOT / "docs" / "experiments"
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        for name, number, metric, only, _ in PLACE.findall(page):
-            if only == " table":
-                continue
+        for name, number, metric in PICTURED.findall(PAGE.read_text()):
             out = Path(temporary) / name
             if not out.exists():
                 write_report(RESULTS / f"{name}.json", out)
-            drawn = picture(name, number, metric)
+            drawn = picture(name, int(number), metric)
             shutil.copy(out / drawn.removeprefix(f"{name}-"), folder / drawn)
-    PAGE.write_text(filled(page))
 
 
 if __name__ == "__main__":

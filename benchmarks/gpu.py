@@ -1,6 +1,6 @@
 """All measurements of one GPU, part by part, beside other implementations.
 
-    python benchmarks/gpu.py [--parts parity,peers] [--swg-jax PATH]
+    python -m benchmarks.gpu [--parts parity,peers] [--swg-jax PATH]
 
 Writes benchmarks/results/<device>/gpu.json after every part, and a picture of the throughput. Parts that an
 earlier run left there and that are not run again stay. `--device cpu --tiny` runs all parts at small sizes,
@@ -12,17 +12,16 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-import gpu_parts
 import torch
-from measuring import ROOT, recorded
 
+from benchmarks import gpu_parts
+from benchmarks.measuring import ROOT, recorded
 from swg_fast.cli.ending import run
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.console import versions
@@ -78,5 +77,4 @@ def main(device: str, tiny: bool, parts: str, swg_jax: str | None, out: Path | N
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     run(main)

@@ -1,20 +1,11 @@
-"""Tables of README.md and docs/kernel-notes.md from what `gpu.py` measured on a device.
-
-    python benchmarks/gpu_table.py [--write]
-"""
+"""Tables of README.md and docs/kernel-notes.md from what `gpu.py` measured on a device."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import click
-from bench_table import NAMES, replaced
+from benchmarks.bench_table import NAMES
 
-from swg_fast.common.atomic_files import read_json, replacing
-
-ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "nvidia-h200" / "gpu.json"
 TITLES = NAMES | {"triton": "**this project's fused kernel**"}
 KINDS = {"portable": "portable", "gluon": "Gluon", "layers": "layered"}
 
@@ -92,30 +83,3 @@ def few(report: dict[str, Any]) -> str:
         cells = [f"{found[sampler][kind]:.2f}" for sampler, kind in kinds]
         lines.append(f"| {n:,} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-TABLES = {"gpu throughput": throughput, "gpu peers": peers, "gpu configurations": configurations,
-          "gpu few": few, "gpu training": training}
-PAGES = (ROOT / "README.md", ROOT / "docs" / "kernel-notes.md")
-
-
-def filled(text: str, report: dict[str, Any]) -> str:
-    """``text`` with every table of `TABLES` that it has markers for."""
-    for name, table in TABLES.items():
-        text = replaced(text, table(report), f"<!-- {name} -->", "<!-- end -->")
-    return text
-
-
-@click.command()
-@click.option("--write", is_flag=True, help="Into README.md and docs/kernel-notes.md.")
-def main(write: bool) -> None:
-    report = read_json(RESULT)
-    for name, table in TABLES.items():
-        click.echo(f"{name}\n{table(report)}\n")
-    for page in PAGES if write else ():
-        with replacing(page) as temporary:
-            temporary.write_text(filled(page.read_text(), report))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """How Ant Maze episodes end: at the goal, overturned, or out of time.
 
-    python benchmarks/maze_ends.py antmaze-large-play-v2 --policy RUN/policy --guidance-scale 5 --json F
+    python -m benchmarks.maze_ends antmaze-large-play-v2 --policy RUN/policy --guidance-scale 5 --json F
 
 The episodes are those of `swg-fast evaluate` with the same seed. An episode ends as overturned when the ant's
 torso points down for 50 steps. An ant counts as moving at a step where it gets 1.5 m far within the 50 steps
@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 import numpy as np
-from measuring import policy_option, threads_option
 
+from benchmarks.measuring import policy_option, threads_option
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data.transitions import Transitions

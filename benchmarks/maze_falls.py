@@ -1,6 +1,6 @@
 """Whether a critic knows what a fall costs: V of upright and of overturned ants by metres to the goal.
 
-    python benchmarks/maze_falls.py RUN [RUN ...] --data FILE.hdf5 --json F [--plot P]
+    python -m benchmarks.maze_falls RUN [RUN ...] --data FILE.hdf5 --json F [--plot P]
 
 An overturned ant never gets up and never reaches the goal, so its V should be the lowest return, wherever it
 lies. RUN is a folder of `swg-fast train`, finished or not. V is of recorded states, and also given as steps
@@ -15,8 +15,8 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from maze_ends import upright
 
+from benchmarks.maze_ends import upright
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.console import print_table
 from swg_fast.common.figures import new_figure, save_figure

@@ -1,4 +1,4 @@
-"""What the measuring scripts share: options, JSON results that grow cell by cell, and tables in pages."""
+"""What the measuring scripts share: options, and JSON results that grow cell by cell."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from bench_table import replaced
 
-from swg_fast.common.atomic_files import read_json, replacing, write_json
+from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.console import versions
 from swg_fast.common.hardware import set_threads
 
@@ -50,10 +49,3 @@ def recorded(path: Path, start: dict[str, Any]) -> dict[str, Any]:
 def save(path: Path, found: dict[str, Any]) -> None:
     """Writes ``found`` as JSON, with the versions that it was measured with."""
     write_json(path, found | {"versions": versions()})
-
-
-def put(page: Path, table: str, begin: str) -> None:
-    """Replaces the table of ``page`` between the comment ``begin`` and the next ``<!-- end -->``; without
-    ``begin`` the page stays as it is."""
-    with replacing(page) as temporary:
-        temporary.write_text(replaced(page.read_text(), table, begin))

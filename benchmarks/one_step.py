@@ -5,7 +5,7 @@ recorded. The recordings in tests/data/physics were made once, in a separate env
 
     python3.11 -m venv old && old/bin/pip install "mujoco==2.3.3" "numpy<2"
     echo "$PWD/.venv/lib/python3.11/site-packages" > old/lib/python3.11/site-packages/rest.pth
-    PYTHONPATH=. old/bin/python benchmarks/one_step.py tests/data/physics
+    PYTHONPATH=. old/bin/python -m benchmarks.one_step tests/data/physics
 
 rest.pth takes all other packages from the project's environment.
 """

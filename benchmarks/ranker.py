@@ -1,6 +1,6 @@
 """Trains a ranker for a checkpoint without one, on the dataset of its critic.
 
-    python benchmarks/ranker.py hopper-medium-v2 --data FILE --out runs/hopper-ranker
+    python -m benchmarks.ranker hopper-medium-v2 --data FILE --out runs/hopper-ranker
 
 A bundled policy has no value network, which the advantages need: it is fitted again by the critic's own
 loss, with a fixed Q. The checkpoint goes to OUT/policy. 'swg-fast train --ranker-steps' trains a new policy

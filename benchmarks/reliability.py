@@ -1,6 +1,6 @@
 """Kills of a training at random moments, and bad input; writes the table of docs/reliability.md.
 
-    python benchmarks/reliability.py --json benchmarks/results/reliability.json --write
+    python -m benchmarks.reliability --json benchmarks/results/reliability.json
 
 A small training is killed with SIGKILL at random moments of its critic and actor phases, and resumed until it
 ends; its policy must equal, bit for bit, that of an undisturbed training. Bad inputs are the cases of
@@ -22,12 +22,11 @@ from pathlib import Path
 import click
 import h5py
 import numpy as np
-from measuring import ROOT, put, save
 from tqdm import tqdm
 
+from benchmarks.measuring import ROOT, save
 from swg_fast.common.atomic_files import sha256
 
-PAGE = ROOT / "docs" / "reliability.md"
 SETTINGS = ["--critic-steps", "12000", "--critic-batch", "32", "--actor-steps", "12000",
             "--actor-batch", "32", "--hidden-dim", "32", "--num-blocks", "2", "--save-every", "300",
             "--log-every", "300",
@@ -116,13 +115,10 @@ def markdown(found: dict) -> str:
 @click.option("--kills", "count", default=30)
 @click.option("--seed", default=0)
 @click.option("--json", "json_path", type=Path, required=True)
-@click.option("--write", is_flag=True, help="Put the table into docs/reliability.md.")
-def main(count: int, seed: int, json_path: Path, write: bool) -> None:
+def main(count: int, seed: int, json_path: Path) -> None:
     found = {"kills": kills(count, seed), "bad_inputs": bad_inputs(), "seed": seed}
     save(json_path, found)
     click.echo(markdown(found))
-    if write:
-        put(PAGE, markdown(found), "<!-- reliability table -->")
 
 
 if __name__ == "__main__":

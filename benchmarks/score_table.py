@@ -1,12 +1,11 @@
-"""D4RL scores of a policy over N and guidance scale: JSON, plot, and tables of the model card and the pages.
+"""D4RL scores of a policy over N and guidance scale: a JSON, a plot, the model card's table.
 
-    python benchmarks/score_table.py antmaze-umaze-v2 --json benchmarks/results/scores/antmaze-umaze-v2.json
+    python -m benchmarks.score_table antmaze-umaze-v2 --json benchmarks/results/scores/antmaze-umaze-v2.json
 
-Each cell is written at once; run again to continue after an interrupt. Intervals are of 95 %
-(`swg_fast.common.intervals`). With --data the score of the recorded behaviour is written too, of whole
-episodes and of their first steps within the task's limit. With --pages the table of the JSON replaces those
-between the task's markers in README.md and docs/results.md. The JSONs in a folder results/scores/walks/NAME,
-one for each sampler, number of steps and temperature, make one table.
+Each cell is written when it is done; run again to go on after an interrupt. Intervals are of 95 %
+(`swg_fast.common.intervals`). With --data the behaviour's own score is written beside the policy's, of whole
+recorded episodes and of what they earn within the task's limit of steps. JSONs in a folder
+results/scores/walks/NAME, one for each sampler, number of steps and temperature, make one table of the pages.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from typing import Any
 
 import click
 import numpy as np
-from measuring import ROOT, Several, policy_option, put, recorded, save, threads_option
 
+from benchmarks.measuring import ROOT, Several, policy_option, recorded, save, threads_option
 from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.intervals import interval_text, score_interval
@@ -30,7 +29,6 @@ from swg_fast.policy.policy import Policy, load_policy
 
 SCORES = ROOT / "benchmarks" / "results" / "scores"
 WALKS = SCORES / "walks"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#000000")  # Okabe-Ito
 MARKERS = "os^Dv"
 
@@ -86,11 +84,9 @@ class Asked:
 @click.option("--data", "data_path", type=Path, help="D4RL HDF5 file that the policy was trained on.")
 @click.option("--json", "json_path", type=Path, required=True)
 @click.option("--plot", "plot_path", type=Path)
-@click.option("--pages", is_flag=True, help="Write the table into README.md and docs/results.md.")
 @click.option("--card", is_flag=True, help="Write the table into the policy's model card.")
 def main(task: str, policy_name: str | None, device: str, seed: int, seeds: list[int] | None,
-         data_path: Path | None, json_path: Path, plot_path: Path | None, pages: bool, card: bool,
-         **options: Any) -> None:
+         data_path: Path | None, json_path: Path, plot_path: Path | None, card: bool, **options: Any) -> None:
     asked, name = Asked(**options), policy_name or task
     policy = load_policy(name, device)
     own = policy.settings(sampler=asked.sampler, sampler_steps=asked.sampler_steps)
@@ -106,11 +102,6 @@ def main(task: str, policy_name: str | None, device: str, seed: int, seeds: list
     play(policy, task, asked, same, kept, json_path)
     if plot_path:
         draw(task, kept["rows"], plot_path)
-    folder = json_path.resolve().parent
-    table, (begin, _) = ((walks(folder), walk_markers(folder.name)) if folder.parent == WALKS.resolve()
-                         else (markdown(kept["rows"]), markers(task)))
-    for page in PAGES if pages else ():
-        put(page, table, begin)
     if card:
         path, used = find_checkpoint(name) / CARD, policy.backend("auto", asked.dtype)
         write_json(path, read_json(path) | {"scores": kept["rows"],
@@ -171,16 +162,6 @@ def behaviour_text(found: dict[str, Any]) -> str:
     if found["within"] != found["whole"]:
         text += f", and {cell(found['within'])} within the task's {found['limit']} steps"
     return text
-
-
-def markers(task: str) -> tuple[str, str]:
-    """What stands before and after a task's table in the pages."""
-    return f"<!-- scores {task} -->", "<!-- end -->"
-
-
-def walk_markers(name: str) -> tuple[str, str]:
-    """What stands before and after the table of `walks`."""
-    return f"<!-- walks {name} -->", "<!-- end -->"
 
 
 def walks(folder: Path) -> str:

@@ -1,7 +1,7 @@
 """Throughput of sharded sampling by the number of actors: measured on this machine's cores, and predicted by
 a cost model for many GPUs.
 
-    python benchmarks/shards.py --json benchmarks/results/shards.json --plot docs/shards.png
+    python -m benchmarks.shards --json benchmarks/results/shards.json --plot docs/shards.png
 
 Numbers of actors take turns; a ratio is the median over turns of the rate over that of the fewest actors. The
 model has a GPU's candidates/s (--gpu-rate, measured or estimated) and the network's latency and bandwidth.
@@ -18,8 +18,8 @@ from typing import Any
 
 import click
 import numpy as np
-from measuring import Several, save
 
+from benchmarks.measuring import Several, save
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.policy.policy import Policy, load_policy
 

@@ -1,6 +1,6 @@
 """Spread of a state's candidates, and the kept action's distance from their mean, by sampler and temperature.
 
-    python benchmarks/spread.py antmaze-large-play-v2 --data FILE --json FOUND.json
+    python -m benchmarks.spread antmaze-large-play-v2 --data FILE --json FOUND.json
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 import numpy as np
-from measuring import policy_option, save
 
+from benchmarks.measuring import policy_option, save
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.policy.policy import load_policy
 

@@ -1,6 +1,6 @@
 """Training steps a second on this machine, beside a jitted JAX step of the same networks.
 
-    python benchmarks/training.py --write
+    python -m benchmarks.training
 
 Contenders: this project's compiled steps, its plain PyTorch step (what runs in bf16 and without a C compiler)
 and JAX, all in fp32. Each has a process of its own, held to its number of cores, and they take turns. Medians
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from bench_table import replaced
-from training_run import markdown, measure
+
+from benchmarks.training_run import markdown, measure
 
 ROOT = Path(__file__).parent.parent
 CASES = [("critic", "fp32", 256), ("actor", "fp32", 256), ("actor", "fp32", 1024)]
@@ -154,11 +154,10 @@ def whole_run(core: int) -> dict[str, Any]:
 @click.option("--turns", default=6)
 @click.option("--json", "json_path", type=Path, default=ROOT / "benchmarks" / "results" / "training.json")
 @click.option("--one-core", is_flag=True, help="Leave out the rows on all cores, for a busy machine.")
-@click.option("--write", is_flag=True, help="Put the tables into docs/cpu-notes.md.")
-def main(turns: int, json_path: Path, one_core: bool, write: bool) -> None:
+def main(turns: int, json_path: Path, one_core: bool) -> None:
     import torch
 
-    from swg_fast.common.atomic_files import read_json, replacing, write_json
+    from swg_fast.common.atomic_files import read_json, write_json
     from swg_fast.common.console import versions
     from swg_fast.common.hardware import device_name
 
@@ -180,11 +179,7 @@ def main(turns: int, json_path: Path, one_core: bool, write: bool) -> None:
     write_json(json_path, {
         "machine": device_name(torch.device("cpu")), "cores": len(cores), "results": rows,
         "whole_run": whole_run(cores[0]), "versions": versions()})
-    table = markdown(read_json(json_path))
-    click.echo(table)
-    if write:
-        with replacing(PAGE) as temporary:
-            temporary.write_text(replaced(PAGE.read_text(), table, *MARKERS))
+    click.echo(markdown(read_json(json_path)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """swg-fast's worker processes beside Gymnasium's AsyncVectorEnv: steps/s, memory, and a killed worker.
 
-    python benchmarks/vector_envs.py --json benchmarks/results/vector-envs.json
+    python -m benchmarks.vector_envs --json benchmarks/results/vector-envs.json
 
 Both step the same task with the same seeds and random actions and take turns; a rate is the median of the
 turns.
@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from measuring import save
+
+from benchmarks.measuring import save
 
 
 class Vector(NamedTuple):

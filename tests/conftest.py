@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import dataclasses
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TypeVar
 from unittest import mock
+
+# Before torch begins its threads: those that spin take the other workers' cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
@@ -18,8 +26,10 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"  # Minari asks the Hugging Face hub, and several times
-# The kernels' defaults are tested, not what a user's tuning has kept.
-os.environ["SWG_FAST_CACHE"] = tempfile.mkdtemp(prefix="swg-fast-tests-")
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # The kernels' defaults are tested, not what a user's tuning has kept; all workers share what is built.
+    os.environ["SWG_FAST_CACHE"] = tempfile.mkdtemp(prefix="swg-fast-tests-")
+    atexit.register(shutil.rmtree, os.environ["SWG_FAST_CACHE"], ignore_errors=True)
 
 import h5py
 import numpy as np
@@ -29,10 +39,66 @@ from swg_fast.method.networks import ScoreNetwork, TwinQ
 from swg_fast.method.schedule import NoiseSchedule
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+    SHARE = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(SHARE))  # of the processes that tests start
+    torch.set_num_threads(SHARE)
 
+T, U, V = TypeVar("T"), TypeVar("U"), TypeVar("V")
 DATA = Path(__file__).parent / "data"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def check_overflow(on: bool) -> None:
+    """Whether Triton's interpreter checks 32-bit sums and products, which doubles its time."""
+    from triton.runtime.interpreter import interpreter_builder
+
+    interpreter_builder.options = dataclasses.replace(interpreter_builder.options, sanitize_overflow=on)
+
+
+def patch_once_a_launch() -> None:
+    """Has the interpreter replace the functions of triton.language once a launch. Left alone it does so again
+    at each call of a jitted function, to no effect: a quarter of its time."""
+    from triton import language
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang
+    everything = SimpleNamespace(__globals__={"tl": language, "core": language.core})
+
+    def patch_lang(fn: Callable) -> object:
+        return None if language.arange is not arange else patch(everything)
+
+    arange = language.arange
+    interpreter._patch_lang = patch_lang
+
+
+if INTERPRETED:
+    check_overflow(False)
+    patch_once_a_launch()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for processes of their own begin first, and slow ones before quick ones: at the end no
+    core waits for one long test."""
+    items.sort(key=lambda item: (not item.get_closest_marker("waits"), not item.get_closest_marker("slow")))
+
+
+@pytest.fixture
+def overflow_checked() -> Iterator[None]:
+    """For a test of each kernel: the interpreter checks every 32-bit sum and product."""
+    if INTERPRETED:
+        check_overflow(True)
+    yield
+    if INTERPRETED:
+        check_overflow(False)
+
+
+def every_pair(rows: Sequence[T], columns: Sequence[U], few: Sequence[V]) -> list[tuple[T, U, V]]:
+    """Every row with every column, and one of ``few`` in turn: each pair of two. All three at once would
+    multiply the time and add no pair."""
+    return [(row, column, few[(i + j) % len(few)]) for i, row in enumerate(rows)
+            for j, column in enumerate(columns)]
 
 
 def relative_error(out: torch.Tensor, ref: torch.Tensor) -> float:

@@ -1,4 +1,4 @@
-"""D4RL's files from a server on this machine: whole, resumed, cut short, wrong, or missing."""
+"""Downloads of D4RL's files from a local server: whole, resumed, interrupted, damaged and missing ones."""
 
 from __future__ import annotations
 

@@ -14,8 +14,6 @@ minari = pytest.importorskip("minari", reason="Minari is not installed (extra 'm
 from gymnasium import spaces  # noqa: E402
 from minari.data_collector import EpisodeBuffer  # noqa: E402
 
-pytestmark = pytest.mark.slow
-
 
 def box(*shape):
     return spaces.Box(-np.inf, np.inf, shape, np.float64)
@@ -59,7 +57,7 @@ def unit(size):
 
 
 def test_antmaze(tmp_path, monkeypatch):
-    """The goal stays, first the position; a touch of it is terminal, though the ant walks on."""
+    """The observation has the position and then the goal. Reaching it is terminal; the ant walks on."""
     hits = np.array([0, 0, 1, 0, 1, 0, 0])
     buffers = create("D4RL/antmaze/test-v0", tmp_path, monkeypatch, MAZE, unit(8),
                      rewards=lambda number, n: hits[:n].astype(float),
@@ -79,7 +77,7 @@ def test_antmaze(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("low", "dense"), [(0.0, False), (-1.0, False), (0.0, True)])
 def test_pointmaze_without_recorded_success(tmp_path, monkeypatch, low, dense):
-    """A reward of two values says it; a dense one does not, and nothing is made terminal."""
+    """A reward of two values marks success; a dense one does not, so no step becomes terminal."""
     space = spaces.Dict({"achieved_goal": box(2), "desired_goal": box(2), "observation": box(4)})
     hits = np.array([0, 1, 0, 0, 0, 1, 1])
     create("D4RL/pointmaze/test-v0", tmp_path, monkeypatch, space, unit(2),
@@ -89,8 +87,9 @@ def test_pointmaze_without_recorded_success(tmp_path, monkeypatch, low, dense):
     np.testing.assert_array_equal(data.terminals, np.zeros(11, bool) if dense else expected)
 
 
+@pytest.mark.slow
 def test_goal_left_out_takes_the_evaluations(tmp_path, monkeypatch):
-    """D4RL's relabelling: without the goal, rewards and terminals are for the evaluation's one place."""
+    """Without the goal in the observation, rewards and terminals are for the evaluation's, as in D4RL."""
     import gymnasium
 
     pytest.importorskip("gymnasium_robotics", reason="gymnasium-robotics is not installed")

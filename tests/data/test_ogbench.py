@@ -86,8 +86,9 @@ def test_files_that_are_not_ogbenchs(recording, tmp_path, edit, word):
         load_dataset(tmp_path / "bad.npz", task=TASK)
 
 
+@pytest.mark.slow
 def test_a_part_that_another_kind_of_task_needs(recording, file):
-    """A puzzle's rewards come of its buttons, which a maze's file does not have."""
+    """A puzzle's rewards need its buttons, which a maze's file does not have."""
     with pytest.raises(UsageError, match=r"no recording of puzzle.*button_states.*puzzle-3x3-play-v0\.npz"):
         load_dataset(file, task="puzzle-3x3-play-singletask-v0")
 

@@ -88,6 +88,7 @@ def test_rendering_or_a_clear_word():
     assert image.shape == (64, 96, 3) and image.std() > 5
 
 
+@pytest.mark.slow
 def test_workers_equal_one_process():
     env = make_env("antmaze-umaze-v2")
     actions = np.random.default_rng(0).uniform(-1, 1, (3, 8))
@@ -100,6 +101,7 @@ def test_workers_equal_one_process():
         np.testing.assert_array_equal(env.step(-action)[0], result[2].observation)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_reported():
     with VectorEnv("antmaze-umaze-v2", 2, 2) as vector:
         vector.reset({0: 0, 1: 1})

@@ -124,7 +124,7 @@ def test_a_maze_of_gymnasium_robotics_is_evaluated_and_drawn(tmp_path):
 
 
 def test_the_policys_own_keys_are_used():
-    """A card that leaves the goal out says so, and evaluation gives what it says."""
+    """A card names the observation's keys, and evaluation gives the policy just these."""
     pytest.importorskip("gymnasium_robotics", reason="gymnasium-robotics is not installed")
     keys = ["achieved_goal", "observation"]
     policy = Policy(ScoreNetwork(6, 2, 16, 2), NoiseSchedule.vp(2), card={"observation_keys": keys})

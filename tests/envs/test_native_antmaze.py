@@ -1,4 +1,4 @@
-"""Our own Ant Maze held step by step against D4RL's: same seeds, same numbers."""
+"""Our own Ant Maze beside D4RL's, step by step: the same seeds give the same numbers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_models_are_the_same():
 
 @needs_d4rl
 def test_the_ends_of_an_episode_are_d4rls():
-    """Put beside the goal it is reached; left alone the time is up."""
+    """An ant placed beside the goal reaches it; one that stands runs out of time."""
     for env in (NativeAntMaze("antmaze-umaze-v2"), make_env("antmaze-umaze-v2")):
         env.reset(3)
         core = getattr(env, "core", env)
@@ -82,6 +82,7 @@ def test_without_d4rl_it_is_what_a_name_makes(monkeypatch):
     assert image.shape == (64, 96, 3) and image.std() > 5
 
 
+@pytest.mark.slow
 def test_no_import_of_gym_and_none_of_d4rl():
     code = ("import sys\n"
             "for name in ('gym', 'd4rl', 'mujoco_py'): sys.modules[name] = None\n"

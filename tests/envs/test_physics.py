@@ -1,4 +1,4 @@
-"""One step of every task from recorded states, held against MuJoCo 2.3.3."""
+"""One step of every task from recorded states, compared with MuJoCo 2.3.3."""
 
 from __future__ import annotations
 

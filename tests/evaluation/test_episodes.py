@@ -1,4 +1,4 @@
-"""Evaluation: seeded by episode, whatever runs beside it."""
+"""Evaluation: an episode depends on its seed alone, not on the episodes beside it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from swg_fast.envs import make_env
 from swg_fast.evaluation.episodes import evaluate
 from swg_fast.evaluation.report import evaluation_json, evaluation_rows, plot_episodes
 
-pytestmark = pytest.mark.slow
-
 SETTINGS = {"n_candidates": 2, "guidance_scale": 1.0, "temperature": 1.0, "select": "max_weight"}
+FEW_STEPS = SETTINGS | {"sampler": "dpmpp_2m_sde", "sampler_steps": 4}  # for the tests' time
 
 
 @pytest.fixture(scope="module")
 def result():
     return evaluate(load_policy("antmaze-umaze-v2"), "antmaze-umaze-v2", episodes=3, seed=3, envs=3,
-                    workers=2, progress=False, **SETTINGS)
+                    workers=2, progress=False, **FEW_STEPS)
 
 
+@pytest.mark.slow
 def test_result_is_consistent(result, tmp_path):
     assert [episode.index for episode in result.episodes] == [0, 1, 2]
     for episode in result.episodes:
@@ -44,6 +44,7 @@ def test_result_is_consistent(result, tmp_path):
     assert (tmp_path / "maze.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_a_task_without_a_maze(tmp_path):
     """Pen: episode 0 replayed from its actions ends where it ended."""
     policy = Policy(ScoreNetwork(45, 24, 16, 2), NoiseSchedule.vp(2))
@@ -66,10 +67,11 @@ def test_a_task_without_a_maze(tmp_path):
     assert (tmp_path / "pen.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_does_not_depend_on_how_many_run_at_once(result):
     """Two slots for three episodes: the third begins when one of the others ends."""
     other = evaluate(load_policy("antmaze-umaze-v2"), "antmaze-umaze-v2", episodes=3, seed=3, envs=2,
-                     workers=1, progress=False, **SETTINGS)
+                     workers=1, progress=False, **FEW_STEPS)
     for a, b in zip(result.episodes, other.episodes, strict=True):
         np.testing.assert_array_equal(a.goal, b.goal)
         np.testing.assert_array_equal(a.path[0], b.path[0])
@@ -77,6 +79,7 @@ def test_does_not_depend_on_how_many_run_at_once(result):
         np.testing.assert_allclose(a.path[:30], b.path[:30], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_other_seeds_are_other_episodes(result):
     env = make_env("antmaze-umaze-v2")
     env.reset(stream_seed(4, "episode", 0) & 0xFFFFFFFF)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import make_recording, write_hdf5
+from matplotlib.figure import Figure
 
 from swg_fast.cli.main import cli
 from swg_fast.data import Transitions
 from swg_fast.evaluation.inspect import measure, places
-
-pytestmark = pytest.mark.slow
 
 
 def walk(x, rewards, episodes, y=0.25):
@@ -67,7 +67,7 @@ def test_ants_that_stay_are_told_apart():
     value = np.array([-9.0] * 9 + [1.0] * 5)
     assert grid.mean(value)[0] == pytest.approx((-81 + 5) / 14)
     assert grid.mean(value, grid.moved)[0] == pytest.approx(1.0)
-    assert np.isnan(grid.mean(value)[1])  # nobody was recorded there
+    assert np.isnan(grid.mean(value)[1])  # no state was recorded there
 
 
 def test_returns_to_go():
@@ -99,6 +99,7 @@ def swg_fast(*arguments):
     return CliRunner().invoke(cli, list(map(str, arguments)), standalone_mode=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_run(tmp_path, monkeypatch, ended):
     monkeypatch.chdir(tmp_path)
@@ -123,9 +124,11 @@ def test_a_run(tmp_path, monkeypatch, ended):
         assert "critic at step 4 of 6" in looked.output and "weights" not in figures
 
 
+@pytest.mark.slow
 def test_every_state_of_a_critic(tmp_path, monkeypatch):
-    """Of three kept states the last is what the run ends with, and they differ."""
+    """Of three kept states the last is what the run ends with, and they differ. `test_a_run` has pictures."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).touch())
     write_hdf5(tmp_path / "data.hdf5", make_recording(n=1500))
     swg_fast("train", "antmaze-umaze-v2", "--dataset", "data.hdf5", "--out", "run", "--critic-steps", 6,
              "--critic-batch", 8, "--actor-steps", 2, "--actor-batch", 8, "--hidden-dim", 16,

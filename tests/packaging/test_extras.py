@@ -1,4 +1,4 @@
-"""What an extra brings is asked for in one line where it is missing, before any work."""
+"""A command that needs a missing extra names it in one line, before any work."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from swg_fast import UsageError
 from swg_fast.cli.main import main
 from swg_fast.common.optional_packages import EXTRAS, check, need
 from swg_fast.data import load_dataset
-
-pytestmark = pytest.mark.slow
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 DISTRIBUTION = {"imageio_ffmpeg": "imageio[ffmpeg]", "gymnasium_robotics": "gymnasium-robotics"}

@@ -68,7 +68,7 @@ def test_every_module_of_the_checkout_is_in_the_wheel(names):
 
 
 def test_what_is_no_module(names):
-    """Policies, presets, C, pages: every file beside the modules that is not made by running them."""
+    """Policies, presets, C, pages: every file beside the modules, Python's caches aside."""
     files = {f"{target}/{path.relative_to(ROOT / folder).as_posix()}" for target, folder in HOMES.items()
              for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert {"swg_fast/envs/presets.toml", "swg_fast/py.typed", "swg_fast/kernels/cpu/native.c",
@@ -103,6 +103,7 @@ def test_the_sdist_holds_what_the_tests_read(built):
         inside = {name.partition("/")[2] for name in archive.getnames()}
     for name in ("LICENSE", "CITATION.cff", "Makefile", "constraints.txt", "mkdocs.yml", "docs/results.md",
                  "tests/data/golden/joint_a8_s29.npz", "benchmarks/results/cpu-bench.json",
+                 "benchmarks/pages/templates/goals.md",
                  "experiments/quick.toml"):
         assert name in inside, name
 

@@ -39,7 +39,7 @@ def test_round_trip(folder):
 
 @pytest.mark.parametrize("norm", [True, False])
 def test_a_value_with_and_without_norm(tmp_path, norm):
-    """The card says which; one from before it did has a LayerNorm."""
+    """The card says whether V has a LayerNorm; older cards do not say, and theirs has one."""
     value, states = ValueNetwork(5, 16, norm), torch.randn(7, 5)
     policy = Model(make_network(5, 3), NoiseSchedule.cosine(7), None, value)
     folder = save_checkpoint(tmp_path / "c", policy)

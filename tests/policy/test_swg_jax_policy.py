@@ -1,8 +1,7 @@
-"""SWG-JAX's agent as `evaluate` is given it, with a stand-in for the agent: its checkout is not here."""
+"""SWG-JAX's agent as `evaluate` takes it, with a stand-in, since tests have no SWG-JAX checkout."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,8 +14,7 @@ pytestmark = pytest.mark.slow  # JAX compiles
 
 def test_an_evaluation_takes_it(monkeypatch):
     jax = pytest.importorskip("jax")
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    from swg_jax_training import JaxPolicy
+    from benchmarks.swg_jax_training import JaxPolicy
 
     asked = []
 

@@ -42,6 +42,7 @@ def check(program, policy, batches=(2, 3)):
             assert mine.dtype == theirs.dtype and torch.equal(mine, theirs)
 
 
+@pytest.mark.slow
 def test_compiled_whole(policy):
     torch._dynamo.reset()
     graphs = []

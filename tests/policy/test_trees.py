@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from conftest import make_network, relative_error
+from conftest import every_pair, make_network, relative_error
 
 from swg_fast import Policy, UsageError, load_policy, reference
 from swg_fast.kernels.shared.sampler_table import Tree
@@ -46,9 +46,8 @@ def test_a_tree_is_the_references(policy, states, backend, sampler, steps, share
     assert len(got.candidate_weights.unique()) > 70  # of 105 leaves of 21 roots; some end in one corner
 
 
-@pytest.mark.parametrize("select", ["max_weight", "expected_weight", "max_q", "softmax"])
-@pytest.mark.parametrize("chunk", [1, 7, 50, 4096])
-@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("chunk,select,backend", every_pair(
+    (1, 7, 50, 4096), ("max_weight", "expected_weight", "max_q", "softmax"), FAST))
 def test_any_chunk_and_selection(policy, states, backend, chunk, select):
     keywords = EVERYTHING | {"n_candidates": 96, "sampler": "dpmpp_2m_sde", "sampler_steps": 4, "leaves": 8,
                              "select": select, "ranking_draws": 2, "backend": backend}
@@ -90,9 +89,8 @@ def test_expected_weight_is_its_formula(policy, states, backend):
     assert torch.equal(got.indices, expected.argmax(1))
 
 
-@pytest.mark.parametrize("share", [0.01, 0.25, 0.6])
-@pytest.mark.parametrize("select", ["max_weight", "expected_weight", "max_q", "softmax", "none"])
-@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("select,share,backend", every_pair(
+    ("max_weight", "expected_weight", "max_q", "softmax", "none"), (0.01, 0.25, 0.6), FAST))
 def test_a_share_is_chosen_from(policy, states, backend, select, share):
     keywords = EVERYTHING | {"n_candidates": 40, "select": select, "keep_share": share, "ranking_draws": 2,
                              "backend": backend, "selection_temperature": 0.5}
@@ -115,7 +113,7 @@ READS = {"training": {"settings": {"read_share": 0.1}}}
 
 @pytest.mark.parametrize("backend", FAST)
 def test_a_network_reads_the_expected_weight(policy, states, backend):
-    """At step T of clean actions beside an entry of 0; and where it has not learnt to, it is not asked."""
+    """It reads at step T, from clean actions and a weight entry of 0; other networks are refused."""
     model = policy.model
     taught = Policy(model.network, model.schedule, model.critic, card=READS)
     chosen = {"select": "expected_weight", "ranking": "read"}
@@ -142,7 +140,7 @@ def ranked(policy):
 @pytest.mark.parametrize("select,share", [("expected_weight", 1.0), ("max_q", 0.25), ("max_weight", 0.25)])
 @pytest.mark.parametrize("backend", ["reference", *FAST])
 def test_a_ranker_ranks_and_filters(ranked, states, backend, select, share):
-    """Its two networks written out; they are the same for every backend, which draws the candidates."""
+    """The ranker's two networks by hand: every backend ranks its candidates by the same values."""
     n = 40
     keywords = EVERYTHING | {"n_candidates": n, "select": select, "keep_share": share, "backend": backend,
                              "ranking": "ranker", "sampler": "dpmpp_2m_sde", "sampler_steps": 3}
@@ -222,7 +220,7 @@ def test_what_auto_picks(policy, change, leaves):
 
 
 def test_a_cards_tree_and_mean(schedule, states):
-    """Defaults of a card; a tree among them gives way to a choice that it does not fit."""
+    """A card may have a tree as its default; a call whose settings do not fit it samples without one."""
     policy = Policy(make_network(5, 3), schedule, card={
         "sampling": {"sampler": "dpmpp_2m_sde", "sampler_steps": 6, "n_candidates": 32, "leaves": 16,
                      "select": "expected_weight"},

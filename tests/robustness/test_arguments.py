@@ -1,4 +1,4 @@
-"""Python's callers: any type and shape is accepted correctly or refused in one line."""
+"""Calls from Python: an argument of any type and shape works or gives an error of one line."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from swg_fast.method.weight_functions import compute_weights
 from swg_fast.policy.sampling import NAMES, check_overrides
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
-
-pytestmark = pytest.mark.slow
 
 S, A = 5, 3
 STATES = np.linspace(-1, 1, 2 * S).reshape(2, S).astype(np.float32)
@@ -184,10 +182,11 @@ ANYTHING = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.sampled_from(sorted(NAMES)), ANYTHING)
 def test_any_keyword_of_any_type(name, value):
-    """Checked and in a plain type, or one line."""
+    """The setting is checked and of a plain type, or the error has one line."""
     try:
         found = check_overrides({name: value}).get(name)
     except UsageError as error:
@@ -196,10 +195,11 @@ def test_any_keyword_of_any_type(name, value):
     assert found is None or type(found) in (int, float, str, bool, tuple)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(npst.arrays(npst.scalar_dtypes(), npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=S)))
 def test_states_of_any_type_and_shape(policy, states):
-    """Finite actions for every state, or one line."""
+    """Every state gets a finite action, or the error has one line."""
     try:
         actions = sampled(policy, states, n_candidates=2)
     except UsageError as error:
@@ -274,7 +274,7 @@ def overflowing(name, factor):
 
 @pytest.mark.parametrize("backend", ["torch", "cpu", "reference"])
 def test_actions_that_are_not_finite_are_never_returned(backend):
-    """The step is named: all of it overflows from the first on, or the last step's weight alone does."""
+    """The error names the step: the first where everything overflows, the last where only the weight does."""
     policy = Policy(overflowing("input.weight", 1e38), NoiseSchedule.vp(5), defaults={"dtype": "fp32"})
     with pytest.raises(UsageError, match="not finite from denoising step 4 on") as error:
         policy.sample(STATES, n_candidates=4, guidance_scale=1.0, temperature=1.0, backend=backend, seed=0)

@@ -1,4 +1,4 @@
-"""The folder of compiled code: nothing that someone else could have written is loaded."""
+"""The folder of compiled code: no file is loaded that another user could have written."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import pytest
 from swg_fast.kernels.cpu import c_loops
 from swg_fast.kernels.shared import binary_cache, c_compiler
 
-pytestmark = pytest.mark.slow
-
 SCRIPT = "#!/bin/sh\nwhile [ $# -gt 1 ]; do [ $1 = -o ] && echo built >$2; shift; done\nexit 0\n"
 
 
 @pytest.fixture
 def build(tmp_path, monkeypatch):
-    """Compiles with a stand-in for a compiler; returns what would be loaded, and counts the builds."""
+    """Builds with a stand-in for the compiler; returns the path to load and counts the builds."""
     (tmp_path / "cc").write_text(SCRIPT)
     (tmp_path / "cc").chmod(0o755)
     monkeypatch.setenv("CC", str(tmp_path / "cc"))

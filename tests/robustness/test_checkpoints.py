@@ -22,8 +22,6 @@ from swg_fast.policy.checkpoint import CARD, WEIGHTS, load_checkpoint, save_chec
 from swg_fast.policy.model import Model
 from swg_fast.policy.swg_jax_import import import_directory
 
-pytestmark = pytest.mark.slow
-
 GIGABYTE_IN_KB = 10**6
 
 
@@ -51,7 +49,7 @@ def card_with(*path_and_value):
 
 
 def tensors_with(change):
-    """Changes the tensors, and has the card know."""
+    """Changes the tensors and updates the card's hash."""
 
     def apply(folder):
         tensors = load_file(folder / WEIGHTS)
@@ -150,7 +148,7 @@ def test_no_checkpoint(name):
 
 
 def test_weights_without_a_hash_load(folder):
-    """Cards from before the hash was kept."""
+    """Cards of versions that stored no hash."""
     card = json.loads((folder / CARD).read_text())
     del card["weights_sha256"]
     (folder / CARD).write_text(json.dumps(card))
@@ -239,6 +237,7 @@ CUT_SHORT = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_a_save_that_is_killed_leaves_the_old_or_the_new(tmp_path):
     """At every call that changes a file, over an old checkpoint and in an empty folder."""
     out = subprocess.run([sys.executable, "-c", CUT_SHORT, str(tmp_path)], capture_output=True, text=True)

@@ -17,8 +17,6 @@ from swg_fast.common.console import print_table
 from swg_fast.policy.checkpoint import save_checkpoint
 from swg_fast.policy.model import Model
 
-pytestmark = pytest.mark.slow
-
 TASK = "antmaze-umaze-v2"
 HUGE = 10**12
 LONG = "x" * 300
@@ -187,7 +185,7 @@ COMMANDS |= OTHERS
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder of things to stumble over."""
+    """A folder of files and folders that commands must refuse."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "folder").mkdir()
     (folder / "file.txt").write_text("= no TOML and no HDF5 =\n")
@@ -243,7 +241,7 @@ def test_an_output_that_is_full(place):
 
 
 def test_outputs_that_are_closed(monkeypatch):
-    """As with >&- in a shell."""
+    """The standard output is closed, as by >&- in a shell."""
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     monkeypatch.setattr(sys, "argv", ["swg-fast"])

@@ -1,4 +1,4 @@
-"""Files that are no dataset: refused by name, nothing outside them followed, nothing large made."""
+"""Files that are no dataset are refused by name; no link out of a file is followed, nothing large made."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from hypothesis.extra import numpy as npst
 from swg_fast import UsageError, load_dataset
 from swg_fast.data.transitions import to_transitions
 
-pytestmark = pytest.mark.slow
-
 N = 20
 GOOD = make_recording(N, 10, states=3, actions=2)
 
@@ -25,7 +23,7 @@ def replaced(**arrays):
 
 
 def added(write):
-    """Writes a recording whose observations are whatever ``write`` puts there."""
+    """Writes a recording whose observations ``write`` makes."""
 
     def make(path):
         write_hdf5(path, {k: v for k, v in GOOD.items() if k != "observations"})
@@ -184,10 +182,11 @@ ARRAYS = npst.arrays(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.fixed_dictionaries({}, optional={key: ARRAYS for key in GOOD}), st.booleans())
 def test_arrays_of_any_type_and_shape(raw, rest):
-    """Transitions that are finite float32 of one length, or one line."""
+    """The result is finite float32 transitions of one length, or an error of one line."""
     try:
         data = to_transitions((GOOD | raw) if rest else raw)
     except UsageError as error:

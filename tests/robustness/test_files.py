@@ -1,4 +1,4 @@
-"""Files are written through devices and links, whole or not at all, and leave nothing behind."""
+"""Files are written whole or not at all, also through devices and links, and no temporary file stays."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from swg_fast.common.atomic_files import read_json, replacing, sweep, temporary_
 from swg_fast.common.output_paths import check_folder, check_output, check_outputs
 from swg_fast.policy.checkpoint import load_checkpoint, save_checkpoint
 from swg_fast.policy.model import Model
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +46,7 @@ def test_devices_stay_devices():
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
 
 
+@pytest.mark.slow
 def test_a_picture_to_a_device_has_a_type():
     from matplotlib.figure import Figure
 
@@ -68,7 +67,7 @@ def test_a_pipe_is_written_to(place):
 
 
 def test_standard_output_in_a_file(place):
-    """What is printed before and after stays, in order."""
+    """Output printed before and after keeps its order."""
     program = ("from swg_fast.common.atomic_files import write_json; print('a'); "
                "write_json('/dev/stdout', 1); print('b')")
     with open("out.txt", "w") as out:
@@ -167,6 +166,7 @@ LIMITED = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_is_one_line(place):
     old = save_checkpoint("c", Model(make_network(5, 3, 64), NoiseSchedule.vp(3)))
     (place / "a.txt").write_text("old")

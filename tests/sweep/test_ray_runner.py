@@ -19,7 +19,7 @@ from swg_fast.sweep.cells import resolve
 from swg_fast.sweep.plan_file import read_plan
 from swg_fast.sweep.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.waits]
 
 pytest.importorskip("ray")
 
@@ -32,7 +32,7 @@ save_every = 250
 log_every = 100
 [[points]]
 task = "antmaze-umaze-v2"
-train.critic_steps = 12000
+train.critic_steps = 8000
 train.critic_batch = 8
 train.actor_steps = 100
 train.actor_batch = 8
@@ -51,7 +51,7 @@ toy.samples = 20
 
 
 def wait_for(what, process, seconds=240):
-    """What ``what`` gives, as soon as it gives something."""
+    """Calls ``what`` until it returns something true, and returns that."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = what()
@@ -98,7 +98,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
         pid, step = wait_for(lambda: training_since(0), driver)
         os.kill(pid, signal.SIGKILL)
         second, step = wait_for(lambda: training_since(step, pid), driver)  # Ray began it again
-        os.kill(stopped := second, signal.SIGSTOP)  # on no machine does it end before its driver does
+        os.kill(stopped := second, signal.SIGSTOP)  # so that it cannot end before its driver
         wait_for(lambda: folder.done(toy), driver)
         written = folder.cell(toy.key).stat().st_mtime_ns
     finally:

@@ -13,8 +13,6 @@ from swg_fast.policy.backends.job import Samples
 from swg_fast.policy.backends.streaming import Backend
 from swg_fast.sweep.shards import merge, ranges, search_range, sharded, unit_of
 
-pytestmark = pytest.mark.slow
-
 
 def make_policy():
     torch.manual_seed(3)
@@ -60,8 +58,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name,backend", [  # a backend draws chunks, whatever is asked of them
+    (name, ("torch", "cpu")[i % 2]) for i, name in enumerate(CASES)])
 def test_shards_keep_what_one_process_keeps(name, backend, monkeypatch):
     policy = make_policy()
     settings = {"n_candidates": 1536, "guidance_scale": 1.0, "temperature": 1.0, "seed": 7, "chunk": 512,
@@ -109,6 +108,8 @@ def test_the_last_range_of_many_candidates_has_their_own_noise():
     assert relative_error(again.z[:, 0, :-1], late.actions) < 1e-4
 
 
+@pytest.mark.slow
+@pytest.mark.waits
 def test_actors_keep_what_one_process_keeps():
     pytest.importorskip("ray")
     policy = make_policy()

@@ -45,6 +45,7 @@ def make(phase):
     return trainer, data, draws.pop("rows"), draws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["critic", "actor"])
 def test_a_captured_run_is_the_eager_one(monkeypatch, phase):
     """Ten steps with other batches, noise, dropout masks and learning rates each; Adam counts on."""

@@ -93,8 +93,8 @@ def test_losses_fall_and_the_policy_prefers_rewarded_actions(tmp_path, data):
 
 
 def test_a_ranker_and_a_network_that_reads_learn_the_weights(tmp_path, data):
-    """Both tell the data's better actions by the critic from the others, and a run resumed after its end has
-    the same."""
+    """Both rank the actions that the critic prefers above the others; a finished run that is resumed has the
+    same ranker."""
     settings = TrainSettings(critic_steps=600, actor_steps=600, dropout=0.0, discount=0.5, read_share=0.3,
                              ranker_steps=400, ranker_hidden_dim=32,
                              **SMALL | {"critic_lr": 3e-3, "actor_lr": 3e-3, "ema_rate": 0.01})
@@ -112,8 +112,8 @@ def test_a_ranker_and_a_network_that_reads_learn_the_weights(tmp_path, data):
 
 
 def test_steps_that_stand_are_left_to_the_critic(tmp_path, data):
-    """Where the body stands the recorded action is 0.5 and elsewhere -0.5: a policy of what walks has only
-    the second."""
+    """The recorded action is 0.5 where the body stands and -0.5 elsewhere: a policy trained on steps that
+    move takes only the second."""
     stands = np.arange(len(data)) % 100 >= 50
     place = np.cumsum(np.where(stands, 0.0, 1.0)).astype(np.float32)
     observations = data.observations.copy()
@@ -199,7 +199,7 @@ def test_seed_decides(tmp_path, data):
 @pytest.mark.parametrize("rewards,bounds", [([-1, 0], (-10, 0)), ([0, 1], (0, 10)), ([-3, -1], (-30, 0)),
                                             ([2, 4, -0.5], (-5, 40))])
 def test_bounds_of_a_return(rewards, bounds):
-    """An episode may end at once, so that 0 always lies within."""
+    """An episode may end at once, so a return of 0 is always possible."""
     assert return_bounds(np.array(rewards, np.float32), 0.9) == pytest.approx(bounds)
 
 
@@ -232,8 +232,7 @@ def test_a_kept_critic_trains_another_policy(tmp_path, data):
 
 
 def test_clipped_targets_are_of_the_transformed_rewards(tmp_path, data):
-    """Rewards of -1 and 0, in the run's record and in what it learns: no target is above 0, where a new
-    network's values are on both sides of it."""
+    """Rewards are -1 and 0, so no target may exceed 0, although a new network's values do."""
     settings = TrainSettings(critic_steps=3, actor_steps=1, discount=0.9, held_out=0.0, **SMALL)
     values = {}
     for clip in (False, True):
@@ -259,7 +258,7 @@ def test_profile_counts_every_part(tmp_path, data):
 
 
 def test_a_run_from_before_a_setting_resumes(tmp_path, data):
-    """What its record does not name is at its default."""
+    """Settings that a run's record lacks have their defaults."""
     settings = TrainSettings(critic_steps=20, actor_steps=5, **SMALL)
     with pytest.raises(Interrupted):
         train(data, settings, tmp_path / "r", options=options(tmp_path, stop_after=10))

@@ -12,8 +12,8 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator import MachineError
 from emulator.emulation import Emulation
 from emulator.problems import same_bits
-from one_step import row, step_problem, with_gradient
 
+from benchmarks.one_step import row, step_problem, with_gradient
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.shared.packing import pack
@@ -73,6 +73,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 def test_faults_are_seen(monkeypatch):
     """All instructions of a kind taken out, or two accumulators exchanged."""
     mutants = Mutants(monkeypatch)

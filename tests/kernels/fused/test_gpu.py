@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import make_network, poison_kernel_memory, relative_error
-from one_step import Start, eps_of, gradient_of, row, walk, with_gradient
 
+from benchmarks.one_step import Start, eps_of, gradient_of, row, walk, with_gradient
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import CONFIGS, GLUON

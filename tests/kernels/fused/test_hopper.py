@@ -15,9 +15,9 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator import MachineError
 from emulator.emulation import Emulation
 from emulator.problems import random, same_bits
-from one_step import check_gradient, eps_of, gradient_of, row, step_problem, walk, with_gradient
 
 from benchmarks.kernel_analysis.l2_traffic import gluon_bytes_per_candidate
+from benchmarks.one_step import check_gradient, eps_of, gradient_of, row, step_problem, walk, with_gradient
 from swg_fast import NoiseSchedule
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import CONFIGS, GLUON, suitable

@@ -87,6 +87,7 @@ def test_samplers_are_the_references(monkeypatch, sampler, steps):
     assert torch.equal(got.indices, expected.indices)
 
 
+@pytest.mark.usefixtures("overflow_checked")
 @pytest.mark.parametrize("B,N", [(1, 1), (1, 100), (5, 3)])
 def test_ragged_sizes(monkeypatch, B, N):
     policy = Policy(make_network(5, 3, 64, 2), NoiseSchedule.vp(2), device=DEVICE)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import DATA, DEVICE, make_network, poison_kernel_memory, relative_error
-from one_step import Start, centred, eps_of, gradient_of, row, walk, with_gradient
 
+from benchmarks.one_step import Start, centred, eps_of, gradient_of, row, walk, with_gradient
 from swg_fast import NoiseSchedule, Policy, UsageError, reference
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config
@@ -150,8 +150,10 @@ def test_solvers_are_the_references(sampler, steps, temperature, rho):
 
 @pytest.mark.parametrize("head,sampler,steps,leaves,shared", [
     ("early", "dpmpp_2m_sde", 3, 4, 1), ("joint", "ddpm", None, 12, 1), ("early", "ddpm_x0", None, 36, 1)])
-def test_trees_and_rankings_are_the_references(head, sampler, steps, leaves, shared):
+def test_trees_and_rankings_are_the_references(request, head, sampler, steps, leaves, shared):
     """Groups of several roots in several tiles, whole tiles and parts of one; ranked in the same launch."""
+    if leaves == 4:
+        request.getfixturevalue("overflow_checked")
     policy = Policy(make_network(5, 3, 64, 2, head), NoiseSchedule.vp(15 if steps else 3), device=DEVICE)
     keywords = {"n_candidates": 36, "guidance_scale": 3.0, "temperature": 1.0, "return_candidates": True,
                 "sampler": sampler, "sampler_steps": steps, "leaves": leaves, "branch_after": shared,
@@ -174,6 +176,7 @@ def test_trees_and_rankings_are_the_references(head, sampler, steps, leaves, sha
     assert (ranks.gather(1, parts.indices.cpu()[:, None])[:, 0] >= share - 1e-4).all()
 
 
+@pytest.mark.usefixtures("overflow_checked")
 @pytest.mark.parametrize("ranking", ["ranker", "read"])
 def test_a_ranking_of_what_the_kernel_draws(ranking):
     torch.manual_seed(0)
@@ -201,6 +204,7 @@ def test_groups_of_roots(states, N, tile, resident, leaves):
     assert longest <= -(-states * -(-N // tile) // resident) * 6
 
 
+@pytest.mark.usefixtures("overflow_checked")
 @pytest.mark.parametrize("case", ["early_a8_s29", "joint_a8_s29", "early_a3_s11_unguided"])
 def test_golden_networks(case):
     """A step of a golden file's network; `tests/reference` compares the reference with the file's steps."""
@@ -251,6 +255,7 @@ def test_sample_keeps_the_references_candidate(head, select, N, critic):
     assert relative_error(got.weights.cpu(), expected.weights.cpu()) < 1e-4
 
 
+@pytest.mark.usefixtures("overflow_checked")
 def test_all_candidates_and_chunks():
     policy = Policy(make_network(5, 3, 64, 2), NoiseSchedule.vp(3), device=DEVICE)
     states, keywords = random(2, 5), {"n_candidates": 35, "seed": 0}

@@ -1,0 +1,116 @@
+"""The pages' tables."""
+
+from __future__ import annotations
+
+from benchmarks import (
+    beside_report,
+    decisions_report,
+    door,
+    environments,
+    experiment_tables,
+    gpu_table,
+    reliability,
+    score_table,
+    training_run,
+)
+from benchmarks.bench_table import markdown as bench_markdown
+from benchmarks.pages.blocks import block, recorded
+
+GPU = "nvidia-h200/gpu.json"
+GPU_TABLES = {"throughput": gpu_table.throughput, "peers": gpu_table.peers, "few": gpu_table.few,
+              "configurations": gpu_table.configurations, "training": gpu_table.training}
+
+
+@block
+def bench() -> str:
+    return bench_markdown(recorded("cpu-bench.json"))
+
+
+@block
+def scores(name: str) -> str:
+    return score_table.markdown(recorded(f"scores/{name}.json")["rows"])
+
+
+@block
+def walks(name: str) -> str:
+    return score_table.walks(score_table.WALKS / name)
+
+
+@block
+def decisions(name: str) -> str:
+    return decisions_report.markdown(recorded(f"decisions-{name}.json"))
+
+
+@block
+def gpu_measured(name: str) -> str:
+    return GPU_TABLES[name](recorded(GPU))
+
+
+@block
+def beside_swg_jax() -> str:
+    return beside_report.markdown(recorded("beside-swg-jax.json")["runs"])
+
+
+@block
+def door_table() -> str:
+    return door.markdown(recorded("door.json"))
+
+
+@block
+def environments_table() -> str:
+    return environments.markdown(recorded("environments.json"))
+
+
+@block
+def reliability_table() -> str:
+    return reliability.markdown(recorded("reliability.json"))
+
+
+@block
+def training_tables() -> str:
+    return training_run.markdown(recorded("training.json"))
+
+
+@block
+def experiment(name: str, view: str, metric: str, only: str = "") -> str:
+    """``only``: table or picture, where not both are wanted."""
+    return experiment_tables.place(name, int(view), metric, only)
+
+
+@block
+def toy_steps() -> str:
+    """Distance to the target by the solver's number of steps, a row a data set."""
+    found = {name: recorded(f"toy-{name}-dpmpp_2m_sde.json")["distances_by_steps"]
+             for name in ("gaussians8", "spiral")}
+    steps = list(found["spiral"])
+    rows = [f"| {name} | " + " | ".join(f"{each['guided_to_target']:.4f}" for each in by.values()) + " |"
+            for name, by in found.items()]
+    return "\n".join([f"| data, guided to target, by steps | {' | '.join(steps)} |",
+                      "|---" * (len(steps) + 1) + "|", *rows])
+
+
+@block
+def toy_distances() -> str:
+    """Distances by DDPM, a row a data set."""
+    columns = ("guided_to_target", "unguided_to_target", "unguided_to_data", "floor")
+    lines = ["| data | " + " | ".join(name.replace("_", " ") for name in columns) + " |", "|---" * 5 + "|"]
+    for name in ("gaussians8", "spiral"):
+        distances = recorded(f"toy-{name}.json")["distances"]
+        lines.append(f"| {name} | " + " | ".join(f"{distances[column]:.4f}" for column in columns) + " |")
+    return "\n".join(lines)
+
+
+@block
+def predicted_kernels() -> str:
+    """What the kernels for many candidates need and cost by the static model."""
+    lines = ["| kernel | hidden, head | tile x chunk, warps, stages | registers | stack bytes | shared bytes "
+             "| predicted | tensor cores | L2 | special functions | issue |", "|---" * 11 + "|"]
+    rows = [row for row in recorded("kernels.json") if row.get("predicted_thousand_cycles")]
+    for row in sorted(rows, key=lambda row: (row["config"]["hidden_dim"], "Gluon" in row["kernel"])):
+        time, config = row["predicted_thousand_cycles"], row["config"]
+        least = " | ".join(str(time["at_least"][pipe]) for pipe in ("tensor", "l2", "special", "issue"))
+        lines.append(f"| {'Gluon' if 'Gluon' in row['kernel'] else 'portable'} | {config['hidden_dim']}, "
+                     f"`{config['head']}` | {config['tile']} x {config['chunk']}, {config['warps']}, "
+                     f"{config['stages']} | {row['registers']} | {row['stack_bytes']} | "
+                     f"{row['shared_bytes']:,} | {time['total']} | {least} |")
+    return "\n".join(lines)

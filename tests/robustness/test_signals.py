@@ -58,7 +58,7 @@ def strike(monkeypatch):
 @pytest.mark.parametrize("number", STOPPING)
 def test_signals_save_and_resume_bit_for_bit(tmp_path, data, straight, strike, number):
     strike(number)
-    with pytest.raises(Interrupted, match="go on with --resume") as stopped:
+    with pytest.raises(Interrupted, match="continue with --resume") as stopped:
         train(data, tmp_path)
     assert stopped.value.code == 128 + number
     resumed = load_file(train(data, tmp_path, resume=True) / "model.safetensors")
@@ -85,7 +85,7 @@ def test_the_command_saves_on_sigterm(tmp_path, strike):
         20,
         cwd=tmp_path,
     )
-    assert out.returncode == 143 and "go on with --resume" in out.stderr, out.stderr
+    assert out.returncode == 143 and "continue with --resume" in out.stderr, out.stderr
     assert not list((tmp_path / "run").rglob("*.part*")) and not (tmp_path / "run" / "policy").exists()
 
 

@@ -43,7 +43,7 @@ class InParts(Backend):
 
     def run(self, job) -> Samples:
         unit = unit_of(job, self.shards, job.chunk or self.inner.default_chunk())
-        parts = ranges(job.n_candidates, self.shards, unit)
+        parts = ranges(job.config.n_candidates, self.shards, unit)
         assert len(parts) > 1
         return merge(job, [search_range(self.inner, job, *part) for part in parts], self.model)
 

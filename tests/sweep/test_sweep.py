@@ -69,10 +69,10 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
     plan = plan_of(tmp_path, f"""
         task = "antmaze-umaze-v2"
         dataset = "{dataset_file}"
-        train = {{critic_steps = 12, actor_steps = 12, critic_batch = 8, actor_batch = 8, hidden_dim = 16,
-                 num_steps = 3}}
+        train = {{critic_steps = 12, actor_steps = 12, critic_batch = 8, actor_batch = 8, hidden_dim = 16}}
         evaluate = {{episodes = 1, n_candidates = 1}}
         rank = {{states = 3, candidates = 6}}
+        grid.train.num_steps = [3]
         grid.evaluate.select = ["max_weight", "expected_weight"]""")
     cells = resolve(plan, store.hash_data, store.hash_policy)
     folder, run = Store(tmp_path / "out"), worker.run_settings({"save_every": 4, "log_every": 4})

@@ -33,7 +33,7 @@ def expected_weight(network: Any, schedule: Any, states: torch.Tensor, actions: 
     found = []
     for xi in noise:
         noisy = bar**0.5 * z + (1 - bar) ** 0.5 * xi
-        found.append(predicted_weight(noisy, network(noisy, states, torch.tensor(t)), schedule, t))
+        found.append(predicted_weight(noisy, network(noisy, states, torch.tensor(t, device=noisy.device)), schedule, t))
     return torch.stack(found).mean(dim=0)
 
 
@@ -43,7 +43,7 @@ def read_weight(network: Any, states: torch.Tensor, actions: torch.Tensor, T: in
     its input is the clean action with weight 0, and the noise that it predicts for the weight is minus the
     expected weight."""
     z = torch.cat([actions, torch.zeros_like(actions[:, :1])], dim=1)
-    return -network(z, states, torch.tensor(T))[:, -1]
+    return -network(z, states, torch.tensor(T, device=z.device))[:, -1]
 
 
 def keep_among(scores: torch.Tensor, expected: torch.Tensor, share: float) -> torch.Tensor:

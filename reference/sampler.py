@@ -82,7 +82,7 @@ def guided_step(network: Any, schedule: Any, states: torch.Tensor, z: torch.Tens
         eps, grad_log_weight = log_weight_gradient(
             network, schedule, states, z, t, weight_clip=how.weight_clip, weight_readout=how.weight_readout)
     else:
-        eps = network(z, states, torch.full((z.shape[0],), t, device=z.device))
+        eps = network(z, states, torch.full((z.shape[0],), t, dtype=torch.int64, device=z.device))
         grad_log_weight = torch.zeros_like(eps)
     guided = eps - how.guidance_scale * sigma * grad_log_weight
     raw = (z - sigma * guided) / bar**0.5

@@ -93,7 +93,7 @@ class KernelNetwork:
             return round_tf32(tensor) if dtype == "tf32" else tensor
 
         empty = torch.zeros(1, dtype=kind, device=device)
-        wide = torch.zeros(1, device=device)
+        wide = torch.zeros(1, dtype=torch.float32, device=device)
         weights = Weights(
             pad(packed.input_z.T, torch.float32), weight(packed.up, half=True).contiguous(),
             0.5 * packed.up_bias, weight(packed.down.transpose(1, 2)).contiguous(), packed.down_bias,

@@ -22,9 +22,10 @@ class Moments:
 
 
 def check(data: torch.Tensor, rows: torch.Tensor, columns: int) -> None:
-    """Asserts that C will read within ``data`` [N, columns]."""
-    assert data.shape[1] == columns, (data.shape, columns)
-    assert rows.dtype == torch.int64 and int(rows.min()) >= 0 and int(rows.max()) < len(data)
+    """`ValueError` where C would read outside of ``data`` [N, columns]."""
+    if data.shape[1] != columns or int(rows.min()) < 0 or int(rows.max()) >= len(data):
+        raise ValueError(f"rows {int(rows.min())}..{int(rows.max())} of {columns} columns each are not all in "
+                         f"the data, of shape {list(data.shape)}")
 
 
 class Steps:
@@ -46,7 +47,8 @@ class Steps:
         Raises `MemoryError` where there is no memory for the activations.
         """
         if layout not in self._memory:
-            self._memory = {layout: torch.zeros(self._room(ctypes.byref(job)))}
+            self._memory = {layout: torch.zeros(self._room(ctypes.byref(job)), dtype=torch.float32,
+                                                 device="cpu")}
         threads = min(torch.get_num_threads(), self._most_threads)
         if self._steps(ctypes.byref(job), threads, self._memory[layout].data_ptr()):
             raise MemoryError("no memory left for the networks' activations")

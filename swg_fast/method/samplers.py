@@ -34,7 +34,7 @@ def evenly_spaced(trained: int, count: int | None) -> tuple[int, ...]:
 def _columns(schedule: NoiseSchedule, steps: tuple[int, ...], guidance_scale: float,
              weight_readout: str) -> Columns:
     """The columns that every sampler shares; the rest are zero."""
-    at = torch.tensor(steps)
+    at = torch.tensor(steps, device="cpu")
     bars, sigmas = schedule.alphas_cumprod[at], schedule.sigmas[at]
     columns = {name: torch.zeros_like(sigmas) for name in COLUMNS}
     columns["sigma"] = sigmas
@@ -65,7 +65,7 @@ def ddpm_x0(schedule: NoiseSchedule, guidance_scale: float, temperature: float,
     mean and variance follow from it (Ho et al. 2020, eq. 7)."""
     steps = evenly_spaced(schedule.num_steps, None)
     bars = schedule.alphas_cumprod
-    previous = torch.cat([torch.ones(1, dtype=bars.dtype), bars[:-1]])
+    previous = torch.cat([torch.ones(1, dtype=bars.dtype, device="cpu"), bars[:-1]])
     columns = _columns(schedule, steps, guidance_scale, weight_readout)
     columns["state"] = schedule.alphas.sqrt() * (1 - previous) / (1 - bars)
     columns["clean"] = previous.sqrt() * schedule.betas / (1 - bars)

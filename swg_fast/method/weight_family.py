@@ -108,7 +108,9 @@ class WeightFamily:
     def default(self) -> str:
         """The guidance where none is asked for: the first function in the middle of its range."""
         first = self.members[0]
-        return first.name if first.low is None else f"{first.name}:{float(first.value(torch.zeros(()))):.4g}"
+        if first.low is None:
+            return first.name
+        return f"{first.name}:{float(first.value(torch.zeros((), dtype=torch.float32, device='cpu'))):.4g}"
 
     def __str__(self) -> str:
         return ",".join(map(str, self.members))
@@ -120,7 +122,7 @@ class WeightFamily:
         sides = [side for side in (advantages[advantages <= 0], advantages[advantages > 0]) if len(side)]
         ends = torch.stack([end for side in sides for end in (side.min(), side.max())])
         fitted = replace(self, extremes=ends)
-        grid = torch.linspace(-1, 1, GRID)
+        grid = torch.linspace(-1, 1, GRID, dtype=torch.float32, device=advantages.device)
         means = tuple(tuple(float(fitted._weights(k, advantages, place[None]).mean()) for place in grid)
                       for k in range(len(self.members)))
         return replace(fitted, means=means)
@@ -166,7 +168,8 @@ class WeightFamily:
     def code(self, guidance: str) -> torch.Tensor:
         """The code [K + 1] of ``guidance``. `UsageError` as `find`."""
         which, place = self.find(guidance)
-        return torch.tensor([float(which == k) for k in range(len(self.members))] + [place])
+        return torch.tensor([float(which == k) for k in range(len(self.members))] + [place],
+                            dtype=torch.float32, device="cpu")
 
     def mean_weight(self, guidance: str) -> float | None:
         """The mean of the data's weights under ``guidance``; None where no card has recorded it."""

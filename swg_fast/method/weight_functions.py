@@ -85,8 +85,8 @@ def check_weight_function(name: str, parameter: float | None = None) -> float:
         raise UsageError(f"weight function {name!r} has no parameter; leave it out")
     value = number(f"weight function {name!r}: {entry.parameter}", parameter, above=0.0,
                    **{"below": 1.0} if entry.parameter == "tau" else {"high": 1e15})
-    size = torch.logspace(-6, 6, 121)
-    if not bool(entry.function(torch.cat([-size, torch.zeros(1), size]), value).isfinite().all()):
+    size = torch.logspace(-6, 6, 121, dtype=torch.float32, device="cpu")
+    if not bool(entry.function(torch.cat([-size, size.new_zeros(1), size]), value).isfinite().all()):
         raise UsageError(f"weight function {name!r}: {entry.parameter} {value:g} makes weights beyond "
                          "float32; use a smaller one")
     return value

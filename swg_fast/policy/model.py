@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -40,9 +41,12 @@ class Model:
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
 
-    def to(self, device: torch.device) -> Model:
-        """The same parts on ``device``; modules move for all who hold them."""
-        return replace(self, **{name: module.to(device) for name, module in self.networks()})
+    def copied(self, device: torch.device) -> Model:
+        """The same parts with networks of their own, on ``device`` to sample with: in float32, evaluating,
+        without gradients. The ones that were given stay as they are."""
+        return replace(self, **{
+            name: copy.deepcopy(module).to(device, torch.float32).eval().requires_grad_(False)
+            for name, module in self.networks()})
 
     def with_card(self, **entries: Any) -> Model:
         """The same parts with more in the card."""

@@ -20,6 +20,8 @@ from swg_fast.policy.model import NETWORKS, Model
 def check_finite(module: nn.Module, what: str) -> None:
     """`UsageError` where a parameter of ``module`` has NaN or infinity, naming the first."""
     named = list(module.named_parameters())
+    if any(p.device.type == "meta" for _, p in named):
+        raise UsageError(f"{what} lies on the meta device, without numbers; give one whose weights are loaded")
     if not named or bool(torch.stack([p.detach().isfinite().all() for _, p in named]).all()):
         return
     name = next(name for name, p in named if not bool(p.detach().isfinite().all()))

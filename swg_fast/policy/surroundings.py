@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 
 import torch
 
@@ -26,7 +25,7 @@ class _Products:
     first to come sets it, the last to leave puts it back."""
 
     def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
+        self.lock, self.inside, self.used = threading.Lock(), 0, False
         self.before: list[str] = []
 
     def are_exact(self) -> bool:
@@ -60,7 +59,7 @@ _products = _Products()
 def own_surroundings() -> Iterator[None]:
     """Without gradients, inference mode, autocast, a default device, denormal numbers flushed to zero, and
     products below float32; the caller's settings are back afterwards. It may be entered again inside."""
-    _ready_for_forks()
+    _products.used = True
     flushes = TINY == 0.0
     casting = [kind for kind in CASTING if torch.is_autocast_enabled(kind)]
     exact = _products.are_exact()
@@ -82,13 +81,13 @@ def own_surroundings() -> Iterator[None]:
             torch.set_autocast_enabled(kind, True)
 
 
-@lru_cache
-def _ready_for_forks() -> None:
-    """A forked child has none of torch's threads, and would wait for them for ever: it works alone."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_work_alone)
-
-
 def _work_alone() -> None:
-    torch.set_num_threads(1)
-    _products.lock = threading.Lock()  # another thread may have held it
+    """In a forked child, which has none of torch's threads and would wait for them for ever, and perhaps a lock
+    that nobody will open."""
+    if _products.used:
+        torch.set_num_threads(1)
+        _products.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_work_alone)

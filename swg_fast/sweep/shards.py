@@ -6,7 +6,6 @@ sends one candidate of each state back.
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -120,14 +119,19 @@ class ShardedPolicy(Policy):
 
     def __reduce__(self) -> Any:
         """A copy, or what is unpickled, is the policy by itself: actors belong to one process."""
-        state = self.__getstate__()
-        own = {name: value for name, value in state.items() if name not in ("ray", "actors")}
-        return copyreg.__newobj__, (Policy,), own  # type: ignore[attr-defined]
+        return _by_itself, ({name: value for name, value in self.__getstate__().items()
+                             if name not in ("ray", "actors")},)
 
     def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
         """A backend that distributes the candidates over the actors' backends."""
         dtype = dtype or self.execution.dtype
         return ShardedBackend(super().backend(name, dtype), (name, dtype), self.ray, self.actors)
+
+
+def _by_itself(state: dict[str, Any]) -> Policy:
+    policy = Policy.__new__(Policy)
+    vars(policy).update(state)
+    return policy
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from swg_fast.common.errors import UsageError
+from swg_fast.kernels.shared.devices import multiplies_bf16
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import SamplerTable, Words
 from swg_fast.method.networks import ScoreNetwork
@@ -56,8 +57,7 @@ class TritonBackend(Backend):
     @classmethod
     def fastest_dtype(cls, device: torch.device) -> str:
         """bf16 on GPUs of capability 8.0 and later."""
-        return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 \
-            else "fp32"
+        return "bf16" if multiplies_bf16(device) else "fp32"
 
     @own_surroundings()
     def tune(self, table: SamplerTable, n_states: int, n_candidates: int, repeats: int = 5) -> list[Any]:

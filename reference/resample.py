@@ -30,10 +30,10 @@ def expected_weight(network: Any, schedule: Any, states: torch.Tensor, actions: 
     weights = torch.full_like(actions[:, :1], mean_weight)
     z = torch.cat([actions, weights], dim=1)
     bar = float(schedule.alphas_cumprod[t])
-    found = []
+    found, step = [], torch.tensor(t, device=z.device)
     for xi in noise:
         noisy = bar**0.5 * z + (1 - bar) ** 0.5 * xi
-        found.append(predicted_weight(noisy, network(noisy, states, torch.tensor(t, device=noisy.device)), schedule, t))
+        found.append(predicted_weight(noisy, network(noisy, states, step), schedule, t))
     return torch.stack(found).mean(dim=0)
 
 

@@ -24,8 +24,8 @@ class Moments:
 def check(data: torch.Tensor, rows: torch.Tensor, columns: int) -> None:
     """`ValueError` where C would read outside of ``data`` [N, columns]."""
     if data.shape[1] != columns or int(rows.min()) < 0 or int(rows.max()) >= len(data):
-        raise ValueError(f"rows {int(rows.min())}..{int(rows.max())} of {columns} columns each are not all in "
-                         f"the data, of shape {list(data.shape)}")
+        raise ValueError(f"rows {int(rows.min())}..{int(rows.max())} of {columns} columns are not all in the "
+                         f"data, of shape {list(data.shape)}")
 
 
 class Steps:

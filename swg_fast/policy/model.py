@@ -46,9 +46,10 @@ class Model:
         """The same parts with networks of their own to sample with, on ``device`` (None: where they are): in
         float32, evaluating, without gradients. The ones that were given stay as they are."""
         with own_surroundings():
+            own = {name: copy.deepcopy(module) for name, module in self.networks()}
             return replace(self, **{
-                name: copy.deepcopy(module).to(device=device, dtype=torch.float32).eval().requires_grad_(False)
-                for name, module in self.networks()})
+                name: module.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+                for name, module in own.items()})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """What was copied or unpickled, as it would be in any surroundings."""

@@ -21,7 +21,7 @@ def check_finite(module: nn.Module, what: str) -> None:
     """`UsageError` where a parameter of ``module`` has NaN or infinity, naming the first."""
     named = list(module.named_parameters())
     if any(p.device.type == "meta" for _, p in named):
-        raise UsageError(f"{what} lies on the meta device, without numbers; give one whose weights are loaded")
+        raise UsageError(f"{what} lies on the meta device, without numbers; give one with its weights")
     if not named or bool(torch.stack([p.detach().isfinite().all() for _, p in named]).all()):
         return
     name = next(name for name, p in named if not bool(p.detach().isfinite().all()))
@@ -60,7 +60,7 @@ def check_room(job: SamplingJob, backend: Backend) -> None:
         return
     held = min(B * N, backend.held(job))
     if job.chunk is not None or held > backend.default_chunk() or draws > DRAWS:
-        check_memory(held * backend.bytes_each(job), f"{held} candidates at once, a chunk or a root's leaves,",
+        check_memory(held * backend.bytes_each(job), f"{held} candidates at once (a chunk, a root's leaves)",
                      "use a smaller chunk, fewer leaves or fewer ranking_draws", device)
     if share < 1:  # the pool, the pool with the next chunk, its order, and what is taken of it
         size = math.ceil(share * N) * min(B, max(1, held // N))

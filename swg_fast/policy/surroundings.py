@@ -10,14 +10,16 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 TINY = 5e-324  # equals 0 for a thread that flushes denormal numbers
 CASTING = ("cpu", "cuda")  # kinds of devices with an autocast of their own
 # Where torch keeps the precision of float32 products, of which "none" and "ieee" are float32.
-PRODUCTS = [place for place in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
-            if hasattr(place, "fp32_precision")]
+PRODUCTS: list[Any] = [
+    place for place in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
+    if hasattr(place, "fp32_precision")]
 
 
 class _Products:
@@ -82,8 +84,8 @@ def own_surroundings() -> Iterator[None]:
 
 
 def _work_alone() -> None:
-    """In a forked child, which has none of torch's threads and would wait for them for ever, and perhaps a lock
-    that nobody will open."""
+    """In a forked child: it has none of torch's threads and would wait for them for ever, as for a lock that
+    another thread held."""
     if _products.used:
         torch.set_num_threads(1)
         _products.lock = threading.Lock()

@@ -1,5 +1,5 @@
-"""A sample depends on its arguments alone: not on torch's settings around the call, not on what becomes of the
-caller's networks, not on the process that it is drawn in."""
+"""A sample depends on its arguments alone: not on torch's settings around the call, on what becomes of the
+caller's networks, or on the process that it is drawn in."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def make_policy():
 
 
 def same(one, other):
-    return all(torch.equal(getattr(one, part), getattr(other, part)) for part in ("actions", "weights", "indices"))
+    return all(torch.equal(a, b) for a, b in ((one.actions, other.actions), (one.weights, other.weights),
+                                              (one.indices, other.indices)))
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,10 @@ def setting(change, before, *, to):
         change(old)
 
 
+def default_dtype(dtype):
+    return setting(torch.set_default_dtype, torch.get_default_dtype, to=dtype)
+
+
 @contextlib.contextmanager
 def default_device(name):
     torch.set_default_device(name)
@@ -82,8 +87,8 @@ def default_device(name):
 AMBIENT = {
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "autocast to half": lambda: torch.autocast("cpu", torch.float16),
-    "float64 by default": lambda: setting(torch.set_default_dtype, torch.get_default_dtype, to=torch.float64),
-    "bfloat16 by default": lambda: setting(torch.set_default_dtype, torch.get_default_dtype, to=torch.bfloat16),
+    "float64 by default": lambda: default_dtype(torch.float64),
+    "bfloat16 by default": lambda: default_dtype(torch.bfloat16),
     "on meta by default": lambda: default_device("meta"),
     "device as a context": lambda: torch.device("meta"),
     "a mode of the caller": Doubles,

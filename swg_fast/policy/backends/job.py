@@ -32,8 +32,8 @@ class SamplingJob:
 
     def __post_init__(self) -> None:
         if len(self.states) != len(self.state_indices):
-            raise UsageError(f"{len(self.state_indices)} state indices for {len(self.states)} states; give one "
-                             "a state")
+            raise UsageError(f"{len(self.state_indices)} state indices for {len(self.states)} states; give "
+                             "one a state")
 
     @property
     def config(self) -> SamplingConfig:

@@ -16,7 +16,6 @@ from swg_fast.policy.backends.job import Candidates, Samples, SamplingJob
 from swg_fast.policy.backends.search import Search
 from swg_fast.policy.model import Model
 
-
 NOISE_BYTES = 32  # a normal's share of what is computed on the way to it
 LEAST_BYTES = 128  # of a candidate, with its words and its places in the search
 DRAWS = 8  # of a ranking, whose noise is drawn together
@@ -39,7 +38,8 @@ class Backend:
         self.device = device
 
     def __reduce__(self) -> Any:
-        return type(self), (self.model, self.dtype, self.device)  # packed networks cannot be copied: pack anew
+        """A copy packs its network anew: oneDNN's layout cannot be copied."""
+        return type(self), (self.model, self.dtype, self.device)
 
     @classmethod
     def fastest_dtype(cls, device: torch.device) -> str:
@@ -51,7 +51,7 @@ class Backend:
         return 1024 if self.device.type == "cpu" else 65536
 
     def held(self, job: SamplingJob) -> int:
-        """How many candidates are in memory at once, where there are as many: a root's leaves stay together."""
+        """How many candidates are in memory at once, at most: a root's leaves stay together."""
         leaves = job.plan.tree.leaves if job.plan.tree is not None else 1
         return max(job.chunk or self.default_chunk(), leaves)
 

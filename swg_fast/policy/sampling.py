@@ -92,7 +92,7 @@ class Execution:
 
     backend: str = setting("auto", "auto, or a backend that 'info' lists.", choices=("auto", *BACKENDS))
     dtype: str = setting("auto", "Compute type: fp32, bf16, ...; auto is bf16 on GPUs from compute "
-                                "capability 8.0 on, and of backend cpu where the processor has it; else fp32.")
+                                "capability 8.0 on, and of backend cpu where the processor has it, or fp32.")
     chunk: int | None = setting(None, "Candidates in memory at once. Left out: the backend's own.", **COUNT)
 
     def __post_init__(self) -> None:

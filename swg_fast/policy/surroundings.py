@@ -16,10 +16,22 @@ import torch
 
 TINY = 5e-324  # equals 0 for a thread that flushes denormal numbers
 CASTING = ("cpu", "cuda")  # kinds of devices with an autocast of their own
-# Where torch keeps the precision of float32 products, of which "none" and "ieee" are float32.
+# Where torch keeps the precision of float32 products; before 2.9 there is one for all.
 PRODUCTS: list[Any] = [
     place for place in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
     if hasattr(place, "fp32_precision")]
+EXACT = ["ieee"] * len(PRODUCTS) or ["highest"]
+
+
+def _precisions() -> list[str]:
+    return [place.fp32_precision for place in PRODUCTS] or [torch.get_float32_matmul_precision()]
+
+
+def _set_precisions(values: list[str]) -> None:
+    for place, value in zip(PRODUCTS, values, strict=False):
+        place.fp32_precision = value
+    if not PRODUCTS:
+        torch.set_float32_matmul_precision(values[0])
 
 
 class _Products:
@@ -31,14 +43,14 @@ class _Products:
         self.before: list[str] = []
 
     def are_exact(self) -> bool:
-        return not self.inside and all(place.fp32_precision in ("none", "ieee") for place in PRODUCTS)
+        return not self.inside and all(found in ("none", *EXACT) for found in _precisions())
 
     @contextmanager
     def exact(self) -> Iterator[None]:
         with self.lock:
             if not self.inside:
-                self.before = [place.fp32_precision for place in PRODUCTS]
-                self._set(["ieee"] * len(PRODUCTS))
+                self.before = _precisions()
+                _set_precisions(EXACT)
             self.inside += 1
         try:
             yield
@@ -46,12 +58,7 @@ class _Products:
             with self.lock:
                 self.inside -= 1
                 if not self.inside:
-                    self._set(self.before)
-
-    @staticmethod
-    def _set(values: list[str]) -> None:
-        for place, value in zip(PRODUCTS, values, strict=True):
-            place.fp32_precision = value
+                    _set_precisions(self.before)
 
 
 _products = _Products()
@@ -84,11 +91,13 @@ def own_surroundings() -> Iterator[None]:
 
 
 def _work_alone() -> None:
-    """In a forked child: it has none of torch's threads and would wait for them for ever, as for a lock that
-    another thread held."""
+    """In a forked child: it has none of torch's threads and would wait for them for ever, and nobody leaves
+    what another thread had entered."""
     if _products.used:
         torch.set_num_threads(1)
-        _products.lock = threading.Lock()
+        if _products.inside:
+            _set_precisions(_products.before)
+        _products.lock, _products.inside = threading.Lock(), 0
 
 
 if hasattr(os, "register_at_fork"):

@@ -95,6 +95,12 @@ class ShardedBackend(Backend):
         self.name = f"{inner.name} on {len(actors)} actors"
         self.inner, self.asked, self.ray, self.actors = inner, asked, ray, actors
 
+    def held(self, job: SamplingJob) -> int:
+        return self.inner.held(job)
+
+    def bytes_each(self, job: SamplingJob) -> int:
+        return self.inner.bytes_each(job)
+
     def run(self, job: SamplingJob) -> Samples:
         if job.return_candidates:
             raise UsageError("shards return one candidate of each state; leave out return_candidates")

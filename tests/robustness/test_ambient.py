@@ -7,12 +7,13 @@ import contextlib
 import copy
 import multiprocessing
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_network
+from conftest import INTERPRETED, make_network
 from torch.overrides import TorchFunctionMode
 
 from swg_fast import NoiseSchedule, Policy, Sampler, TwinQ, UsageError, load_policy
@@ -122,6 +123,22 @@ def test_a_sample_is_the_same_in_any_surroundings(name, backend, policy, plain, 
     assert (dtype, device) == (torch.get_default_dtype(), torch.get_default_device()) and TINY > 0
     assert same(found, plain[backend]) and same(drawn, plain[backend]) and same(fresh, plain[backend])
     assert not found.actions.requires_grad and not found.actions.is_inference()
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="a GPU is here: the kernels run on it")
+@pytest.mark.parametrize("name", ["autocast", "float64 by default", "on meta by default"])
+def test_the_fused_kernels_have_the_same_surroundings(name):
+    wide, settings = Policy(make_network(S, A, 64, 2), NoiseSchedule.vp(2)), {"n_candidates": 3, "seed": 1}
+    with AMBIENT[name]():
+        found = wide.sample(STATES, backend="triton", dtype="fp32", **settings)
+    assert same(found, copy.deepcopy(wide).sample(STATES, backend="triton", dtype="fp32", **settings))
+
+
+def test_threads_that_sample_together(policy, plain):
+    with AMBIENT["products in bf16"](), ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: policy.sample(STATES, backend="torch", **SETTINGS), range(12)))
+        assert torch.get_float32_matmul_precision() == "medium"
+    assert all(same(one, plain["torch"]) for one in found)
 
 
 @pytest.mark.parametrize("name", ["float64 by default", "on meta by default", "autocast", "inference mode"])

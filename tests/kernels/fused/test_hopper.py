@@ -16,7 +16,6 @@ from emulator import MachineError
 from emulator.emulation import Emulation
 from emulator.problems import random, same_bits
 
-from benchmarks.kernel_analysis.l2_traffic import gluon_bytes_per_candidate
 from benchmarks.one_step import check_gradient, eps_of, gradient_of, row, step_problem, walk, with_gradient
 from swg_fast import NoiseSchedule
 from swg_fast.kernels.fused import launch
@@ -26,6 +25,7 @@ from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import COLUMNS, Ranking, Tree
 from swg_fast.method.samplers import ddpm, sampler_table
 from swg_fast.reference import philox
+from tests.analysis.l2_traffic import gluon_bytes_per_candidate
 
 BOUND = 1e-2  # of a step in bf16, whose operands keep 8 bits
 SCHEDULES = ((0, "late"), (1, "random"), (0, "issue"))

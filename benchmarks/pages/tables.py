@@ -15,7 +15,10 @@ from benchmarks import (
 )
 from benchmarks.bench_table import markdown as bench_markdown
 from benchmarks.pages.blocks import block, recorded
+from swg_fast.common.settings_fields import table
+from swg_fast.policy.sampling import Execution, SamplingConfig
 
+RECORDS = {"sampling": SamplingConfig, "execution": Execution}
 GPU = "nvidia-h200/gpu.json"
 GPU_TABLES = {"throughput": gpu_table.throughput, "peers": gpu_table.peers, "few": gpu_table.few,
               "configurations": gpu_table.configurations, "training": gpu_table.training}
@@ -114,3 +117,8 @@ def predicted_kernels() -> str:
                      f"{config['stages']} | {row['registers']} | {row['stack_bytes']} | "
                      f"{row['shared_bytes']:,} | {time['total']} | {least} |")
     return "\n".join(lines)
+
+
+@block
+def settings(record: str) -> str:
+    return table(RECORDS[record])

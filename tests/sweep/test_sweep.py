@@ -69,7 +69,7 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
     plan = plan_of(tmp_path, f"""
         task = "antmaze-umaze-v2"
         dataset = "{dataset_file}"
-        train = {{critic_steps = 12, actor_steps = 12, critic_batch = 8, actor_batch = 8, hidden_dim = 16,
+        train = {{critic_steps = 12, actor_steps = 12, critic_batch = 8, actor_batch = 8, hidden_dim = 16, \
                  num_steps = 3}}
         evaluate = {{episodes = 1, n_candidates = 1}}
         rank = {{states = 3, candidates = 6}}

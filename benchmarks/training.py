@@ -161,7 +161,6 @@ def main(turns: int, json_path: Path, one_core: bool, write: bool) -> None:
     from swg_fast.common.atomic_files import read_json, replacing, write_json
     from swg_fast.common.console import versions
     from swg_fast.common.hardware import device_name
-    from swg_fast.kernels.cpu.network_onednn import has_native_bf16
 
     if find_spec("jax") is None:
         raise click.ClickException("the peer needs jax; pip install 'swg-fast[bench]'")

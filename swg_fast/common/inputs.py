@@ -50,6 +50,8 @@ def _plain(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if stands_for or tensor.layout is not torch.strided or tensor.is_nested or tensor.dtype not in REAL \
             or tensor.device.type == "meta":
         kind = "nested" if tensor.is_nested else f"{tensor.dtype}, {tensor.layout}"
+        if stands_for and not tensor.is_nested:
+            kind = "it only stands for numbers, as in torch.vmap or torch.export,"
         raise UsageError(f"{name}: a {type(tensor).__name__} ({kind} on {tensor.device}) was given; give a "
                          "dense tensor of real numbers")
     tensor = tensor.detach().as_subclass(torch.Tensor).resolve_neg()

@@ -103,7 +103,7 @@ def test_states_that_are_no_numbers(name, policy):
 
 
 def test_states_inside_a_transform(policy):
-    with pytest.raises(UsageError, match="dense tensor of real numbers"):
+    with pytest.raises(UsageError, match="only stands for numbers, as in torch.vmap"):
         torch.vmap(lambda states: policy.sample(states, **SETTINGS).actions)(STATES)
 
 

@@ -26,19 +26,21 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
 
     Cells that are finished in OUT are not run again. 'swg-fast report OUT' makes the tables and pictures.
     """
+    from swg_fast.common.errors import opened_by
     from swg_fast.common.output_paths import check_folder
     from swg_fast.sweep import cells as resolved
     from swg_fast.sweep import store as stores
     from swg_fast.sweep.plan_file import read_plan
+    from swg_fast.sweep.settings import RunSettings, section
     from swg_fast.sweep.views import check_report
-    from swg_fast.sweep.worker import run_settings
 
     out = out or Path("runs/sweeps") / file.stem
     check_folder(out)
     plan = read_plan(file, overrides)
-    check_report(plan.report)
-    run = run_settings(plan.run)
+    with opened_by(f"{file}:"):
+        check_report(plan.report)
     cells = resolved.resolve(plan, stores.hash_data, stores.hash_policy)
+    run = section("run", RunSettings, plan.run)
     store = stores.Store(out)
     trainings, missing = store.pending(cells)
     trained = len({cell.training.key for cell in cells if cell.training})
@@ -81,9 +83,8 @@ def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total
 
 
 def _dry_run(trainings: list[Any], missing: list[Any], run: Any, cpus: int | None) -> None:
-    import os
-
     from swg_fast.common.console import print_table
+    from swg_fast.common.hardware import cores
     from swg_fast.sweep.estimate import TimeLeft, time_one
     from swg_fast.sweep.live import duration
 
@@ -95,7 +96,7 @@ def _dry_run(trainings: list[Any], missing: list[Any], run: Any, cpus: int | Non
             (t.key, f"{t.task}, seed {t.settings['seed']}: {t.settings['critic_steps']:,} + "
                     f"{t.settings['actor_steps']:,} steps") for t in trainings])
     print_table("would find", [(cell.key, cell.label) for cell in missing])
-    slots = max(1, int((cpus or len(os.sched_getaffinity(0))) // run.cpus))
+    slots = max(1, int((cpus or cores()) // run.cpus))
     timing = time_one(missing, run)
     clock = TimeLeft(trainings, missing, slots)
     clock.assume(timing.seconds)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from swg_fast.sweep.cell_checks import sampling_of
 from swg_fast.sweep.cells import Cell, Training
-from swg_fast.sweep.worker import OWN, RunSettings
+from swg_fast.sweep.settings import RunSettings
 
 STEPS = 96  # a timed training's steps of each phase
 SECONDS = 1.0  # how long environments are stepped for a timing
@@ -148,7 +149,7 @@ def _time_evaluation(cell: Cell, policy_name: str, run: RunSettings) -> float:
     from swg_fast.policy.policy import load_policy
 
     policy = load_policy(policy_name, run.device)
-    sampling = {k: v for k, v in cell.settings.items() if k not in OWN}
+    sampling = sampling_of(cell.settings)
     episodes = cell.settings.get("episodes", 10)
     envs = min(episodes, cell.settings.get("envs") or 64)
     states = np.random.default_rng(0).standard_normal((-(-envs // 2), policy.state_dim)).astype(np.float32)

@@ -16,8 +16,8 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
 from swg_fast.sweep import worker
 from swg_fast.sweep.cells import Cell, Training
+from swg_fast.sweep.settings import RunSettings
 from swg_fast.sweep.store import Store
-from swg_fast.sweep.worker import RunSettings
 
 OBJECTS = 80 * 2**20  # bytes of Ray's object store on this machine: only results pass through it
 STARTS = 4  # tries to start Ray here

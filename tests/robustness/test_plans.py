@@ -127,6 +127,11 @@ BAD = {
 }
 
 
+OPTIONS = {
+    "more CPUs than there are": (TOY + "run.cpus = 3", ["--cpus", 2], "a cell asks for 3 CPU(s) and no"),
+    "no CPUs": (TOY, ["--cpus", 0], "--cpus must be at least 1, got 0"),
+    "too many CPUs": (TOY, ["--cpus", 10**12], "--cpus must be at most"),
+}
 OVERRIDES = {
     "no value": ("nonsense", "--set nonsense: write it as NAME=VALUE"),
     "no setting": ("seed=1", "--set seed: no such setting; use"),
@@ -173,6 +178,33 @@ def test_a_bad_plan_is_refused_before_anything_starts(name, tmp_path):
 def test_a_bad_override_is_refused(name, tmp_path):
     override, words = OVERRIDES[name]
     refused(tmp_path, HOPPER + "grid.evaluate.seed = [0, 1, 2, 3, 4]", words, options=["--set", override])
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_that_cannot_be(name, tmp_path):
+    text, options, words = OPTIONS[name]
+    refused(tmp_path, text, words, options=options)
+
+
+def test_a_folder_of_another_sweep_stays_right(tmp_path):
+    """What is done is known by its settings; a folder in use is refused and nothing of it changes."""
+    resolved = []
+    for name, seeds in (("first", "[0, 1]"), ("second", "[1, 2]")):
+        (tmp_path / f"{name}.toml").write_text(f"{TOY}grid.toy.seed = {seeds}")
+        plan = read_plan(tmp_path / f"{name}.toml")
+        resolved.append(cells.resolve(plan, store.hash_data, store.hash_policy))
+    out = store.Store(tmp_path / "out")
+    out.begin(read_plan(tmp_path / "first.toml"), resolved[0])
+    for cell in resolved[0]:
+        out.cell(cell.key).parent.mkdir(exist_ok=True)
+        out.cell(cell.key).write_text("{}")
+    assert out.pending(resolved[1]) == ([], resolved[1][1:])
+    with store.locked(out.folder / "lock"):
+        before = (out.folder / "sweep.json").read_bytes()
+        done = run_cli("sweep", "second.toml", "--out", "out", cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"{out.folder}: another sweep runs there" in done.stderr
+        assert (out.folder / "sweep.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", FINE)

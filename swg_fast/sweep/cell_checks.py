@@ -104,6 +104,11 @@ def sampling_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in COUNTS}
 
 
+def counts_of(settings: Mapping[str, Any]) -> EpisodeCounts:
+    """The numbers of an evaluation, its defaults filled in."""
+    return EpisodeCounts(**{name: value for name, value in settings.items() if name in COUNTS})
+
+
 @once
 def check_evaluation(chosen: Mapping[str, Any], prospect: Prospect, device: str) -> None:
     """`UsageError` for settings that `evaluate` would refuse for this policy on ``device``."""

@@ -1,4 +1,4 @@
-"""Ray around a sweep: it is this machine's alone, imports nothing of the current folder, and its end is said."""
+"""A sweep's Ray: it is this machine's alone, imports nothing of the current folder, and its end is told."""
 
 from __future__ import annotations
 

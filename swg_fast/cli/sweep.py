@@ -49,6 +49,8 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
     cells = resolved.resolve(plan, stores.hash_data, stores.hash_policy)
     store = stores.Store(out)
     trainings, missing = store.pending(cells)
+    if missing and address is None:
+        resolved.check_here(trainings, stores.load, run.device)
     trained = len({cell.training.key for cell in cells if cell.training})
     click.echo(f"{plan.title}: {len(cells)} cells ({len(cells) - len(missing)} done), "
                f"{trained} trainings ({len(trainings)} to do); {store.folder}")

@@ -17,6 +17,7 @@ from typing import Any
 
 from swg_fast.common.checks import text
 from swg_fast.common.errors import UsageError, opened_by
+from swg_fast.common.hardware import resolve_device
 from swg_fast.common.settings_fields import check_named, nearest
 from swg_fast.envs.tasks import preset_for
 from swg_fast.sweep.cell_checks import (
@@ -30,6 +31,7 @@ from swg_fast.sweep.cell_checks import (
 )
 from swg_fast.sweep.plan_file import SECTIONS, Plan
 from swg_fast.sweep.settings import RankSettings, RunSettings, section
+from swg_fast.training.preflight import check_run
 from swg_fast.training.settings import CRITIC, TrainSettings
 
 IDLE = {"envs", "workers"}  # how an evaluation runs, not what it finds
@@ -137,6 +139,21 @@ def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Calla
             cell = replace(cell, policy_hash=policy(cell.policy))
         cells.setdefault(cell.key, cell)
     return list(cells.values())
+
+
+def check_here(trainings: list[Training], load: Callable[[str, str], Any], device: str) -> None:
+    """`UsageError` where this machine lacks the ``device``, or where its memory, its processor or the data do
+    not allow a training. ``load`` (task, source) gives the data."""
+    found = resolve_device(device)
+    sources: dict[str, list[Training]] = {}
+    for training in trainings:
+        sources.setdefault(f"{training.task} {training.source}", []).append(training)
+    for some in sources.values():
+        data = load(some[0].task, some[0].source)
+        kinds = {key_of(training.settings | {"seed": 0}): training for training in some}
+        for training in kinds.values():
+            with opened_by(f"training on {training.task}:"):
+                check_run(data, TrainSettings.from_dict(training.settings), found)
 
 
 def check_names(report: list[dict[str, Any]], cells: list[Cell]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from conftest import run_cli
+from small_runs import small_data
 
 from swg_fast.sweep import cells, store
 from swg_fast.sweep.plan_file import MOST_BYTES, read_plan
@@ -184,6 +186,23 @@ def test_a_bad_override_is_refused(name, tmp_path):
 def test_options_that_cannot_be(name, tmp_path):
     text, options, words = OPTIONS[name]
     refused(tmp_path, text, words, options=options)
+
+
+LARGE = "train.hidden_dim = 16384\ntrain.num_blocks = 256"
+MACHINE = {
+    "memory": (HOPPER + LARGE, "this training would take 11,374.4 GB of memory and"),
+    "reward": (HOPPER + "train.min_travel = 1e9", "training on hopper-medium-v2: min_travel=1e+09: in none"),
+    "GPU": (TOY + "run.gpus = 1", "device 'cuda': torch sees no CUDA device here"),
+}
+
+
+@pytest.mark.parametrize("name", MACHINE)
+def test_what_this_machine_cannot_do_is_refused(name, tmp_path, monkeypatch):
+    text, words = MACHINE[name]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(store, "hash_data", lambda *found: "data")
+    monkeypatch.setattr(store, "load", lambda *found: small_data())
+    refused(tmp_path, text, words)
 
 
 def test_a_folder_of_another_sweep_stays_right(tmp_path):

@@ -3,8 +3,9 @@ uses and by the plan of its search."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import wraps
 from typing import Any
 
@@ -45,12 +46,14 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Prospect:
-    """What is known of a cell's policy before it acts: its parts and its own sampling settings."""
+    """What is known of a cell's policy before it acts: its parts and its own sampling settings. ``number``
+    stands for it in `once`."""
 
-    model: Model
-    config: SamplingConfig
+    model: Model = field(repr=False)
+    config: SamplingConfig = field(repr=False)
+    number: int = field(default_factory=itertools.count().__next__)
 
 
 @dataclass(frozen=True)

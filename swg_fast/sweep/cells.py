@@ -125,7 +125,7 @@ def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Calla
         checked: list[Cell] = []
         policy_of = once(finished)
         for settings, axes in plan.cells():
-            where = ", ".join(f"{name} = {value}" for name, value in axes.items())
+            where = " ".join(", ".join(f"{name} = {value}" for name, value in axes.items()).split())
             with opened_by(f"cell {where}:") if where else nullcontext():
                 checked.append(_cell(settings, axes, device, policy_of))
         check_names(plan.report, checked)

@@ -49,6 +49,7 @@ BAD = {
               "axis 'own' has the label [1]; write a text"),
     "value of a cell": (HOPPER + "grid.train.seed = [0, -1]",
                         "cell train.seed = -1: [train] seed must be at least"),
+    "two lines": (HOPPER + '[[grid.own]]\nlabel = "a\\nb"\ntrain.seed = -1', "cell own = a b: [train] seed"),
     # training
     "unknown train": (HOPPER + "train.critc_steps = 1",
                       "[train] unknown setting 'critc_steps'; did you mean"),

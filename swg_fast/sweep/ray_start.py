@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from swg_fast.common import interrupts
 from swg_fast.common.errors import UsageError
@@ -14,6 +16,7 @@ from swg_fast.common.optional_packages import need
 
 OBJECTS = 80 * 2**20  # bytes of Ray's object store on this machine: only results pass through it
 STARTS = 4  # tries to start Ray here
+REACHED = 10.0  # seconds in which a cluster must answer
 HERE = "127.0.0.1"
 NEEDED = ("raylet", "gcs_server")  # Ray's processes without which nothing goes on
 GONE = ("Ray's own processes ended (killed, or out of memory); the same command goes on with what is "
@@ -60,6 +63,9 @@ def _start(ray: Any, cpus: int | None) -> None:
 
 def _join(ray: Any, address: str) -> None:
     try:
+        place = urlsplit(address if "://" in address else f"//{address}")
+        if place.hostname is not None and place.port is not None:  # Ray itself waits for minutes
+            socket.create_connection((place.hostname, place.port), REACHED).close()
         _init(ray, address=address)
     except Exception as error:
         raise UsageError(f"Ray cannot be reached at {address} ({_line(error)}); start it with "

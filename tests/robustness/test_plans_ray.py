@@ -76,6 +76,22 @@ def test_a_local_sweep_is_alone_and_its_end_is_told(tmp_path, monkeypatch):
     assert not ray.is_initialized()
 
 
+ADDRESSES = {
+    "nobody there": ("127.0.0.1:1", "Ray cannot be reached at 127.0.0.1:1 ("),
+    "no such port": ("127.0.0.1:99999999", "Ray cannot be reached at 127.0.0.1:99999999 (Port out of range"),
+    "no address": ("no address", "Ray cannot be reached at no address ("),
+}
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_a_cluster_that_is_not_there(name):
+    address, words = ADDRESSES[name]
+    with pytest.raises(UsageError) as raised, connected(address):
+        pass
+    assert str(raised.value).startswith(words) and "ray start --head" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
 def test_a_users_own_ray_is_used_and_left_running():
     import ray
 

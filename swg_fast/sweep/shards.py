@@ -95,6 +95,9 @@ class ShardedBackend(Backend):
         self.name = f"{inner.name} on {len(actors)} actors"
         self.inner, self.asked, self.ray, self.actors = inner, asked, ray, actors
 
+    def __reduce__(self) -> Any:
+        return self.inner.__reduce__()  # as of a `ShardedPolicy`, below
+
     def held(self, job: SamplingJob) -> int:
         return self.inner.held(job)
 

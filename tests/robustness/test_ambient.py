@@ -239,6 +239,8 @@ def test_a_sharded_policy_keeps_all_parts(tmp_path):
         assert type(found) is Policy and found.config == whole.config and found.execution == whole.execution
         assert found.card["note"] == "kept" and found.model.ranker is not None
         assert same(found.sample(STATES, **settings), whole.sample(STATES, **settings))
+    bound = pickle.loads(pickle.dumps(many.bind(select="max_q")))
+    assert same(bound.sample(STATES, seed=1), whole.sample(STATES, **settings))
 
 
 # -- another process

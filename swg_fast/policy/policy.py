@@ -35,6 +35,7 @@ from swg_fast.policy.surroundings import own_surroundings
 
 MOST_BOUND = 64  # samplers that a policy keeps; each is a few tables
 EXECUTION = frozenset(entry.name for entry in fields(Execution))
+PLAIN = {int, float, str, bool, type(None)}
 
 
 class Policy:
@@ -62,7 +63,7 @@ class Policy:
             check_model(model)
             self.model = model.copied(self.device)
         self._backends: dict[tuple[str, str], Backend] = {}
-        self._bound: dict[tuple[SamplingConfig, Execution], BoundSampler] = {}
+        self._bound: dict[Any, BoundSampler] = {}
         self._calls = 0
         self._seed = 0
 
@@ -133,19 +134,25 @@ class Policy:
 
         Raises `UsageError` as `sample` does for settings.
         """
+        key: Any = None
+        plain = all(type(value) in PLAIN for value in overrides.values())  # nothing changes behind the key
+        if plain and isinstance(config, SamplingConfig | str | None):
+            key = (self.config, self.execution, config, execution,
+                   tuple((name, type(value), value) for name, value in overrides.items()))
+            if key in self._bound:
+                return self._bound[key]
         given = check_overrides(overrides)
         chosen = {name: given.pop(name) for name in EXECUTION & given.keys()}
         execution = replace(execution or self.execution, **chosen)
-        config = resolve(self.config, config, given)
-        key = (config, execution)
-        if key not in self._bound:
-            with own_surroundings():
-                plan = plan_search(config, self.model, self.family)
-            backend = self.backend(execution.backend, execution.dtype)
+        with own_surroundings():
+            plan = plan_search(resolve(self.config, config, given), self.model, self.family)
+        backend = self.backend(execution.backend, execution.dtype)
+        bound = BoundSampler(self.model, backend, plan, execution.chunk)
+        if key is not None:
             if len(self._bound) >= MOST_BOUND:
                 self._bound.clear()
-            self._bound[key] = BoundSampler(self.model, backend, plan, execution.chunk)
-        return self._bound[key]
+            self._bound[key] = bound
+        return bound
 
     def settings(self, config: SamplingConfig | str | None = None, **overrides: Any) -> SamplingConfig:
         """What `sample` would use, given these: every setting with its value. `UsageError` as there."""

@@ -112,7 +112,7 @@ def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, p
 def train_ours(data: Any, settings: Any, folder: Path, progress: bool) -> tuple[Path, dict[str, float]]:
     """The folder of swg-fast's policy and the seconds of each phase, from its steps a second, so that a
     resumed phase counts in full."""
-    from swg_fast.common.atomic_files import read_json
+    from swg_fast.common.read_files import read_json
     from swg_fast.training.history import HISTORY, read_history
     from swg_fast.training.loop import LoopOptions
     from swg_fast.training.run import train

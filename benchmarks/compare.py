@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from swg_fast.cli.ending import run
-from swg_fast.common.atomic_files import read_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_json
 
 YARDSTICK = "test_products"
 

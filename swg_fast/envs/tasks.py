@@ -40,7 +40,7 @@ class Preset:
 
 
 def _file() -> dict[str, Any]:
-    return tomllib.loads((resources.files("swg_fast.envs") / "presets.toml").read_text())
+    return tomllib.loads((resources.files("swg_fast.envs") / "presets.toml").read_text(encoding="utf-8"))
 
 
 @cache

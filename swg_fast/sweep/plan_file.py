@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import read_toml
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_toml
 
 SECTIONS = ("train", "evaluate", "rank", "toy")
 SINGLES = ("task", "dataset", "policy")

@@ -8,9 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import read_json, replacing
+from swg_fast.common.atomic_files import replacing
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
+from swg_fast.common.read_files import read_json
 from swg_fast.sweep import plots, tables
 from swg_fast.sweep.cells import Cell
 from swg_fast.sweep.live import duration, headline

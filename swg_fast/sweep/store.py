@@ -22,9 +22,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.atomic_files import write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.locks import file_lock
+from swg_fast.common.read_files import read_json
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.plan_file import Plan
 

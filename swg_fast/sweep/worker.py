@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.atomic_files import write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_json
 from swg_fast.policy.checkpoint import CARD
 from swg_fast.sweep.cells import Cell, Training, key_of
 from swg_fast.sweep.store import Store, load, locked, transitions_hash

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.atomic_files import write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import check, need
+from swg_fast.common.read_files import read_json
 
 LOGGERS = ("tensorboard", "wandb", "none")
 

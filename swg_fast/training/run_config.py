@@ -12,8 +12,9 @@ from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import read_toml, replacing
+from swg_fast.common.atomic_files import write_text
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_toml
 from swg_fast.common.settings_fields import check_fields, checked, setting
 from swg_fast.envs.tasks import Preset
 from swg_fast.training.logger import LOGGERS
@@ -79,8 +80,7 @@ def write_config(path: str | Path, values: Mapping[str, Any]) -> None:
     import tomli_w
 
     text = tomli_w.dumps({name: value for name, value in values.items() if value is not None})
-    with replacing(path) as temporary:
-        temporary.write_text(f"{HEADER}{Path(path).name} trains this policy again.\n{text}")
+    write_text(path, f"{HEADER}{Path(path).name} trains this policy again.\n{text}")
 
 
 def resolve(chosen: Mapping[str, Any], file: Mapping[str, Any], preset: Preset

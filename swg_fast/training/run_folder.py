@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import read_json, sweep, write_json
+from swg_fast.common.atomic_files import sweep, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.locks import file_lock
 from swg_fast.common.output_paths import check_folder
+from swg_fast.common.read_files import read_json
 from swg_fast.training.run_config import CONFIG, HEADER
 from swg_fast.training.settings import TrainSettings
 

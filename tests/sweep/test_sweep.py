@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from plans import PLAN, TOY, plan_of, resolved
 
 from swg_fast.cli.sweep import sweep
-from swg_fast.common.atomic_files import read_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_json
 from swg_fast.evaluation.toy import run_toy
 from swg_fast.policy.checkpoint import CARD, load_checkpoint
 from swg_fast.sweep import store, worker

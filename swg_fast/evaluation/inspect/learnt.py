@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from swg_fast.common.atomic_files import read_json, user_path
+from swg_fast.common.atomic_files import user_path
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_json
 from swg_fast.data import Transitions
 from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule

@@ -53,7 +53,7 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seed
     import torch
 
     from swg_fast.sweep.cells import training_settings
-    from swg_fast.sweep.store import load, transitions_hash
+    from swg_fast.sweep.store import load
 
     budget = {name: options.pop(name) for name in BUDGET}
     play = Play(**options)
@@ -64,7 +64,7 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seed
         data = load(task, source)
         for seed in seeds:
             settings = training_settings(task, budget | {"seed": seed})
-            same = {"task": task, "data": transitions_hash(data), "settings": settings.to_dict(),
+            same = {"task": task, "data": data.fingerprint(), "settings": settings.to_dict(),
                     **asdict(play)}
             if any(run["what"] == same for run in kept):
                 continue

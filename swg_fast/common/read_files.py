@@ -73,7 +73,8 @@ def read_json(path: str | Path, kind: Any = None, mend: str = "give a JSON file 
     """
     path = user_path(path)
     try:
-        value = json.loads(read_text(path, mend), parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+        text = read_text(path, mend)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
     except RecursionError as error:
         raise UsageError(f"{path}: nested too deeply; {mend}") from error
     except UsageError:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Required
 
 from torch import nn
-from typing_extensions import Required, TypedDict  # pydantic cannot read those of Python 3.11
+from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
 from swg_fast.common.checks import choice, number, text, whole
 from swg_fast.common.errors import UsageError
@@ -103,7 +103,7 @@ def empty_modules(card: Mapping[str, Any], shapes: Shapes, where: Path) -> dict[
 def _empty(kind: type[nn.Module], part: str, values: dict[str, Any]) -> nn.Module:
     for key, value in values.items():
         if key in MOST:
-            whole(f"{part}.{key}", value, 1, MOST[key])
+            whole(f"{part}.{key}", value, 0 if key == "state_dim" else 1, MOST[key])  # a toy has no state
         elif key == "weight_head":
             choice("weight head", value, WEIGHT_HEADS)
         elif key == "dropout":

@@ -6,8 +6,6 @@ the policy's files), so that a sweep started again knows what is done.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from swg_fast.common.errors import UsageError
+from swg_fast.common.identity import key_of
 from swg_fast.common.settings_fields import nearest
 from swg_fast.envs.tasks import preset_for
 from swg_fast.sweep.plan_file import Plan
@@ -23,12 +22,6 @@ from swg_fast.training.settings import CRITIC, TrainSettings
 EVALUATE = ("config", "episodes", "seed", "envs", "workers")  # of `evaluate` beside the sampling's settings
 IDLE = {"envs", "workers"}  # how an evaluation runs, not what it finds
 RANK = {"states": 64, "candidates": 128, "seed": 0}  # the defaults of a [rank] section
-
-
-def key_of(value: Any) -> str:
-    """16 hexadecimal digits that stand for a JSON ``value``."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def empty_modules(card: Mapping[str, Any], shapes: Shapes, where: Path) -> dict[
         text("schedule", card["schedule"])
         family = WeightFamily.from_card(card)
         code = family.width if family is not None else 0
-        modules = {part: _empty(kind, part, card.get(part) if part != "network" else card[part])
+        modules = {part: _empty(kind, part, card[part])
                    for part, kind in NETWORKS.items() if part == "network" or card.get(part) is not None}
     except (KeyError, TypeError) as error:
         raise UsageError(f"{name}: incomplete ({error}); copy the checkpoint again") from error

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from swg_fast.common.atomic_files import user_path
 from swg_fast.common.errors import UsageError
 from swg_fast.common.identity import key_of
+from swg_fast.common.read_files import exists
 from swg_fast.common.settings_fields import nearest
+from swg_fast.envs.gymnasium_ids import check_task
 from swg_fast.envs.tasks import preset_for
 from swg_fast.sweep.plan_file import Plan
 from swg_fast.training.settings import CRITIC, TrainSettings
@@ -133,6 +135,7 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str
                              "leave out [rank], or train")
         name = _whole(str(name))
         return Cell("evaluate", axes, sections["evaluate"], task, name, hash_policy(name))
+    check_task(task)
     chosen = training_settings(task, sections["train"])
     source = values.get("dataset", task)
     source = _whole(str(source.get(task, task) if isinstance(source, dict) else source))
@@ -147,8 +150,7 @@ def training_settings(task: str, chosen: dict[str, Any]) -> TrainSettings:
 
 def _whole(name: str) -> str:
     """A path that exists in full, since workers run elsewhere; another name as it is."""
-    path = Path(name).expanduser()
-    return str(path.absolute()) if path.exists() else name
+    return str(user_path(name).absolute()) if exists(name) else name
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:

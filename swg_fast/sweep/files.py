@@ -128,8 +128,8 @@ def read_finished(path: Path) -> dict[str, Any]:
 
 def read_results(path: Path) -> dict[str, Any]:
     """A report's results.json. `UsageError` where it is none."""
-    found = read_json(path, ResultsJson, f"give a report's results.json of format {FORMAT}, or the folder "
-                                         "of a sweep")
+    found = read_json(path, ResultsJson, f"this is not a report's results.json of format {FORMAT}; give "
+                                         "that, or the folder of a sweep")
     for number, result in enumerate(found["results"]):
         _with_result(result, f"{path}: results.{number}")
     return found

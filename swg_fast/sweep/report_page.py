@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def write_report(source: str | Path, out: str | Path | None = None) -> list[Path
     source = user_path(source)
     found = collect(source)
     sweep, results = found["sweep"], found["results"]
-    out = user_path(out or (source.parent / source.stem if source.is_file() else source / "report"))
+    beside = source.parent / source.stem if source.is_file() else source / "report"
+    out = user_path(beside if out is None else out)
     check_folder(out)
     budget = describe_budget(results)
     blocks = [blocks_of(view, results) for view in views_of(sweep, results)]
@@ -46,7 +48,7 @@ def write_report(source: str | Path, out: str | Path | None = None) -> list[Path
     for number, part in enumerate(blocks):
         for name in dict.fromkeys(block.name for block in part):
             mine = [block for block in part if block.name == name]
-            path = out / f"{number + 1}-{name.replace(':', '-').replace('/', '-')}.png"
+            path = out / f"{number + 1}-{re.sub('[^A-Za-z0-9_.]', '-', name)[:100]}.png"
             plots.draw(mine, path)
             paths.append(path)
             sections.append(_section(mine, path))

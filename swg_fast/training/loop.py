@@ -13,6 +13,7 @@ import torch
 
 from swg_fast.common.errors import UsageError
 from swg_fast.common.interrupts import deferred, held
+from swg_fast.common.progress import Spare
 from swg_fast.common.seeds import stream_seed
 from swg_fast.training.history import append_line
 from swg_fast.training.logger import Writer
@@ -80,7 +81,7 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
     clock = options.clocks[trainer.phase] = Clock(trainer.device, options.profile)
     started = time.perf_counter()
     bar = tqdm(total=total, initial=first, desc=trainer.phase, unit="step", smoothing=0.05,
-               disable=not options.progress, mininterval=0.5)
+               disable=not options.progress, mininterval=0.5, file=Spare("stderr"))
     step = first
     good = first  # the newest state on disk; 0 where there is none
     with deferred() as asked, bar:

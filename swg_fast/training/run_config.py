@@ -30,6 +30,8 @@ class RunOptions:
     """What a run needs beside its `TrainSettings`; none of it belongs to the method."""
 
     task: str | None = setting(None, "The task, where the command does not name it.")
+    new_task: bool = setting(False, "TASK is a name of your own, which no environment here has: train with "
+                                    "the defaults of other benchmarks.")
     dataset: str | None = setting(
         None, "D4RL HDF5 file, minari:NAME or OGBench's .npz file. Left out: TASK's own.")
     observation_keys: str | None = setting(

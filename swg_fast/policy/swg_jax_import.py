@@ -163,8 +163,8 @@ def _below(params: Tree, marker: str, kind: str) -> dict[str, Any]:
     prefixes = [key[: -len(marker)] for key in params if key.endswith(f"/{marker}") or key == marker]
     if len(prefixes) > 1:
         names = ", ".join(prefix.rstrip("/") or "the top" for prefix in prefixes)
-        raise UsageError(f"{len(prefixes)} trees of {kind} parameters: {names}; save the one that is meant in "
-                         "a file of its own")
+        raise UsageError(f"{len(prefixes)} trees of {kind} parameters: {names}; save the one that is meant "
+                         "in a file of its own")
     for prefix in prefixes:
         return {k[len(prefix):]: v for k, v in params.items() if k.startswith(prefix)}
     raise UsageError(f"not SWG-JAX {kind} parameters: no '{marker}' among "

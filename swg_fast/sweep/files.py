@@ -25,7 +25,7 @@ class TrainingJson(TypedDict):
     source: str
     data_hash: str
     settings: dict[str, Any]
-    key: NotRequired[str]
+    key: str
 
 
 class CellJson(TypedDict):
@@ -39,7 +39,7 @@ class CellJson(TypedDict):
     policy_hash: str | None
     training: TrainingJson | None
     rank: dict[str, int]
-    key: NotRequired[str]
+    key: str
 
 
 class Evaluated(TypedDict):

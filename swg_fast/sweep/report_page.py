@@ -13,7 +13,7 @@ from swg_fast.common.atomic_files import finite, user_path, write_text
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
 from swg_fast.common.output_paths import check_folder
-from swg_fast.common.read_files import read_json
+from swg_fast.common.read_files import is_file, read_json
 from swg_fast.sweep import plots, tables
 from swg_fast.sweep.cells import Cell
 from swg_fast.sweep.files import FORMAT, FailureJson, read_results
@@ -34,7 +34,7 @@ def write_report(source: str | Path, out: str | Path | None = None) -> list[Path
     source = user_path(source)
     found = collect(source)
     sweep, results = found["sweep"], found["results"]
-    beside = source.parent / source.stem if source.is_file() else source / "report"
+    beside = source.parent / source.stem if is_file(source) else source / "report"
     out = user_path(beside if out is None else out)
     check_folder(out)
     budget = describe_budget(results)
@@ -77,7 +77,7 @@ def collect(source: Path) -> dict[str, Any]:
 
     Raises `UsageError` where ``source`` is neither, or no cell is done.
     """
-    if source.is_file():
+    if is_file(source):
         return read_results(source)
     store = Store(source)
     sweep = store.read()
@@ -119,8 +119,8 @@ def describe_budget(results: list[dict[str, Any]]) -> str:
 
 
 def _values(settings: list[dict[str, Any]], name: str) -> str:
-    found = list(dict.fromkeys(s[name] for s in settings))
-    return ", ".join(f"{value:,}" if isinstance(value, int) else str(value) for value in found)
+    found = [f"{s[name]:,}" if isinstance(s[name], int) else str(s[name]) for s in settings if name in s]
+    return ", ".join(dict.fromkeys(found)) or "unknown"
 
 
 def _section(blocks: list[Block], picture: Path) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from swg_fast.common.read_files import read_json, read_text
 from swg_fast.sweep.files import SweepJson, read_finished, read_results
 from swg_fast.sweep.store import Mark
 from swg_fast.training.history import append_line, read_history, set_aside
+from swg_fast.training.loop import Interrupted
 from swg_fast.training.run_folder import RunRecord
 
 ROOT = Path(__file__).parents[2]
 CELL = {"kind": "toy", "axes": {"toy.seed": 0}, "settings": {"name": "rings", "seed": 0}, "task": None,
-        "policy": None, "policy_hash": None, "training": None, "rank": {}, "versions": {}, "seconds": 1.5,
+        "policy": None, "policy_hash": None, "training": None, "rank": {}, "versions": {}, "seconds": 1.5, "key": "k",
         "result": {"distances": {"guided_to_target": 0.5}}}
 SWEEP = {"format": 1, "title": "t", "question": "", "run": {}, "report": [], "versions": {}, "cells": []}
 RESULTS = {"results_format": 1, "cells": 1, "failures": [], "histories": {}, "results": [CELL],
@@ -90,7 +91,7 @@ CONTENTS = {
     "sweep, title": (text(SWEEP | {"title": 3}), SweepJson, "title: "),
     "sweep, report": (text(SWEEP | {"report": [{"rows": 1}]}), SweepJson, "report.0.rows: "),
     "sweep, cells": (text(SWEEP | {"cells": {"a": 1}}), SweepJson, "cells: "),
-    "sweep, newer cell": (text(SWEEP | {"cells": [CELL]}), SweepJson, "cells.0.versions: "),
+    "sweep, newer": (text(SWEEP | {"cells": [CELL]}), SweepJson, "cells.0.versions: "),
 }
 
 
@@ -103,7 +104,8 @@ def test_contents(name, place):
 
 
 CELLS = {
-    "list": ([], "the whole"), "empty": ({}, "kind is missing"), "null": ({"result": None}, "missing"),
+    "list": ([], "input should be an object"), "empty": ({}, "kind is missing"),
+    "null": ({"result": None}, "missing"),
     "kind": (CELL | {"kind": "dance"}, "kind: "), "newer": (CELL | {"novel": 1}, "novel: "),
     "axes": (CELL | {"axes": {"a": {"b": 1}}}, "axes.a"), "no result": (CELL | {"result": {}}, "distances"),
     "distance": (CELL | {"result": {"distances": {"guided_to_target": "near"}}}, "guided_to_target: "),
@@ -122,7 +124,10 @@ def test_cells_and_results(name, place):
     assert word in refusal(read_results, place / "results.json")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "results").glob("*.json")), ids=lambda p: p.stem)
+RECORDED = sorted((ROOT / "experiments" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_recorded_results_still_load(path):
     assert read_results(path)["results"]
 
@@ -130,9 +135,10 @@ def test_recorded_results_still_load(path):
 def test_what_reports_write_they_can_read(place):
     """A loss that is not finite, brackets, dollars and tags in names: drawn and printed as they are."""
     lines = [{"step": 1, "critic/held_out_loss": None}, {"step": 2, "critic/held_out_loss": 1.0}]
+    titles = {"title": "$x_{ [/b] <script>", "question": "?", "report": []}
     odd = CELL | {"axes": {"toy.name": r"$\frac{ [/b] <script>x</script> | ü"}}
     write_json("in.json", RESULTS | {"results": [odd, CELL | {"axes": {"toy.name": "b"}}],
-                                     "sweep": {"title": "$x_{ [/b] <script>", "question": "?", "report": []},
+                                     "sweep": titles,
                                      "histories": {"$_{": {"critic": lines}}})
     out = swg_fast("report", "in.json", "--out", "out")
     assert out.exception is None, out.exception
@@ -154,7 +160,7 @@ COMMANDS = {
     "report with no name": (["report", "good.json", "--out", ""], "empty path"),
     "inspect of a list as run": (["inspect", "run"], "not the record of a run"),
     "train with no name": (["train", "antmaze-umaze-v2", "--dataset", "d.hdf5", "--out", ""], "empty path"),
-    "a misspelt task": (["train", "antmaze-ümaze-v2", "--dataset", "d.hdf5"], "did you mean antmaze-umaze-v2"),
+    "a misspelt task": (["train", "antmaze-ümaze-v2", "--dataset", "d.hdf5"], "did you mean antmaze-umaze"),
     "a family that does not fit": (["inspect", "hopper-medium-v2", "--task", "antmaze-umaze-v2", "--dataset",
                                     "d.hdf5"], "another family"),
     "1e300 for a float32": (["train", "antmaze-umaze-v2", "--min-travel", "1e300"], "min_travel must be"),
@@ -194,7 +200,8 @@ def test_a_full_disk_ends_no_history(monkeypatch):
 
 def test_a_history_with_a_bad_line_does_not_end_a_resumed_run(place):
     data = small_data()
-    train(data, place / "r")
+    with pytest.raises(Interrupted):
+        train(data, place / "r", stop_after=10)
     (place / "r" / "logs" / "history.jsonl").open("a").write('{"phase": "actor", "step": {}}\n')
     train(data, place / "r", resume=True)
 

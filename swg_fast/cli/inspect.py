@@ -63,7 +63,7 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
                         max_episode_steps=preset.max_episode_steps if preset else None,
                         continues_after_terminal=bool(preset and preset.family == "antmaze"),
                         observation_keys=source.observation_keys)
-    if preset is not None:
+    if preset is not None and task is not None:
         preset.check_sizes(data.observations.shape[1], data.actions.shape[1], dataset)
     figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state)
     print_table(f"{name}: {figures['progress']}", rows(figures))

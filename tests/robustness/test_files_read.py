@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from small_runs import small_data, train
@@ -15,17 +17,22 @@ from swg_fast import UsageError
 from swg_fast.cli.main import cli
 from swg_fast.common import read_files
 from swg_fast.common.atomic_files import finite, write_json
+from swg_fast.common.console import print_table
 from swg_fast.common.read_files import read_json, read_text
+from swg_fast.policy.swg_jax_import import value
+from swg_fast.sweep.cells import Cell
 from swg_fast.sweep.files import SweepJson, read_finished, read_results
-from swg_fast.sweep.store import Mark
+from swg_fast.sweep.plan_file import Plan
+from swg_fast.sweep.report_page import collect
+from swg_fast.sweep.store import Mark, Store
 from swg_fast.training.history import append_line, read_history, set_aside
 from swg_fast.training.loop import Interrupted
 from swg_fast.training.run_folder import RunRecord
 
 ROOT = Path(__file__).parents[2]
 CELL = {"kind": "toy", "axes": {"toy.seed": 0}, "settings": {"name": "rings", "seed": 0}, "task": None,
-        "policy": None, "policy_hash": None, "training": None, "rank": {}, "versions": {}, "seconds": 1.5, "key": "k",
-        "result": {"distances": {"guided_to_target": 0.5}}}
+        "policy": None, "policy_hash": None, "training": None, "rank": {}, "versions": {}, "seconds": 1.5,
+        "key": "k", "result": {"distances": {"guided_to_target": 0.5}}}
 SWEEP = {"format": 1, "title": "t", "question": "", "run": {}, "report": [], "versions": {}, "cells": []}
 RESULTS = {"results_format": 1, "cells": 1, "failures": [], "histories": {}, "results": [CELL],
            "sweep": {"title": "t", "question": "", "report": []}}
@@ -34,6 +41,7 @@ RESULTS = {"results_format": 1, "cells": 1, "failures": [], "histories": {}, "re
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     return tmp_path
 
 
@@ -146,6 +154,36 @@ def test_what_reports_write_they_can_read(place):
     assert "<script" not in table and "[/b] &lt;script&gt;" in table and "ü" in table
     assert "<script>x" not in (place / "out" / "index.html").read_text(encoding="utf-8")
     assert read_results(place / "out" / "results.json")["results"][0]["axes"] == odd["axes"]
+
+
+def test_a_damaged_cell_is_found_again(place):
+    """A cell's file that is cut short, or another's, does not count as done; a report says so."""
+    cell = Cell.from_json({name: value for name, value in CELL.items() if name in Cell.__dataclass_fields__})
+    other = replace(cell, settings={"name": "rings", "seed": 1})
+    store = Store("~/sweep")
+    assert store.folder == place / "home" / "sweep"  # as for every other path
+    store.begin(Plan("t", "", {}, [{}]), [cell, other])
+    for one in (cell, other):
+        write_json(store.cell(one.key), CELL | one.to_json())
+    assert store.pending([cell, other]) == ([], [])
+    for damage in (lambda path: path.write_bytes(path.read_bytes()[:40]), lambda path: path.unlink(),
+                   lambda path: shutil.copy(store.cell(other.key), path), lambda path: write_json(path, [])):
+        damage(store.cell(cell.key))
+        assert store.pending([cell, other]) == ([], [cell])
+    found = collect(store.folder)
+    assert len(found["results"]) == 1 and "is damaged" in found["failures"][0][1]
+
+
+def test_brackets_are_printed_as_they_are(capsys):
+    print_table("[/b] title", [("[red]name", "[/]")])
+    out = capsys.readouterr().out
+    assert "[/b] title" in out and "[red]name" in out and "[/]" in out
+
+
+def test_two_trees_of_parameters_are_not_guessed_between():
+    leaf = np.zeros((2, 2), np.float32)
+    tree = {f"{name}/params/OutputVDense/kernel": leaf for name in ("target", "online")}
+    assert "2 trees of value parameters: target/params, online/params" in refusal(value, tree)
 
 
 def test_what_is_not_finite_is_none():

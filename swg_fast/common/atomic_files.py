@@ -23,11 +23,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from swg_fast.common.checks import shown
 from swg_fast.common.errors import UsageError
 
 MENDS = {errno.ENOSPC: "make room and run again", errno.EDQUOT: "make room and run again",
          errno.EFBIG: "raise the limit on file sizes (ulimit -f)", errno.ENAMETOOLONG: "shorten it",
          errno.EROFS: "give a path on a disk that can be written to"}
+LONGEST = 255  # bytes of a file's name, on nearly every file system
 LINKS = 40  # followed at most, as Linux does
 
 _host = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
@@ -44,6 +46,9 @@ def user_path(text: str | Path) -> Path:
         raise UsageError("an empty path names nothing; give the name of a file or folder")
     if "\0" in str(text):
         raise UsageError(f"{str(text)!r}: a path cannot hold a null character")
+    long = [part for part in Path(text).parts if len(part.encode("utf-8", "replace")) > LONGEST]
+    if long:  # pathlib raises for it wherever it looks
+        raise UsageError(f"{shown(long[0])}: a name that is too long; shorten it to {LONGEST} bytes")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

@@ -49,13 +49,7 @@ def read_text(path: str | Path, mend: str) -> str:
     except OSError as error:
         missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
         cause = "no such file" if missing else error.strerror
-        raise UsageError(f"{shown_path(path)}: cannot be read ({cause}); {mend}") from error
-
-
-def shown_path(path: Path) -> str:
-    """``path`` in one line that can be read."""
-    text = str(path)
-    return text if len(text) <= 200 else f"{text[:60]}...{text[-60:]}"
+        raise UsageError(f"{path}: cannot be read ({cause}); {mend}") from error
 
 
 @overload

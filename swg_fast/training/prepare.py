@@ -82,13 +82,13 @@ def prepare_run(task: str | None = None, *, out: str | Path | None = None, confi
     device = str(resolve_device(options.device))
     out = user_path(Path("runs") / task if out is None else out)
     check_folder(out)
+    if options.critic is not None:
+        options = replace(options, critic=str(user_path(options.critic).resolve()))
     data = _load(task, preset, options)
     card = _card(task, preset, data, options.dataset or task)
     options = replace(options, device=device, threads=torch.get_num_threads())
     if options.dataset and exists(options.dataset):
         options = replace(options, dataset=str(user_path(options.dataset).resolve()))
-    if options.critic is not None:
-        options = replace(options, critic=str(user_path(options.critic).resolve()))
     return PreparedRun(task, data, settings, options, out, card)
 
 

@@ -193,7 +193,12 @@ def test_what_is_not_finite_is_none():
 COMMANDS = {
     "report of a list": (["report", "list.json"], "the whole"),
     "report of a folder": (["report", "folder"], "no such file"),
-    "report of 300 letters": (["report", "x" * 300], "cannot be read"),
+    "report of 300 letters": (["report", "x" * 300], "too long"),
+    "inspect of 300 letters": (["inspect", "x" * 300], "too long"),
+    "data of 300 letters": (["train", "antmaze-umaze-v2", "--dataset", "x" * 300], "too long"),
+    "critic of 300 letters": (["train", "antmaze-umaze-v2", "--dataset", "d.hdf5", "--critic", "x" * 300],
+                              "too long"),
+    "flax of 300 letters": (["import-jax", "x" * 300, "--out", "o"], "too long"),
     "report in a file": (["report", "good.json", "--out", "good.json"], "is a file, not a folder"),
     "report with no name": (["report", "good.json", "--out", ""], "empty path"),
     "inspect of a list as run": (["inspect", "run"], "not the record of a run"),

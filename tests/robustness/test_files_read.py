@@ -162,7 +162,7 @@ def test_a_damaged_cell_is_found_again(place):
     other = replace(cell, settings={"name": "rings", "seed": 1})
     store = Store("~/sweep")
     assert store.folder == place / "home" / "sweep"  # as for every other path
-    store.begin(Plan("t", "", {}, [{}]), [cell, other])
+    store.begin(Plan(place / "plan.toml", "t", "", {}, [{}]), [cell, other])
     for one in (cell, other):
         write_json(store.cell(one.key), CELL | one.to_json())
     assert store.pending([cell, other]) == ([], [])

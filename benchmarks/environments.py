@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks import one_step
 from benchmarks.measuring import save
-from swg_fast.common.atomic_files import read_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_json
 from swg_fast.data.download import remote_path
 from swg_fast.envs import contacts, make_env
 from swg_fast.envs.d4rl_import import FAMILY_MODULES

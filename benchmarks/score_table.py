@@ -18,9 +18,10 @@ import click
 import numpy as np
 
 from benchmarks.measuring import ROOT, Several, policy_option, recorded, save, threads_option
-from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.atomic_files import write_json
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.intervals import interval_text, score_interval
+from swg_fast.common.read_files import read_json
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.envs import make_env
 from swg_fast.evaluation.episodes import evaluate

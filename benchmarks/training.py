@@ -157,9 +157,10 @@ def whole_run(core: int) -> dict[str, Any]:
 def main(turns: int, json_path: Path, one_core: bool) -> None:
     import torch
 
-    from swg_fast.common.atomic_files import read_json, write_json
+    from swg_fast.common.atomic_files import write_json
     from swg_fast.common.console import versions
     from swg_fast.common.hardware import device_name
+    from swg_fast.common.read_files import read_json
 
     if find_spec("jax") is None:
         raise click.ClickException("the peer needs jax; pip install 'swg-fast[bench]'")

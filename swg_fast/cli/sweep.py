@@ -11,7 +11,7 @@ import click
 
 @click.command()
 @click.argument("file", type=Path)
-@click.option("--out", type=Path, help="Folder of the results.  [default: runs/sweeps/FILE's name]")
+@click.option("--out", help="Folder of the results.  [default: runs/sweeps/FILE's name]")
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE",
               help="Another value for a setting of FILE, such as train.critic_steps=1000, "
                    "dataset.hopper-medium-v2=FILE or run.threads=2; may be repeated.")
@@ -20,7 +20,7 @@ import click
 @click.option("--cpus", type=int, help="CPUs of this machine to use.  [default: all]")
 @click.option("--dry-run", is_flag=True, help="Say what would run and, from one timed cell, how long.")
 @click.option("--quiet", is_flag=True, help="No live table.")
-def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str | None, cpus: int | None,
+def sweep(file: Path, out: str | None, overrides: tuple[str, ...], address: str | None, cpus: int | None,
           dry_run: bool, quiet: bool) -> None:
     """Run a grid of trainings and evaluations, written down in FILE (TOML), on Ray.
 
@@ -37,7 +37,7 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
     from swg_fast.sweep.settings import RunSettings, section
     from swg_fast.sweep.views import check_report
 
-    out = out or Path("runs/sweeps") / file.stem
+    out = str(Path("runs/sweeps") / file.stem) if out is None else out
     check_folder(out)
     plan = read_plan(file, overrides)
     cpus = whole("--cpus", cores() if cpus is None else cpus, 1, max_threads())
@@ -113,9 +113,9 @@ def _dry_run(trainings: list[Any], missing: list[Any], run: Any, cpus: int) -> N
 
 
 @click.command()
-@click.argument("folder", type=Path)
-@click.option("--out", type=Path, help="Folder of the report.  [default: FOLDER/report]")
-def report(folder: Path, out: Path | None) -> None:
+@click.argument("folder")
+@click.option("--out", help="Folder of the report.  [default: FOLDER/report]")
+def report(folder: str, out: str | None) -> None:
     """Tables, pictures and one HTML page of the sweep in FOLDER, finished or not.
 
     FOLDER may also be the results.json of an earlier report.

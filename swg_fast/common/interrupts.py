@@ -98,6 +98,25 @@ def shielded() -> Iterator[None]:
         return
     from multiprocessing import resource_tracker
 
+    # A mask alone delays nothing here: the system may choose a library's thread, which has its own mask, and
+    # Python then runs the handler in the main thread. Workers do inherit the mask.
+    with held():
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            # The first worker's start would also start multiprocessing's tracker, which unblocks SIGINT.
+            # Start it now, with all signals blocked: it ends by itself after this process, and must not end
+            # before.
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask | {signal.SIGINT})
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Delays the signals while the block runs, however many come. The first is raised at its end."""
     asked: list[int] = []
     before: dict[int, Any] = {}
     holding = True
@@ -109,9 +128,6 @@ def shielded() -> Iterator[None]:
             signal.signal(number, before[number])
             signal.raise_signal(number)
 
-    # A mask alone delays nothing here: the system may choose a library's thread, which has its own mask, and
-    # Python then runs the handler in the main thread. Workers do inherit the mask.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         with suppress(ValueError):  # not the main thread, which alone gets them
             for number in STOPPING:
@@ -119,14 +135,8 @@ def shielded() -> Iterator[None]:
                 if handler is not signal.SIG_IGN and handler is not None:
                     before[number] = handler
                     signal.signal(number, note)
-        # The first worker's start would also start multiprocessing's tracker, which unblocks SIGINT. Start it
-        # now, with all signals blocked: it ends by itself after this process, and must not end before.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask | {signal.SIGINT})
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         holding = False
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,18 +6,18 @@ the policy's files), so that a sweep started again knows what is done.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from swg_fast.common.atomic_files import user_path
 from swg_fast.common.checks import text
 from swg_fast.common.errors import UsageError, opened_by
 from swg_fast.common.hardware import resolve_device
+from swg_fast.common.identity import key_of
+from swg_fast.common.read_files import exists
 from swg_fast.common.settings_fields import check_named, nearest
 from swg_fast.envs.tasks import preset_for
 from swg_fast.sweep.cell_checks import (
@@ -35,12 +35,6 @@ from swg_fast.training.preflight import check_run
 from swg_fast.training.settings import CRITIC, TrainSettings
 
 IDLE = {"envs", "workers"}  # how an evaluation runs, not what it finds
-
-
-def key_of(value: Any) -> str:
-    """16 hexadecimal digits that stand for a JSON ``value``."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -222,8 +216,7 @@ def _source(values: dict[str, Any], task: str) -> str:
 
 def _whole(name: str) -> str:
     """A path that exists in full, since workers run elsewhere; another name as it is."""
-    path = Path(name).expanduser()
-    return str(path.absolute()) if path.exists() else name
+    return str(user_path(name).absolute()) if exists(name) else name
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import read_toml, user_path
+from swg_fast.common.atomic_files import user_path
 from swg_fast.common.checks import shown, text
 from swg_fast.common.errors import UsageError, opened_by
+from swg_fast.common.read_files import read_toml
 
 SECTIONS = ("train", "evaluate", "rank", "toy")
 SINGLES = ("task", "dataset", "policy")

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.atomic_files import finite, write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.identity import key_of
 from swg_fast.policy.checkpoint import CARD
 from swg_fast.sweep.cell_checks import sampling_of
-from swg_fast.sweep.cells import Cell, Training, key_of
+from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.settings import RunSettings
-from swg_fast.sweep.store import Store, load, locked, transitions_hash
+from swg_fast.sweep.store import Store, load, locked
 
 
 def run_training(training: Training, store: Store, run: RunSettings) -> None:
@@ -38,10 +39,10 @@ def run_training(training: Training, store: Store, run: RunSettings) -> None:
             return
         torch.set_num_threads(run.threads)
         data = load(training.task, training.source)
-        if transitions_hash(data) != training.data_hash:
+        if data.fingerprint() != training.data_hash:
             raise UsageError(f"{training.source}: the data changed since the sweep was planned; "
                              "start it again")
-        card = {"task": training.task, "dataset": Path(training.source).name, "data_hash": training.data_hash,
+        card = {"task": training.task, "dataset": Path(training.source).name,
                 "transitions": len(data), "versions": versions()}
         if data.observation_keys is not None:
             card["observation_keys"] = list(data.observation_keys)
@@ -64,7 +65,7 @@ def run_cell(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
     started = time.perf_counter()
     with store.running(cell.key, cell.label):
         result = _toy(cell, store) if cell.kind == "toy" else _evaluate(cell, store, run)
-        value = cell.to_json() | {"result": result, "run": asdict(run), "versions": versions(),
+        value = cell.to_json() | {"result": finite(result), "run": asdict(run), "versions": versions(),
                                   "seconds": round(time.perf_counter() - started, 3)}
         write_json(store.cell(cell.key), value)
     return value
@@ -104,7 +105,7 @@ def _evaluate(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
     if pooled.interval is not None and pooled.interval.method == "wilson":  # it succeeds or fails
         result["successes"] = sum(score > 50 for score in pooled.scores)
     if cell.training:
-        result["training"] = read_json(Path(folder) / CARD)["training"]
+        result["training"] = policy.card["training"]
     if cell.rank:
         result["rank_correlations"] = _rank(policy, cell)
     return result

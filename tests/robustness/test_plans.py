@@ -7,6 +7,7 @@ import torch
 from conftest import run_cli
 from small_runs import small_data
 
+from swg_fast.common.atomic_files import write_json
 from swg_fast.sweep import cells, store
 from swg_fast.sweep.plan_file import MOST_BYTES, read_plan
 from swg_fast.sweep.settings import RunSettings
@@ -216,8 +217,8 @@ def test_a_folder_of_another_sweep_stays_right(tmp_path):
     out = store.Store(tmp_path / "out")
     out.begin(read_plan(tmp_path / "first.toml"), resolved[0])
     for cell in resolved[0]:
-        out.cell(cell.key).parent.mkdir(exist_ok=True)
-        out.cell(cell.key).write_text("{}")
+        found = {"result": {"distances": {"guided_to_target": 1.0}}, "versions": {}, "seconds": 1.0}
+        write_json(out.cell(cell.key), cell.to_json() | found)
     assert out.pending(resolved[1]) == ([], resolved[1][1:])
     with store.locked(out.folder / "lock"):
         before = (out.folder / "sweep.json").read_bytes()

@@ -41,8 +41,8 @@ def strike(monkeypatch):
     def with_signal(number):
         honest, struck = loop.save_state, []
 
-        def save(folder, trainer, step, keep):
-            path = honest(folder, trainer, step, keep)
+        def save(folder, trainer, step, *rest):
+            path = honest(folder, trainer, step, *rest)
             if trainer.phase == "actor" and not struck:
                 struck.append(step)
                 os.kill(os.getpid(), number)

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from plans import PLAN, TOY, plan_of, resolved
 
 from swg_fast.cli.sweep import sweep
-from swg_fast.common.atomic_files import read_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_json
 from swg_fast.evaluation.toy import run_toy
 from swg_fast.policy.checkpoint import CARD, load_checkpoint
 from swg_fast.sweep import store, worker
@@ -22,7 +22,7 @@ from swg_fast.sweep.live import duration
 from swg_fast.sweep.ray_runner import slots, spread
 from swg_fast.sweep.report_page import write_report
 from swg_fast.sweep.settings import RunSettings
-from swg_fast.sweep.store import Store, locked, transitions_hash
+from swg_fast.sweep.store import Store, locked
 from swg_fast.training.loop import LoopOptions
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
@@ -32,10 +32,10 @@ def test_data_hash_is_of_the_arrays(dataset_file):
     from swg_fast.data import load_dataset
 
     data = load_dataset(dataset_file, continues_after_terminal=True)
-    assert transitions_hash(data) == store.hash_data("antmaze-umaze-v2", str(dataset_file))
+    assert data.fingerprint() == store.hash_data("antmaze-umaze-v2", str(dataset_file))
     changed = load_dataset(dataset_file)
     changed.rewards[3] += 1e-3
-    assert transitions_hash(changed) != transitions_hash(data)
+    assert changed.fingerprint() != data.fingerprint()
 
 
 def test_a_folder_has_one_sweep_at_a_time(tmp_path):

@@ -10,15 +10,17 @@ import numpy as np
 
 from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
+from swg_fast.common.seeds import BorrowedRandom, random_kept
 from swg_fast.data.transitions import ARRAYS, Transitions, to_transitions
 from swg_fast.envs import flatten
 from swg_fast.envs.gymnasium_env import action_bounds
-from swg_fast.envs.minari_dataset import open_dataset
+from swg_fast.envs.minari_dataset import open_dataset, recover
 
 GOAL = "desired_goal"
 
 
-def load_minari(name: str, observation_keys: Sequence[str] | None = None) -> Transitions:
+def load_minari(name: str, observation_keys: Sequence[str] | None = None, trust: Sequence[str] = ()
+                ) -> Transitions:
     """Transitions of the Minari dataset ``name``, such as ``D4RL/antmaze/umaze-v1``.
 
     A Minari episode of n steps has n + 1 observations, so every step gives a transition, even the last one
@@ -34,7 +36,7 @@ def load_minari(name: str, observation_keys: Sequence[str] | None = None) -> Tra
     """
     source = f"minari:{name}"
     dataset = open_dataset(name)
-    reader = _Reader(dataset, observation_keys, source)
+    reader = _Reader(dataset, observation_keys, source, trust)
     try:
         episodes = [reader.read(episode) for episode in dataset.iterate_episodes()]
     except UsageError as error:
@@ -53,14 +55,16 @@ def load_minari(name: str, observation_keys: Sequence[str] | None = None) -> Tra
 class _Reader:
     """Turns the episodes of one Minari dataset into D4RL's arrays, and counts what it has read."""
 
-    def __init__(self, dataset: Any, observation_keys: Sequence[str] | None, source: str) -> None:
+    def __init__(self, dataset: Any, observation_keys: Sequence[str] | None, source: str,
+                 trust: Sequence[str]) -> None:
         space = dataset.observation_space
         self.keys = flatten.choose(space, observation_keys, source)
         flatten.check_spaces(space, self.keys, source)
         self.low, self.high = action_bounds(dataset.action_space, source)
         # Each goal is a vector: a dictionary of tasks has other leaves.
         self.reaching = {"achieved_goal", GOAL} <= set(flatten.leaf_names(space))
-        self.goal = _evaluation_goal(dataset, source) if self.reaching and GOAL not in self.keys else None
+        evaluations = self.reaching and GOAL not in self.keys
+        self.goal = _evaluation_goal(dataset, source, trust) if evaluations else None
         self.steps = self.reached = 0
 
     def read(self, episode: Any) -> dict[str, np.ndarray]:
@@ -116,14 +120,13 @@ class _Goal:
         return np.asarray(self.env.unwrapped.compute_reward(achieved, goals, {}), np.float32)
 
 
-def _evaluation_goal(dataset: Any, source: str) -> _Goal:
-    from swg_fast.envs.gymnasium_ids import known_gymnasium_ids
-
-    known_gymnasium_ids()
+def _evaluation_goal(dataset: Any, source: str, trust: Sequence[str]) -> _Goal:
     try:
-        with quiet():
-            env = dataset.recover_environment(eval_env=True)
+        with quiet(), BorrowedRandom().lent(), random_kept():
+            env = recover(dataset, source, trust)
         places = env.unwrapped.maze.unique_goal_locations
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(f"{source}: the goal is left out of the observations, and the environment that "
                          f"would say which it is cannot be made ({explain(error)}); keep {GOAL!r}") from error

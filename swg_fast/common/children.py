@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
-from multiprocessing.util import _args_from_interpreter_flags
+from multiprocessing.util import _args_from_interpreter_flags  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 from swg_fast.common.errors import UsageError, reason

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import mtrand
 
 
 def stream_seed(seed: int, *names: object) -> int:
@@ -28,14 +29,14 @@ class BorrowedRandom:
     @contextmanager
     def lent(self) -> Iterator[None]:
         """For the block, NumPy's global generator is this one, in the state that the last block left."""
-        theirs, their_gauss = np.random.get_bit_generator(), _Gauss.now()
-        np.random.set_bit_generator(self._bits)
+        theirs, their_gauss = mtrand.get_bit_generator(), _Gauss.now()
+        mtrand.set_bit_generator(self._bits)
         self._gauss.restore()
         try:
             yield
         finally:
             self._gauss = _Gauss.now()
-            np.random.set_bit_generator(theirs)
+            mtrand.set_bit_generator(theirs)
             their_gauss.restore()
 
 

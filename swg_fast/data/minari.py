@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.common.seeds import BorrowedRandom, random_kept
+from swg_fast.data.gate import check_real
+from swg_fast.data.hdf5 import DAMAGE, check_tree, unreadable
 from swg_fast.data.transitions import ARRAYS, Transitions, to_transitions
 from swg_fast.envs import flatten
 from swg_fast.envs.gymnasium_env import action_bounds
@@ -36,14 +39,18 @@ def load_minari(name: str, observation_keys: Sequence[str] | None = None, trust:
     """
     source = f"minari:{name}"
     dataset = open_dataset(name)
+    main = Path(dataset.storage.data_path) / "main_data.hdf5"
+    if main.exists():
+        check_tree(main, source)
     reader = _Reader(dataset, observation_keys, source, trust)
     try:
         episodes = [reader.read(episode) for episode in dataset.iterate_episodes()]
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from error
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise UsageError(f"{source} is not readable ({explain(error)}); delete it and download it again"
-                         ) from error
+    except MemoryError as error:
+        raise UsageError(f"{source} needs more memory than there is; use a larger machine") from error
+    except (*DAMAGE, IndexError) as error:
+        raise unreadable(source, error) from error
     if not reader.steps:
         raise UsageError(f"{source} has no steps")
     raw = {key: np.concatenate([episode[key] for episode in episodes]) for key in ARRAYS}
@@ -73,15 +80,17 @@ class _Reader:
         The extra row carries the last observation. It is marked as a time-out, so it gives no transition.
         """
         n = len(episode.rewards)
-        rewards = _numbers(episode.rewards, "rewards").astype(np.float32)
-        ends = np.asarray(episode.terminations, bool)
+        rewards = _numbers(episode.rewards, "rewards", "fiu").astype(np.float32)
+        ends = _numbers(episode.terminations, "terminations", "b")
+        for key in self.keys:
+            _numbers(flatten.leaf(episode.observations, key), key or "observations", "fiub")
         if self.reaching:
             if self.goal is not None:
                 rewards = self.goal.rewards(episode.observations["achieved_goal"][1:])
             success = _success(episode, rewards) if self.goal is None else rewards > 0
             ends = ends | success
             self.reached += int(success.sum())
-        actions = _numbers(episode.actions, "actions").astype(np.float32).reshape(n, -1)
+        actions = _numbers(episode.actions, "actions", "f").astype(np.float32).reshape(n, -1)
         actions = (2 * (actions - self.low) / (self.high - self.low) - 1).astype(np.float32)
         self.steps += n
         return {"observations": flatten.flatten_rows(episode.observations, self.keys)[: n + 1],
@@ -137,11 +146,10 @@ def _evaluation_goal(dataset: Any, source: str, trust: Sequence[str]) -> _Goal:
     return _Goal(env, np.asarray(places[0]))
 
 
-def _numbers(values: object, name: str) -> np.ndarray:
-    """``values`` as they are, if they are real numbers and not classes or pixels."""
+def _numbers(values: object, name: str, kinds: str) -> np.ndarray:
+    """``values`` as they are, if their type is one of ``kinds``."""
     array = np.asarray(values)
-    if array.dtype.kind not in ("fiu" if name == "rewards" else "f"):
-        raise UsageError(f"{name} have dtype {array.dtype}; continuous ones, of floating point, are needed")
+    check_real(array, name, "as recorded", kinds)
     return array
 
 

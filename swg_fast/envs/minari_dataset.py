@@ -32,6 +32,6 @@ def open_dataset(name: str) -> Any:
 def recover(dataset: Any, source: str, trust: Sequence[str], **options: Any) -> Any:
     """The evaluation environment of ``dataset``. `UsageError` where it would run code that is not trusted."""
     known_gymnasium_ids()  # registers them
-    for spec in (dataset.env_spec, dataset.eval_env_spec):
+    for spec in (dataset.env_spec, dataset._eval_env_spec):
         check_spec(spec, source, trust)
     return dataset.recover_environment(eval_env=True, **options)

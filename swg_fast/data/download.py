@@ -73,7 +73,7 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
     """
     target = cached(task)
     if target.is_file():
-        _check_hdf5(target, f"{target}: is damaged; delete it to download it again")
+        _check_hdf5(target, str(target), "delete it to download it again")
         return target
     base = (mirror or SERVER).rstrip("/")
     if not base.startswith(("http://", "https://", "file://")):
@@ -89,8 +89,7 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
         with file_lock(_beside(part, ".lock"), busy), open(part, "ab+", opener=_no_link) as file:
             _fetch(task, address, file, part, progress)
             try:
-                _check_hdf5(part, f"{task}: what {address} gave is not an HDF5 file; give another address to "
-                                  "--mirror")
+                _check_hdf5(part, f"{task}: what {address} gave", "give another address to --mirror")
             except UsageError:
                 part.unlink()
                 raise
@@ -128,8 +127,8 @@ def _fetch(task: str, address: str, file: BinaryIO, part: Path, progress: bool) 
                 file.write(block)
                 bar.update(len(block))
                 if pace.too_slow(len(block)):
-                    raise UsageError(f"{task}: {address} sends less than {SLOWEST:,} bytes a second; run again "
-                                     "later to continue, or give another address to --mirror")
+                    raise UsageError(f"{task}: {address} sends less than {SLOWEST:,} bytes a second; run "
+                                     "again later to continue, or give another address to --mirror")
         file.flush()
         os.fsync(file.fileno())
     size = part.stat().st_size
@@ -200,13 +199,12 @@ def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
-def _check_hdf5(path: Path, otherwise: str) -> None:
-    """`UsageError` with the words ``otherwise`` where the file is not HDF5 or not whole."""
+def _check_hdf5(path: Path, source: str, mend: str) -> None:
+    """`UsageError` about ``source`` where the file is not HDF5 or not whole."""
     import h5py
 
     try:
         with h5py.File(path, "r"):
             pass
     except OSError as error:
-        found = unreadable(str(path), error)
-        raise (found if "another program" in str(found) else UsageError(otherwise)) from error
+        raise unreadable(source, error, mend) from error

@@ -1,5 +1,5 @@
-"""The checks that every dataset passes before its arrays are read, whatever its format: of types, and of sizes
-against the file and the memory. `transitions.check_values` then looks at the values."""
+"""The checks that every dataset passes before its arrays are read, whatever its format: of types, and of
+sizes against the file and the memory. `transitions.check_values` then looks at the values."""
 
 from __future__ import annotations
 

@@ -137,8 +137,8 @@ def shielded(pool: bool = False) -> Iterator[None]:
             for number in STOPPING:
                 handler = signal.getsignal(number)
                 if handler is not signal.SIG_IGN and handler is not None:
-                    before[number] = handler
                     signal.signal(number, note)
+                    before[number] = handler
         if pool:
             # The first worker's start would also start multiprocessing's tracker, which unblocks SIGINT.
             # Start it now, with all signals blocked: it ends by itself, after this process and not before.

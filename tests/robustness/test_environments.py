@@ -47,7 +47,7 @@ def test_an_environment_that_fails_is_named(name, monkeypatch):
     monkeypatch.setattr("swg_fast.evaluation.episodes.STATE_STRIDE", 50)
     with pytest.raises(UsageError, match=word) as error:
         play(f"{task}-v0", **environment)
-    assert "\n" not in str(error.value) and "worker" in str(error.value) or f"{task}-v0" in str(error.value)
+    assert "\n" not in str(error.value) and (f"{task}-v0" in str(error.value) or task == "Dies")
 
 
 def test_an_episode_limit_ends_an_endless_one():
@@ -62,15 +62,15 @@ def spec(point, **more):
 
 def wrapped(point):
     wrapper = gymnasium.envs.registration.WrapperSpec("any", point, {})
-    return spec("gymnasium.envs.classic_control:PendulumEnv", additional_wrappers=(wrapper,))
+    return spec("gymnasium.envs.classic_control.pendulum:PendulumEnv", additional_wrappers=(wrapper,))
 
 
 UNTRUSTED = {
     "a program": (lambda: check_spec(spec("subprocess:Popen", kwargs={"args": ["true"]}), "minari:x", ()),
                   "minari:x asks to run subprocess:Popen.*--trust subprocess:Popen"),
     "a wrapper": (lambda: check_spec(wrapped("os:system"), "minari:x", ()), "os:system"),
-    "a wrapper that writes": (lambda: check_spec(wrapped("gymnasium.wrappers.rendering:RecordVideo"), "x", ()),
-                              "RecordVideo"),
+    "a wrapper that writes": (
+        lambda: check_spec(wrapped("gymnasium.wrappers.rendering:RecordVideo"), "x", ()), "RecordVideo"),
     "vector": (lambda: check_spec(spec(None, vector_entry_point="os:abort"), "minari:x", ()), "os:abort"),
     "a module by name": (lambda: make_env("this:Thing-v0"), "code of the module 'this'.*--trust this"),
     "another module trusted": (lambda: make_env("this:Thing-v0", trust=["that"]), "--trust this"),
@@ -103,17 +103,18 @@ def test_global_generators_stay_as_they_were(task):
         pytest.importorskip("gymnasium_robotics")
 
     def state():
-        return [random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()]
+        return [random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state().numpy()]
 
     np.random.standard_normal()  # a second number waits
     before = state()
     env = make_env(task)
     first = env.reset(5)
-    steps = [env.step(np.full(env.action_dim, 0.1)).observation for _ in range(3)]
+    actions = np.full((3, env.action_dim), 0.1)
+    steps = [env.step(action).observation for action in actions]
     np.testing.assert_equal(state(), before)
     np.random.seed(1)
     np.testing.assert_array_equal(env.reset(5), first)
-    np.testing.assert_array_equal([env.step(np.full(env.action_dim, 0.1)).observation for _ in range(3)], steps)
+    np.testing.assert_array_equal([env.step(action).observation for action in actions], steps)
 
 
 SCRIPT = f"""
@@ -141,9 +142,8 @@ gym.register("Other-v0", lambda: Own())
 thread = threading.Thread(target=play, args=("Other-v0",))
 thread.start()
 thread.join()
-child = multiprocessing.get_context("fork").Process(target=play, args=("Own-v0",), daemon=True)
-child.start()
-child.join()
+multiprocessing.current_process()._config["daemon"] = True  # as in a pool's worker
+play("Own-v0")
 """
 CALLERS = {"a script": (["SCRIPT"], None), "standard input": (["-P", "-"], SCRIPT)}
 
@@ -151,15 +151,16 @@ CALLERS = {"a script": (["SCRIPT"], None), "standard input": (["-P", "-"], SCRIP
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CALLERS)
 def test_an_evaluation_runs_wherever_it_is_called_from(name, tmp_path):
-    """No guard of the main module, an environment of the script, another thread, a daemonic process; and files
-    in the current folder that have modules' names."""
+    """No guard of the main module, an environment of the script, another thread, a daemonic process; and
+    files in the current folder that have modules' names."""
     (tmp_path / "script").mkdir()
     script = tmp_path / "script" / "script.py"
     script.write_text(SCRIPT)
     for module in ("multiprocessing", "numpy", "json", "swg_fast", "cloudpickle"):
         (tmp_path / f"{module}.py").write_text("open('ran', 'w')\nraise SystemExit('ran')")
     arguments, said = CALLERS[name]
-    out = subprocess.run([sys.executable, *(str(script) if a == "SCRIPT" else a for a in arguments)], input=said,
-                         cwd=tmp_path, capture_output=True, text=True)
+    command = [sys.executable, *(str(script) if a == "SCRIPT" else a for a in arguments)]
+    out = subprocess.run(command, input=said, cwd=tmp_path, capture_output=True, text=True,
+                         timeout=120)
     assert (out.returncode, out.stdout.split()) == (0, ["2", "2", "2"]), out.stderr
     assert "Traceback" not in out.stderr and not (tmp_path / "ran").exists()

@@ -176,7 +176,8 @@ def test_environments_in_odd_surroundings(name):
     changes, word = SURROUNDINGS[name]
     code = ("from swg_fast.envs import make_env\nfrom swg_fast import UsageError\n"
             "try: make_env('antmaze-umaze-v2').reset(0)\nexcept UsageError as error: print(error)")
-    out = subprocess.run([sys.executable, "-c", code], env=os.environ | changes, capture_output=True, text=True)
+    out = subprocess.run([sys.executable, "-c", code], env=os.environ | changes, capture_output=True,
+                         text=True)
     assert out.returncode == 0 and out.stdout.count("\n") == bool(word) and (word or "") in out.stdout, out
 
 

@@ -35,7 +35,10 @@ import h5py
 import numpy as np
 import pytest
 
+from swg_fast.kernels.shared.sampler_table import SamplerTable
 from swg_fast.method.networks import ScoreNetwork, TwinQ
+from swg_fast.method.sampler_names import SAMPLERS
+from swg_fast.method.samplers import sampler_table
 from swg_fast.method.schedule import NoiseSchedule
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
@@ -123,6 +126,20 @@ def make_network(state_dim: int, action_dim: int, hidden_dim: int = 64, num_bloc
         bias = network.output.bias if weight_head == "joint" else network.weight_output.bias
         bias[-1] = -0.4
     return network.eval()
+
+
+def tables_of(sampler: str) -> Callable[..., SamplerTable]:
+    """A function that makes the sampler's table."""
+    def make(schedule: NoiseSchedule, guidance_scale: float, temperature: float,
+             weight_readout: str = "exact", **settings: object) -> SamplerTable:
+        return sampler_table(sampler, schedule, guidance_scale=guidance_scale, temperature=temperature,
+                             weight_readout=weight_readout, **settings)
+
+    make.__name__ = sampler
+    return make
+
+
+ddpm, ddpm_x0, ddim, dpmpp_2m, dpmpp_2m_sde = map(tables_of, SAMPLERS)
 
 
 def make_recording(n: int = 600, episode: int = 50, states: int = 29, actions: int = 8,

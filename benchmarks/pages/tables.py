@@ -14,67 +14,31 @@ from benchmarks import (
     training_run,
 )
 from benchmarks.bench_table import markdown as bench_markdown
-from benchmarks.pages.blocks import block, recorded
+from benchmarks.pages.blocks import BLOCKS, block, recorded
+from swg_fast.common.settings_fields import table
+from swg_fast.policy.sampling import Execution, SamplingConfig
 
+RECORDS = {"sampling": SamplingConfig, "execution": Execution}
 GPU = "nvidia-h200/gpu.json"
 GPU_TABLES = {"throughput": gpu_table.throughput, "peers": gpu_table.peers, "few": gpu_table.few,
               "configurations": gpu_table.configurations, "training": gpu_table.training}
 
 
-@block
-def bench() -> str:
-    return bench_markdown(recorded("cpu-bench.json"))
-
-
-@block
-def scores(name: str) -> str:
-    return score_table.markdown(recorded(f"scores/{name}.json")["rows"])
-
-
-@block
-def walks(name: str) -> str:
-    return score_table.walks(score_table.WALKS / name)
-
-
-@block
-def decisions(name: str) -> str:
-    return decisions_report.markdown(recorded(f"decisions-{name}.json"))
-
-
-@block
-def gpu_measured(name: str) -> str:
-    return GPU_TABLES[name](recorded(GPU))
-
-
-@block
-def beside_swg_jax() -> str:
-    return beside_report.markdown(recorded("beside-swg-jax.json")["runs"])
-
-
-@block
-def door_table() -> str:
-    return door.markdown(recorded("door.json"))
-
-
-@block
-def environments_table() -> str:
-    return environments.markdown(recorded("environments.json"))
-
-
-@block
-def reliability_table() -> str:
-    return reliability.markdown(recorded("reliability.json"))
-
-
-@block
-def training_tables() -> str:
-    return training_run.markdown(recorded("training.json"))
-
-
-@block
-def experiment(name: str, view: str, metric: str, only: str = "") -> str:
-    """``only``: table or picture, where not both are wanted."""
-    return experiment_tables.place(name, int(view), metric, only)
+BLOCKS.update({
+    "bench": lambda: bench_markdown(recorded("cpu-bench.json")),
+    "scores": lambda name: score_table.markdown(recorded(f"scores/{name}.json")["rows"]),
+    "walks": lambda name: score_table.walks(score_table.WALKS / name),
+    "decisions": lambda name: decisions_report.markdown(recorded(f"decisions-{name}.json")),
+    "gpu-measured": lambda name: GPU_TABLES[name](recorded(GPU)),
+    "beside-swg-jax": lambda: beside_report.markdown(recorded("beside-swg-jax.json")["runs"]),
+    "door-table": lambda: door.markdown(recorded("door.json")),
+    "environments-table": lambda: environments.markdown(recorded("environments.json")),
+    "reliability-table": lambda: reliability.markdown(recorded("reliability.json")),
+    "training-tables": lambda: training_run.markdown(recorded("training.json")),
+    # The last, if given: table or picture, where not both are wanted.
+    "experiment": lambda name, view, metric, only="": experiment_tables.place(name, int(view), metric, only),
+    "settings": lambda record: table(RECORDS[record]),
+})
 
 
 @block

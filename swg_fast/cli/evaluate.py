@@ -12,13 +12,14 @@ import click
 from swg_fast.cli.options import SEED, own_default, with_options
 from swg_fast.common.errors import UsageError
 from swg_fast.envs.settings import EnvSettings
+from swg_fast.evaluation.counts import MAX_SEEDS, EpisodeCounts
 from swg_fast.policy.sampling import PRESETS, Execution, SamplingConfig
 
-MAX_SEEDS = 1000  # of one evaluation
 
-
-def sampling_entries() -> Iterator[tuple[Field, str]]:
-    """The fields of a search, and what stands in where one is left out."""
+def entries() -> Iterator[tuple[Field, str]]:
+    """The fields of an evaluation and its search, and what stands in where one is left out."""
+    for entry in fields(EpisodeCounts):
+        yield entry, own_default(entry)
     for entry in fields(SamplingConfig):
         yield entry, "the policy's"
     for entry in fields(Execution):
@@ -43,17 +44,14 @@ class Outputs:
             check_video(self.video, task, trust)
 
 
-@click.command(cls=with_options(sampling_entries))
+@click.command(cls=with_options(entries))
 @click.argument("task")
 @click.option("--policy", "policy_name", help="Checkpoint folder or bundled name.  [default: TASK]")
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Sampling settings by one name; those given "
               "below win.")
-@click.option("--episodes", type=int, default=10, help="Episodes a seed.")
 @SEED
 @click.option("--seeds", help="Several evaluation seeds: 0,1,2, or how many from --seed on. Scores are given "
                               "for each and for all.")
-@click.option("--envs", type=int, help="Environments at once.  [default: up to 64]")
-@click.option("--workers", type=int, help="Worker processes.  [default: one a core]")
 @click.option("--trust", multiple=True, metavar="NAME", help="A module or an entry point, as MODULE:NAME, "
               "outside the known packages whose code may run. Can be given several times.")
 @click.option("--step-timeout", type=float, default=EnvSettings.step_timeout,
@@ -77,20 +75,18 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
     from swg_fast.common.console import print_table
     from swg_fast.common.hardware import device_name
     from swg_fast.evaluation import report
-    from swg_fast.evaluation.episodes import check_counts
     from swg_fast.evaluation.episodes import evaluate as play
     from swg_fast.evaluation.video import record_video
 
     outputs = Outputs(*(options.pop(name) for name in ("json", "plot", "video")))
     environment = EnvSettings(*(options.pop(entry.name) for entry in fields(EnvSettings)))
     outputs.check(task, environment.trust)
-    counts = {name: options.pop(name) for name in ("episodes", "envs", "workers")}
-    seed = _seeds(options.pop("seed"), options.pop("seeds"))
-    check_counts(seed=seed, **counts)
+    options["seed"] = _seeds(options["seed"], options.pop("seeds"))
+    given = {entry.name: options.pop(entry.name) for entry in fields(EpisodeCounts)}
+    counts = EpisodeCounts(**{name: value for name, value in given.items() if value is not None})
     policy, name = _load_or_untrained(task, policy_name, device, environment.trust)
     _say_leaves(policy, preset, options)
-    result = play(policy, task, preset, seed=seed, progress=not quiet, environment=environment, **counts,
-                  **options)
+    result = play(policy, task, preset, progress=not quiet, environment=environment, **vars(counts), **options)
     summary = report.evaluation_json(result, name, device_name(policy.device))
     if profile:
         summary["profile"] = _profile(task, result, environment)

@@ -9,20 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from swg_fast.common.checks import MAX_SEED, whole
 from swg_fast.common.errors import UsageError
-from swg_fast.common.hardware import max_threads
+from swg_fast.common.hardware import cores
 from swg_fast.common.intervals import Interval, score_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.envs.base import Maze, TaskEnv
 from swg_fast.envs.registry import make_env
 from swg_fast.envs.settings import STATE_STRIDE, EnvSettings
 from swg_fast.envs.vector import EnvironmentFailed, VectorEnv
+from swg_fast.evaluation.counts import EpisodeCounts, check_drawn
 from swg_fast.policy.bound_sampler import BoundSampler
 from swg_fast.policy.policy import Policy
 from swg_fast.policy.sampling import SamplingConfig
-
-MAX_ENVS = 4096  # each is a simulation in memory
 
 
 @dataclass
@@ -104,10 +102,9 @@ def evaluate(policy: Policy, task: str, config: SamplingConfig | str | None = No
     Raises `UsageError` for an unknown task, a policy of other sizes, arguments out of range, an environment
     that fails, hangs or gives what is no number, or a worker that died.
     """
-    import os
-
-    seeds = check_counts(episodes, seed, envs, workers)
+    seeds = list(EpisodeCounts(episodes, seed, envs, workers).seed)
     sampler = policy.bind(config, **overrides)
+    check_drawn(sampler.config)
     keys = observation_keys(policy)
     settings = environment or EnvSettings()
     env = make_env(task, keys, settings.trust)
@@ -116,7 +113,7 @@ def evaluate(policy: Policy, task: str, config: SamplingConfig | str | None = No
             f"the policy is for states of {policy.state_dim} and actions of {policy.action_dim}, "
             f"{task} has {env.state_dim} and {env.action_dim}; give a policy trained on it")
     envs = min(episodes, envs or 64)
-    workers = workers or min(os.cpu_count() or 1, envs, 16)
+    workers = workers or min(cores(), envs, 16)
     runners = [_Runner(sampler, episodes, one, progress) for one in seeds]
     started = time.perf_counter()
     seconds = {"start": 0.0, "sampling": 0.0, "waiting": 0.0}
@@ -138,19 +135,6 @@ def evaluate(policy: Policy, task: str, config: SamplingConfig | str | None = No
 def _score(env: TaskEnv, episodes: list[Episode], seed: int | None) -> Score:
     scores = [env.score(episode.total_reward, episode.success) for episode in episodes]
     return Score(seed, scores, float(np.mean(scores)), score_interval(scores, env.succeeds_or_fails))
-
-
-def check_counts(episodes: int, seed: int | Sequence[int], envs: int | None, workers: int | None
-                 ) -> list[int]:
-    """The seeds as a list. Raises `UsageError` for numbers out of range, or too large for this machine."""
-    whole("episodes", episodes, 1, STATE_STRIDE - 1)
-    seeds = [whole("seed", one, 0, MAX_SEED) for one in (seed if isinstance(seed, Sequence) else [seed])]
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UsageError(f"seeds must be one or more different ones, got {seeds}")
-    for name, value, most in (("envs", envs, MAX_ENVS), ("workers", workers, max_threads())):
-        if value is not None:
-            whole(name, value, 1, most)
-    return seeds
 
 
 def observation_keys(policy: Policy) -> list[str] | None:

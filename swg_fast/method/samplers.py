@@ -7,9 +7,12 @@ To add one: write a function here that returns its table, and give it a line of 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from swg_fast.common.checks import choice
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.sampler_table import COLUMNS, SamplerTable
 from swg_fast.method.sampler_names import READOUTS, SAMPLERS, WEIGHT_CLIP
@@ -31,90 +34,89 @@ def evenly_spaced(trained: int, count: int | None) -> tuple[int, ...]:
     return tuple((2 * i * (trained - 1) + count - 1) // (2 * (count - 1)) for i in range(count))
 
 
-def _columns(schedule: NoiseSchedule, steps: tuple[int, ...], guidance_scale: float,
-             weight_readout: str) -> Columns:
-    """The columns that every sampler shares; the rest are zero."""
-    at = torch.tensor(steps)
-    bars, sigmas = schedule.alphas_cumprod[at], schedule.sigmas[at]
-    columns = {name: torch.zeros_like(sigmas) for name in COLUMNS}
-    columns["sigma"] = sigmas
-    columns["readout"] = (bars if weight_readout == "exact" else schedule.alphas[at]).rsqrt()
-    columns["guidance"] = guidance_scale * sigmas
-    columns["clean_scale"] = bars.rsqrt()
-    return columns
+@dataclass(frozen=True)
+class Walk:
+    """What a sampler's table is made from: the trained ``steps`` that it walks, rising, and settings."""
+
+    schedule: NoiseSchedule
+    steps: tuple[int, ...]
+    guidance_scale: float
+    temperature: float
+    weight_readout: str = "exact"
+    weight_clip: tuple[float, float] = WEIGHT_CLIP
+    clip_denoised: bool = True
+
+    def columns(self) -> Columns:
+        """The columns that every sampler shares; the rest are zero."""
+        at = torch.tensor(self.steps)
+        bars, sigmas = self.schedule.alphas_cumprod[at], self.schedule.sigmas[at]
+        columns = {name: torch.zeros_like(sigmas) for name in COLUMNS}
+        columns["sigma"] = sigmas
+        columns["readout"] = (bars if self.weight_readout == "exact" else self.schedule.alphas[at]).rsqrt()
+        columns["guidance"] = self.guidance_scale * sigmas
+        columns["clean_scale"] = bars.rsqrt()
+        return columns
+
+    def table(self, columns: Columns, clips: str) -> SamplerTable:
+        """The table of these columns, which clips the "state" or the "clean" sample."""
+        columns["noise"][0] = 0.0  # no noise after the last step
+        low, high = self.weight_clip
+        return SamplerTable(
+            torch.stack([columns[name] for name in COLUMNS], dim=1), self.steps, self.schedule.num_steps,
+            self.temperature, (float(low), float(high)), self.clip_denoised and clips == "state",
+            self.clip_denoised and clips == "clean", self.guidance_scale != 0)
 
 
-def ddpm(schedule: NoiseSchedule, guidance_scale: float, temperature: float,
-         weight_readout: str = "exact", weight_clip: tuple[float, float] = WEIGHT_CLIP,
-         clip_denoised: bool = True) -> SamplerTable:
+def ddpm(walk: Walk) -> SamplerTable:
     """Algorithm 2 as the paper and the authors' JAX code have it: the state is clipped, the noise
     has variance beta."""
-    steps = evenly_spaced(schedule.num_steps, None)
-    columns = _columns(schedule, steps, guidance_scale, weight_readout)
+    schedule, columns = walk.schedule, walk.columns()
     columns["state"] = schedule.alphas.rsqrt()
     columns["epsilon"] = -schedule.betas / schedule.sigmas * schedule.alphas.rsqrt()
-    columns["noise"] = temperature * schedule.betas.sqrt()
-    return _table(schedule, steps, columns, temperature, weight_clip, guidance_scale,
-                  clip_state=clip_denoised)
+    columns["noise"] = walk.temperature * schedule.betas.sqrt()
+    return walk.table(columns, "state")
 
 
-def ddpm_x0(schedule: NoiseSchedule, guidance_scale: float, temperature: float,
-            weight_readout: str = "exact", weight_clip: tuple[float, float] = WEIGHT_CLIP,
-            clip_denoised: bool = True) -> SamplerTable:
+def ddpm_x0(walk: Walk) -> SamplerTable:
     """The authors' PyTorch variant: the predicted clean sample is clipped, and the DDPM posterior's
     mean and variance follow from it (Ho et al. 2020, eq. 7)."""
-    steps = evenly_spaced(schedule.num_steps, None)
+    schedule, columns = walk.schedule, walk.columns()
     bars = schedule.alphas_cumprod
     previous = torch.cat([torch.ones(1, dtype=bars.dtype), bars[:-1]])
-    columns = _columns(schedule, steps, guidance_scale, weight_readout)
     columns["state"] = schedule.alphas.sqrt() * (1 - previous) / (1 - bars)
     columns["clean"] = previous.sqrt() * schedule.betas / (1 - bars)
-    columns["noise"] = temperature * (schedule.betas * (1 - previous) / (1 - bars)).sqrt()
-    return _table(schedule, steps, columns, temperature, weight_clip, guidance_scale,
-                  clip_clean=clip_denoised)
+    columns["noise"] = walk.temperature * (schedule.betas * (1 - previous) / (1 - bars)).sqrt()
+    return walk.table(columns, "clean")
 
 
-def ddim(schedule: NoiseSchedule, guidance_scale: float, temperature: float,
-         weight_readout: str = "exact", weight_clip: tuple[float, float] = WEIGHT_CLIP,
-         clip_denoised: bool = True, sampler_steps: int | None = None) -> SamplerTable:
+def ddim(walk: Walk) -> SamplerTable:
     """Denoising diffusion implicit models (Song et al. 2021, eq. 12, eta 0): z follows the clean
-    sample, whose clip its direction takes part in."""
-    steps = evenly_spaced(schedule.num_steps, sampler_steps)
-    columns = _columns(schedule, steps, guidance_scale, weight_readout)
+    sample; its clip changes the direction too."""
+    columns = walk.columns()
     a, s = (1 - columns["sigma"] ** 2).sqrt(), columns["sigma"]
     columns["state"][1:] = s[:-1] / s[1:]
     columns["clean"][1:] = a[:-1] - a[1:] * s[:-1] / s[1:]
     columns["clean"][0] = 1.0  # the last step is the clean sample itself
-    return _table(schedule, steps, columns, temperature, weight_clip, guidance_scale,
-                  clip_clean=clip_denoised)
+    return walk.table(columns, "clean")
 
 
-def dpmpp_2m(schedule: NoiseSchedule, guidance_scale: float, temperature: float,
-             weight_readout: str = "exact", weight_clip: tuple[float, float] = WEIGHT_CLIP,
-             clip_denoised: bool = True, sampler_steps: int | None = None) -> SamplerTable:
+def dpmpp_2m(walk: Walk) -> SamplerTable:
     """DPM-Solver++ of order 2, multistep, data prediction (Lu et al. 2022, algorithm 2)."""
-    return _second_order(schedule, sampler_steps, guidance_scale, temperature, weight_readout,
-                         weight_clip, clip_denoised, stochastic=False)
+    return _second_order(walk, stochastic=False)
 
 
-def dpmpp_2m_sde(schedule: NoiseSchedule, guidance_scale: float, temperature: float,
-                 weight_readout: str = "exact", weight_clip: tuple[float, float] = WEIGHT_CLIP,
-                 clip_denoised: bool = True, sampler_steps: int | None = None) -> SamplerTable:
+def dpmpp_2m_sde(walk: Walk) -> SamplerTable:
     """SDE-DPM-Solver++ of order 2, multistep (Lu et al. 2022, appendix B): `dpmpp_2m` with fresh
     noise at every step but the last."""
-    return _second_order(schedule, sampler_steps, guidance_scale, temperature, weight_readout,
-                         weight_clip, clip_denoised, stochastic=True)
+    return _second_order(walk, stochastic=True)
 
 
-def _second_order(schedule: NoiseSchedule, sampler_steps: int | None, guidance_scale: float,
-                  temperature: float, weight_readout: str, weight_clip: tuple[float, float],
-                  clip_denoised: bool, stochastic: bool) -> SamplerTable:
-    steps = evenly_spaced(schedule.num_steps, sampler_steps)
-    columns = _columns(schedule, steps, guidance_scale, weight_readout)
+def _second_order(walk: Walk, stochastic: bool) -> SamplerTable:
+    columns = walk.columns()
     s = columns["sigma"].tolist()
     a = [math.sqrt(1 - sigma**2) for sigma in s]
     h_before = None
-    for j in range(len(steps) - 1, 0, -1):
+    for j in range(len(walk.steps) - 1, 0, -1):
         h = math.log(a[j - 1] / s[j - 1]) - math.log(a[j] / s[j])  # half the log-SNR gained
         order = 2 * h if stochastic else h
         gain = -a[j - 1] * math.expm1(-order)
@@ -123,41 +125,28 @@ def _second_order(schedule: NoiseSchedule, sampler_steps: int | None, guidance_s
         columns["clean"][j] = gain * (1 + ahead)
         columns["previous"][j] = -gain * ahead
         if stochastic:
-            columns["noise"][j] = temperature * s[j - 1] * math.sqrt(-math.expm1(-2 * h))
+            columns["noise"][j] = walk.temperature * s[j - 1] * math.sqrt(-math.expm1(-2 * h))
         h_before = h
     columns["clean"][0] = 1.0
-    return _table(schedule, steps, columns, temperature, weight_clip, guidance_scale,
-                  clip_clean=clip_denoised)
+    return walk.table(columns, "clean")
 
 
 def sampler_table(name: str, schedule: NoiseSchedule, sampler_steps: int | None = None,
-                  **settings: object) -> SamplerTable:
-    """The table of sampler ``name`` in ``sampler_steps`` steps (None: all that were trained).
+                  **settings: Any) -> SamplerTable:
+    """The table of sampler ``name`` in ``sampler_steps`` steps (None: all that were trained), with the
+    settings of `Walk`.
 
-    Raises `UsageError` for an unknown name or read-out, more steps than were trained, or fewer with
-    a sampler that needs all.
+    Raises `UsageError` for an unknown name or read-out, more steps than were trained, fewer with a sampler
+    that needs all, and a weight_clip that is no range above 0.
     """
-    if name not in SAMPLERS:
-        raise UsageError(f"unknown sampler {name!r}; use one of {', '.join(SAMPLERS)}")
-    if settings.get("weight_readout", "exact") not in READOUTS:
-        raise UsageError(f"unknown weight read-out {settings['weight_readout']!r}; "
-                         f"use one of {', '.join(READOUTS)}")
-    if SAMPLERS[name].fewer_steps:
-        settings["sampler_steps"] = sampler_steps
-    elif sampler_steps not in (None, schedule.num_steps):
-        solvers = [other for other, kind in SAMPLERS.items() if kind.fewer_steps]
+    kind = SAMPLERS[choice("sampler", name, SAMPLERS)]
+    if not kind.fewer_steps and sampler_steps not in (None, schedule.num_steps):
+        solvers = [other for other, found in SAMPLERS.items() if found.fewer_steps]
         raise UsageError(f"sampler {name!r} walks all {schedule.num_steps} trained steps and not "
                          f"{sampler_steps}; use one of {', '.join(solvers)} for fewer")
-    return globals()[name](schedule, **settings)  # the function of that name in this file
-
-
-def _table(schedule: NoiseSchedule, steps: tuple[int, ...], columns: Columns, temperature: float,
-           weight_clip: tuple[float, float], guidance_scale: float, clip_state: bool = False,
-           clip_clean: bool = False) -> SamplerTable:
-    low, high = weight_clip
+    walk = Walk(schedule, evenly_spaced(schedule.num_steps, sampler_steps), **settings)
+    choice("weight read-out", walk.weight_readout, READOUTS)
+    low, high = walk.weight_clip
     if not 0.0 < low < high:
         raise UsageError(f"weight_clip needs 0 < low < high, got {low}, {high}")
-    columns["noise"][0] = 0.0  # no noise after the last step
-    return SamplerTable(torch.stack([columns[name] for name in COLUMNS], dim=1), steps,
-                        schedule.num_steps, temperature, (float(low), float(high)), clip_state,
-                        clip_clean, guidance_scale != 0)
+    return globals()[name](walk)  # the function of that name in this file

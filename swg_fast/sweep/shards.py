@@ -21,7 +21,7 @@ from swg_fast.policy.backends.streaming import Backend
 from swg_fast.policy.model import Model
 from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.policy.sampling import card_entry
-from swg_fast.sweep.ray_runner import connected
+from swg_fast.sweep.ray_start import connected, fetch
 
 ALIGN = 128  # ranges smaller than a chunk begin at a multiple of this
 
@@ -104,8 +104,8 @@ class ShardedBackend(Backend):
         here = replace(job, states=job.states.cpu(), state_indices=job.state_indices.cpu())
         shared = self.ray.put(here)
         parts = ranges(job.config.n_candidates, len(self.actors), unit)
-        pools = self.ray.get([actor.search.remote(shared, *self.asked, *part)
-                              for actor, part in zip(self.actors, parts, strict=False)])
+        pools = fetch(self.ray, [actor.search.remote(shared, *self.asked, *part)
+                                 for actor, part in zip(self.actors, parts, strict=False)])
         return merge(job, pools, self.model)
 
 

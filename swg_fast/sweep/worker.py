@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +12,10 @@ import numpy as np
 from swg_fast.common.atomic_files import read_json, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.policy.checkpoint import CARD
+from swg_fast.sweep.cell_checks import sampling_of
 from swg_fast.sweep.cells import Cell, Training, key_of
+from swg_fast.sweep.settings import RunSettings
 from swg_fast.sweep.store import Store, load, locked, transitions_hash
-
-OWN = {"episodes", "seed", "envs", "workers"}  # settings of `evaluate` that `Policy.sample` does not take
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """A sweep's [run] table: the resources of a cell, how often Ray retries after a worker was killed, and
-    the steps between a training's saved states and between its log lines."""
-
-    cpus: float = 1
-    gpus: float = 0
-    threads: int | None = None
-    retries: int = 3
-    save_every: int = 2000
-    log_every: int = 500
-
-    @property
-    def device(self) -> str:
-        """Where a cell computes: on its GPU, else on the CPU."""
-        return "cuda" if self.gpus > 0 else "cpu"
-
-
-def run_settings(chosen: dict[str, Any]) -> RunSettings:
-    """The [run] table over its defaults; a cell has a thread for each CPU unless ``threads`` says otherwise.
-
-    Raises `UsageError` for an unknown name or a value out of range.
-    """
-    known = [entry.name for entry in fields(RunSettings)]
-    for name, value in chosen.items():
-        if name not in known:
-            raise UsageError(f"unknown setting run.{name}; use one of {', '.join(known)}")
-        least = 0 if name in ("gpus", "retries") else 1
-        fraction = name in ("cpus", "gpus") and isinstance(value, float) and value > 0
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        if not (fraction or whole):
-            raise UsageError(f"run.{name} is {value!r}, expected a whole number of at least {least}")
-    run = RunSettings(**chosen)
-    return replace(run, threads=run.threads or max(1, int(run.cpus)))
 
 
 def run_training(training: Training, store: Store, run: RunSettings) -> None:
@@ -161,7 +125,7 @@ def _rank(policy: Any, cell: Cell) -> list[float | None]:
     rows = np.random.default_rng(cell.rank["seed"]).choice(len(states), min(cell.rank["states"], len(states)),
                                                            replace=False)
     states = torch.from_numpy(states[np.sort(rows)])
-    sampling = {k: v for k, v in cell.settings.items() if k not in OWN}
+    sampling = sampling_of(cell.settings)
     sampling |= {"n_candidates": cell.rank["candidates"], "seed": cell.rank["seed"]}
     drawn = policy.sample(states, return_candidates=True, **sampling)
     b, n, _ = drawn.candidates.shape

@@ -37,6 +37,7 @@ def test_same_as_d4rl(seed, timeouts):
     np.testing.assert_allclose(ours.actions, theirs["actions"].clip(-1 + 1e-5, 1 - 1e-5))
 
 
+@pytest.mark.slow
 def test_a_million_rows_are_quick():
     raw = make_recording(1_000_000, 1000, 29, 8)
     started = time.perf_counter()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, relative_error
+from conftest import DATA, ddpm, relative_error
 
 from swg_fast import reference
 from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.packing import pack
-from swg_fast.method.samplers import ddpm
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy import swg_jax_import
 

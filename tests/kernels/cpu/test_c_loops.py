@@ -16,7 +16,7 @@ from swg_fast.kernels.cpu.network_onednn import has_native_bf16, has_packed_line
 from swg_fast.kernels.shared import analytic, c_compiler
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import COLUMNS
-from swg_fast.method.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m_sde
+from swg_fast.method.samplers import sampler_table
 from swg_fast.reference import philox
 
 needs_compiler = pytest.mark.skipif(c_compiler.compiler() is None or not has_packed_linear(),
@@ -72,10 +72,10 @@ def test_noise_is_the_references(D):
 
 
 @needs_compiler
-@pytest.mark.parametrize("make", [ddpm, ddpm_x0, ddim, dpmpp_2m_sde])
+@pytest.mark.parametrize("sampler", ["ddpm", "ddpm_x0", "ddim", "dpmpp_2m_sde"])
 @pytest.mark.parametrize("rho", [0.0, 5.0])
-def test_update_is_the_tables(make, rho):
-    table = make(NoiseSchedule.vp(15), rho, 0.7)
+def test_update_is_the_tables(sampler, rho):
+    table = sampler_table(sampler, NoiseSchedule.vp(15), guidance_scale=rho, temperature=0.7)
     network = NativeNetwork(pack(make_network(2, 8, 64, 2, "joint"), 15), c_loops.library())
     z, eps, vjp, noise, last = torch.randn(5, 50, 9, generator=torch.Generator().manual_seed(0)) * 0.8
     vjp[3] = torch.nan  # a gradient that is not a number counts as none

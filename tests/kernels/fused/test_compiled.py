@@ -11,23 +11,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_network, relative_error
+from conftest import ddpm, make_network, relative_error
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
 from emulator.emulation import Emulation
 from emulator.problems import SCHEDULES, random, same_bits
 from emulator.results import EXCHANGE
+from one_step import check_gradient, eps_of, gradient_of, row, step_problem, walk, with_gradient
 
-from benchmarks.kernel_analysis.l2_traffic import bytes_per_candidate
-from benchmarks.one_step import check_gradient, eps_of, gradient_of, row, step_problem, walk, with_gradient
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config, nearest
 from swg_fast.kernels.fused.portable import kernels, phases, selection, stages
 from swg_fast.kernels.shared.packing import pack
-from swg_fast.method.samplers import ddpm
 from swg_fast.reference import philox
+from tests.analysis.l2_traffic import bytes_per_candidate
 
 # One step: fp32 differs by the order of sums; tf32 keeps 10 bits of an operand's mantissa, bf16 7.
 BOUNDS = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 1e-2}

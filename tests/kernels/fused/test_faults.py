@@ -6,18 +6,18 @@ import re
 
 import pytest
 import torch
+from conftest import ddpm
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
 from emulator import MachineError
 from emulator.emulation import Emulation
 from emulator.problems import same_bits
+from one_step import row, step_problem, with_gradient
 
-from benchmarks.one_step import row, step_problem, with_gradient
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.shared.packing import pack
-from swg_fast.method.samplers import ddpm
 
 pytestmark = pytest.mark.usefixtures("emulated")
 

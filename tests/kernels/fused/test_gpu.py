@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_network, poison_kernel_memory, relative_error
+from conftest import ddpm, make_network, poison_kernel_memory, relative_error
+from one_step import Start, eps_of, gradient_of, row, walk, with_gradient
 
-from benchmarks.one_step import Start, eps_of, gradient_of, row, walk, with_gradient
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import CONFIGS, GLUON
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import Ranking, Tree
-from swg_fast.method.samplers import ddpm, sampler_table
+from swg_fast.method.samplers import sampler_table
 
 HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] == 9
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

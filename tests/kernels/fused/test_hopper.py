@@ -8,24 +8,24 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import make_network, relative_error
+from conftest import ddpm, make_network, relative_error
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
 from emulator import MachineError
 from emulator.emulation import Emulation
 from emulator.problems import random, same_bits
+from one_step import check_gradient, eps_of, gradient_of, row, step_problem, walk, with_gradient
 
-from benchmarks.kernel_analysis.l2_traffic import gluon_bytes_per_candidate
-from benchmarks.one_step import check_gradient, eps_of, gradient_of, row, step_problem, walk, with_gradient
 from swg_fast import NoiseSchedule
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import CONFIGS, GLUON, suitable
 from swg_fast.kernels.fused.hopper import launch as hopper_launch
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import COLUMNS, Ranking, Tree
-from swg_fast.method.samplers import ddpm, sampler_table
+from swg_fast.method.samplers import sampler_table
 from swg_fast.reference import philox
+from tests.analysis.l2_traffic import gluon_bytes_per_candidate
 
 BOUND = 1e-2  # of a step in bf16, whose operands keep 8 bits
 SCHEDULES = ((0, "late"), (1, "random"), (0, "issue"))

@@ -7,7 +7,7 @@ import functools
 
 import pytest
 import torch
-from conftest import DEVICE, make_network, poison_kernel_memory, relative_error
+from conftest import DEVICE, ddpm, make_network, poison_kernel_memory, relative_error
 
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
@@ -16,7 +16,6 @@ from swg_fast.kernels.fused.layered import launch as layered_launch
 from swg_fast.kernels.fused.layered import plan as layered_plan
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import Ranking, Tree
-from swg_fast.method.samplers import ddpm
 
 pytestmark = pytest.mark.slow
 

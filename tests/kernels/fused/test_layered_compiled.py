@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_network
+from conftest import ddpm, dpmpp_2m_sde, make_network
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 
@@ -15,7 +15,6 @@ from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import LAYERS, Config
 from swg_fast.kernels.shared.packing import pack
-from swg_fast.method.samplers import ddpm, dpmpp_2m_sde
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]
 

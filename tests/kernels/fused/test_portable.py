@@ -12,16 +12,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, DEVICE, make_network, poison_kernel_memory, relative_error
+from conftest import (
+    DATA,
+    DEVICE,
+    ddim,
+    ddpm,
+    ddpm_x0,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    make_network,
+    poison_kernel_memory,
+    relative_error,
+)
+from one_step import Start, centred, eps_of, gradient_of, row, walk, with_gradient
 
-from benchmarks.one_step import Start, centred, eps_of, gradient_of, row, walk, with_gradient
 from swg_fast import NoiseSchedule, Policy, UsageError, reference
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import COLUMNS, Tree
 from swg_fast.method.networks import Ranker
-from swg_fast.method.samplers import ddim, ddpm, ddpm_x0, dpmpp_2m, dpmpp_2m_sde
 from swg_fast.policy import swg_jax_import
 
 pytestmark = pytest.mark.slow

@@ -53,6 +53,7 @@ def test_a_broken_cache_says_so_and_the_table_serves():
         assert tuning.remembered("one") is None
 
 
+@pytest.mark.slow
 def test_a_tuned_choice_is_the_one_launched():
     policy = Policy(make_network(2, 2, 64, 1, "joint"), NoiseSchedule.vp(2), device=DEVICE)
     backend = policy.backend("triton", "fp32")

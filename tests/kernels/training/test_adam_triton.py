@@ -50,6 +50,7 @@ def test_the_steps_of_torch(size, decay, averaged):
     assert torch.equal(guard[size:], torch.full_like(guard[size:], 7.0))
 
 
+@pytest.mark.usefixtures("overflow_checked")
 def test_it_goes_on_from_a_state_of_torchs():
     """Two steps by torch.optim and two by the kernel are four by torch.optim."""
     start = torch.linspace(-0.01, 0.01, 200, device=DEVICE)

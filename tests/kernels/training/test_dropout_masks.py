@@ -11,6 +11,7 @@ from swg_fast.training.dropout import LANES, keep_masks
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.mark.usefixtures("overflow_checked")
 @pytest.mark.parametrize("seed,first,steps,blocks,rows,columns,rate", [
     (2**62 + 2**33 + 7, 5, 2, 3, 33, 256, 0.1), (3, 2**31 + 1, 1, 1, 1, 1, 0.5), (0, 0, 2, 2, 17, 133, 0.3),
     (9, 1, 1, 2, 5, 64, 0.0)])

@@ -14,14 +14,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from benchmarks.kernel_analysis import cycle_model, layered_sources
-from benchmarks.kernel_analysis.l2_traffic import bytes_per_candidate, gluon_bytes_per_candidate
-from benchmarks.kernel_analysis.sass_listing import MATRIX_INSTRUCTIONS, instructions, matrix_loops
 from swg_fast.kernels.fused.configurations import CONFIGS, Config, nearest
 from swg_fast.kernels.fused.hopper import launch as hopper_launch
 from swg_fast.kernels.fused.launch import PRECISIONS, REDUCE, scratch_sizes
 from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS, sample_kernel
 from swg_fast.kernels.fused.portable.selection import keep_best_kernel
+from tests.analysis import cycle_model, layered_sources
+from tests.analysis.l2_traffic import bytes_per_candidate, gluon_bytes_per_candidate
+from tests.analysis.sass_listing import MATRIX_INSTRUCTIONS, instructions, matrix_loops
 
 WEIGHT_TYPES = {"bf16": "*bf16", "tf32": "*fp32", "fp32": "*fp32"}
 KERNELS = {"sample_kernel": sample_kernel, "keep_best_kernel": keep_best_kernel}

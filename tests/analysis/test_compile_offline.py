@@ -17,11 +17,11 @@ from conftest import run_cli
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator.compiling import without_interpreter
 
-from benchmarks.kernel_analysis import compile_offline, layered_sources
-from benchmarks.kernel_analysis.sass_listing import matrix_loops
 from swg_fast.cli.ending import run
 from swg_fast.kernels.fused.configurations import CONFIGS, GLUON
 from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS
+from tests.analysis import compile_offline, layered_sources
+from tests.analysis.sass_listing import matrix_loops
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +128,7 @@ def test_the_gluon_loops_stay_off_the_stack(hidden, head, more):
     assert row["shared_bytes"] <= SHARED_BYTES[90]
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 @pytest.mark.parametrize("head", ["joint", "early"])
 def test_all_that_a_search_may_ask_for(head):
     """A solver that reads the last x0, a tree and a ranking at once, in the largest tile: no stack."""
@@ -178,8 +178,8 @@ def test_the_report_on_file_is_of_what_ships():
 
 
 def run_analysis(*arguments, cwd):
-    """`python -m benchmarks.kernel_analysis ARGUMENTS` in ``cwd``, in this process."""
-    from benchmarks.kernel_analysis.__main__ import main
+    """`python -m tests.analysis ARGUMENTS` in ``cwd``, in this process."""
+    from tests.analysis.__main__ import main
 
     return run_cli(*arguments, cwd=cwd, program=partial(run, main))
 
@@ -194,7 +194,7 @@ def test_bad_input(arguments, word, tmp_path):
 
 def test_the_command_reports_them(tmp_path, monkeypatch):
     [small] = [row for row in WORK[80, 256, "bf16"] if row.get("kernel") == "keep_best_kernel"]
-    monkeypatch.setattr("benchmarks.kernel_analysis.__main__.shipped",
+    monkeypatch.setattr("tests.analysis.__main__.shipped",
                         lambda targets: [small] if targets == [80] else [])
     monkeypatch.setenv("TRITON_INTERPRET", "0")
     out = run_analysis("--targets", "sm_80", "--jobs", 1, "--json", "rows.json", cwd=tmp_path)
@@ -207,7 +207,7 @@ def test_the_command_reports_them(tmp_path, monkeypatch):
 def test_no_seed_or_size_gets_a_kernel_of_its_own():
     """A launcher would make a constant of an argument that is 1, and compile anew for a multiple of 16."""
     program = (
-        "from benchmarks.kernel_analysis import compile_offline, layered_sources\n"
+        "from tests.analysis import compile_offline, layered_sources\n"
         "from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS\n"
         "for name, kernel in (compile_offline.KERNELS | layered_sources.KERNELS).items():\n"
         "    for p in kernel.params:\n"

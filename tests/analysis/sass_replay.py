@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.kernel_analysis.sass_listing import Instruction
+from tests.analysis.sass_listing import Instruction
 
 # Cycles that a warp's instruction keeps its pipe, by kind; any other kind is the ALU's.
 PIPES = {"special": ("MUFU", "F2F", "F2I", "I2F", "FRND", "POPC", "FLO"), "float": ("FFMA", "FADD", "FMUL"),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.kernel_analysis.l2_traffic import blocks_back
-from benchmarks.kernel_analysis.sass_listing import Instruction, backward_branches, instructions
-from benchmarks.kernel_analysis.sass_replay import FLOP_A_CYCLE, L2_A_CYCLE, Ring, cycles_a_trip, cycles_once
+from tests.analysis.l2_traffic import blocks_back
+from tests.analysis.sass_listing import Instruction, backward_branches, instructions
+from tests.analysis.sass_replay import FLOP_A_CYCLE, L2_A_CYCLE, Ring, cycles_a_trip, cycles_once
 
 ROWS_A_PASS = 32  # of the row passes in `kernels.fused.portable.stages`
 COLUMNS_A_PASS = 64  # of its thin products
@@ -140,7 +140,7 @@ def _name_part(listing: list[Instruction], loop: Loop, chunks: int, shape: Shape
 def predict(sass: str, shape: Shape, warps: int, l2_bytes: float) -> dict[str, Any]:
     """Thousand cycles that a guided step of 128 rows takes, by part, and the least that single pipes allow.
 
-    ``l2_bytes`` are those that a candidate and step move (`benchmarks.kernel_analysis.l2_traffic`).
+    ``l2_bytes`` are those that a candidate and step move (`tests.analysis.l2_traffic`).
     """
     listing = instructions(sass)
     step = step_of(listing)

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.kernel_analysis``: the fused kernels compiled for GPUs that need not be here."""
+"""``python -m tests.analysis``: the fused kernels compiled for GPUs that need not be here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import click
 from rich.table import Table
 from tqdm import tqdm
 
-from benchmarks.kernel_analysis.compile_offline import report_row, shipped
 from swg_fast.cli.ending import run
 from swg_fast.cli.measure import whole_numbers
 from swg_fast.common.atomic_files import write_json
@@ -23,6 +22,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import max_threads
 from swg_fast.common.interrupts import end_with_parent, install, shielded
 from swg_fast.common.output_paths import check_outputs
+from tests.analysis.compile_offline import report_row, shipped
 
 
 def _loop(loop: dict[str, Any]) -> str:

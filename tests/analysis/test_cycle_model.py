@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 pytest.importorskip("triton", reason="Triton exists for Linux alone")
-from benchmarks.kernel_analysis import cycle_model
-from benchmarks.kernel_analysis.l2_traffic import bytes_per_candidate, gluon_bytes_per_candidate
-from benchmarks.kernel_analysis.sass_listing import instructions
-from benchmarks.kernel_analysis.sass_replay import Ring, cycles_a_trip, cycles_once
+from tests.analysis import cycle_model
+from tests.analysis.l2_traffic import bytes_per_candidate, gluon_bytes_per_candidate
+from tests.analysis.sass_listing import instructions
+from tests.analysis.sass_replay import Ring, cycles_a_trip, cycles_once
 
 UP = "HGMMA.64x32x16.F32.BF16 R24, gdesc[UR4], R24"  # a chunk of 32 columns, both operands from memory
 DOWN = "HGMMA.64x64x16.F32.BF16 R24, R152, gdesc[UR4], R24"  # 64 columns, one operand from registers

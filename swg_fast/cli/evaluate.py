@@ -86,7 +86,8 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
     counts = EpisodeCounts(**{name: value for name, value in given.items() if value is not None})
     policy, name = _load_or_untrained(task, policy_name, device, environment.trust)
     _say_leaves(policy, preset, options)
-    result = play(policy, task, preset, progress=not quiet, environment=environment, **vars(counts), **options)
+    result = play(policy, task, preset, progress=not quiet, environment=environment, **vars(counts),
+                  **options)
     summary = report.evaluation_json(result, name, device_name(policy.device))
     if profile:
         summary["profile"] = _profile(task, result, environment)

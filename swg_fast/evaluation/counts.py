@@ -10,11 +10,11 @@ from swg_fast.common.checks import MAX_SEED, shown, whole
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import max_threads
 from swg_fast.common.settings_fields import check_fields, setting
+from swg_fast.envs.settings import STATE_STRIDE
 from swg_fast.policy.sampling import SamplingConfig
 
 MAX_ENVS = 4096  # each is a simulation in memory
 MAX_SEEDS = 1000  # of one evaluation
-STATE_STRIDE = 1 << 16  # the noise's state word is episode * STATE_STRIDE + step
 MOST_DRAWN = 2**24  # candidates of a state: seconds a step on the fastest GPU
 
 

@@ -63,7 +63,7 @@ def main(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_pat
     if not work:
         raise UsageError(f"--hidden-dims {hidden_dims}: the fused kernels have 64, 128 and 256")
     with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
-        with shielded():
+        with shielded(pool=True):
             compiled = pool.map(report_row, work)
         try:
             rows = list(tqdm(compiled, "compiling", len(work), unit="kernel"))

@@ -1,4 +1,4 @@
-"""What the C steps of critic and actor share."""
+"""Shared parts of the C steps of critic and actor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Moments:
 
 
 def check(data: torch.Tensor, rows: torch.Tensor, columns: int) -> None:
-    """Asserts that C will read within ``data`` [N, columns]."""
+    """Asserts that C reads only within ``data`` [N, columns]."""
     assert data.shape[1] == columns, (data.shape, columns)
     assert rows.dtype == torch.int64 and int(rows.min()) >= 0 and int(rows.max()) < len(data)
 
@@ -41,10 +41,9 @@ class Steps:
         self._memory: dict[Any, torch.Tensor] = {}
 
     def __call__(self, job: ctypes.Structure, layout: Any) -> None:
-        """Takes ``job``'s steps. ``layout`` holds all that decides where its buffers lie.
+        """Takes ``job``'s steps. ``layout`` identifies the layout of its buffers.
 
-        Raises `MemoryError` where there is no memory for the activations.
-        """
+        Raises `MemoryError` if the activations do not fit in memory."""
         if layout not in self._memory:
             self._memory = {layout: torch.zeros(self._room(ctypes.byref(job)))}
         threads = min(torch.get_num_threads(), self._most_threads)

@@ -3,9 +3,9 @@ a cost model for many GPUs.
 
     python -m benchmarks.shards --json benchmarks/results/shards.json --plot docs/shards.png
 
-Numbers of actors take turns; a ratio is the median over turns of the rate over that of the fewest actors. The
-model has a GPU's candidates/s (--gpu-rate, measured or estimated) and the network's latency and bandwidth.
-"""
+Numbers of actors take turns. A ratio is the median over turns of the rate divided by that of the fewest
+actors. The model's inputs are a GPU's candidates/s (--gpu-rate, measured or estimated) and the network's
+latency and bandwidth."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from swg_fast.policy.policy import Policy, load_policy
 @dataclass(frozen=True)
 class Cluster:
     """The cost model: a GPU's guided candidates/s, seconds of a message, bytes/s of the driver's link, and
-    bytes that cross it: back from a shard for a state, and there to a shard for a call."""
+    the bytes that cross it: from a shard for each state, and to a shard for each call."""
 
     gpu_rate: float
     latency: float
@@ -36,8 +36,8 @@ class Cluster:
     bytes_there: int
 
     def seconds(self, n_candidates: int, states: int, gpus: int) -> float:
-        """Of one call over ``gpus`` shards: the largest shard's candidates, a message there and one back,
-        and every shard's bytes through the driver's link."""
+        """Seconds of one call over ``gpus`` shards: the largest shard's candidates, a message in each
+        direction, and every shard's bytes through the driver's link."""
         drawn = states * -(-n_candidates // gpus) / self.gpu_rate
         crossing = gpus * (states * self.bytes_back + self.bytes_there) / self.bandwidth
         return drawn + 2 * self.latency + crossing
@@ -129,7 +129,7 @@ def show(rows: list[dict[str, Any]], paper: list[dict[str, Any]], cluster: Clust
 
 
 def draw(rows: list[dict[str, Any]], paper: list[dict[str, Any]], path: Path) -> None:
-    """Measured throughput over actors beside the model's over GPUs, each with the linear line."""
+    """Plots measured throughput by actors beside the model's by GPUs, each with the linear line."""
     from swg_fast.sweep.plots import COLORS, MARKERS
 
     figure = new_figure(9.6, 4)

@@ -28,9 +28,9 @@ def title(runs: list[dict[str, Any]], task: str) -> str:
 
 def lines(runs: list[dict[str, Any]], task: str) -> list[tuple[str, ...]]:
     """A row of `COLUMNS` for each of who, N and rule. Times are medians over the seeds whose training was
-    timed (``training_seconds`` is None if it was paused); (x) is SWG-JAX's time divided by the row's. With one
-    training seed a score's interval is over these policies' episodes; with more it is over seeds (stratified
-    bootstrap)."""
+    timed (``training_seconds`` is None if it was paused); (x) is SWG-JAX's time divided by the row's. With
+    one training seed a score's interval is over these policies' episodes; with more it is over seeds
+    (stratified bootstrap)."""
     every = [row for run in runs if run["what"]["task"] == task for row in run["rows"]]
     found = []
     for place in dict.fromkeys(map(_place, every)):

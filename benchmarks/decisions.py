@@ -230,7 +230,7 @@ def measure_toy(results: Results, name: str, steps: int, samples: int, repeats: 
 @click.option("--sampler-steps", default=6)
 @click.option("--walk", "walks", multiple=True, help="A further SAMPLER:STEPS, such as dpmpp_2m:8.")
 @click.option("-g", "--guidance-scale", default=1.0)
-@click.option("--dtype", default="auto", help="Of all contenders but eager.")
+@click.option("--dtype", default="auto", help="Compute type, except for eager.")
 @click.option("--states", default=200)
 @click.option("--episodes", default=100)
 @click.option("--repeats", default=5)

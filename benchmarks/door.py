@@ -126,7 +126,7 @@ def markdown(found: dict[str, Any]) -> str:
 @click.option("--policy", "policy_name", help="Checkpoint folder.  [default: no policy plays]")
 @click.option("--label", default="as trained", help="Name of the policy in the JSON.")
 @click.option("--guidance-scales", type=Several(float), default="0,1")
-@click.option("--candidates", type=Several(), default="1", help="One is drawn at temperature 0.")
+@click.option("--candidates", type=Several(), default="1", help="Numbers; one candidate is drawn at temperature 0.")
 @click.option("--sources", default=SOURCES, help="HAND:DOOR each.")
 @click.option("--json", "json_path", type=Path, required=True)
 def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[float],

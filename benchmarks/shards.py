@@ -95,7 +95,8 @@ def main(policy_name: str, actors: list[int] | None, candidates: int, states: in
     cores = len(os.sched_getaffinity(0))
     counts = actors or sorted({min(cores, 2**k) for k in range(cores.bit_length() + 1)})
     policy = load_policy(policy_name)
-    # Back: a candidate with its weight, its rank and its index. There: states, their indices and the table.
+    # From a shard: a candidate with its weight, its rank and its index. To it: states, their indices, the
+    # table.
     cluster = Cluster(**model, bytes_back=4 * (policy.action_dim + 1) + 4 + 4 + 8,
                       bytes_there=states * (4 * policy.state_dim + 8) + 4096)
     rows, paper = measure(policy, counts, candidates, states, dtype, turns), cluster.rows(states)

@@ -5,7 +5,7 @@
 
 /* Parameters lie in their modules' order:
  * Q: weights [2, S + A, H], [2, H, H], [2, H, 1], biases [2, H], [2, H], [2, 1];
- * V: LayerNorm's scale and shift [S] where there is one, weight [H, S], bias, weight [H, H], bias, weight [1, H], bias [1]. */
+ * V: LayerNorm's scale and shift [S] if it has one, weight [H, S], bias, weight [H, H], bias, weight [1, H], bias [1]. */
 struct critic {
     long S, A, H, M;
     float discount, polyak, expectile, epsilon;

@@ -56,7 +56,7 @@ def dice(u: torch.Tensor, _: Parameter = 0.0) -> torch.Tensor:
 @dataclass(frozen=True)
 class WeightFunction:
     function: Callable[[torch.Tensor, Parameter], torch.Tensor]
-    parameter: str  # "tau", "alpha" or "" where there is none
+    parameter: str  # "tau", "alpha" or "" for no parameter
     default: float
 
 

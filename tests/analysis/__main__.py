@@ -35,8 +35,8 @@ def _loop(loop: dict[str, Any]) -> str:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--targets", default="sm_80,sm_90,sm_100", help="GPU generations.")
-@click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
-@click.option("--hidden-dims", default="64,128,256", help="Of 64, 128, 256.")
+@click.option("--dtypes", default="all", help="all, or some of fp32, bf16, tf32.")
+@click.option("--hidden-dims", default="64,128,256", help="Some of 64, 128, 256.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Compilations at a time.  [default: all cores]")
 @click.option("--json", "json_path", type=Path, help="Write one row a configuration and target.")
 def main(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_path: Path | None) -> None:

@@ -110,7 +110,7 @@ def test_a_maze_of_gymnasium_robotics_is_evaluated_and_drawn(tmp_path):
     env = make_env("PointMaze_UMaze-v3")
     env.reset(0)
     maze = env.maze()
-    for place in (env.position(), env.goal()):  # in no wall
+    for place in (env.position(), env.goal()):  # outside walls
         assert (np.abs(maze.walls - place).max(axis=1) > maze.size / 2).all()
     policy = Policy(ScoreNetwork(8, 2, 16, 2), NoiseSchedule.vp(2))
     result = evaluate(policy, "PointMaze_UMaze-v3", episodes=2, workers=1, progress=False, n_candidates=1)

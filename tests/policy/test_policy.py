@@ -291,7 +291,7 @@ def test_memory_does_not_grow_with_n(backend):
 
 
 def test_finite_numbers_whose_sum_is_not_pass():
-    """The check sums once on the device, and looks at each number only where the sum is not finite."""
+    """The check sums once on the device, and checks each number only if the sum is not finite."""
     large = Samples(torch.full((2, 2), 3e38), torch.full((2,), 3e38), torch.zeros(2, dtype=torch.int64))
     assert check_samples(large, None, None, "reference fp32") is large
     many = replace(large, candidates=torch.full((2, 4, 2), -3e38), candidate_weights=torch.zeros(2, 4))

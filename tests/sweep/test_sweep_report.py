@@ -83,7 +83,7 @@ def test_a_legend_fits_below_its_picture(length):
     figure.canvas.draw()
     box, page = legend.get_window_extent(), figure.bbox
     assert page.x0 <= box.x0 and box.x1 <= page.x1 and box.width > 0
-    assert length > 3 or box.height < page.height / 6  # few lines where it can
+    assert length > 3 or box.height < page.height / 6  # few lines if possible
 
 
 def test_a_picture_cuts_no_marker_and_names_stand_apart(tmp_path, monkeypatch):

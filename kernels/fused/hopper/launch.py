@@ -9,7 +9,7 @@ import torch
 from swg_fast.kernels.fused.configurations import GLUON, Config
 from swg_fast.kernels.fused.records import ScratchSizes
 
-GROUPS = 2  # warp groups a program, each with a tile of its own
+GROUPS = 2  # warp groups a program, each with its own tile
 REGISTERS = 240  # of a thread of a warp group
 SHARED_BYTES = 232448  # of a program on sm_90
 CHUNK = 64  # rows of a slot of the ring, of which `ends` is one

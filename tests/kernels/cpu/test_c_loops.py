@@ -111,7 +111,7 @@ def test_silu_everywhere(dtype):
     s = torch.sigmoid(x)
     unit = 4e-7 if dtype == torch.float32 else 2**-8
     assert ((a.double() - x * s).abs() <= unit * (x * s).abs() + 1e-35).all()
-    # 1 - s cancels where s is near 1, and a multiplies what is left.
+    # 1 - s cancels where s is near 1, and a multiplies the remainder.
     assert ((slope.double() - (s + x * s * (1 - s))).abs() <= 5 * unit).all()
     plain = values.clone()
     silu(len(plain), plain, None)

@@ -5,7 +5,8 @@
 PATH is a checkout of SWG-JAX (github.com/atagle123/SWG-JAX). Both train, then play the same episodes: SWG-JAX
 with its own sampler, which keeps the candidate with the highest Q; swg-fast with that rule and with the
 highest weight; and SWG-JAX's networks with swg-fast's sampler. Finished trainings are kept; run again to
-continue."""
+continue.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seed
     import torch
 
     from swg_fast.sweep.cells import training_settings
-    from swg_fast.sweep.store import load, transitions_hash
+    from swg_fast.sweep.store import load
 
     budget = {name: options.pop(name) for name in BUDGET}
     play = Play(**options)
@@ -63,7 +64,7 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seed
         data = load(task, source)
         for seed in seeds:
             settings = training_settings(task, budget | {"seed": seed})
-            same = {"task": task, "data": transitions_hash(data), "settings": settings.to_dict(),
+            same = {"task": task, "data": data.fingerprint(), "settings": settings.to_dict(),
                     **asdict(play)}
             if any(run["what"] == same for run in kept):
                 continue
@@ -111,7 +112,7 @@ def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, p
 def train_ours(data: Any, settings: Any, folder: Path, progress: bool) -> tuple[Path, dict[str, float]]:
     """The folder of swg-fast's policy and the seconds of each phase, computed from its steps a second, so
     that a resumed phase counts in full."""
-    from swg_fast.common.atomic_files import read_json
+    from swg_fast.common.read_files import read_json
     from swg_fast.training.history import HISTORY, read_history
     from swg_fast.training.loop import LoopOptions
     from swg_fast.training.run import train

@@ -3,7 +3,8 @@
     python -m benchmarks.bundle RUN/policy antmaze-umaze-v2
 
 Only training needs the value network. The whole of `swg_fast/policy/bundled/NAME` is replaced; a bundled
-policy has at most 4,000,000 bytes."""
+policy has at most 4,000,000 bytes.
+"""
 
 from __future__ import annotations
 

@@ -2,25 +2,48 @@
 
     python -m benchmarks.compare BASELINE.json NEW.json
 
-Prints each benchmark's time divided by the baseline's; above 1 is slower."""
+Prints each benchmark's time divided by the baseline's; above 1 is slower.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from swg_fast.cli.ending import run
-from swg_fast.common.atomic_files import read_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_json
 
 YARDSTICK = "test_products"
 
 
-def in_yardsticks(measured: dict[str, Any]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Stats:
+    """The statistics that are read of a benchmark."""
+
+    median: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One benchmark."""
+
+    name: str
+    stats: Stats
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A file of pytest-benchmark."""
+
+    benchmarks: tuple[Measured, ...]
+
+
+def in_yardsticks(suite: Suite) -> dict[str, float]:
     """Each benchmark's median divided by the yardstick's. Raises `UsageError` if the run has no yardstick."""
-    medians = {entry["name"]: entry["stats"]["median"] for entry in measured["benchmarks"]}
+    medians = {entry.name: entry.stats.median for entry in suite.benchmarks}
     if YARDSTICK not in medians:
         raise UsageError(f"the run has no {YARDSTICK}; run the whole of benchmarks/test_suite.py")
     return {name: median / medians[YARDSTICK] for name, median in medians.items()}
@@ -34,7 +57,7 @@ def main(baseline: Path, new: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    before, after = in_yardsticks(read_json(baseline)), in_yardsticks(read_json(new))
+    before, after = (in_yardsticks(read_json(path, Suite)) for path in (baseline, new))
     table = Table("benchmark", "baseline, in products", "now, in products", "ratio")
     for name, value in after.items():
         known = before.get(name)

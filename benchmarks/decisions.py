@@ -12,7 +12,8 @@ Each cell of a part (--parts) is written when it is done; run again to continue 
 - episodes: scores, with 95 % intervals.
 - toy: distance of guided samples from a known target, and the time of 1,024 samples.
 --quick makes all parts small, to check that they run. Eager PyTorch draws the same candidates as swg-fast, so
-its quality is not measured again."""
+its quality is not measured again.
+"""
 
 from __future__ import annotations
 

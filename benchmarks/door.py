@@ -9,7 +9,8 @@ demonstration. Episodes have 300 steps; scores are given for the task's 200 step
 - starts: the distance of the task's first joints from the demonstrations', in standard deviations;
 - play: the policy, one cell for each of --guidance-scales and --candidates;
 - nearest: instead of the policy, the action of the nearest recorded state of another demonstration.
-Each cell is written at once, under --label; run again to continue, or to add another policy."""
+Each cell is written at once, under --label; run again to continue, or to add another policy.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +127,7 @@ def markdown(found: dict[str, Any]) -> str:
 @click.option("--policy", "policy_name", help="Checkpoint folder.  [default: no policy plays]")
 @click.option("--label", default="as trained", help="Name of the policy in the JSON.")
 @click.option("--guidance-scales", type=Several(float), default="0,1")
-@click.option("--candidates", type=Several(), default="1", help="Numbers; one candidate is drawn at temperature 0.")
+@click.option("--candidates", type=Several(), default="1", help="One candidate is drawn at temperature 0.")
 @click.option("--sources", default=SOURCES, help="HAND:DOOR each.")
 @click.option("--json", "json_path", type=Path, required=True)
 def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[float],

@@ -4,7 +4,8 @@
 
 A rate is for random actions, the median over turns, in the process's CPU time, which other programs hardly
 affect. The one-step error is the median over recorded steps of a position's largest difference, with mended
-contacts and with MuJoCo's."""
+contacts and with MuJoCo's.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ import numpy as np
 
 from benchmarks import one_step
 from benchmarks.measuring import save
-from swg_fast.common.atomic_files import read_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_json
 from swg_fast.data.download import remote_path
 from swg_fast.envs import contacts, make_env
 from swg_fast.envs.d4rl_import import FAMILY_MODULES

@@ -5,7 +5,8 @@
     python -m benchmarks.experiment_tables && python -m benchmarks.pages
 
 A place in the page is `<!-- made: experiment NAME VIEW METRIC -->` ... `<!-- end -->`; `table` or `picture`
-after METRIC makes only that. VIEW counts the [[report]]s."""
+after METRIC makes only that. VIEW counts the [[report]]s.
+"""
 
 from __future__ import annotations
 

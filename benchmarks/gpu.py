@@ -4,7 +4,8 @@
 
 Writes benchmarks/results/<device>/gpu.json after every part, and a picture of the throughput. Parts of an
 earlier run stay unless they run again. `--device cpu --tiny` runs all parts at small sizes, to check that
-they work."""
+they work.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@
 The episodes are those of `swg-fast evaluate` with the same seed. An episode ends as overturned when the ant's
 torso points down for 50 steps. An ant counts as moving at a step if it gets 1.5 m far within the 50 steps
 around it; falls of moving and of still ants are counted separately. --data adds falls in the recorded steps,
-and the mean metres to the goal along recorded steps from where episodes began and ended."""
+and the mean metres to the goal along recorded steps from where episodes began and ended.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@
 
 An overturned ant never gets up and never reaches the goal, so its V should be the lowest return anywhere. RUN
 is a folder of `swg-fast train`, finished or not. V is measured at recorded states. It is also given as steps
-to the goal: the number of steps of -1 whose return is V."""
+to the goal: the number of steps of -1 whose return is V.
+"""
 
 from __future__ import annotations
 

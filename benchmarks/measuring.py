@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.atomic_files import write_json
 from swg_fast.common.console import versions
 from swg_fast.common.hardware import set_threads
+from swg_fast.common.read_files import read_json
 
 ROOT = Path(__file__).parents[1]
 

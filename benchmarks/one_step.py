@@ -7,7 +7,8 @@ data were recorded. The recordings in tests/data/physics were made once, in a se
     echo "$PWD/.venv/lib/python3.11/site-packages" > old/lib/python3.11/site-packages/rest.pth
     PYTHONPATH=. old/bin/python -m benchmarks.one_step tests/data/physics
 
-rest.pth takes all other packages from the project's environment."""
+rest.pth takes all other packages from the project's environment.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@
 
 Advantages need a value network, which a bundled policy lacks: it is fitted again by the critic's own loss,
 with a fixed Q. The checkpoint goes to OUT/policy. 'swg-fast train --ranker-steps' trains a new policy with
-its ranker."""
+its ranker.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@
 
 SIGKILL ends a small training at random moments of its critic and actor phases; it resumes until it finishes.
 Its policy must equal, bit for bit, that of an undisturbed training. Bad inputs are the cases of
-tests/robustness, each of which must end in one line."""
+tests/robustness, each of which must end in one line.
+"""
 
 from __future__ import annotations
 

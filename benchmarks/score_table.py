@@ -5,7 +5,8 @@
 Each cell is written when it is done; run again to continue after an interrupt. Intervals are of 95 %
 (`swg_fast.common.intervals`). --data adds the behaviour's own score, for whole recorded episodes and for
 their steps within the task's limit. The JSONs of a folder results/scores/walks/NAME, one for each sampler,
-number of steps and temperature, make one table of the pages."""
+number of steps and temperature, make one table of the pages.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +18,10 @@ import click
 import numpy as np
 
 from benchmarks.measuring import ROOT, Several, policy_option, recorded, save, threads_option
-from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.atomic_files import write_json
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.intervals import interval_text, score_interval
+from swg_fast.common.read_files import read_json
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.envs import make_env
 from swg_fast.evaluation.episodes import evaluate

@@ -5,7 +5,8 @@ a cost model for many GPUs.
 
 Numbers of actors take turns. A ratio is the median over turns of the rate divided by that of the fewest
 actors. The model's inputs are a GPU's candidates/s (--gpu-rate, measured or estimated) and the network's
-latency and bandwidth."""
+latency and bandwidth.
+"""
 
 from __future__ import annotations
 
@@ -95,8 +96,7 @@ def main(policy_name: str, actors: list[int] | None, candidates: int, states: in
     cores = len(os.sched_getaffinity(0))
     counts = actors or sorted({min(cores, 2**k) for k in range(cores.bit_length() + 1)})
     policy = load_policy(policy_name)
-    # From a shard: a candidate with its weight, its rank and its index. To it: states, their indices, the
-    # table.
+    # From a shard: a candidate, its weight, rank and index. To it: states, their indices and the table.
     cluster = Cluster(**model, bytes_back=4 * (policy.action_dim + 1) + 4 + 4 + 8,
                       bytes_there=states * (4 * policy.state_dim + 8) + 4096)
     rows, paper = measure(policy, counts, candidates, states, dtype, turns), cluster.rows(states)

@@ -1,7 +1,8 @@
 """SWG-JAX's own training and policy, imported from a checkout, on swg-fast's transitions.
 
 The checkout's code is unchanged: its agent takes the steps; its data set draws the batches, builds the
-weights and scales the rewards. Its Hydra, wandb and downloads are not used. Needs flax and optax."""
+weights and scales the rewards. Its Hydra, wandb and downloads are not used. Needs flax and optax.
+"""
 
 from __future__ import annotations
 

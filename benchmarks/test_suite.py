@@ -1,7 +1,8 @@
 """pytest-benchmark suites: `make bench` runs them and compares with the stored baseline.
 
 `test_products` is the yardstick: `benchmarks/compare.py` gives every other time in units of it, so that runs
-on different machines or under different loads are comparable."""
+on different machines or under different loads are comparable.
+"""
 
 from __future__ import annotations
 
@@ -98,8 +99,8 @@ def test_actor_step(benchmark, policy, precision):
     if precision == "bf16" and not has_native_bf16():
         pytest.skip("this processor has no native bf16")
     settings = TrainSettings(actor_batch=256, dropout=0.0, precision=precision)
-    trainer = DiffusionTrainer(copy.deepcopy(policy.model.network).train(), NoiseSchedule.vp(15), settings,
-                               torch.device("cpu"))
+    network = copy.deepcopy(policy.model.network).train().requires_grad_()
+    trainer = DiffusionTrainer(network, NoiseSchedule.vp(15), settings, torch.device("cpu"))
     rows = torch.randn(4096, 38)
     draws = {k: v[0] for k, v in trainer.draw(torch.Generator(), 1, 4096).items()}
     losses = benchmark(lambda: trainer.step(rows[draws["rows"]], draws))

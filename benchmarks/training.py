@@ -5,7 +5,8 @@
 Contenders: this project's compiled steps, its plain PyTorch step (which runs in bf16 and without a C
 compiler) and JAX, all in fp32. Each has its own process, bound to its number of cores, and they take turns.
 Medians and their ratios are printed and written to benchmarks/results/training.json, together with a whole
-run's costs besides its steps and whether it resumes bit for bit (`training_run`)."""
+run's costs besides its steps and whether it resumes bit for bit (`training_run`).
+"""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ def serve(connection: Any, cores: list[int], contender: str) -> None:
     """For each case that it receives: reports when it is ready, then answers each number of seconds with the
     times of the steps that it took in them. None ends a case; None instead of a case ends the process.
 
-    On one core the times are the process's CPU times, which other processes do not lengthen."""
+    On one core the times are the process's CPU times, which other processes do not lengthen.
+    """
     os.sched_setaffinity(0, cores)
     clock = time.process_time if len(cores) == 1 else time.perf_counter
     for case in iter(connection.recv, None):
@@ -155,9 +157,10 @@ def whole_run(core: int) -> dict[str, Any]:
 def main(turns: int, json_path: Path, one_core: bool) -> None:
     import torch
 
-    from swg_fast.common.atomic_files import read_json, write_json
+    from swg_fast.common.atomic_files import write_json
     from swg_fast.common.console import versions
     from swg_fast.common.hardware import device_name
+    from swg_fast.common.read_files import read_json
 
     if find_spec("jax") is None:
         raise click.ClickException("the peer needs jax; pip install 'swg-fast[bench]'")

@@ -2,7 +2,8 @@
 
     python -m benchmarks.vector_envs --json benchmarks/results/vector-envs.json
 
-Both step the same task with the same seeds and random actions, in turns; a rate is the median over turns."""
+Both step the same task with the same seeds and random actions, in turns; a rate is the median over turns.
+"""
 
 from __future__ import annotations
 

@@ -25,14 +25,15 @@ def expected_weight(network: Any, schedule: Any, states: torch.Tensor, actions: 
     """An estimate of E[w | a, s], [M], for finished actions [M, A].
 
     Each draw of noise [K, M, D] noises the actions to the small step t, with ``mean_weight`` for their
-    unknown weights; the result is the mean of the network's K predicted clean weights."""
+    unknown weights; the result is the mean of the network's K predicted clean weights.
+    """
     weights = torch.full_like(actions[:, :1], mean_weight)
     z = torch.cat([actions, weights], dim=1)
     bar = float(schedule.alphas_cumprod[t])
-    found = []
+    found, step = [], torch.tensor(t, device=z.device)
     for xi in noise:
         noisy = bar**0.5 * z + (1 - bar) ** 0.5 * xi
-        found.append(predicted_weight(noisy, network(noisy, states, torch.tensor(t)), schedule, t))
+        found.append(predicted_weight(noisy, network(noisy, states, step), schedule, t))
     return torch.stack(found).mean(dim=0)
 
 
@@ -41,7 +42,7 @@ def read_weight(network: Any, states: torch.Tensor, actions: torch.Tensor, T: in
     """E[w | a, s], [M], for finished actions [M, A], from a network trained to give it at step T: its input
     is the clean action with weight 0, and its predicted noise of the weight is minus the expected weight."""
     z = torch.cat([actions, torch.zeros_like(actions[:, :1])], dim=1)
-    return -network(z, states, torch.tensor(T))[:, -1]
+    return -network(z, states, torch.tensor(T, device=z.device))[:, -1]
 
 
 def keep_among(scores: torch.Tensor, expected: torch.Tensor, share: float) -> torch.Tensor:

@@ -25,7 +25,8 @@ class Settings(NamedTuple):
     ``weight_readout`` (see `guidance.readout_scale`), whether samples are clipped, and the sampler.
 
     ``ddpm`` is Algorithm 2. ``ddpm_x0`` clips the predicted clean sample instead of the state and takes the
-    DDPM posterior's mean and variance, as the authors' PyTorch code does. `solvers` has the others."""
+    DDPM posterior's mean and variance, as the authors' PyTorch code does. `solvers` has the others.
+    """
 
     guidance_scale: float
     temperature: float
@@ -71,7 +72,8 @@ def guided_step(network: Any, schedule: Any, states: torch.Tensor, z: torch.Tens
 
     ``settings`` are the fields of `Settings`. Solvers go to the step ``to`` (-1: the clean sample); ``last``
     is the previous step and its clean sample. Without ``gradient`` the gradient is not computed; at guidance
-    scale 0 it is computed but has no effect. Raises `ValueError` for an unknown sampler."""
+    scale 0 it is computed but has no effect. Raises `ValueError` for an unknown sampler.
+    """
     how = Settings(**settings)
     alpha, beta = float(schedule.alphas[t]), float(schedule.betas[t])
     bar, sigma = float(schedule.alphas_cumprod[t]), float(schedule.sigmas[t])
@@ -80,7 +82,7 @@ def guided_step(network: Any, schedule: Any, states: torch.Tensor, z: torch.Tens
         eps, grad_log_weight = log_weight_gradient(
             network, schedule, states, z, t, weight_clip=how.weight_clip, weight_readout=how.weight_readout)
     else:
-        eps = network(z, states, torch.full((z.shape[0],), t, device=z.device))
+        eps = network(z, states, torch.full((z.shape[0],), t, dtype=torch.int64, device=z.device))
         grad_log_weight = torch.zeros_like(eps)
     guided = eps - how.guidance_scale * sigma * grad_log_weight
     raw = (z - sigma * guided) / bar**0.5
@@ -114,7 +116,8 @@ def sample(network: Any, schedule: Any, states: torch.Tensor, noise: Noise | Map
 
     ``noise`` is a `Noise` or a mapping with its two fields; ``settings`` are the fields of `Settings`.
     Solvers may take only ``sampler_steps`` of the trained steps. ``return_trajectory`` returns every step
-    too."""
+    too.
+    """
     if isinstance(noise, Mapping):
         noise = Noise(noise["initial"], noise["steps"])
     z, last = Settings(**settings).temperature * noise.initial, None

@@ -1,6 +1,7 @@
 """Solvers that take fewer than the trained steps, each as in its paper.
 
-With a = sqrt(alphas_cumprod), s = sqrt(1 - alphas_cumprod) and lambda = log(a / s) of a step."""
+With a = sqrt(alphas_cumprod), s = sqrt(1 - alphas_cumprod) and lambda = log(a / s) of a step.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def solver_step(sampler: str, schedule: Any, z: torch.Tensor, clean: torch.Tenso
     """z at step ``to`` < t (-1: the clean sample) from z [M, D] at step t and its predicted clean sample.
     ``last`` is the previous step and its predicted clean sample.
 
-    Raises `ValueError` for an unknown sampler."""
+    Raises `ValueError` for an unknown sampler.
+    """
     if to < 0:
         return clean
     a, s, lam = _scales(schedule, t)

@@ -2,7 +2,8 @@
 
     python -m benchmarks.pages [--check]
 
-The figures come from benchmarks/results, experiments/results and the bundled policies' cards."""
+The figures come from benchmarks/results, experiments/results and the bundled policies' cards.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.pages.blocks import block, recorded, score
 from benchmarks.pages.scale import candidates_cells
 from benchmarks.score_table import WALKS
-from swg_fast.common.atomic_files import read_json
+from swg_fast.common.read_files import read_json
 
 LARGE = "antmaze-large-play-v2"
 

@@ -63,11 +63,14 @@ class NativeNetwork(PackedLayers):
         H, D, L = self.packed.hidden_dim, self.packed.latent_dim, self.packed.num_blocks
         low = self.packed.dtype
         back = self.depth if guided else 0
-        return Tile(h=torch.empty(rows, H), g=torch.empty(rows, H), g_low=torch.empty(rows, H, dtype=low),
-                    x=torch.empty(L, rows, H, dtype=low), rstd=torch.empty(L, rows),
-                    slopes=torch.empty(back, rows, 4 * H, dtype=low), z=torch.empty(rows, D),
-                    eps=torch.empty(rows, D), vjp=torch.empty(rows, D), noise=torch.zeros(rows, D),
-                    gradient=torch.empty(rows, D), weight=torch.empty(rows), clean=torch.empty(rows, D))
+
+        def new(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+            return torch.empty(shape, dtype=dtype, device="cpu")
+
+        return Tile(h=new(rows, H), g=new(rows, H), g_low=new(rows, H, dtype=low),
+                    x=new(L, rows, H, dtype=low), rstd=new(L, rows), slopes=new(back, rows, 4 * H, dtype=low),
+                    z=new(rows, D), eps=new(rows, D), vjp=new(rows, D), noise=new(rows, D).zero_(),
+                    gradient=new(rows, D), weight=new(rows), clean=new(rows, D))
 
     def eps_and_weight_vjp(self, tile: Tile, vectors: torch.Tensor, owners: torch.Tensor, t: int | None,
                            guided: bool, weight_alone: bool = False) -> None:

@@ -129,8 +129,8 @@ class CpuNetwork(PackedLayers):
             return self._forward_and_back(z, base, guided)
 
         rows = 2 * ROW_MULTIPLE
-        example = (torch.randn(rows, self.packed.latent_dim), torch.randn(rows, self.packed.hidden_dim),
-                   self.weights)
+        of = self.packed.input_z  # the type that a step is given
+        example = (of.new_zeros(rows, of.shape[1]), of.new_zeros(rows, of.shape[0]), self.weights)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

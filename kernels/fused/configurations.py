@@ -2,7 +2,8 @@
 
 The sm_90 entries at hidden size 256 are sorted by their speed on an H200. `docs/kernel-notes.md` lists the
 entries that compile without a spill. A device uses the first entry until `kernels.fused.tuning` has found its
-fastest."""
+fastest.
+"""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class KernelNetwork:
             return round_tf32(tensor) if dtype == "tf32" else tensor
 
         empty = torch.zeros(1, dtype=kind, device=device)
-        wide = torch.zeros(1, device=device)
+        wide = torch.zeros(1, dtype=torch.float32, device=device)
         weights = Weights(
             pad(packed.input_z.T, torch.float32), weight(packed.up, half=True).contiguous(),
             0.5 * packed.up_bias, weight(packed.down.transpose(1, 2)).contiguous(), packed.down_bias,
@@ -182,7 +182,8 @@ def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Ten
     few candidates take many short launches instead (`layered.launch`). Besides its results it needs memory
     for the running programs' scratch, a tree's roots, and a few numbers a tile.
 
-    Raises `ValueError` if a configuration for the layered kernels meets a tree or a ranking."""
+    Raises `ValueError` if a configuration for the layered kernels meets a tree or a ranking.
+    """
     plain = asked.tree is None and asked.ranking is None
     config = asked.config or network.config(len(state_vectors) * asked.n_candidates, table.guided, plain)
     if config.kind != "layers":

@@ -1,7 +1,8 @@
 """Finds the fastest configuration on a device and keeps it on disk.
 
 Tuning runs only on request. A different tile sums in a different order, which can change the choice between
-two nearly equal candidates; a search must not change its answer because a cache was filled."""
+two nearly equal candidates; a search must not change its answer because a cache was filled.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import tempfile
 import warnings
@@ -21,17 +22,21 @@ from typing import TypeVar
 from swg_fast.kernels.shared.binary_cache import cache_folder, keep, private_folder, trusted
 
 Loaded = TypeVar("Loaded")
+ANSWERING, BUILDING = 20.0, 300.0  # seconds for the version and for a library, on a busy machine
+_hung: set[str] = set()  # compilers that took longer
 # Sums may be reordered into vectors; NaN and infinity keep their meaning. No fast-math beyond that.
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
          "-fno-signed-zeros", "-fassociative-math", "-shared", "-fPIC"]
 
 
 def compiler() -> str | None:
-    """The C compiler's path; None where there is none, or where $SWG_FAST_NATIVE is 0."""
+    """The C compiler's path; None where there is none that answers, or where $SWG_FAST_NATIVE is 0. One in
+    the current folder is not taken, unless $CC has its path."""
     if os.environ.get("SWG_FAST_NATIVE") == "0":
         return None
-    return next((found for name in (os.environ.get("CC"), "cc", "gcc", "clang")
-                 if name and (found := shutil.which(name))), None)
+    own = os.environ.get("CC")
+    return next((found for name in (own, "cc", "gcc", "clang") if name and (found := shutil.which(name))
+                 and (os.path.isabs(found) or os.sep in name) and found not in _hung), None)
 
 
 def compiled(source: Path, included: tuple[Path, ...], load: Callable[[Path], Loaded]) -> Loaded | None:
@@ -42,15 +47,19 @@ def compiled(source: Path, included: tuple[Path, ...], load: Callable[[Path], Lo
         return None
     flags = [*FLAGS, *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else [])]
     text = "".join(file.read_text() for file in (source, *included))
-    name = f"{source.stem}-{_fingerprint(command, flags, text)}.so"
     build = [command, *flags, str(source), "-lm", "-lpthread"]
     try:
+        name = f"{source.stem}-{_fingerprint(command, flags, text)}.so"
         try:
             return _load_or_build(cache_folder() / name, build, load)
         except OSError:  # a full disk, or one whose files may not be run
             return _load_or_build(private_folder() / name, build, load)
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+    except (OSError, subprocess.SubprocessError) as error:
+        if isinstance(error, subprocess.TimeoutExpired):
+            _hung.add(command)
+            said = [f"no end after {error.timeout:.0f} s"]
+        else:
+            said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         warnings.warn(f"{command} could not compile {source.name} ({said[0] if said else error}); "
                       "going on without it, slower", stacklevel=2)
         return None
@@ -61,14 +70,27 @@ def _load_or_build(path: Path, build: list[str], load: Callable[[Path], Loaded])
     if not trusted(path):
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             built = Path(folder) / path.name
-            subprocess.run([*build, "-o", str(built)], check=True, capture_output=True, text=True)
+            _run([*build, "-o", str(built)], BUILDING).check_returncode()
             keep(built, path)
     return load(path)
 
 
+def _run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """The finished ``command``. Raises `subprocess.TimeoutExpired` after so many seconds, when it and all
+    that it has started have been killed."""
+    with subprocess.Popen(command, text=True, start_new_session=True, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            out, error = process.communicate(timeout=seconds)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, error)
+
+
 def _fingerprint(command: str, flags: list[str], source: str) -> str:
     """Changes with the source, the compiler and the processor."""
-    version = subprocess.run([command, "--version"], capture_output=True, text=True, check=False).stdout
+    version = _run([command, "--version"], ANSWERING).stdout
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.exists() else [platform.processor()]
     features = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})

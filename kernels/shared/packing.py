@@ -142,7 +142,7 @@ def pack(network: Any, num_steps: int, dtype: torch.dtype = torch.float32,
 def _time_embedding(network: Any, num_steps: int) -> torch.Tensor:
     """The embedding of steps 0..num_steps-1 in float64, [T, width], without moving the network."""
     frequencies = network.time_features.frequencies.detach().to("cpu", torch.float64)
-    phase = 2 * torch.pi * torch.arange(num_steps, dtype=torch.float64)[:, None] * frequencies
+    phase = 2 * torch.pi * torch.arange(num_steps, dtype=torch.float64, device="cpu")[:, None] * frequencies
     x = torch.cat([phase.cos(), phase.sin()], dim=1)
     first, _, second = network.time_mlp
     for layer, activate in ((first, True), (second, False)):

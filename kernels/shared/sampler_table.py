@@ -106,7 +106,7 @@ class Ranking:
         """As a row of coefficients [9] whose new z is the predicted clean sample."""
         scale = 1 / self.signal
         columns = {"sigma": self.sigma, "readout": scale, "clean_scale": scale, "clean": 1.0}
-        return torch.tensor([columns.get(name, 0.0) for name in COLUMNS], dtype=torch.float64)
+        return torch.tensor([columns.get(name, 0.0) for name in COLUMNS], dtype=torch.float64, device="cpu")
 
 
 class Latent(NamedTuple):

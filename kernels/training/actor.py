@@ -9,10 +9,13 @@ from pathlib import Path
 
 import torch
 
+from swg_fast.kernels.shared.c_arguments import address
 from swg_fast.kernels.shared.c_compiler import compiled
 from swg_fast.kernels.training.c_steps import FOLDER, HEADERS, Moments, Steps, check
 
 MOST_BLOCKS, MOST_THREADS = 16, 32
+HEAD = 256  # the early weight head's width, as in actor.h
+FLOATS = ("p", "p_m", "p_v", "average", "data", "signal", "noise")
 
 
 class _Job(ctypes.Structure):
@@ -22,8 +25,7 @@ class _Job(ctypes.Structure):
         *((name, ctypes.c_long) for name in ("S", "A", "H", "L", "M", "times", "E", "early")),
         *((name, ctypes.c_float) for name in ("epsilon", "weight_decay", "ema_rate", "weight_loss")),
         ("dropout", ctypes.c_double), ("seed", ctypes.c_uint64),
-        *((name, ctypes.c_void_p) for name in ("p", "p_m", "p_v", "average", "data", "signal", "noise",
-                                               "rows", "t", "xi", "rates", "losses")),
+        *((name, ctypes.c_void_p) for name in (*FLOATS, "rows", "t", "xi", "rates", "losses")),
         *((name, ctypes.c_long) for name in ("count", "step", "steps")),
     ]
 
@@ -44,6 +46,14 @@ class ActorShape:
     weight_loss: float  # the factor of the loss of the weight's entry
     dropout: float
     dropout_seed: int
+
+    @property
+    def size(self) -> int:
+        """The network's parameters."""
+        S, A, H, E = self.state_dim, self.action_dim, self.hidden_dim, self.time_embed_dim
+        first = E // 2 + 2 * E * (3 * E + 2) + H * (A + 1 + S + 2 * E + 1)
+        last = A * (H + 1) + HEAD * (H + 2) + 1 if self.early else (A + 1) * (H + 1)
+        return first + self.num_blocks * H * (8 * H + 7) + last
 
 
 @dataclass(frozen=True)
@@ -71,18 +81,23 @@ class ActorLoops:
         schedule [2, T] holds sqrt(abar) and sqrt(1 - abar). ``step`` is the number of the first step, which
         determines dropout's masks; ``taken`` is the number of steps that Adam has counted. The result does
         not depend on the number of threads.
-        Raises `MemoryError` as `Steps` does."""
+        Raises `MemoryError` as `Steps` does, `TypeError` for tensors that C cannot read.
+        """
         rows, t, xi = batches.rows.contiguous(), batches.t.contiguous(), batches.xi.contiguous()
-        rates = batches.rates
         check(data, rows, shape.action_dim + 1 + shape.state_dim)
-        assert int(t.min()) >= 0 and int(t.max()) < schedule.shape[1] and t.dtype == torch.int64
-        floats = (*network.tensors, average, data, *schedule)
-        assert all(x.dtype == torch.float32 and x.is_contiguous() for x in (*floats, xi, rates))
-        losses = torch.empty(len(rows), 2)
+        check(schedule.T, t, 2)
+        losses = torch.empty(len(rows), 2, dtype=torch.float32, device="cpu")
+        sizes = (*[shape.size] * 4, data.numel(), *[schedule.shape[1]] * 2)
+        floats = zip(FLOATS, (*network.tensors, average, data, *schedule), sizes, strict=True)
         job = _Job(shape.state_dim, shape.action_dim, shape.hidden_dim, shape.num_blocks, rows.shape[1],
                    schedule.shape[1], shape.time_embed_dim, shape.early, shape.epsilon, shape.weight_decay,
                    shape.ema_rate, shape.weight_loss, shape.dropout, shape.dropout_seed,
-                   *(x.data_ptr() for x in (*floats, rows, t, xi, rates, losses)), len(rows), step, taken)
+                   *(address(name, tensor, torch.float32, size) for name, tensor, size in floats),
+                   address("rows", rows, torch.int64, rows.numel()),
+                   address("t", t, torch.int64, rows.numel()),
+                   address("xi", xi, torch.float32, rows.numel() * (shape.action_dim + 1)),
+                   address("rates", batches.rates, torch.float32, len(rows)), losses.data_ptr(), len(rows),
+                   step, taken)
         self._steps(job, (shape, rows.shape[1], schedule.shape[1]))
         return losses
 

@@ -1,7 +1,8 @@
 """Adam over one flat parameter on a GPU, and the running average that follows it, in one launch; a second one
 counts the step.
 
-PyTorch's fused Adam gives 65,536 entries to a block, so a million parameters occupy a tenth of a GPU."""
+PyTorch's fused Adam gives 65,536 entries to a block, so a million parameters occupy a tenth of a GPU.
+"""
 
 from __future__ import annotations
 

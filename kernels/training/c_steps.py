@@ -22,9 +22,10 @@ class Moments:
 
 
 def check(data: torch.Tensor, rows: torch.Tensor, columns: int) -> None:
-    """Asserts that C reads only within ``data`` [N, columns]."""
-    assert data.shape[1] == columns, (data.shape, columns)
-    assert rows.dtype == torch.int64 and int(rows.min()) >= 0 and int(rows.max()) < len(data)
+    """Raises `ValueError` if C would read outside of ``data`` [N, columns]."""
+    if data.shape[1] != columns or int(rows.min()) < 0 or int(rows.max()) >= len(data):
+        raise ValueError(f"rows {int(rows.min())}..{int(rows.max())} of {columns} columns are not all in the "
+                         f"data, of shape {list(data.shape)}")
 
 
 class Steps:
@@ -43,9 +44,11 @@ class Steps:
     def __call__(self, job: ctypes.Structure, layout: Any) -> None:
         """Takes ``job``'s steps. ``layout`` identifies the layout of its buffers.
 
-        Raises `MemoryError` if the activations do not fit in memory."""
+        Raises `MemoryError` if the activations do not fit in memory.
+        """
         if layout not in self._memory:
-            self._memory = {layout: torch.zeros(self._room(ctypes.byref(job)))}
+            self._memory = {layout: torch.zeros(self._room(ctypes.byref(job)), dtype=torch.float32,
+                                                 device="cpu")}
         threads = min(torch.get_num_threads(), self._most_threads)
         if self._steps(ctypes.byref(job), threads, self._memory[layout].data_ptr()):
             raise MemoryError("no memory left for the networks' activations")

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from swg_fast.kernels.shared.c_arguments import address
 from swg_fast.kernels.shared.c_compiler import compiled
 from swg_fast.kernels.training.c_steps import FOLDER, HEADERS, Moments, Steps, check
 
+FLOATS = ("q", "q_m", "q_v", "target", "value", "value_m", "value_v", "data")
 MOST_THREADS = 8  # a [256, 256] product is too small for more
 
 
@@ -22,8 +24,7 @@ class _Job(ctypes.Structure):
         *((name, ctypes.c_long) for name in ("S", "A", "H", "M")),
         *((name, ctypes.c_float) for name in
           ("discount", "polyak", "expectile", "epsilon", "low", "high")),
-        *((name, ctypes.c_void_p) for name in ("q", "q_m", "q_v", "target", "value", "value_m", "value_v",
-                                               "data", "rows", "rates", "losses")),
+        *((name, ctypes.c_void_p) for name in (*FLOATS, "rows", "rates", "losses")),
         *((name, ctypes.c_long) for name in ("count", "steps", "norm")),
     ]
 
@@ -43,6 +44,18 @@ class CriticShape:
     high: float
     norm: bool  # whether V has a LayerNorm on its input
 
+    @property
+    def q_size(self) -> int:
+        """Parameters of both Q."""
+        S, A, H = self.state_dim, self.action_dim, self.hidden_dim
+        return 2 * ((S + A + H + 3) * H + 1)
+
+    @property
+    def value_size(self) -> int:
+        """Parameters of V."""
+        S, H = self.state_dim, self.hidden_dim
+        return (2 * S if self.norm else 0) + (S + H + 3) * H + 1
+
 
 class CriticLoops:
     """critic.c, compiled for this machine."""
@@ -57,16 +70,19 @@ class CriticLoops:
 
         ``rates`` [count] are the learning rates; ``taken`` is the number of earlier steps. The result does
         not depend on the number of threads.
-        Raises `MemoryError` as `Steps` does."""
-        tensors = (*q.tensors, target, *value.tensors, data)
-        assert all(t.dtype == torch.float32 and t.is_contiguous() for t in (*tensors, rates))
-        assert len(rates) == len(rows)
+        Raises `MemoryError` as `Steps` does, `TypeError` for tensors that C cannot read.
+        """
         rows = rows.contiguous()
         check(data, rows, 2 * shape.state_dim + shape.action_dim + 2)
-        losses = torch.empty(len(rows), 2)
+        losses = torch.empty(len(rows), 2, dtype=torch.float32, device="cpu")
+        sizes = (*[shape.q_size] * 4, *[shape.value_size] * 3, data.numel())
+        floats = zip(FLOATS, (*q.tensors, target, *value.tensors, data), sizes, strict=True)
         job = _Job(shape.state_dim, shape.action_dim, shape.hidden_dim, rows.shape[1],
                    shape.discount, shape.polyak, shape.expectile, shape.epsilon, shape.low, shape.high,
-                   *(t.data_ptr() for t in (*tensors, rows, rates, losses)), len(rows), taken, shape.norm)
+                   *(address(name, tensor, torch.float32, size) for name, tensor, size in floats),
+                   address("rows", rows, torch.int64, rows.numel()),
+                   address("rates", rates, torch.float32, len(rows)), losses.data_ptr(), len(rows), taken,
+                   shape.norm)
         self._steps(job, (shape, rows.shape[1]))
         return losses
 

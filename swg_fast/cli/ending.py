@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
@@ -16,9 +17,8 @@ NO_MEMORY = "memory ran out; use smaller sizes, or close other programs"
 
 def run(command: click.Command) -> None:
     """Runs ``command`` with the program's arguments."""
-    for name in ("stdout", "stderr"):  # None where the program was started with it closed
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  stays open
+    _mend_streams()
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; a notebook's backend may not be installed
     try:
         command(standalone_mode=False)
     except UsageError as error:
@@ -46,6 +46,37 @@ def run(command: click.Command) -> None:
         if isinstance(error, OSError) and error.filename is None and _unprintable():
             _refuse(f"what it found cannot be printed ({error.strerror}); send the output elsewhere")
         raise
+
+
+class _Forgiving:
+    """Standard error on a disk that may be full: what cannot be written is lost, and the work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
+def _mend_streams() -> None:
+    """Gives the program the standard streams that it was started without, and one that forgives."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is the stream's
+            os.set_inheritable(descriptor, True)
+            stream = os.fdopen(descriptor, "r" if name == "stdin" else "w")
+            setattr(sys, name, stream)
+    if not isinstance(sys.stderr, _Forgiving):
+        sys.stderr = cast(TextIO, _Forgiving(sys.stderr))
 
 
 def _refuse(cause: str) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ import click
 
 from swg_fast.cli.options import SEED, own_default, with_options
 from swg_fast.common.errors import UsageError
+from swg_fast.envs.settings import EnvSettings
+from swg_fast.evaluation.counts import MAX_SEEDS, EpisodeCounts
 from swg_fast.policy.sampling import PRESETS, Execution, SamplingConfig
 
-MAX_SEEDS = 1000  # of one evaluation
 
-
-def sampling_entries() -> Iterator[tuple[Field, str]]:
-    """The fields of a search, and what stands in where one is left out."""
+def entries() -> Iterator[tuple[Field, str]]:
+    """The fields of an evaluation and its search, and what stands in where one is left out."""
+    for entry in fields(EpisodeCounts):
+        yield entry, own_default(entry)
     for entry in fields(SamplingConfig):
         yield entry, "the policy's"
     for entry in fields(Execution):
@@ -32,27 +34,30 @@ class Outputs:
     plot: Path | None
     video: Path | None
 
-    def check(self, task: str) -> None:
+    def check(self, task: str, trust: Sequence[str]) -> None:
         """`UsageError` where one cannot be written."""
         from swg_fast.common.output_paths import check_outputs
         from swg_fast.evaluation.video import check_video
 
         check_outputs(json=self.json, plot=self.plot, video=self.video)
         if self.video is not None:
-            check_video(self.video, task)
+            check_video(self.video, task, trust)
 
 
-@click.command(cls=with_options(sampling_entries))
+@click.command(cls=with_options(entries))
 @click.argument("task")
 @click.option("--policy", "policy_name", help="Checkpoint folder or bundled name.  [default: TASK]")
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Sampling settings by one name; those given "
               "below win.")
-@click.option("--episodes", type=int, default=10, help="Episodes a seed.")
 @SEED
 @click.option("--seeds", help="Several evaluation seeds: 0,1,2, or how many from --seed on. Scores are given "
                               "for each and for all.")
-@click.option("--envs", type=int, help="Environments at once.  [default: up to 64]")
-@click.option("--workers", type=int, help="Worker processes.  [default: one a core]")
+@click.option("--trust", multiple=True, metavar="NAME", help="A module or an entry point, as MODULE:NAME, "
+              "outside the known packages whose code may run. Can be given several times.")
+@click.option("--step-timeout", type=float, default=EnvSettings.step_timeout,
+              help="Seconds after which a step of an environment has failed.")
+@click.option("--episode-limit", type=int, help="Steps after which an episode ends.  [default: the "
+                                                "environment's own]")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--json", type=Path, help="Write the result as JSON.")
 @click.option("--plot", type=Path, help="Draw every episode's path through the maze, or the returns.")
@@ -70,21 +75,22 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
     from swg_fast.common.console import print_table
     from swg_fast.common.hardware import device_name
     from swg_fast.evaluation import report
-    from swg_fast.evaluation.episodes import check_counts
     from swg_fast.evaluation.episodes import evaluate as play
     from swg_fast.evaluation.video import record_video
 
     outputs = Outputs(*(options.pop(name) for name in ("json", "plot", "video")))
-    outputs.check(task)
-    counts = {name: options.pop(name) for name in ("episodes", "envs", "workers")}
-    seed = _seeds(options.pop("seed"), options.pop("seeds"))
-    check_counts(seed=seed, **counts)
-    policy, name = _load_or_untrained(task, policy_name, device)
+    environment = EnvSettings(*(options.pop(entry.name) for entry in fields(EnvSettings)))
+    outputs.check(task, environment.trust)
+    options["seed"] = _seeds(options["seed"], options.pop("seeds"))
+    given = {entry.name: options.pop(entry.name) for entry in fields(EpisodeCounts)}
+    counts = EpisodeCounts(**{name: value for name, value in given.items() if value is not None})
+    policy, name = _load_or_untrained(task, policy_name, device, environment.trust)
     _say_leaves(policy, preset, options)
-    result = play(policy, task, preset, seed=seed, progress=not quiet, **counts, **options)
+    result = play(policy, task, preset, progress=not quiet, environment=environment, **vars(counts),
+                  **options)
     summary = report.evaluation_json(result, name, device_name(policy.device))
     if profile:
-        summary["profile"] = _profile(task, result)
+        summary["profile"] = _profile(task, result, environment)
     if outputs.json is not None:
         write_json(outputs.json, summary)
     print_table(task, report.evaluation_rows(summary))
@@ -123,7 +129,8 @@ def _seeds(first: int, text: str | None) -> list[int]:
     return found
 
 
-def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple[Any, str]:
+def _load_or_untrained(task: str, policy_name: str | None, device: str, trust: Sequence[str]
+                       ) -> tuple[Any, str]:
     """The policy and its name. A task without a bundled policy gets an untrained one, and is told."""
     import torch
 
@@ -143,7 +150,7 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple
     if folder is None:
         from swg_fast.envs import make_env
 
-        env = make_env(task)
+        env = make_env(task, trust=trust)
         click.echo(f"no policy is bundled for {task}: using an UNTRAINED network, whose score says "
                    "nothing; give a trained one with --policy", err=True)
         torch.manual_seed(0)
@@ -152,12 +159,13 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str) -> tuple
     return load_policy(folder, device), task
 
 
-def _profile(task: str, result: Any) -> dict[str, Any]:
+def _profile(task: str, result: Any, environment: EnvSettings) -> dict[str, Any]:
     """Where an evaluation's time went, beside what this machine steps with no policy."""
     from swg_fast.evaluation.episodes import free_running_rate
 
     seconds = result.seconds
-    best = free_running_rate(task, result.settings["envs"], result.settings["workers"])
+    best = free_running_rate(task, result.settings["envs"], result.settings["workers"],
+                             settings=environment)
     running = seconds["total"] - seconds["start"]
     rest = running - seconds["sampling"] - seconds["waiting"]
     rate = result.env_steps / running

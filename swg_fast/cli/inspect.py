@@ -15,7 +15,7 @@ from swg_fast.common.errors import UsageError
 @click.option("--dataset",
               help="What it was trained on: a D4RL HDF5 file, or minari:NAME.  [default: the run's]")
 @click.option("--task", help="Its task.  [default: the run's or the card's]")
-@click.option("--out", type=Path, help="Folder of the pictures.  [default: RUN/inspect, or inspect-POLICY]")
+@click.option("--out", help="Folder of the pictures.  [default: RUN/inspect, or inspect-POLICY]")
 @click.option("--states", "n_states", type=click.IntRange(1, 100_000), default=256,
               help="States with candidates.")
 @click.option("-n", "--candidates", "n_candidates", type=click.IntRange(2, 100_000), default=64,
@@ -26,7 +26,7 @@ from swg_fast.common.errors import UsageError
 @click.option("--threads", type=int, help="CPU threads.  [default: all]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the states and the candidates.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, every_state: bool,
+def inspect(name: str, dataset: str | None, task: str | None, out: str | None, every_state: bool,
             threads: int | None, quiet: bool, **drawn: Any) -> None:
     """Look at what a run or a policy has learnt.
 
@@ -37,32 +37,37 @@ def inspect(name: str, dataset: str | None, task: str | None, out: Path | None, 
     """
     from dataclasses import replace
 
+    from swg_fast.common.atomic_files import user_path
     from swg_fast.common.console import print_table
     from swg_fast.common.hardware import set_threads
     from swg_fast.common.output_paths import check_folder
     from swg_fast.data import load_dataset
     from swg_fast.envs.tasks import preset_for
-    from swg_fast.evaluation.inspect.learnt import find_source
+    from swg_fast.evaluation.inspect.learnt import check_task_fits, find_source
     from swg_fast.evaluation.inspect.measure import Draws
     from swg_fast.evaluation.inspect.run import inspect_run
 
     if threads:
         set_threads(threads)
     source = find_source(name)
+    check_task_fits(source, task)
     source = replace(source, task=task or source.task)
     dataset = dataset or source.dataset
     if dataset is None:
         raise UsageError(f"{name}: give the data that it was trained on with --dataset")
-    out = out or (source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}"))
-    check_folder(out)
+    beside = source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}")
+    folder = user_path(beside if out is None else out)
+    check_folder(folder)
     preset = preset_for(source.task) if source.task else None
     data = load_dataset(dataset, task=source.task,
                         max_episode_steps=preset.max_episode_steps if preset else None,
                         continues_after_terminal=bool(preset and preset.family == "antmaze"),
                         observation_keys=source.observation_keys)
-    figures = inspect_run(source, data, out, Draws(progress=not quiet, **drawn), every_state=every_state)
+    if preset is not None and task is not None:
+        preset.check_sizes(data.observations.shape[1], data.actions.shape[1], dataset)
+    figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state)
     print_table(f"{name}: {figures['progress']}", rows(figures))
-    click.echo(f"pictures and inspect.json: {out}")
+    click.echo(f"pictures and inspect.json: {folder}")
 
 
 def rows(figures: dict[str, Any]) -> list[tuple[str, str]]:

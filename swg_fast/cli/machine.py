@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib import metadata
 from importlib.util import find_spec
@@ -28,6 +27,7 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
     import torch
 
     from swg_fast.common.console import versions
+    from swg_fast.common.hardware import cores
     from swg_fast.policy.backends.registry import backend_class, resolve
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -35,7 +35,7 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
     auto = resolve("auto", device)
     rows = [
         ("system", f"{platform.system()} {platform.release()} {platform.machine()}, "
-                   f"{os.cpu_count()} cores, torch threads: {torch.get_num_threads()}"),
+                   f"{cores()} cores, torch threads: {torch.get_num_threads()}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in found.items())),
         ("device", torch.cuda.get_device_name() if device.type == "cuda" else "cpu (no CUDA device)"),
         ("cpu", f"{torch.backends.cpu.get_cpu_capability()}; loops between products: {_loops()}"),

@@ -11,36 +11,46 @@ import click
 
 @click.command()
 @click.argument("file", type=Path)
-@click.option("--out", type=Path, help="Folder of the results.  [default: runs/sweeps/FILE's name]")
+@click.option("--out", help="Folder of the results.  [default: runs/sweeps/FILE's name]")
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE",
               help="Another value for a setting of FILE, such as train.critic_steps=1000, "
                    "dataset.hopper-medium-v2=FILE or run.threads=2; may be repeated.")
 @click.option("--address", help="A Ray cluster's; OUT must be a folder that all its machines share.  "
                                 "[default: this machine's cores]")
-@click.option("--cpus", type=click.IntRange(min=1), help="CPUs of this machine to use.  [default: all]")
+@click.option("--cpus", type=int, help="CPUs of this machine to use.  [default: all]")
 @click.option("--dry-run", is_flag=True, help="Say what would run and, from one timed cell, how long.")
 @click.option("--quiet", is_flag=True, help="No live table.")
-def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str | None, cpus: int | None,
+def sweep(file: Path, out: str | None, overrides: tuple[str, ...], address: str | None, cpus: int | None,
           dry_run: bool, quiet: bool) -> None:
     """Run a grid of trainings and evaluations, written down in FILE (TOML), on Ray.
 
     Cells that are finished in OUT are not run again. 'swg-fast report OUT' makes the tables and pictures.
     """
+    from swg_fast.common.checks import whole
+    from swg_fast.common.errors import opened_by
+    from swg_fast.common.hardware import cores, max_threads
     from swg_fast.common.output_paths import check_folder
     from swg_fast.sweep import cells as resolved
     from swg_fast.sweep import store as stores
     from swg_fast.sweep.plan_file import read_plan
+    from swg_fast.sweep.ray_runner import check_fit
+    from swg_fast.sweep.settings import RunSettings, section
     from swg_fast.sweep.views import check_report
-    from swg_fast.sweep.worker import run_settings
 
-    out = out or Path("runs/sweeps") / file.stem
+    out = str(Path("runs/sweeps") / file.stem) if out is None else out
     check_folder(out)
     plan = read_plan(file, overrides)
-    check_report(plan.report)
-    run = run_settings(plan.run)
+    cpus = whole("--cpus", cores() if cpus is None else cpus, 1, max_threads())
+    with opened_by(f"{file}:"):
+        check_report(plan.report)
+        run = section("run", RunSettings, plan.run)
+        if address is None:
+            check_fit("cpus", run.cpus, cpus)
     cells = resolved.resolve(plan, stores.hash_data, stores.hash_policy)
     store = stores.Store(out)
     trainings, missing = store.pending(cells)
+    if missing and address is None:
+        resolved.check_here(trainings, stores.load, run.device)
     trained = len({cell.training.key for cell in cells if cell.training})
     click.echo(f"{plan.title}: {len(cells)} cells ({len(cells) - len(missing)} done), "
                f"{trained} trainings ({len(trainings)} to do); {store.folder}")
@@ -56,12 +66,13 @@ def sweep(file: Path, out: Path | None, overrides: tuple[str, ...], address: str
 
 
 def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total: int, run: Any,
-         address: str | None, cpus: int | None, quiet: bool) -> None:
+         address: str | None, cpus: int, quiet: bool) -> None:
     from swg_fast.common.interrupts import Stopped
     from swg_fast.sweep import ray_runner
     from swg_fast.sweep.live import Live
+    from swg_fast.sweep.ray_start import connected
 
-    with ray_runner.connected(address, cpus) as ray:
+    with connected(address, cpus) as ray:
         slots = ray_runner.slots(ray, run)
         live = Live(title, store, trainings, missing, total, slots, quiet)
         with live.shown():
@@ -80,9 +91,7 @@ def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total
         sys.exit(1)
 
 
-def _dry_run(trainings: list[Any], missing: list[Any], run: Any, cpus: int | None) -> None:
-    import os
-
+def _dry_run(trainings: list[Any], missing: list[Any], run: Any, cpus: int) -> None:
     from swg_fast.common.console import print_table
     from swg_fast.sweep.estimate import TimeLeft, time_one
     from swg_fast.sweep.live import duration
@@ -95,7 +104,7 @@ def _dry_run(trainings: list[Any], missing: list[Any], run: Any, cpus: int | Non
             (t.key, f"{t.task}, seed {t.settings['seed']}: {t.settings['critic_steps']:,} + "
                     f"{t.settings['actor_steps']:,} steps") for t in trainings])
     print_table("would find", [(cell.key, cell.label) for cell in missing])
-    slots = max(1, int((cpus or len(os.sched_getaffinity(0))) // run.cpus))
+    slots = max(1, int(cpus // run.cpus))
     timing = time_one(missing, run)
     clock = TimeLeft(trainings, missing, slots)
     clock.assume(timing.seconds)
@@ -104,9 +113,9 @@ def _dry_run(trainings: list[Any], missing: list[Any], run: Any, cpus: int | Non
 
 
 @click.command()
-@click.argument("folder", type=Path)
-@click.option("--out", type=Path, help="Folder of the report.  [default: FOLDER/report]")
-def report(folder: Path, out: Path | None) -> None:
+@click.argument("folder")
+@click.option("--out", help="Folder of the report.  [default: FOLDER/report]")
+def report(folder: str, out: str | None) -> None:
     """Tables, pictures and one HTML page of the sweep in FOLDER, finished or not.
 
     FOLDER may also be the results.json of an earlier report.

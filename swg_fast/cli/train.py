@@ -28,7 +28,7 @@ def _entries() -> Iterator[tuple[Field, str]]:
 
 @click.command(cls=with_options(_entries))
 @click.argument("task", required=False)
-@click.option("--out", type=Path, help="Folder of the run.  [default: runs/TASK]")
+@click.option("--out", help="Folder of the run.  [default: runs/TASK]")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--config", "config_path", type=Path,
               help="TOML file with any of the settings below, as names with _ for -. A run writes its own to "
@@ -36,7 +36,7 @@ def _entries() -> Iterator[tuple[Field, str]]:
 @click.option("--stop-after", type=click.IntRange(min=1),
               help="Stop (resumably) after this many steps of a phase.")
 @click.option("--profile", is_flag=True, help="Say where the time went.")
-def train(task: str | None, out: Path | None, resume: bool, config_path: Path | None, stop_after: int | None,
+def train(task: str | None, out: str | None, resume: bool, config_path: Path | None, stop_after: int | None,
           profile: bool, **chosen: Any) -> None:
     """Train critic, weights and diffusion for TASK (say, antmaze-umaze-v2, minari:DATASET, or an
     OGBench single task).
@@ -44,19 +44,20 @@ def train(task: str | None, out: Path | None, resume: bool, config_path: Path | 
     The defaults are the paper's; a task's preset may set others. The policy goes to OUT/policy, the curves
     to OUT/logs, the whole configuration to OUT/config.toml.
     """
+    from swg_fast.common.progress import say
     from swg_fast.training.prepare import prepare_run
 
     run = prepare_run(task, out=out, config=config_path, **chosen)
-    click.echo(f"{len(run.data):,} transitions; {run.data.dropped}")
+    say(f"{len(run.data):,} transitions; {run.data.dropped}")
     if run.data.observation_keys is not None:
-        click.echo(f"observations: {', '.join(run.data.observation_keys)}")
+        say(f"observations: {', '.join(run.data.observation_keys)}")
     loop = replace(run.loop_options(), stop_after=stop_after, profile=profile)
     try:
         folder = run.train(resume=resume, loop=loop, command=shlex.join(["swg-fast", *sys.argv[1:]]))
     finally:
         if profile:
             _print_times(loop.clocks)
-    click.echo(f"policy: {folder}\ntry it: swg-fast evaluate {run.task} --policy {folder}")
+    say(f"policy: {folder}\ntry it: swg-fast evaluate {run.task} --policy {folder}")
 
 
 def _print_times(clocks: dict[str, Clock]) -> None:

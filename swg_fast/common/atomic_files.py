@@ -10,6 +10,7 @@ import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import platform
 import re
@@ -17,17 +18,18 @@ import shutil
 import stat
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from swg_fast.common.checks import shown
 from swg_fast.common.errors import UsageError
 
 MENDS = {errno.ENOSPC: "make room and run again", errno.EDQUOT: "make room and run again",
          errno.EFBIG: "raise the limit on file sizes (ulimit -f)", errno.ENAMETOOLONG: "shorten it",
          errno.EROFS: "give a path on a disk that can be written to"}
+LONGEST = 255  # bytes of a file's name, on nearly every file system
 LINKS = 40  # followed at most, as Linux does
 
 _host = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
@@ -40,8 +42,13 @@ def user_path(text: str | Path) -> Path:
     """``text`` as a path, ``~`` and ``~name`` filled in; `UsageError` where that cannot be done."""
     if not isinstance(text, str | os.PathLike):
         raise UsageError(f"a path was expected, got {type(text).__name__}")
+    if not str(text):
+        raise UsageError("an empty path names nothing; give the name of a file or folder")
     if "\0" in str(text):
         raise UsageError(f"{str(text)!r}: a path cannot hold a null character")
+    long = [part for part in Path(text).parts if len(part.encode("utf-8", "replace")) > LONGEST]
+    if long:  # pathlib raises for it wherever it looks
+        raise UsageError(f"{shown(long[0])}: a name that is too long; shorten it to {LONGEST} bytes")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -136,48 +143,28 @@ def write_json(path: str | Path, value: Any) -> None:
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be written as JSON ({error}); keep to plain numbers, texts, lists "
                          "and dictionaries") from error
+    write_text(path, text)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """``text`` in UTF-8, whatever the locale; half a character from a file's name is written as \\udcXX."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def read_json(path: str | Path) -> Any:
-    """The JSON of ``path``; `UsageError` where there is none."""
-    path = user_path(path)
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path}: not a regular file; give a JSON file")
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except RecursionError as error:
-        raise UsageError(f"{path}: nested too deeply; not a file of this program") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: not valid JSON ({error})") from error
-    except OSError as error:
-        raise UsageError(f"{path}: not readable ({error.strerror}); check its permissions") from error
-
-
-def read_toml(path: str | Path, what: str) -> dict[str, Any]:
-    """The tables of ``path``; `UsageError` where there are none. ``what`` names the option that takes it."""
-    path = user_path(path)
-    try:
-        if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "not a regular file")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); {what} takes a TOML file") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not valid TOML ({error})") from error
+def finite(value: Any) -> Any:
+    """``value`` with None for every number that is not finite, for which JSON has no word."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sha256(path: Path) -> str:
     """The file's SHA-256, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is not a number")
 
 
 @contextmanager

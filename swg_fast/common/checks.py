@@ -14,6 +14,7 @@ MAX_CANDIDATES = 2**32  # the noise's candidate and state words have 32 bits
 MAX_SEED = 2**64 - 1
 MAX_SCALE = 1e6  # of guidance and temperature: far beyond any use, far below float32's end
 WORD = 2**32
+MAX_FLOAT32 = 3.4e38  # nearly; what is computed with a setting is float32
 
 
 def whole(name: str, value: Any, low: int, high: int) -> int:
@@ -84,7 +85,7 @@ def pair(name: str, value: Any) -> tuple[float, float]:
         parts = []
     if len(parts) != 2:
         raise UsageError(f"{name} must be two numbers (low, high), got {shown(value)}")
-    low, high = (number(name, part) for part in parts)
+    low, high = (number(name, part, -MAX_FLOAT32, MAX_FLOAT32) for part in parts)
     return low, high
 
 

@@ -6,8 +6,6 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from rich.markup import escape
-
 LOG_WIDTH = 140  # characters
 
 
@@ -30,14 +28,15 @@ def print_table(title: str, rows: list[tuple[str, str]]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in rows:
-        table.add_row(escape(name), escape(text))
+        table.add_row(name, text)
     show(table)
 
 
 def show(table: Any) -> None:
-    """A rich table on standard output, wide enough for a log where that is no terminal."""
+    """A rich table on standard output, wide enough for a log where that is no terminal. Brackets in names are
+    shown as they are, not taken for rich's markup."""
     import sys
 
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False).print(table)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UsageError(ValueError):
     """Bad input. The message is one line: the cause, then the mend.
@@ -9,6 +12,15 @@ class UsageError(ValueError):
     The command line prints the message alone and exits with code 2; in Python it is an ordinary
     ``ValueError``.
     """
+
+
+@contextmanager
+def opened_by(what: str) -> Iterator[None]:
+    """Opens the `UsageError` of the block with ``what`` it is about."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{what} {error}") from error
 
 
 def reason(error: BaseException) -> str:

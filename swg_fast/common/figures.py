@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,16 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, path: str | Path, dpi: int = 130) -> None:
-    """Writes ``figure``, as PNG where ``path`` has no suffix."""
+    """Writes ``figure``, as PNG where ``path`` has no suffix. Names in it are drawn as they are."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_text(plain(text.get_text()))
     with replacing(path, ".png") as temporary:
         figure.savefig(temporary, dpi=dpi)
+
+
+def plain(text: str) -> str:
+    """``text`` as matplotlib draws it without taking dollar signs for formulas, which it may fail to parse.
+    For ticks' names; `save_figure` does it for all else."""
+    return re.sub(r"(?<!\\)\$", r"\$", text)

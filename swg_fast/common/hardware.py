@@ -13,6 +13,7 @@ from swg_fast.common.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+GROUP = Path("/sys/fs/cgroup")  # this process's control group, in a container
 LITTLE = 2**28  # bytes, less than importing torch takes
 
 
@@ -44,9 +45,20 @@ def resolve_device(name: Any = "auto") -> torch.device:
     return device
 
 
+def cores() -> int:
+    """How many cores this process may use, by its affinity and its control group's quota."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # macOS and Windows have none
+    found = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    try:
+        quota, period = map(int, (GROUP / "cpu.max").read_text().split())
+    except (OSError, ValueError):
+        return found  # no group, or one without a quota
+    return max(1, min(found, -(-quota // period)))
+
+
 def max_threads() -> int:
     """The most threads to accept: more slow a machine down, and far more crash its processes."""
-    return max(64, 4 * (os.cpu_count() or 1))
+    return max(64, 4 * cores())
 
 
 def set_threads(count: Any) -> None:
@@ -66,10 +78,9 @@ def available_memory() -> int | None:
             found.append(int(lines["MemAvailable"].split()[0]) * 1024)
     elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    group = Path("/sys/fs/cgroup")
     try:
-        most, now = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        most, now = (int((GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        stat = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())
         found.append(max(0, most - now + int(stat["file"])))  # cached files are dropped on demand
     except (OSError, ValueError, KeyError):
         pass  # no group, or one without a limit

@@ -10,6 +10,11 @@ import torch
 from swg_fast.common.checks import WORD
 from swg_fast.common.errors import UsageError
 
+# Types whose numbers torch reads one by one; not every release has all of them.
+REAL = {getattr(torch, name, None) for name in (
+    "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "bfloat16",
+    "float32", "float64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")}
+
 
 def real_tensor(name: str, value: Any) -> torch.Tensor:
     """``value`` (numbers of any real type, in an array, a tensor or a list) as a plain tensor.
@@ -17,12 +22,7 @@ def real_tensor(name: str, value: Any) -> torch.Tensor:
     Raises `UsageError` for text, objects, complex numbers, masked entries and ragged lists.
     """
     if torch.is_tensor(value):
-        tensor = value.detach()
-        if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized \
-                or tensor.device.type == "meta":
-            raise UsageError(f"{name}: a tensor of {tensor.dtype}, {tensor.layout} on {tensor.device} was "
-                             "given; give a dense tensor of real numbers")
-        return tensor
+        return _plain(name, value)
     if np.ma.is_masked(value):
         raise UsageError(f"{name} has masked entries; fill them in first (array.filled(value))")
     try:
@@ -38,7 +38,24 @@ def real_tensor(name: str, value: Any) -> torch.Tensor:
         kind = np.float64
     # A copy where torch could not share it: other byte order, negative strides, read-only memory.
     array = np.require(array, kind, ["C", "W"])
-    return torch.from_numpy(array)
+    return _plain(name, torch.from_numpy(array))
+
+
+def _plain(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """``tensor`` without gradient and class, its numbers in memory as they are; or one clear line."""
+    # Fake tensors, those inside torch.vmap, and whatever else stands for numbers that are not there.
+    stands_for = (type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+                  or torch._is_functional_tensor(tensor)
+                  or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+    if stands_for or tensor.layout is not torch.strided or tensor.is_nested or tensor.dtype not in REAL \
+            or tensor.device.type == "meta":
+        kind = "nested" if tensor.is_nested else f"{tensor.dtype}, {tensor.layout}"
+        if stands_for and not tensor.is_nested:
+            kind = "it only stands for numbers, as in torch.vmap or torch.export,"
+        raise UsageError(f"{name}: a {type(tensor).__name__} ({kind} on {tensor.device}) was given; give a "
+                         "dense tensor of real numbers")
+    tensor = tensor.detach().as_subclass(torch.Tensor).resolve_neg()
+    return tensor.clone() if tensor._is_zerotensor() else tensor
 
 
 def state_rows(states: Any, state_dim: int, device: torch.device) -> torch.Tensor:

@@ -6,11 +6,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+BURST = 1.0  # seconds
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -22,8 +24,27 @@ class Stopped(KeyboardInterrupt):
         self.code = 128 + number
 
 
+class _Burst:
+    """Raises `Stopped` once for a burst of signals: the second would break into the cleaning up after the
+    first. One that comes later stops that too."""
+
+    def __init__(self) -> None:
+        self._last = -BURST
+
+    def stop(self, number: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= BURST:
+            self._last = now
+            raise Stopped(number)
+
+
+_burst = _Burst()
+
+
 def install() -> None:
     """Makes the signals raise `Stopped`, except those that the process was started to ignore (nohup)."""
+    global _burst
+    _burst = _Burst()
     with suppress(ValueError):  # only the main thread can set handlers
         for number in STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -50,7 +71,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
             os.write(2, b"interrupted\n")
             os._exit(128 + number)
         frame = frame.f_back
-    raise Stopped(number)
+    _burst.stop(number)
 
 
 @contextmanager
@@ -62,11 +83,11 @@ def deferred() -> Iterator[Callable[[], int | None]]:
     after the block. Outside the main thread no signal is caught.
     """
     asked: list[int] = []
-    ended = False
+    ended, burst = False, _Burst()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if asked:
-            raise Stopped(number)
+            burst.stop(number)
         asked.append(number)
 
     before = {}
@@ -87,17 +108,37 @@ def deferred() -> Iterator[Callable[[], int | None]]:
 
 
 @contextmanager
-def shielded() -> Iterator[None]:
+def shielded(pool: bool = False) -> Iterator[None]:
     """Delays the signals while worker processes start, since a worker that is stopped half-way prints a
     traceback. The first signal that came meanwhile is raised at the end.
 
-    Workers get Ctrl-C too. It stays blocked in them, since the parent ends them.
+    Workers get Ctrl-C too. It stays blocked in them, since the parent ends them. ``pool``: they are
+    multiprocessing's.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    from multiprocessing import resource_tracker
+    # A mask alone delays nothing here: the system may choose a library's thread, which has its own mask, and
+    # Python then runs the handler in the main thread. Workers do inherit the mask.
+    with held():
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            if pool:
+                # The first worker's start would also start multiprocessing's tracker, which unblocks SIGINT.
+                # Start it now, with all signals blocked: it ends by itself, and not before this process.
+                from multiprocessing import resource_tracker
 
+                signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+                resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask | {signal.SIGINT})
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Delays the signals while the block runs, however many come. The first is raised at its end."""
     asked: list[int] = []
     before: dict[int, Any] = {}
     holding = True
@@ -109,24 +150,15 @@ def shielded() -> Iterator[None]:
             signal.signal(number, before[number])
             signal.raise_signal(number)
 
-    # A mask alone delays nothing here: the system may choose a library's thread, which has its own mask, and
-    # Python then runs the handler in the main thread. Workers do inherit the mask.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         with suppress(ValueError):  # not the main thread, which alone gets them
             for number in STOPPING:
                 handler = signal.getsignal(number)
                 if handler is not signal.SIG_IGN and handler is not None:
-                    before[number] = handler
                     signal.signal(number, note)
-        # The first worker's start would also start multiprocessing's tracker, which unblocks SIGINT. Start it
-        # now, with all signals blocked: it ends by itself after this process, and must not end before.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask | {signal.SIGINT})
+                    before[number] = handler
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         holding = False
         for number, handler in before.items():
             signal.signal(number, handler)

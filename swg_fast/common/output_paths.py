@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from pathlib import Path
@@ -70,9 +69,6 @@ def check_folder(path: str | Path, option: str = "--out") -> None:
             there = there.parent
         if not there.is_dir():
             raise UsageError(f"{option} {path}: {there} is a file, not a folder; choose another folder")
-        for part in path.parts:
-            if len(os.fsencode(part)) > 255:
-                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         os.rmdir(tempfile.mkdtemp(prefix=".swg-fast-", dir=there))
     except OSError as error:
         raise unwritable(f"{option} {path}", error) from error

@@ -68,7 +68,7 @@ def standing_in(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
         sys.modules.update(before)
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """An exception's whole message on one line; where it has none, its type and where it was raised."""
     words = " ".join(str(error).split())
     if words:

@@ -7,12 +7,11 @@ the options of the command line, the keys of configuration files, the axes of sw
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
-from swg_fast.common.checks import choice, flag, number, pair, text, whole
+from swg_fast.common.checks import MAX_FLOAT32, choice, flag, number, pair, text, whole
 from swg_fast.common.errors import UsageError
 
 KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "tuple[float, float]": tuple,
@@ -83,8 +82,8 @@ def checked(entry: Field, value: Any) -> Any:
 
 def _ends(bounds: dict[str, Any]) -> dict[str, float]:
     """The bounds as keywords of `number`."""
-    low = bounds.get("min", bounds.get("bottom", -math.inf))
-    high = bounds.get("max", bounds.get("top", math.inf))
+    low = bounds.get("min", bounds.get("bottom", -MAX_FLOAT32))
+    high = bounds.get("max", bounds.get("top", MAX_FLOAT32))
     return ({"above": low} if bounds.get("min_open") else {"low": low}) | (
         {"below": high} if bounds.get("max_open") else {"high": high})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from typing import Any, BinaryIO
 from swg_fast.common.atomic_files import unwritable, user_path
 from swg_fast.common.errors import UsageError
 from swg_fast.common.locks import file_lock
+from swg_fast.data.hdf5 import unreadable
 from swg_fast.envs.tasks import Preset, find_preset
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 TIMEOUT = 30.0  # seconds without a byte
+SLOWEST = 1000  # bytes a second
 BLOCK = 1 << 20
 OTHERS = "-singletask-"  # in the name of every OGBench task that can be trained on
 
@@ -70,6 +73,7 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
     """
     target = cached(task)
     if target.is_file():
+        _check_hdf5(target, str(target), "delete it to download it again")
         return target
     base = (mirror or SERVER).rstrip("/")
     if not base.startswith(("http://", "https://", "file://")):
@@ -79,9 +83,16 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         busy = f"{part}: another process is downloading it; wait for it"
-        with file_lock(_beside(part, ".lock"), busy), part.open("ab+") as file:
+        for path in (part, _beside(part, ".from"), _beside(part, ".lock")):
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise UsageError(f"{path}: is a link or no file, which is not written through; remove it")
+        with file_lock(_beside(part, ".lock"), busy), open(part, "ab+", opener=_no_link) as file:
             _fetch(task, address, file, part, progress)
-            _check_hdf5(task, address, part)
+            try:
+                _check_hdf5(part, f"{task}: what {address} gave", "give another address to --mirror")
+            except UsageError:
+                part.unlink()
+                raise
             os.replace(part, target)
             for suffix in (".from", ".lock"):
                 _beside(part, suffix).unlink(missing_ok=True)
@@ -107,13 +118,17 @@ def _fetch(task: str, address: str, file: BinaryIO, part: Path, progress: bool) 
         file.truncate(have)
         file.seek(have)
         origin.write_text(_identity(answer))
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        length = answer.headers.get("Content-Length", "")
+        total = have + int(length) if length.isascii() and length.isdecimal() else None
+        pace = _Pace()
         with tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True,
                   disable=not progress, mininterval=0.5) as bar:
             while block := _read(task, address, answer):
                 file.write(block)
                 bar.update(len(block))
+                if pace.too_slow(len(block)):
+                    raise UsageError(f"{task}: {address} sends less than {SLOWEST:,} bytes a second; run "
+                                     "again later to continue, or give another address to --mirror")
         file.flush()
         os.fsync(file.fileno())
     size = part.stat().st_size
@@ -147,7 +162,7 @@ def _opened(task: str, address: str, have: int, validator: str) -> Iterator[Any]
 
 def _read(task: str, address: str, answer: Any) -> bytes:
     try:
-        return answer.read(BLOCK)
+        return answer.read1(BLOCK)  # `read` would wait for the whole block
     except (OSError, ValueError, HTTPException) as error:
         raise UsageError(f"{task}: the connection to {address} broke ({error or type(error).__name__}); run "
                          "again to continue") from error
@@ -164,13 +179,32 @@ def _beside(part: Path, suffix: str) -> Path:
     return part.with_name(part.name + suffix)
 
 
-def _check_hdf5(task: str, address: str, part: Path) -> None:
+class _Pace:
+    """How fast bytes come, judged every ``TIMEOUT`` seconds."""
+
+    def __init__(self) -> None:
+        self.since, self.count = time.monotonic(), 0
+
+    def too_slow(self, count: int) -> bool:
+        self.count += count
+        seconds = time.monotonic() - self.since
+        if seconds < TIMEOUT:
+            return False
+        slow = self.count < SLOWEST * seconds
+        self.since, self.count = time.monotonic(), 0
+        return slow
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def _check_hdf5(path: Path, source: str, mend: str) -> None:
+    """`UsageError` about ``source`` where the file is not HDF5 or not whole."""
     import h5py
 
     try:
-        with h5py.File(part, "r"):
+        with h5py.File(path, "r"):
             pass
     except OSError as error:
-        part.unlink()
-        raise UsageError(f"{task}: what {address} gave is not an HDF5 file ({error}); give another address "
-                         "to --mirror") from error
+        raise unreadable(source, error, mend) from error

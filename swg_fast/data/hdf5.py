@@ -1,4 +1,4 @@
-"""Reading D4RL's HDF5 files, which may come from anywhere.
+"""Reading HDF5 files, D4RL's and Minari's, which may come from anywhere.
 
 A file can refer to other files (links, external storage, virtual datasets), in circles or to nothing, and
 can declare far more than it holds. All of that is checked before an array is read.
@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 
 from swg_fast.common.errors import UsageError, reason
-from swg_fast.common.hardware import check_memory
+from swg_fast.data.gate import Declared, check_sizes
 from swg_fast.data.transitions import ARRAYS, check_layout
 
 LINKS = 16  # soft links followed on the way to an array
-SMALL = 2**24  # bytes; a smaller array may be declared in a file of any size
-DENSEST = 1100  # deflate packs at most 1032 bytes into one
-COPIES = 4  # of the arrays, while transitions are made of them
+DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError)  # what h5py raises on it
 
 
 def read_hdf5(path: Path) -> dict[str, np.ndarray]:
@@ -39,18 +37,59 @@ def read_hdf5(path: Path) -> dict[str, np.ndarray]:
             found = {key: _array(file, key, str(path)) for key in ARRAYS
                      if file.get(key, getlink=True) is not None}
             check_layout(found, str(path))
-            for key, dataset in found.items():
-                _check_storage(dataset, key, path)
-            check_memory(COPIES * sum(_size(dataset) for dataset in found.values()), str(path),
-                         "use a smaller dataset or a larger machine")
+            check_sizes({key: _declared(dataset) for key, dataset in found.items()}, path, str(path))
             return {key: dataset[()] for key, dataset in found.items()}
     except UsageError:
         raise
     except MemoryError as error:
         raise UsageError(f"{path}: needs more memory than there is; use a larger machine") from error
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # what h5py raises on damage
-        raise UsageError(f"{path}: not a readable HDF5 file ({reason(error)}); "
-                         "download or copy it again") from error
+    except DAMAGE as error:
+        raise unreadable(str(path), error) from error
+
+
+def check_tree(path: Path, source: str) -> None:
+    """Checks a whole file that another library will read. `UsageError` where it has links, or arrays that are
+    stored elsewhere or declared larger than they can be."""
+    import h5py
+
+    arrays: dict[str, Declared] = {}
+
+    def look(group: Any, prefix: str) -> None:
+        for name in group:
+            key = f"{prefix}{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise UsageError(f"{source}: {key!r} is a link, which is not followed; save the array itself")
+            node = group[name]
+            if isinstance(node, h5py.Group):
+                if node.id in above:  # a hard link back up
+                    raise UsageError(f"{source}: {key!r} goes in circles; save the file again")
+                above.append(node.id)
+                look(node, f"{key}/")
+                above.pop()
+            elif isinstance(node, h5py.Dataset):
+                _check_here(node, key, source)
+                arrays[key] = _declared(node)
+
+    try:
+        with h5py.File(path, "r") as file:
+            above = [file["/"].id]
+            look(file, "")
+    except DAMAGE as error:
+        if isinstance(error, UsageError):
+            raise
+        raise unreadable(source, error) from error
+    check_sizes(arrays, path, source)
+
+
+def unreadable(source: str, error: BaseException, mend: str = "download or copy it again") -> UsageError:
+    """What h5py's ``error`` about a file means; ``mend`` is for a damaged one."""
+    said = reason(error)
+    if "unable to lock" in said or "already open for" in said:
+        return UsageError(f"{source}: is open in another program ({said}); wait until that has closed it")
+    if "filter" in said:
+        return UsageError(f"{source}: is compressed in a way that h5py here cannot read ({said}); save it "
+                          "with gzip or uncompressed, such as with 'h5repack -f GZIP=4'")
+    return UsageError(f"{source}: not a readable HDF5 file ({said}); {mend}")
 
 
 def _array(file: Any, key: str, source: str) -> Any:
@@ -79,27 +118,20 @@ def _array(file: Any, key: str, source: str) -> Any:
     if not isinstance(node, h5py.Dataset):
         kind = "a group" if isinstance(node, h5py.Group) else "no array"
         raise UsageError(f"{source}: {key!r} is {kind}, expected an array; save the file in D4RL's layout")
+    _check_here(node, key, source)
+    return node
+
+
+def _check_here(node: Any, key: str, source: str) -> None:
+    """`UsageError` where the array is stored in another file."""
     if node.is_virtual:
         raise UsageError(f"{source}: {key!r} is a virtual dataset, made of other arrays "
                          f"({node.virtual_sources()[0].file_name!r}); save the array itself")
     if node.external:
         raise UsageError(f"{source}: {key!r} is stored in another file ({node.external[0][0]!r}), which is "
                          "not read; save the array in this one")
-    return node
 
 
-def _size(dataset: Any) -> int:
-    """Bytes of the whole array in memory, as a Python integer, which does not overflow."""
-    total = int(dataset.dtype.itemsize)
-    for length in dataset.shape:
-        total *= int(length)
-    return total
-
-
-def _check_storage(dataset: Any, key: str, path: Path) -> None:
-    """`UsageError` where the declared array is larger than its stored bytes can be."""
-    declared, stored = _size(dataset), int(dataset.id.get_storage_size())
-    most = stored * (DENSEST if dataset.id.get_create_plist().get_nfilters() else 1)
-    if declared > max(most, SMALL) or stored > path.stat().st_size:
-        raise UsageError(f"{path}: {key!r} is declared with shape {list(dataset.shape)}, {declared:,} bytes, "
-                         f"and {stored:,} are stored; the file is incomplete, write it again")
+def _declared(dataset: Any) -> Declared:
+    return Declared(dataset.shape, dataset.dtype, int(dataset.id.get_storage_size()),
+                    dataset.id.get_create_plist().get_nfilters() > 0)

@@ -16,8 +16,10 @@ from swg_fast.envs.tasks import presets
 
 def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
                  continues_after_terminal: bool = False, task: str | None = None,
-                 observation_keys: Sequence[str] | None = None, mirror: str | None = None) -> Transitions:
-    """Transitions from ``source``; see `to_transitions`, `load_minari` and `download` for the keywords.
+                 observation_keys: Sequence[str] | None = None, mirror: str | None = None,
+                 trust: Sequence[str] = ()) -> Transitions:
+    """Transitions from ``source``; see `to_transitions`, `load_minari` and `download` for the keywords,
+    and `make_env` for ``trust``.
 
     - a path that ends in .hdf5 or .h5, or exists: a file in D4RL's layout;
     - ``minari:NAMESPACE/NAME-vN``: a Minari dataset on this machine (or downloaded by Minari);
@@ -33,7 +35,7 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
     if text.startswith("minari:"):
         from swg_fast.data.minari import load_minari
 
-        return load_minari(text.removeprefix("minari:"), observation_keys)
+        return load_minari(text.removeprefix("minari:"), observation_keys, trust)
     if observation_keys is not None:
         raise UsageError(f"{text}: its observations are one vector, so leave --observation-keys out")
     from swg_fast.envs.tasks import OGBENCH

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
+from swg_fast.common.seeds import BorrowedRandom, random_kept
+from swg_fast.data.gate import check_real
+from swg_fast.data.hdf5 import DAMAGE, check_tree, unreadable
 from swg_fast.data.transitions import ARRAYS, Transitions, to_transitions
 from swg_fast.envs import flatten
 from swg_fast.envs.gymnasium_env import action_bounds
-from swg_fast.envs.minari_dataset import open_dataset
+from swg_fast.envs.minari_dataset import open_dataset, recover
 
 GOAL = "desired_goal"
 
 
-def load_minari(name: str, observation_keys: Sequence[str] | None = None) -> Transitions:
+def load_minari(name: str, observation_keys: Sequence[str] | None = None, trust: Sequence[str] = ()
+                ) -> Transitions:
     """Transitions of the Minari dataset ``name``, such as ``D4RL/antmaze/umaze-v1``.
 
     A Minari episode of n steps has n + 1 observations, so every step gives a transition, even the last one
@@ -34,14 +39,18 @@ def load_minari(name: str, observation_keys: Sequence[str] | None = None) -> Tra
     """
     source = f"minari:{name}"
     dataset = open_dataset(name)
-    reader = _Reader(dataset, observation_keys, source)
+    main = Path(dataset.storage.data_path) / "main_data.hdf5"
+    if main.exists():
+        check_tree(main, source)
+    reader = _Reader(dataset, observation_keys, source, trust)
     try:
         episodes = [reader.read(episode) for episode in dataset.iterate_episodes()]
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from error
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise UsageError(f"{source} is not readable ({explain(error)}); delete it and download it again"
-                         ) from error
+    except MemoryError as error:
+        raise UsageError(f"{source} needs more memory than there is; use a larger machine") from error
+    except (*DAMAGE, IndexError) as error:
+        raise unreadable(source, error) from error
     if not reader.steps:
         raise UsageError(f"{source} has no steps")
     raw = {key: np.concatenate([episode[key] for episode in episodes]) for key in ARRAYS}
@@ -53,14 +62,16 @@ def load_minari(name: str, observation_keys: Sequence[str] | None = None) -> Tra
 class _Reader:
     """Turns the episodes of one Minari dataset into D4RL's arrays, and counts what it has read."""
 
-    def __init__(self, dataset: Any, observation_keys: Sequence[str] | None, source: str) -> None:
+    def __init__(self, dataset: Any, observation_keys: Sequence[str] | None, source: str,
+                 trust: Sequence[str]) -> None:
         space = dataset.observation_space
         self.keys = flatten.choose(space, observation_keys, source)
         flatten.check_spaces(space, self.keys, source)
         self.low, self.high = action_bounds(dataset.action_space, source)
         # Each goal is a vector: a dictionary of tasks has other leaves.
         self.reaching = {"achieved_goal", GOAL} <= set(flatten.leaf_names(space))
-        self.goal = _evaluation_goal(dataset, source) if self.reaching and GOAL not in self.keys else None
+        evaluations = self.reaching and GOAL not in self.keys
+        self.goal = _evaluation_goal(dataset, source, trust) if evaluations else None
         self.steps = self.reached = 0
 
     def read(self, episode: Any) -> dict[str, np.ndarray]:
@@ -69,15 +80,17 @@ class _Reader:
         The extra row carries the last observation. It is marked as a time-out, so it gives no transition.
         """
         n = len(episode.rewards)
-        rewards = _numbers(episode.rewards, "rewards").astype(np.float32)
-        ends = np.asarray(episode.terminations, bool)
+        rewards = _numbers(episode.rewards, "rewards", "fiu").astype(np.float32)
+        ends = _numbers(episode.terminations, "terminations", "b")
+        for key in self.keys:
+            _numbers(flatten.leaf(episode.observations, key), key or "observations", "fiub")
         if self.reaching:
             if self.goal is not None:
                 rewards = self.goal.rewards(episode.observations["achieved_goal"][1:])
             success = _success(episode, rewards) if self.goal is None else rewards > 0
             ends = ends | success
             self.reached += int(success.sum())
-        actions = _numbers(episode.actions, "actions").astype(np.float32).reshape(n, -1)
+        actions = _numbers(episode.actions, "actions", "f").astype(np.float32).reshape(n, -1)
         actions = (2 * (actions - self.low) / (self.high - self.low) - 1).astype(np.float32)
         self.steps += n
         return {"observations": flatten.flatten_rows(episode.observations, self.keys)[: n + 1],
@@ -116,14 +129,13 @@ class _Goal:
         return np.asarray(self.env.unwrapped.compute_reward(achieved, goals, {}), np.float32)
 
 
-def _evaluation_goal(dataset: Any, source: str) -> _Goal:
-    from swg_fast.envs.gymnasium_ids import known_gymnasium_ids
-
-    known_gymnasium_ids()
+def _evaluation_goal(dataset: Any, source: str, trust: Sequence[str]) -> _Goal:
     try:
-        with quiet():
-            env = dataset.recover_environment(eval_env=True)
+        with quiet(), BorrowedRandom().lent(), random_kept():
+            env = recover(dataset, source, trust)
         places = env.unwrapped.maze.unique_goal_locations
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(f"{source}: the goal is left out of the observations, and the environment that "
                          f"would say which it is cannot be made ({explain(error)}); keep {GOAL!r}") from error
@@ -134,11 +146,10 @@ def _evaluation_goal(dataset: Any, source: str) -> _Goal:
     return _Goal(env, np.asarray(places[0]))
 
 
-def _numbers(values: object, name: str) -> np.ndarray:
-    """``values`` as they are, if they are real numbers and not classes or pixels."""
+def _numbers(values: object, name: str, kinds: str) -> np.ndarray:
+    """``values`` as they are, if their type is one of ``kinds``."""
     array = np.asarray(values)
-    if array.dtype.kind not in ("fiu" if name == "rewards" else "f"):
-        raise UsageError(f"{name} have dtype {array.dtype}; continuous ones, of floating point, are needed")
+    check_real(array, name, "as recorded", kinds)
     return array
 
 

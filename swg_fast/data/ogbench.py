@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
 from swg_fast.common.quiet import explain, quiet
-from swg_fast.data.transitions import ACTION_LIMIT, Transitions
+from swg_fast.data.gate import Declared, check_real, check_sizes
+from swg_fast.data.transitions import ACTION_LIMIT, Transitions, check_values
 from swg_fast.envs.gymnasium_env import GymnasiumEnv
 from swg_fast.envs.registry import make_env
 
@@ -83,18 +85,34 @@ def _check_arrays(data: dict[str, np.ndarray], file: Path, env: GymnasiumEnv, me
     if not rows:
         raise UsageError(f"{file}: every step is the last of a trajectory; nothing to learn from")
     for key in ("observations", "actions", "next_observations", "rewards", "masks"):
-        if len(data[key]) != rows or not np.isfinite(data[key]).all():
-            raise UsageError(f"{file}: {key!r} has NaN, infinity or another length; download it again")
+        if len(data[key]) != rows:
+            raise UsageError(f"{file}: {key!r} has another length than the rest; download it again")
+    check_values(data, str(file))
+    check_values({"observations": data["next_observations"]}, str(file))  # with each trajectory's last
 
 
 def _check_file(file: Path) -> None:
     if not file.is_file():
         raise UsageError(f"{file}: no such file; give the path of an OGBench .npz file to --dataset")
     try:
-        with np.load(file, allow_pickle=False) as content:
-            missing = [key for key in NEEDED if key not in content]
+        with zipfile.ZipFile(file) as archive:
+            arrays = {info.filename.removesuffix(".npy"): _declared(archive, info)
+                      for info in archive.infolist()}
     except Exception as error:  # from zip or numpy
         raise UsageError(f"{file}: not a readable .npz file ({explain(error)}); download it again") from error
+    missing = [key for key in NEEDED if key not in arrays]
     if missing:
         raise UsageError(f"{file}: no {' and no '.join(map(repr, missing))}; an OGBench file has "
                          f"{', '.join(NEEDED)}")
+    for key in NEEDED:
+        check_real(arrays[key], key, str(file), "fiub" if key == "terminals" else "f")
+    check_sizes(arrays, file, str(file))
+
+
+def _declared(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Declared:
+    """The array's header, before it is unpacked."""
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read[version](member)
+    return Declared(shape, dtype, info.compress_size, info.compress_type != zipfile.ZIP_STORED)

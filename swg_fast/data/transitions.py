@@ -43,10 +43,13 @@ class Transitions:
         return len(self.rewards)
 
     def fingerprint(self) -> str:
-        """A SHA-256 of the arrays, which identifies the data that a policy was trained on."""
-        digest = hashlib.sha256()
-        for array in (self.observations, self.actions, self.rewards, self.terminals, self.episodes):
-            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        """16 hexadecimal digits that stand for every array, its type and its shape: the identity of the data
+        in runs, cards and sweeps."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name in ("observations", "actions", "next_observations", "rewards", "terminals", "episodes"):
+            array = np.ascontiguousarray(getattr(self, name))
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.data.cast("B"))
         return digest.hexdigest()
 
     def subset(self, mask: np.ndarray) -> Transitions:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+
+from swg_fast.common.seeds import BorrowedRandom, random_kept
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class TaskEnv(abc.ABC):
     truncated: bool = False  # whether the time limit ended the episode at the last step
     success: bool | None = None  # whether the goal was reached; None: the environment does not say
 
+    alone: bool = False  # whether no other code in this process draws from the global generators
+
     @abc.abstractmethod
     def reset(self, seed: int) -> np.ndarray:
         """The first observation [S] float32 of the episode that ``seed`` (32 bits) stands for."""
@@ -71,6 +78,27 @@ class TaskEnv(abc.ABC):
     def maze(self) -> Maze | None:
         """The walls; None outside a maze."""
         return None
+
+    @cached_property
+    def _random(self) -> BorrowedRandom:
+        return BorrowedRandom()
+
+    @contextmanager
+    def own_random(self, seed: int | None = None) -> Iterator[None]:
+        """For the block, which may draw from NumPy's global generator, gives it one of its own, seeded with
+        ``seed`` where given. The caller's stays as it was."""
+        if self.alone:
+            if seed is not None:
+                np.random.seed(seed)
+            yield
+            return
+        with self._random.lent():
+            if seed is None:
+                yield
+                return
+            np.random.seed(seed)
+            with random_kept():  # a reset may seed those too
+                yield
 
     def close(self) -> None:  # noqa: B027  most have nothing to close
         """Closes windows and contexts."""

@@ -35,13 +35,13 @@ class D4RLEnv(TaskEnv):
 
     def reset(self, seed: int) -> np.ndarray:
         self.truncated = False
-        with quiet():
-            np.random.seed(seed)  # D4RL draws goals from numpy's global generator
+        with quiet(), self.own_random(seed):  # D4RL draws goals from numpy's global generator
             self.core.seed(seed)
             return np.asarray(self.env.reset(), np.float32)
 
     def step(self, action: np.ndarray) -> Step:
-        observation, reward, done, info = self.env.step(np.asarray(action, np.float64))
+        with self.own_random():
+            observation, reward, done, info = self.env.step(np.asarray(action, np.float64))
         self.truncated = bool(info.get("TimeLimit.truncated", False))
         return Step(np.asarray(observation, np.float32), float(reward), bool(done))
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 
 from swg_fast.common.errors import UsageError
@@ -56,12 +60,32 @@ def import_family_module(name: str) -> ModuleType:
         gym.logger.set_level(gym.logger.ERROR)
         from swg_fast.envs import adroit, kitchen
 
-        with standing_in(adroit.mjrl_modules() | kitchen.dm_control_modules()):
+        with standing_in(adroit.mjrl_modules() | kitchen.dm_control_modules()), _folder_for_data():
             importlib.import_module("d4rl")
             module = importlib.import_module(f"d4rl.{name}")
         if name == "kitchen":
             kitchen.adapt()
     return module
+
+
+@contextmanager
+def _folder_for_data() -> Iterator[None]:
+    """D4RL makes its folder of datasets when it is imported. Where it cannot, it gets a temporary one for the
+    block, since its environments need none."""
+    name = "D4RL_DATASET_DIR"
+    before = os.environ.get(name)
+    try:
+        Path(before or "~/.d4rl/datasets").expanduser().mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: no home folder is known
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ[name] = folder
+            try:
+                yield
+            finally:
+                os.environ.pop(name)
+                os.environ.update({name: before} if before else {})
+    else:
+        yield
 
 
 def import_d4rl(name: str) -> ModuleType:

@@ -47,8 +47,7 @@ class GymnasiumEnv(TaskEnv):
             self.score_name, self.succeeds_or_fails = "success rate (%)", True
 
     def reset(self, seed: int) -> np.ndarray:
-        np.random.seed(seed)  # OGBench draws from numpy's global generator
-        with quiet():
+        with quiet(), self.own_random(seed):  # OGBench draws from numpy's global generator
             self.env.action_space.seed(seed)
             observation, info = self.env.reset(seed=seed)
         self.truncated, self.success = False, None
@@ -57,8 +56,9 @@ class GymnasiumEnv(TaskEnv):
 
     def step(self, action: np.ndarray) -> Step:
         action = self.low + (np.clip(action, -1, 1) + 1) * 0.5 * (self.high - self.low)
-        observation, reward, terminated, truncated, info = self.env.step(
-            action.astype(self._action_type).reshape(self._action_shape))
+        with self.own_random():
+            observation, reward, terminated, truncated, info = self.env.step(
+                action.astype(self._action_type).reshape(self._action_shape))
         self.truncated = bool(truncated and not terminated)
         self._note_success(info)
         return Step(flatten.flatten(observation, self.keys), float(reward), bool(terminated or truncated))

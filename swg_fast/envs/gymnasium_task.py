@@ -25,10 +25,10 @@ class Task(gymnasium.Env):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 25}
 
     def __init__(self, task: str, render_mode: str | None = None,
-                 observation_keys: Sequence[str] | None = None) -> None:
+                 observation_keys: Sequence[str] | None = None, trust: Sequence[str] = ()) -> None:
         if render_mode not in (None, "rgb_array"):
             raise UsageError(f"unknown render_mode {render_mode!r}; use 'rgb_array'")
-        self.task: TaskEnv = make_env(task, observation_keys)
+        self.task: TaskEnv = make_env(task, observation_keys, trust)
         self.render_mode = render_mode
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self.task.state_dim,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.action_dim,), np.float32)
@@ -68,9 +68,9 @@ class Task(gymnasium.Env):
 
 
 def make(task: str, *, render_mode: str | None = None,
-         observation_keys: Sequence[str] | None = None) -> gymnasium.Env:
+         observation_keys: Sequence[str] | None = None, trust: Sequence[str] = ()) -> gymnasium.Env:
     """The task of that name as a `gymnasium.Env`; names and errors are those of `make_env`."""
-    return Task(task, render_mode, observation_keys)
+    return Task(task, render_mode, observation_keys, trust)
 
 
 def _is_id(task: str) -> bool:

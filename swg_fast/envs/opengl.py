@@ -7,6 +7,8 @@ import ctypes.util
 import os
 import sys
 
+from swg_fast.common.errors import UsageError, reason
+
 # MuJoCo draws through a window unless told otherwise, and reads this when it is imported.
 if sys.platform == "linux" and not os.environ.get("DISPLAY") and "MUJOCO_GL" not in os.environ:
     for _library, _name in (("EGL", "egl"), ("OSMesa", "osmesa")):
@@ -20,7 +22,10 @@ if os.environ.get("MUJOCO_GL") in ("egl", "osmesa"):
     with contextlib.suppress(ImportError):
         import triton  # noqa: F401
 
-import mujoco
+try:
+    import mujoco
+except RuntimeError as error:  # it does not know the value of MUJOCO_GL
+    raise UsageError(f"{reason(error)}; set MUJOCO_GL to egl, osmesa or glfw, or unset it") from error
 
 __all__ = ["check", "mujoco"]
 

@@ -11,23 +11,32 @@ from typing import Any
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
 from swg_fast.common.quiet import explain, quiet, standing_in
+from swg_fast.common.seeds import BorrowedRandom, random_kept
 from swg_fast.envs.base import TaskEnv
 from swg_fast.envs.d4rl_import import d4rl_installed
 from swg_fast.envs.gymnasium_ids import known_gymnasium_ids
 from swg_fast.envs.tasks import GYMNASIUM, MINARI, OGBENCH, presets
+from swg_fast.envs.trust import check_module
 
 
-def make_env(task: str, observation_keys: Sequence[str] | None = None) -> TaskEnv:
+def make_env(task: str, observation_keys: Sequence[str] | None = None, trust: Sequence[str] = ()) -> TaskEnv:
     """The environment of ``task``: a D4RL name (``antmaze-umaze-v2``), a Gymnasium id
     (``Hopper-v5``, ``AntMaze_UMaze-v5``), an OGBench single-task name
     (``antmaze-large-navigate-singletask-v0``) or ``minari:DATASET``.
 
     Where D4RL is not installed, as on Python 3.12 and later, its Ant Maze tasks are swg-fast's own.
     ``observation_keys`` chooses the parts of a dictionary observation, in order; None takes them all.
+    ``trust`` names modules and entry points outside the known packages whose code may run: "mine" for
+    "mine:Thing-v0". The global random generators stay as they were.
 
-    Raises `UsageError` for an unknown name, for what is not installed, and for environments that a
+    Raises `UsageError` for an unknown name, for what is not installed or trusted, and for environments that a
     state-based policy cannot act in.
     """
+    with BorrowedRandom().lent(), random_kept():
+        return _make(task, observation_keys, trust)
+
+
+def _make(task: str, observation_keys: Sequence[str] | None, trust: Sequence[str]) -> TaskEnv:
     if task in presets():
         from swg_fast.envs.d4rl_env import make_d4rl
 
@@ -39,10 +48,11 @@ def make_env(task: str, observation_keys: Sequence[str] | None = None) -> TaskEn
             return NativeAntMaze(task)
         return make_d4rl(task)
     if task.startswith(MINARI):
-        return _make_minari(task, observation_keys)
+        return _make_minari(task, observation_keys, trust)
     name = OGBENCH.fullmatch(task)
     if name:
         return _make_ogbench(task, name, observation_keys)
+    check_module(task, trust)
     return _make_gymnasium(task, observation_keys)
 
 
@@ -98,13 +108,12 @@ def _make_ogbench(task: str, name: re.Match[str], keys: Sequence[str] | None) ->
                          keys, goal_reaching=True)
 
 
-def _make_minari(task: str, keys: Sequence[str] | None) -> TaskEnv:
-    from swg_fast.envs.minari_dataset import open_dataset
+def _make_minari(task: str, keys: Sequence[str] | None, trust: Sequence[str]) -> TaskEnv:
+    from swg_fast.envs.minari_dataset import open_dataset, recover
 
     dataset = open_dataset(task.removeprefix(MINARI))
     metadata = dataset.storage.metadata
     low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     references = (float(low), float(high)) if low is not None and high is not None and high > low else None
-    known_gymnasium_ids()  # so that the environment's id is known
-    return _make_wrapped(task, lambda **options: dataset.recover_environment(eval_env=True, **options), keys,
+    return _make_wrapped(task, lambda **options: recover(dataset, task, trust, **options), keys,
                          references=references)

@@ -40,7 +40,7 @@ class Preset:
 
 
 def _file() -> dict[str, Any]:
-    return tomllib.loads((resources.files("swg_fast.envs") / "presets.toml").read_text())
+    return tomllib.loads((resources.files("swg_fast.envs") / "presets.toml").read_text(encoding="utf-8"))
 
 
 @cache
@@ -82,6 +82,8 @@ def preset_for(task: str) -> Preset:
 
     Raises `UsageError` as `find_preset` does for a name that fits no benchmark.
     """
+    if not isinstance(task, str):
+        raise UsageError(f"a task is a name, got {task!r}")
     if task in presets() or not (task.startswith(MINARI) or GYMNASIUM.fullmatch(task)):
         return find_preset(task)
     values = next(kind for kind in _file()["other"] if re.search(kind["pattern"], task, re.IGNORECASE))

@@ -5,24 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from swg_fast.common.checks import MAX_SEED, whole
 from swg_fast.common.errors import UsageError
-from swg_fast.common.hardware import max_threads
+from swg_fast.common.hardware import cores
 from swg_fast.common.intervals import Interval, score_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.envs.base import Maze, TaskEnv
 from swg_fast.envs.registry import make_env
-from swg_fast.envs.vector import VectorEnv
+from swg_fast.envs.settings import STATE_STRIDE, EnvSettings
+from swg_fast.envs.vector import EnvironmentFailed, VectorEnv
+from swg_fast.evaluation.counts import EpisodeCounts, check_drawn
 from swg_fast.policy.bound_sampler import BoundSampler
 from swg_fast.policy.policy import Policy
 from swg_fast.policy.sampling import SamplingConfig
-
-MAX_ENVS = 4096  # each is a simulation in memory
-STATE_STRIDE = 1 << 16  # the noise's state word is episode * STATE_STRIDE + step
 
 
 @dataclass
@@ -90,65 +88,53 @@ class Evaluation:
 
 def evaluate(policy: Policy, task: str, config: SamplingConfig | str | None = None, *, episodes: int = 10,
              seed: int | Sequence[int] = 0, envs: int | None = None, workers: int | None = None,
-             progress: bool = True, **overrides: Any) -> Evaluation:
+             progress: bool = True, environment: EnvSettings | None = None, **overrides: Any) -> Evaluation:
     """Runs ``episodes`` episodes of ``task`` for each ``seed`` and scores them.
 
     ``task`` is any name that `swg_fast.envs.make_env` knows. Of a dictionary observation the policy gets
     the parts that its card names, or all.
 
+    ``environment`` has time-outs, a limit of steps, and whose code may run.
     ``config`` and ``overrides`` are settings as `Policy.sample` takes them. A seed sets every episode's
     start, goal and noise by its index, so that ``envs`` (how many run at once) and ``workers`` (processes) do
     not change them. While one half of the environments steps, the candidates of the other half are sampled.
 
-    Raises `UsageError` for an unknown task, a policy of other sizes, arguments out of range, or a worker
-    that died.
+    Raises `UsageError` for an unknown task, a policy of other sizes, arguments out of range, an environment
+    that fails, hangs or gives what is no number, or a worker that died.
     """
-    import os
-
-    seeds = check_counts(episodes, seed, envs, workers)
+    seeds = list(EpisodeCounts(episodes, seed, envs, workers).seed)
     sampler = policy.bind(config, **overrides)
+    check_drawn(sampler.config)
     keys = observation_keys(policy)
-    env = make_env(task, keys)
+    settings = environment or EnvSettings()
+    env = make_env(task, keys, settings.trust)
     if (env.state_dim, env.action_dim) != (policy.state_dim, policy.action_dim):
         raise UsageError(
             f"the policy is for states of {policy.state_dim} and actions of {policy.action_dim}, "
             f"{task} has {env.state_dim} and {env.action_dim}; give a policy trained on it")
     envs = min(episodes, envs or 64)
-    workers = workers or min(os.cpu_count() or 1, envs, 16)
+    workers = workers or min(cores(), envs, 16)
     runners = [_Runner(sampler, episodes, one, progress) for one in seeds]
     started = time.perf_counter()
     seconds = {"start": 0.0, "sampling": 0.0, "waiting": 0.0}
-    with VectorEnv(task, envs, workers, keys) as vector:
+    with VectorEnv(task, envs, workers, keys, settings) as vector:
         seconds["start"] = time.perf_counter() - started
         for runner in runners:
             runner.run(vector)
             seconds |= {name: seconds[name] + spent for name, spent in runner.seconds.items()}
     seconds["total"] = time.perf_counter() - started
     done = [episode for runner in runners for episode in runner.done]
-    settings = {"episodes": episodes, "seed": seeds[0], "seeds": seeds, "envs": envs, "workers": workers,
-                **asdict(sampler.config), "backend": sampler.carried_out_by}
+    used = {"episodes": episodes, "seed": seeds[0], "seeds": seeds, "envs": envs, "workers": workers,
+            **asdict(settings), **asdict(sampler.config), "backend": sampler.carried_out_by}
     return Evaluation(
         task, done, _score(env, done, seeds[0] if len(seeds) == 1 else None), env.score_name,
         [_score(env, runner.done, runner.seed) for runner in runners],
-        sum(runner.candidates for runner in runners), seconds, env.maze(), settings, env.simulator())
+        sum(runner.candidates for runner in runners), seconds, env.maze(), used, env.simulator())
 
 
 def _score(env: TaskEnv, episodes: list[Episode], seed: int | None) -> Score:
     scores = [env.score(episode.total_reward, episode.success) for episode in episodes]
     return Score(seed, scores, float(np.mean(scores)), score_interval(scores, env.succeeds_or_fails))
-
-
-def check_counts(episodes: int, seed: int | Sequence[int], envs: int | None, workers: int | None
-                 ) -> list[int]:
-    """The seeds as a list. Raises `UsageError` for numbers out of range, or too large for this machine."""
-    whole("episodes", episodes, 1, STATE_STRIDE - 1)
-    seeds = [whole("seed", one, 0, MAX_SEED) for one in (seed if isinstance(seed, Sequence) else [seed])]
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UsageError(f"seeds must be one or more different ones, got {seeds}")
-    for name, value, most in (("envs", envs, MAX_ENVS), ("workers", workers, max_threads())):
-        if value is not None:
-            whole(name, value, 1, most)
-    return seeds
 
 
 def observation_keys(policy: Policy) -> list[str] | None:
@@ -177,26 +163,35 @@ class _Runner:
         return sorted(self.finished, key=lambda episode: episode.index)
 
     def run(self, vector: VectorEnv) -> None:
+        """Plays all episodes. `UsageError` where one fails, naming it."""
+        try:
+            self._run(vector)
+        except EnvironmentFailed as error:
+            episode = self.running[error.slot]
+            raise UsageError(f"{vector.task}, seed {self.seed}, episode {episode.index}, after "
+                             f"{episode.length} steps: {error}") from error
+
+    def _run(self, vector: VectorEnv) -> None:
         from tqdm import tqdm
 
         half = (vector.count + 1) // 2
         groups = [range(half), range(half, vector.count)]
         self._begin(vector, list(range(vector.count)))
-        pending: tuple[int, list[int]] | None = None
+        pending: _Pending | None = None
         with tqdm(total=self.total, desc=f"episodes, seed {self.seed}", unit="ep", disable=not self.progress,
                   mininterval=0.5) as bar:
             while self.running:
                 for number, group in enumerate(groups):
-                    if pending is not None and pending[0] == number:
-                        self._collect(vector, pending[1], bar)
+                    if pending is not None and pending.group == number:
+                        self._collect(vector, pending.sent, bar)
                         pending = None
                     slots = [slot for slot in group if slot in self.running]
                     actions = self._act(slots) if slots else {}
                     if pending is not None:
-                        self._collect(vector, pending[1], bar)
+                        self._collect(vector, pending.sent, bar)
                         pending = None
                     if actions:
-                        pending = number, vector.send_step(actions)
+                        pending = _Pending(number, vector.send_step(actions))
 
     def _begin(self, vector: VectorEnv, slots: list[int]) -> None:
         """Gives each slot the next episode, while there are any."""
@@ -226,7 +221,7 @@ class _Runner:
                 self.running[slot].actions.append(action)
         return dict(zip(slots, actions, strict=True))
 
-    def _collect(self, vector: VectorEnv, sent: list[int], bar: Any) -> None:
+    def _collect(self, vector: VectorEnv, sent: dict[int, list[int]], bar: Any) -> None:
         started = time.perf_counter()
         results = vector.finish_step(sent)
         self.seconds["waiting"] += time.perf_counter() - started
@@ -238,7 +233,7 @@ class _Runner:
             episode.success = result.success
             if result.position is not None:
                 episode.path.append(result.position)
-            if result.done:
+            if result.done or self._over(vector, slot):
                 self.finished.append(self.running.pop(slot))
                 free.append(slot)
         if free:
@@ -248,10 +243,27 @@ class _Runner:
             self._begin(vector, free)
 
 
-def free_running_rate(task: str, envs: int, workers: int, seconds: float = 2.0) -> float:
+    def _over(self, vector: VectorEnv, slot: int) -> bool:
+        """Whether the slot's episode has reached the limit. Raises for one that has no end."""
+        length, limit = self.running[slot].length, vector.settings.episode_limit
+        if limit is None and length == STATE_STRIDE - 1:
+            raise EnvironmentFailed("the episode has no end; give it one with --episode-limit", slot)
+        return length == limit
+
+
+class _Pending(NamedTuple):
+    """The half of the environments that steps, and the slots by worker."""
+
+    group: int
+    sent: dict[int, list[int]]
+
+
+def free_running_rate(task: str, envs: int, workers: int, seconds: float = 2.0,
+                      settings: EnvSettings | None = None) -> float:
     """Environment steps/s of this machine with random actions and no policy."""
-    action_dim = make_env(task).action_dim
-    with VectorEnv(task, envs, workers) as vector:
+    settings = settings or EnvSettings()
+    action_dim = make_env(task, trust=settings.trust).action_dim
+    with VectorEnv(task, envs, workers, settings=settings) as vector:
         vector.reset({slot: slot for slot in range(envs)})
         rng = np.random.default_rng(0)
         alive, steps, started = set(range(envs)), 0, time.perf_counter()

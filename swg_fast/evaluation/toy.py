@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from swg_fast.common.checks import MAX_CANDIDATES, choice, whole
+from swg_fast.common.checks import choice, whole
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.seeds import stream_seed
 from swg_fast.common.settings_fields import check_fields, check_named, like, setting
@@ -31,6 +31,7 @@ from swg_fast.training.step_taker import STRETCH, step_taker
 
 Points = np.ndarray  # [N, 2] float32 within [-1, 1]
 PART = 1000  # samples drawn at once
+MOST_SAMPLES = 10**6  # minutes each time they are drawn
 NOISE = 0.02  # spread of the curves' points
 # Of every toy training.
 SETTINGS: dict[str, Any] = {"actor_lr": 1e-3, "ema_rate": 0.005, "dropout": 0.0}
@@ -108,7 +109,7 @@ class ToySettings:
     batch: int = like(TrainSettings, "actor_batch", 512)
     hidden_dim: int = like(TrainSettings, "hidden_dim", 128)
     num_steps: int = like(TrainSettings, "num_steps", 15)
-    samples: int = setting(10_000, "Samples that are compared.", min=1, top=MAX_CANDIDATES)
+    samples: int = setting(10_000, "Samples that are compared.", min=1, top=MOST_SAMPLES)
     weight_head: str = like(TrainSettings, "weight_head", "early")
     weight_readout: str = like(SamplingConfig, "weight_readout", "exact")
     clip_denoised: bool = like(SamplingConfig, "clip_denoised", True)

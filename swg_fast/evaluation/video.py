@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ FRAMES_PER_SECOND = 25
 
 def _pictures(result: Evaluation, wanted: Any) -> Iterator[tuple[int, np.ndarray]]:
     """(step, picture [H, W, 3]) of episode 0 for the steps where ``wanted`` (step) is true."""
-    env = make_env(result.task)
+    env = make_env(result.task, trust=result.settings.get("trust", ()))
     env.reset(stream_seed(result.settings["seed"], "episode", 0) & 0xFFFFFFFF)
     actions = result.episodes[0].actions
     for step in range(len(actions) + 1):
@@ -38,14 +38,14 @@ def replay(result: Evaluation, count: int = 6) -> dict[int, np.ndarray]:
     return dict(_pictures(result, steps.__contains__))
 
 
-def check_video(path: str | Path, task: str | None = None) -> None:
+def check_video(path: str | Path, task: str | None = None, trust: Sequence[str] = ()) -> None:
     """Raises `UsageError` where the package that writes ``path`` (.mp4 or .gif) is not installed, or where
     this machine cannot draw ``task``."""
     check("imageio", f"writing {path}")
     if Path(path).suffix.lower() != ".gif":
         check("imageio_ffmpeg", f"writing {path}")
     if task is not None:
-        env = make_env(task)
+        env = make_env(task, trust=trust)
         env.reset(0)
         env.render()
 

@@ -64,7 +64,8 @@ class ScoreNetwork(nn.Module):
     of the authors' JAX code) reads the weight's entry from the second block through a small separate head,
     which makes its gradient cheaper.
 
-    Raises `UsageError` for a shape that the method does not define."""
+    Raises `UsageError` for a shape that the method does not define.
+    """
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """Samplers, each a table of coefficients (see `kernels.shared.sampler_table.SamplerTable`).
 
 To add one, write a function here that returns its table, and add a line with its name to
-`method.sampler_names`."""
+`method.sampler_names`.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ class Walk:
 
     def columns(self) -> Columns:
         """The columns that every sampler shares; the rest are zero."""
-        at = torch.tensor(self.steps)
+        at = torch.tensor(self.steps, device="cpu")
         bars, sigmas = self.schedule.alphas_cumprod[at], self.schedule.sigmas[at]
         columns = {name: torch.zeros_like(sigmas) for name in COLUMNS}
         columns["sigma"] = sigmas
@@ -81,7 +82,7 @@ def ddpm_x0(walk: Walk) -> SamplerTable:
     mean and variance follow from it (Ho et al. 2020, eq. 7)."""
     schedule, columns = walk.schedule, walk.columns()
     bars = schedule.alphas_cumprod
-    previous = torch.cat([torch.ones(1, dtype=bars.dtype), bars[:-1]])
+    previous = torch.cat([torch.ones(1, dtype=bars.dtype, device="cpu"), bars[:-1]])
     columns["state"] = schedule.alphas.sqrt() * (1 - previous) / (1 - bars)
     columns["clean"] = previous.sqrt() * schedule.betas / (1 - bars)
     columns["noise"] = walk.temperature * (schedule.betas * (1 - previous) / (1 - bars)).sqrt()
@@ -136,7 +137,8 @@ def sampler_table(name: str, schedule: NoiseSchedule, sampler_steps: int | None 
     `Walk`.
 
     Raises `UsageError` for an unknown name or read-out, more steps than were trained, fewer steps if the
-    sampler needs all, and a weight_clip that is not 0 < low < high."""
+    sampler needs all, and a weight_clip that is not 0 < low < high.
+    """
     kind = SAMPLERS[choice("sampler", name, SAMPLERS)]
     if not kind.fewer_steps and sampler_steps not in (None, schedule.num_steps):
         solvers = [other for other, found in SAMPLERS.items() if found.fewer_steps]

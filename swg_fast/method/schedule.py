@@ -17,7 +17,8 @@ class NoiseSchedule:
     """A discrete variance schedule of ``T`` steps.
 
     ``betas``, ``alphas`` and ``alphas_cumprod`` are float64 tensors of shape [T], entry ``t`` for the integer
-    step ``t`` in 0..T-1. float64 makes every derived table exact in the type that it is later cast to."""
+    step ``t`` in 0..T-1. float64 makes every derived table exact in the type that it is later cast to.
+    """
 
     name: str
     betas: torch.Tensor
@@ -59,7 +60,7 @@ class NoiseSchedule:
     @classmethod
     def cosine(cls, num_steps: int) -> NoiseSchedule:
         """Squared-cosine schedule (Nichol & Dhariwal, eq. 17) with offset 0.008, beta <= 0.999."""
-        steps = torch.cat([torch.zeros(1, dtype=torch.float64), _steps(num_steps)]) / num_steps
+        steps = torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), _steps(num_steps)]) / num_steps
         bar = torch.cos((steps + 0.008) / 1.008 * (math.pi / 2)) ** 2
         return cls("cosine", (1.0 - bar[1:] / bar[:-1]).clamp(0.0, 0.999))
 
@@ -67,7 +68,7 @@ class NoiseSchedule:
     def linear(cls, num_steps: int) -> NoiseSchedule:
         """Betas evenly spaced from 1e-4 to 2e-2."""
         _steps(num_steps)
-        return cls("linear", torch.linspace(1e-4, 2e-2, num_steps, dtype=torch.float64))
+        return cls("linear", torch.linspace(1e-4, 2e-2, num_steps, dtype=torch.float64, device="cpu"))
 
     @classmethod
     def by_name(cls, name: str, num_steps: int) -> NoiseSchedule:
@@ -83,4 +84,4 @@ SCHEDULES = ("vp", "cosine", "linear")
 def _steps(num_steps: int) -> torch.Tensor:
     if not 1 <= num_steps <= MAX_STEPS:
         raise UsageError(f"a noise schedule needs 1..{MAX_STEPS} steps, got {num_steps}")
-    return torch.arange(1, num_steps + 1, dtype=torch.float64)
+    return torch.arange(1, num_steps + 1, dtype=torch.float64, device="cpu")

@@ -3,7 +3,8 @@
 A member's code, [one-hot of the function, the place of its parameter], is appended to the state, so only the
 state's width changes (SWG's third open question). A parameter's place is in [-1, 1]: linear in tau,
 logarithmic in alpha. Weights are divided by the data's largest weight under the member, which puts all
-members' weights in [0, 1] and does not change the gradient of their logarithm."""
+members' weights in [0, 1] and does not change the gradient of their logarithm.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ class WeightFamily:
         """A family from ``FUNCTION:LOW:HIGH,...``; FUNCTION:VALUE and FUNCTION are members without a range.
 
         Raises `UsageError` for another form, an unknown or repeated function, and a range that is empty or
-        outside the function's."""
+        outside the function's.
+        """
         members = []
         for part in text.split(","):
             name, *bounds = (piece.strip() for piece in part.split(":"))
@@ -106,7 +108,9 @@ class WeightFamily:
     def default(self) -> str:
         """The default guidance: the first function in the middle of its range."""
         first = self.members[0]
-        return first.name if first.low is None else f"{first.name}:{float(first.value(torch.zeros(()))):.4g}"
+        if first.low is None:
+            return first.name
+        return f"{first.name}:{float(first.value(torch.zeros((), dtype=torch.float32, device='cpu'))):.4g}"
 
     def __str__(self) -> str:
         return ",".join(map(str, self.members))
@@ -118,7 +122,7 @@ class WeightFamily:
         sides = [side for side in (advantages[advantages <= 0], advantages[advantages > 0]) if len(side)]
         ends = torch.stack([end for side in sides for end in (side.min(), side.max())])
         fitted = replace(self, extremes=ends)
-        grid = torch.linspace(-1, 1, GRID)
+        grid = torch.linspace(-1, 1, GRID, dtype=torch.float32, device=advantages.device)
         means = tuple(tuple(float(fitted._weights(k, advantages, place[None]).mean()) for place in grid)
                       for k in range(len(self.members)))
         return replace(fitted, means=means)
@@ -164,7 +168,8 @@ class WeightFamily:
     def code(self, guidance: str) -> torch.Tensor:
         """The code [K + 1] of ``guidance``. Raises `UsageError` as `find` does."""
         which, place = self.find(guidance)
-        return torch.tensor([float(which == k) for k in range(len(self.members))] + [place])
+        return torch.tensor([float(which == k) for k in range(len(self.members))] + [place],
+                            dtype=torch.float32, device="cpu")
 
     def mean_weight(self, guidance: str) -> float | None:
         """The mean of the data's weights under ``guidance``; None if no card recorded it."""
@@ -185,7 +190,8 @@ class WeightFamily:
     def from_card(cls, card: Mapping[str, Any]) -> WeightFamily | None:
         """The family of a policy from its card; None if one weight function trained it.
 
-        Raises `UsageError` for an invalid entry."""
+        Raises `UsageError` for an invalid entry.
+        """
         entry = card.get("weight_family")
         if entry is None:
             return None

@@ -1,6 +1,7 @@
 """Weight functions w(u) of the advantage u = min(Q1, Q2) - V (SWG, table of section 4).
 
-To add one, write a function of (u, its hyper-parameter) and add a line to `WEIGHT_FUNCTIONS`."""
+To add one, write a function of (u, its hyper-parameter) and add a line to `WEIGHT_FUNCTIONS`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def exponential(u: torch.Tensor, alpha: Parameter) -> torch.Tensor:
 def linex(u: torch.Tensor, alpha: Parameter) -> torch.Tensor:
     """alpha |exp(alpha u) - 1| / |u|, with its limit alpha**2 at u = 0.
 
-    The exponent is capped so that the value stays finite in its type."""
+    The exponent is capped so that the value stays finite in its type.
+    """
     top = math.log(torch.finfo(u.dtype).max) - 8.0
     safe = torch.where(u == 0, torch.ones_like(u), u)
     weight = alpha * torch.expm1((alpha * safe).clamp(max=top)).abs() / safe.abs()
@@ -74,7 +76,8 @@ def check_weight_function(name: str, parameter: float | None = None) -> float:
     """The parameter for ``name``: ``parameter``, or the default for None.
 
     Raises `UsageError` for an unknown name, a tau outside (0, 1), an alpha <= 0, a parameter for a function
-    without one, and a parameter whose weights overflow float32 for advantages up to a million."""
+    without one, and a parameter whose weights overflow float32 for advantages up to a million.
+    """
     entry = WEIGHT_FUNCTIONS[choice("weight function", name, WEIGHT_FUNCTIONS)]
     if parameter is None:
         return entry.default
@@ -82,8 +85,8 @@ def check_weight_function(name: str, parameter: float | None = None) -> float:
         raise UsageError(f"weight function {name!r} has no parameter; leave it out")
     value = number(f"weight function {name!r}: {entry.parameter}", parameter, above=0.0,
                    **{"below": 1.0} if entry.parameter == "tau" else {"high": 1e15})
-    size = torch.logspace(-6, 6, 121)
-    if not bool(entry.function(torch.cat([-size, torch.zeros(1), size]), value).isfinite().all()):
+    size = torch.logspace(-6, 6, 121, dtype=torch.float32, device="cpu")
+    if not bool(entry.function(torch.cat([-size, size.new_zeros(1), size]), value).isfinite().all()):
         raise UsageError(f"weight function {name!r}: {entry.parameter} {value:g} makes weights beyond "
                          "float32; use a smaller one")
     return value
@@ -99,7 +102,8 @@ def compute_weights(
     """Weights [N] of advantages [N]; ``rescale`` maps them linearly onto [0, 1].
 
     Raises `UsageError` for an unknown name, a tau outside (0, 1), an alpha <= 0, or weights that are not
-    finite (which never reach a training set)."""
+    finite (which never reach a training set).
+    """
     value = check_weight_function(name, parameter)
     check_advantages(advantages)
     weights = WEIGHT_FUNCTIONS[name].function(advantages, value)

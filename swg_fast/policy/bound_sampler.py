@@ -15,6 +15,7 @@ from swg_fast.policy.model import Model
 from swg_fast.policy.sampling import SamplingConfig
 from swg_fast.policy.search_plan import SearchPlan
 from swg_fast.policy.soundness import check_room, check_samples
+from swg_fast.policy.surroundings import own_surroundings
 
 Array = np.ndarray | torch.Tensor
 
@@ -44,23 +45,25 @@ class BoundSampler:
     def sample(self, states: Array, *, seed: int, state_indices: Array | None = None,
                return_candidates: bool = False) -> Samples:
         """As `Policy.sample`, with the settings that are bound."""
-        rows = state_rows(states, self._width, self.backend.device)
-        indices = index_row(state_indices, len(rows), self.backend.device)
-        job = self._job(rows, whole("seed", seed, 0, MAX_SEED), indices,
-                        flag("return_candidates", return_candidates))
-        check_room(job, self.model.network)
         config = self.config
         if config.temperature == 0 and config.n_candidates > 1:
             warnings.warn(f"temperature 0 makes all {config.n_candidates} candidates the same; use a "
                           "temperature above 0 to resample", stacklevel=3)
-        return self._run(job)
+        with own_surroundings():
+            rows = state_rows(states, self._width, self.backend.device)
+            indices = index_row(state_indices, len(rows), self.backend.device)
+            job = self._job(rows, whole("seed", seed, 0, MAX_SEED), indices,
+                            flag("return_candidates", return_candidates))
+            check_room(job, self.backend)
+            return self._run(job)
 
     def draw(self, states: torch.Tensor, seed: int, state_indices: torch.Tensor | None = None) -> Samples:
         """The kept candidates of states [B, S], float32 on the policy's device; ``state_indices`` [B] int64
         there. Nothing of this is checked, but that what comes out is finite (`UsageError`)."""
-        if state_indices is None:
-            state_indices = torch.arange(len(states), device=states.device)
-        return self._run(self._job(states, seed, state_indices, False))
+        with own_surroundings():
+            if state_indices is None:
+                state_indices = torch.arange(len(states), device=states.device)
+            return self._run(self._job(states, seed, state_indices, False))
 
     def _job(self, states: torch.Tensor, seed: int, indices: torch.Tensor, everything: bool) -> SamplingJob:
         if self._code is not None:

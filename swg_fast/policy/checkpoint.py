@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from swg_fast.common.atomic_files import read_json, replacing, sha256, sweep, user_path, write_json
+from swg_fast.common.atomic_files import replacing, sha256, sweep, user_path, write_json
 from swg_fast.common.checks import choice
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import validated
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.model import NETWORKS, Model
-from swg_fast.policy.model_card import empty_modules
+from swg_fast.policy.model_card import FORMAT, Card, empty_modules, read_card
 from swg_fast.policy.sampling import card_entry, own_settings
 
-FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model_card.json"
 PENDING = "model_card.pending.json"  # the card of weights that are about to be put in place
 STORED = {"fp32": torch.float32, "fp16": torch.float16}
@@ -47,6 +47,7 @@ def save_checkpoint(directory: str | Path, model: Model, *, dtype: str = "fp32")
         **{part: module.config() for part, module in model.networks()},
         "stored": dtype,
     }
+    validated(card, Card, "the policy's card", "keep to the types of a card that 'swg-fast train' writes")
     sweep(directory)
     with replacing(directory / WEIGHTS) as temporary:
         save_file(tensors, temporary)
@@ -121,10 +122,7 @@ def _card(directory: Path) -> dict[str, Any]:
     for name in (CARD, PENDING):
         if not (directory / name).is_file():
             continue
-        card = read_json(directory / name)
-        if not isinstance(card, dict) or card.get("format") != FORMAT:
-            raise UsageError(f"{directory / name}: not a checkpoint of format {FORMAT}; make it again "
-                             "with 'swg-fast train' or 'swg-fast import-jax'")
+        card = read_card(directory / name)
         if card.get("weights_sha256", digest if name == CARD else None) == digest:
             return card
     raise UsageError(f"{directory / WEIGHTS}: not the weights that its card was written with (damaged, or "

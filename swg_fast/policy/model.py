@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.weight_family import WeightFamily
+from swg_fast.policy.surroundings import own_surroundings
 
 # The networks by the names of their fields in `Model`. A new part has its line here and its field there.
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -40,9 +42,19 @@ class Model:
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
 
-    def to(self, device: torch.device) -> Model:
-        """The same parts on ``device``; modules move for all who hold them."""
-        return replace(self, **{name: module.to(device) for name, module in self.networks()})
+    def copied(self, device: torch.device | None = None) -> Model:
+        """The same parts with networks of their own to sample with, on ``device`` (None: where they are): in
+        float32, evaluating, without gradients. The ones that were given stay as they are."""
+        with own_surroundings():
+            own = {name: copy.deepcopy(module) for name, module in self.networks()}
+            return replace(self, **{
+                name: module.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+                for name, module in own.items()})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """What was copied or unpickled, as it would be in any surroundings."""
+        vars(self).update(state)
+        vars(self).update(vars(self.copied()))
 
     def with_card(self, **entries: Any) -> Model:
         """The same parts with more in the card."""

@@ -1,16 +1,19 @@
-"""A model card's sizes, held against the tensors' shapes before anything of such a size is made."""
+"""A model card: its fields, and its sizes, held against the tensors' shapes before anything of such a size is
+made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Required
 
 from torch import nn
+from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
 from swg_fast.common.checks import choice, number, text, whole
 from swg_fast.common.errors import UsageError
 from swg_fast.common.meta_modules import shapes_only
+from swg_fast.common.read_files import read_json, validated
 from swg_fast.method.networks import MOST, WEIGHT_HEADS
 from swg_fast.method.schedule import MAX_STEPS
 from swg_fast.method.weight_family import WeightFamily
@@ -18,6 +21,47 @@ from swg_fast.policy.model import NETWORKS
 from swg_fast.policy.sampling import own_settings
 
 Shapes = Mapping[str, tuple[int, ...]]
+FORMAT = 1
+
+
+class TrainingCard(TypedDict, total=False):
+    """What a card says of the training. Older versions wrote less."""
+
+    settings: dict[str, Any]
+    data_hash: str | None
+    held_out_losses: dict[str, float | None]
+
+
+class Card(TypedDict, total=False):
+    """What every version of this program writes; others may add what they like."""
+
+    format: Required[int]
+    schedule: Required[str]
+    network: Required[dict[str, Any]]
+    critic: dict[str, Any] | None
+    value: dict[str, Any] | None
+    ranker: dict[str, Any] | None
+    sampling: dict[str, Any] | None
+    training: TrainingCard | None
+    weight_family: dict[str, Any] | None
+    weights_sha256: str | None
+    task: str | None
+    dataset: str | None
+    transitions: int | None
+    observation_keys: list[str] | None
+    versions: dict[str, str]
+
+
+Card.__pydantic_config__ = TrainingCard.__pydantic_config__ = {"extra": "allow"}  # type: ignore[attr-defined]
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card in ``path``. `UsageError` where it is none, or of another format."""
+    again = "make it again with 'swg-fast train' or 'swg-fast import-jax'"
+    card = read_json(path)
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise UsageError(f"{path}: not a checkpoint of format {FORMAT}; {again}")
+    return validated(card, Card, str(path), again)
 
 
 def empty_modules(card: Mapping[str, Any], shapes: Shapes, where: Path) -> dict[str, nn.Module]:
@@ -32,7 +76,7 @@ def empty_modules(card: Mapping[str, Any], shapes: Shapes, where: Path) -> dict[
         text("schedule", card["schedule"])
         family = WeightFamily.from_card(card)
         code = family.width if family is not None else 0
-        modules = {part: _empty(kind, part, card.get(part) if part != "network" else card[part])
+        modules = {part: _empty(kind, part, card[part])
                    for part, kind in NETWORKS.items() if part == "network" or card.get(part) is not None}
     except (KeyError, TypeError) as error:
         raise UsageError(f"{name}: incomplete ({error}); copy the checkpoint again") from error
@@ -56,12 +100,10 @@ def empty_modules(card: Mapping[str, Any], shapes: Shapes, where: Path) -> dict[
     return modules
 
 
-def _empty(kind: type[nn.Module], part: str, values: Any) -> nn.Module:
-    if not isinstance(values, Mapping):
-        raise UsageError(f"{part} must be a set of sizes, got {type(values).__name__}")
+def _empty(kind: type[nn.Module], part: str, values: dict[str, Any]) -> nn.Module:
     for key, value in values.items():
         if key in MOST:
-            whole(f"{part}.{key}", value, 0, MOST[key])
+            whole(f"{part}.{key}", value, 0 if key == "state_dim" else 1, MOST[key])  # a toy has no state
         elif key == "weight_head":
             choice("weight head", value, WEIGHT_HEADS)
         elif key == "dropout":

@@ -31,18 +31,21 @@ from swg_fast.policy.sampling import (
 )
 from swg_fast.policy.search_plan import plan_search
 from swg_fast.policy.soundness import check_model
+from swg_fast.policy.surroundings import own_surroundings
 
 MOST_BOUND = 64  # samplers that a policy keeps; each is a few tables
 EXECUTION = frozenset(entry.name for entry in fields(Execution))
+PLAIN = {int, float, str, bool, type(None)}
 
 
 class Policy:
     """A trained score network, its schedule, and what may stand beside them (`Model`): a ``critic`` for
     ``select="max_q"``, a ``ranker`` for ``ranking="ranker"``, ``value`` and ``card``.
 
-    The networks are read when a backend first samples; a later change of theirs is not seen. ``defaults`` are
-    the policy's own sampling settings, a `SamplingConfig` or names and values; without them the card's under
-    "sampling". `config` and `execution` show them.
+    The networks are copied: the caller's stay as they are, and a later change of theirs is not seen.
+    ``defaults`` are the policy's own sampling settings, a `SamplingConfig` or names and values; without them
+    the card's under "sampling". `config` and `execution` show them. A sample depends on its arguments alone,
+    on no setting of torch around the call. A policy can be copied, pickled and used in a forked process.
     """
 
     def __init__(self, network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None = None, *,
@@ -56,13 +59,16 @@ class Policy:
         self.family = model.family
         if self.family is not None and self.config.guidance is None:
             self.config = replace(self.config, guidance=self.family.default)
-        check_model(model)
-        self.model = model.to(self.device)
-        self.model.network.eval()
+        with own_surroundings():
+            check_model(model)
+            self.model = model.copied(self.device)
         self._backends: dict[tuple[str, str], Backend] = {}
-        self._bound: dict[tuple[SamplingConfig, Execution], BoundSampler] = {}
+        self._bound: dict[Any, BoundSampler] = {}
         self._calls = 0
         self._seed = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_backends": {}, "_bound": {}}  # a copy packs its networks anew
 
     @property
     def card(self) -> dict[str, Any]:
@@ -98,7 +104,8 @@ class Policy:
         dtype = dtype or self.execution.dtype
         key = (registry.resolve(name, self.device, self.model.network, dtype), dtype)
         if key not in self._backends:
-            self._backends[key] = registry.make_backend(key[0], self.model, dtype, self.device)
+            with own_surroundings():
+                self._backends[key] = registry.make_backend(key[0], self.model, dtype, self.device)
         return self._backends[key]
 
     def sample(self, states: Array, config: SamplingConfig | str | None = None, *, seed: int | None = None,
@@ -127,18 +134,25 @@ class Policy:
 
         Raises `UsageError` as `sample` does for settings.
         """
+        key: Any = None
+        plain = all(type(value) in PLAIN for value in overrides.values())  # nothing changes behind the key
+        if plain and isinstance(config, SamplingConfig | str | None):
+            key = (self.config, self.execution, config, execution,
+                   tuple((name, type(value), value) for name, value in overrides.items()))
+            if key in self._bound:
+                return self._bound[key]
         given = check_overrides(overrides)
         chosen = {name: given.pop(name) for name in EXECUTION & given.keys()}
         execution = replace(execution or self.execution, **chosen)
-        config = resolve(self.config, config, given)
-        key = (config, execution)
-        if key not in self._bound:
-            plan = plan_search(config, self.model, self.family)
-            backend = self.backend(execution.backend, execution.dtype)
+        with own_surroundings():
+            plan = plan_search(resolve(self.config, config, given), self.model, self.family)
+        backend = self.backend(execution.backend, execution.dtype)
+        bound = BoundSampler(self.model, backend, plan, execution.chunk)
+        if key is not None:
             if len(self._bound) >= MOST_BOUND:
                 self._bound.clear()
-            self._bound[key] = BoundSampler(self.model, backend, plan, execution.chunk)
-        return self._bound[key]
+            self._bound[key] = bound
+        return bound
 
     def settings(self, config: SamplingConfig | str | None = None, **overrides: Any) -> SamplingConfig:
         """What `sample` would use, given these: every setting with its value. `UsageError` as there."""
@@ -179,4 +193,5 @@ def _box(low: float, high: float, size: int) -> Any:
 
 def load_policy(name_or_path: str | Path, device: str | torch.device = "cpu") -> Policy:
     """A policy from a checkpoint's folder, or a bundled one by name (``antmaze-umaze-v2``)."""
-    return Policy(**load_checkpoint(name_or_path).parts(), device=device)
+    with own_surroundings():
+        return Policy(**load_checkpoint(name_or_path).parts(), device=device)

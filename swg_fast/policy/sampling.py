@@ -91,7 +91,8 @@ class Execution:
     """What carries a search out; it changes no result beyond rounding."""
 
     backend: str = setting("auto", "auto, or a backend that 'info' lists.", choices=("auto", *BACKENDS))
-    dtype: str = setting("auto", "Compute type: fp32, bf16, ...; auto is the fastest of this machine.")
+    dtype: str = setting("auto", "Compute type: fp32, bf16, ...; auto is bf16 on GPUs from compute "
+                                "capability 8.0 on, and of backend cpu where the processor has it, or fp32.")
     chunk: int | None = setting(None, "Candidates in memory at once. Left out: the backend's own.", **COUNT)
 
     def __post_init__(self) -> None:

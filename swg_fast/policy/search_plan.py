@@ -16,6 +16,8 @@ from swg_fast.method.weight_family import WeightFamily
 from swg_fast.policy.model import Model
 from swg_fast.policy.sampling import SamplingConfig
 
+COLDEST = 1e-30
+
 
 @dataclass(frozen=True)
 class SearchPlan:
@@ -34,6 +36,12 @@ class SearchPlan:
     ranking: Ranking | None = None
     expects: str | None = None
     code: torch.Tensor | None = None
+
+    @property
+    def selection_temperature(self) -> float:
+        """That of softmax. Below `COLDEST` a weight's logarithm over it would be beyond float32, and all
+        candidates equal; at it the highest weight is kept already."""
+        return max(self.config.selection_temperature, COLDEST)
 
 
 def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | None) -> SearchPlan:

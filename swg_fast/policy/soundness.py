@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+import math
 from typing import Any
 
 import torch
@@ -11,15 +11,17 @@ from torch import nn
 from swg_fast import reference
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import check_memory
-from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.backends.job import Samples, SamplingJob
+from swg_fast.policy.backends.streaming import DRAWS, Backend
 from swg_fast.policy.model import NETWORKS, Model
 
 
 def check_finite(module: nn.Module, what: str) -> None:
     """`UsageError` where a parameter of ``module`` has NaN or infinity, naming the first."""
     named = list(module.named_parameters())
+    if any(p.device.type == "meta" for _, p in named):
+        raise UsageError(f"{what} lies on the meta device, without numbers; give one with its weights")
     if not named or bool(torch.stack([p.detach().isfinite().all() for _, p in named]).all()):
         return
     name = next(name for name, p in named if not bool(p.detach().isfinite().all()))
@@ -47,17 +49,23 @@ def check_model(model: Model) -> None:
         check_finite(part, what)
 
 
-def check_room(job: SamplingJob, network: ScoreNetwork) -> None:
+def check_room(job: SamplingJob, backend: Backend) -> None:
     """`UsageError` for more memory than there is."""
-    rows = len(job.states) * job.config.n_candidates
-    D, n = job.plan.latent_dim, job.plan.table.num_steps
+    B, N, D, share = len(job.states), job.config.n_candidates, job.plan.latent_dim, job.config.keep_share
+    device, draws = job.states.device, job.plan.ranking.draws if job.plan.ranking is not None else 0
     if job.return_candidates:
-        check_memory(rows * D * 8, f"return_candidates for {len(job.states)} x {job.config.n_candidates} "
-                     "candidates", "ask for fewer candidates, or leave it out", job.states.device)
-    if job.chunk is not None:
-        floats = (n + 2) * D + network.hidden_dim * (6 * network.num_blocks + 16)
-        check_memory(min(rows, job.chunk) * floats * 4, f"chunk={job.chunk}", "use a smaller chunk",
-                     job.states.device)
+        check_memory(B * N * D * 8, f"return_candidates for {B} x {N} candidates",
+                     "ask for fewer candidates, or leave it out", device)
+    elif job.draws_one:
+        return
+    held = min(B * N, backend.held(job))
+    if job.chunk is not None or held > backend.default_chunk() or draws > DRAWS:
+        check_memory(held * backend.bytes_each(job), f"{held} candidates at once (a chunk, a root's leaves)",
+                     "use a smaller chunk, fewer leaves or fewer ranking_draws", device)
+    if share < 1:  # the pool, the pool with the next chunk, its order, and what is taken of it
+        size = math.ceil(share * N) * min(B, max(1, held // N))
+        check_memory(size * (D * 4 + 16) * 4, f"keep_share={share:g} of {N} candidates",
+                     "keep a smaller share, or draw fewer", device)
 
 
 def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str) -> Samples:
@@ -66,7 +74,7 @@ def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str
     if samples.candidates is not None:
         parts.append(samples.candidates)
     # One number to wait for, in few launches; numbers whose sum alone is not finite are looked at below.
-    if isfinite(sum(part.sum() for part in parts)) or all(bool(part.isfinite().all()) for part in parts):
+    if math.isfinite(sum(part.sum() for part in parts)) or all(bool(part.isfinite().all()) for part in parts):
         return samples
     bad = ~(samples.actions.isfinite().all(dim=1) & samples.weights.isfinite())
     if bool(bad.any()):

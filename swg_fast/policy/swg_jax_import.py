@@ -160,10 +160,13 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Any:
 
 def _below(params: Tree, marker: str, kind: str) -> dict[str, Any]:
     """``params`` without whatever prefix ('params/', say) stands before ``marker``."""
-    for key in params:
-        if key.endswith(marker):
-            prefix = key[: -len(marker)]
-            return {k[len(prefix):]: v for k, v in params.items() if k.startswith(prefix)}
+    prefixes = [key[: -len(marker)] for key in params if key.endswith(f"/{marker}") or key == marker]
+    if len(prefixes) > 1:
+        names = ", ".join(prefix.rstrip("/") or "the top" for prefix in prefixes)
+        raise UsageError(f"{len(prefixes)} trees of {kind} parameters: {names}; save the one that is meant "
+                         "in a file of its own")
+    for prefix in prefixes:
+        return {k[len(prefix):]: v for k, v in params.items() if k.startswith(prefix)}
     raise UsageError(f"not SWG-JAX {kind} parameters: no '{marker}' among "
                      f"{len(params)} entries (first: {next(iter(params), 'none')!r})")
 

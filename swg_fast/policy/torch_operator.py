@@ -29,15 +29,26 @@ class Sampler(torch.nn.Module):
         super().__init__()
         self.bound = policy.bind(config, **overrides)
         self.device, self.action_dim = policy.device, policy.action_dim
-        self.name = name if name is not None else f"sampler {next(_numbers)}"
+        self.name = name if name is not None else _new_name()
         if _SAMPLERS.get(self.name) is not None:
             raise UsageError(f"a sampler named {self.name!r} exists already; give another name")
+        _SAMPLERS[self.name] = self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy, or what is unpickled: it keeps its name where that is free, and else gets another."""
+        super().__setstate__(state)
+        if _SAMPLERS.get(self.name) is not None:
+            self.name = _new_name()
         _SAMPLERS[self.name] = self
 
     def forward(self, states: Tensor, seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Actions [B, A], weights [B] and indices [B] of states [B, S]; ``seed`` is an int64 scalar whose
         64 bits are the seed, so that another one compiles nothing anew."""
         return sample(states, seed, self.name)
+
+
+def _new_name() -> str:
+    return next(name for i in _numbers if (name := f"sampler {i}") not in _SAMPLERS)
 
 
 def _named(name: str) -> Sampler:

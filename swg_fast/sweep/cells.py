@@ -6,29 +6,35 @@ the policy's files), so that a sweep started again knows what is done.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from swg_fast.common.errors import UsageError
-from swg_fast.common.settings_fields import nearest
+from swg_fast.common.atomic_files import user_path
+from swg_fast.common.checks import text
+from swg_fast.common.errors import UsageError, opened_by
+from swg_fast.common.hardware import resolve_device
+from swg_fast.common.identity import key_of
+from swg_fast.common.read_files import exists
+from swg_fast.common.settings_fields import check_named, nearest
 from swg_fast.envs.tasks import preset_for
-from swg_fast.sweep.plan_file import Plan
+from swg_fast.sweep.cell_checks import (
+    Prospect,
+    check_evaluation,
+    check_toy,
+    finished,
+    once,
+    task_sizes,
+    to_train,
+)
+from swg_fast.sweep.plan_file import SECTIONS, Plan
+from swg_fast.sweep.settings import RankSettings, RunSettings, section
+from swg_fast.training.preflight import check_run
 from swg_fast.training.settings import CRITIC, TrainSettings
 
-EVALUATE = ("config", "episodes", "seed", "envs", "workers")  # of `evaluate` beside the sampling's settings
 IDLE = {"envs", "workers"}  # how an evaluation runs, not what it finds
-RANK = {"states": 64, "candidates": 128, "seed": 0}  # the defaults of a [rank] section
-
-
-def key_of(value: Any) -> str:
-    """16 hexadecimal digits that stand for a JSON ``value``."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -102,90 +108,116 @@ class Cell:
 def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Callable[[str], str]
             ) -> list[Cell]:
     """Every cell of ``plan`` once, checked. ``hash_data`` (task, source) and ``hash_policy`` (name) stand
-    for what the cells read.
+    for what the cells read; they are not called before all cells are checked.
 
-    Raises `UsageError`, naming the cell, for a setting that does not exist or a value out of range.
+    Raises `UsageError`, naming the file and the cell, for a setting that does not exist, a value out of
+    range, or what a cell's policy cannot do.
     """
-    cells: dict[str, Cell] = {}
+    with opened_by(f"{plan.path}:"):
+        plan.check_count()
+        device = section("run", RunSettings, plan.run).device
+        checked: list[Cell] = []
+        policy_of = once(finished)
+        for settings, axes in plan.cells():
+            where = " ".join(", ".join(f"{name} = {value}" for name, value in axes.items()).split())
+            with opened_by(f"cell {where}:") if where else nullcontext():
+                checked.append(_cell(settings, axes, device, policy_of))
+        check_names(plan.report, checked)
     data, policy = cache(hash_data), cache(hash_policy)
-    for settings, axes in plan.cells():
-        try:
-            cell = _cell(settings, axes, data, policy)
-        except UsageError as error:
-            where = ", ".join(f"{name} = {value}" for name, value in axes.items())
-            raise UsageError(f"cell {where}: {error}" if where else str(error)) from error
+    cells: dict[str, Cell] = {}
+    for cell in checked:
+        if cell.training:
+            found = data(cell.training.task, cell.training.source)
+            cell = replace(cell, training=replace(cell.training, data_hash=found))
+        elif cell.policy:
+            cell = replace(cell, policy_hash=policy(cell.policy))
         cells.setdefault(cell.key, cell)
     return list(cells.values())
 
 
-def _cell(values: dict[str, Any], axes: dict[str, Any], hash_data: Callable[[str, str], str],
-          hash_policy: Callable[[str], str]) -> Cell:
-    sections = {name: _section(values, name) for name in ("train", "evaluate", "rank", "toy")}
-    task, name = values.get("task"), values.get("policy")
-    if any(key == "toy" or key.startswith("toy.") for key in values):
-        return Cell("toy", axes, _toy_settings(sections["toy"]))
-    if not isinstance(task, str):
+def check_here(trainings: list[Training], load: Callable[[str, str], Any], device: str) -> None:
+    """`UsageError` where this machine lacks the ``device``, or where its memory, its processor or the data do
+    not allow a training. ``load`` (task, source) gives the data."""
+    found = resolve_device(device)
+    sources: dict[str, list[Training]] = {}
+    for training in trainings:
+        sources.setdefault(f"{training.task} {training.source}", []).append(training)
+    for some in sources.values():
+        data = load(some[0].task, some[0].source)
+        kinds = {key_of(training.settings | {"seed": 0}): training for training in some}
+        for training in kinds.values():
+            with opened_by(f"training on {training.task}:"):
+                check_run(data, TrainSettings.from_dict(training.settings), found)
+
+
+def check_names(report: list[dict[str, Any]], cells: list[Cell]) -> None:
+    """`UsageError` where a [[report]] names what is no axis and no setting of any cell."""
+    names = dict.fromkeys(name for cell in cells for name in cell.flat())
+    known = {"kind", *names, *(name.rpartition(".")[2] for name in names)}
+    for asked in report:
+        panels = asked.get("panels", [])
+        panels = [panels] if isinstance(panels, str) else panels
+        columns = [asked["columns"]] if "columns" in asked else []
+        for name in (asked["rows"], *columns, *panels, *asked.get("where", {})):
+            if name not in known:
+                raise UsageError(f"[[report]] names {name!r}, no axis or setting of this sweep; "
+                                 f"{nearest(name, names)}")
+
+
+def _cell(values: dict[str, Any], axes: dict[str, Any], device: str,
+          policy_of: Callable[[str, str], Prospect]) -> Cell:
+    """A cell whose settings are checked; the hashes of what it reads are not known yet."""
+    sections = {name: _section(values, name) for name in SECTIONS}
+    asked = {key.partition(".")[0] for key in values}
+    if "toy" in asked:
+        with opened_by("[toy]"):
+            toy = {"name": sections["toy"].get("name"), **asdict(check_toy(sections["toy"]))}
+        return Cell("toy", axes, toy)
+    if "task" not in values:
         raise UsageError("no task; set task = \"antmaze-umaze-v2\" or another, or a [toy]")
-    preset_for(task)
-    _check_evaluation(sections["evaluate"])
-    if unknown := sorted(set(sections["rank"]) - set(RANK)):
-        raise UsageError(f"unknown setting rank.{unknown[0]}; use one of {', '.join(RANK)}")
-    asked = any(key == "rank" or key.startswith("rank.") for key in values)
-    rank = RANK | sections["rank"] if asked else {}
-    if name is not None:
-        if sections["train"]:
-            raise UsageError("a cell has either a policy or training settings; take out one of them")
-        if rank:
-            raise UsageError("[rank] draws states from a training's data and the cell has a finished policy; "
-                             "leave out [rank], or train")
-        name = _whole(str(name))
-        return Cell("evaluate", axes, sections["evaluate"], task, name, hash_policy(name))
-    chosen = training_settings(task, sections["train"])
-    source = values.get("dataset", task)
-    source = _whole(str(source.get(task, task) if isinstance(source, dict) else source))
-    training = Training(task, source, hash_data(task, source), chosen.to_dict())
-    return Cell("evaluate", axes, sections["evaluate"], task, training=training, rank=rank)
+    task = text("task", values["task"])
+    task_sizes(task)  # says where there is no such task
+    rank = asdict(section("rank", RankSettings, sections["rank"])) if "rank" in asked else {}
+    if "policy" in asked and sections["train"]:
+        raise UsageError("a cell has either a policy or training settings; take out one of them")
+    if "policy" in asked and rank:
+        raise UsageError("[rank] draws states from a training's data and the cell has a finished policy; "
+                         "leave out [rank], or train")
+    policy, training = None, None
+    if "policy" in asked:
+        policy = _whole(text("policy", values["policy"]))
+        prospect = policy_of(policy, task)
+    else:
+        with opened_by("[train]"):
+            chosen = training_settings(task, sections["train"])
+        prospect = to_train(chosen)
+        training = Training(task, _source(values, task), "", dict(vars(chosen)))
+    with opened_by("[evaluate]"):
+        check_evaluation(sections["evaluate"], prospect, device)
+    if rank:
+        with opened_by("[rank]"):
+            check_evaluation(sections["evaluate"] | {"n_candidates": rank["candidates"]}, prospect, device)
+    return Cell("evaluate", axes, sections["evaluate"], task, policy, training=training, rank=rank)
 
 
+@once
 def training_settings(task: str, chosen: dict[str, Any]) -> TrainSettings:
     """``chosen`` over the task's preset over the paper's defaults, as ``swg-fast train`` has it."""
-    return TrainSettings.from_dict(dict(preset_for(task).training) | chosen)
+    return TrainSettings(**check_named([TrainSettings], dict(preset_for(task).training) | chosen, "setting"))
+
+
+def _source(values: dict[str, Any], task: str) -> str:
+    """Where the data of ``task`` come from: ``dataset``, or its entry for the task, or the task's own."""
+    given = values.get("dataset", task)
+    if isinstance(given, dict):
+        given = given.get(task, task)
+    return _whole(text("dataset", given))
 
 
 def _whole(name: str) -> str:
     """A path that exists in full, since workers run elsewhere; another name as it is."""
-    path = Path(name).expanduser()
-    return str(path.absolute()) if path.exists() else name
+    return str(user_path(name).absolute()) if exists(name) else name
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
     return {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"{name}.")}
-
-
-def _check_evaluation(chosen: dict[str, Any]) -> None:
-    """`UsageError` for keywords of `evaluation.episodes.evaluate` that it would refuse, the policy aside."""
-    from swg_fast.policy.sampling import Execution, SamplingConfig, check_overrides, resolve
-
-    known = [*EVALUATE, *(entry.name for record in (SamplingConfig, Execution) for entry in fields(record))]
-    for name in chosen:
-        if name not in known:
-            raise UsageError(f"unknown setting evaluate.{name}; {nearest(name, known)}")
-    check_overrides({name: value for name, value in chosen.items() if name not in EVALUATE})
-    resolve(SamplingConfig(), chosen.get("config"), {})
-
-
-def _toy_settings(chosen: dict[str, Any]) -> dict[str, Any]:
-    """All settings of a toy, its name among them. `UsageError` for what it would refuse."""
-    from swg_fast.evaluation.toy import DATASETS, ToySettings
-
-    known = ["name", *(entry.name for entry in fields(ToySettings))]
-    for name in chosen:
-        if name not in known:
-            raise UsageError(f"unknown setting toy.{name}; {nearest(name, known)}")
-    name = chosen.get("name")
-    if name not in DATASETS:
-        raise UsageError(f"toy.name is {name!r}; use one of {', '.join(DATASETS)}")
-    settings = ToySettings(**{k: v for k, v in chosen.items() if k != "name"})
-    settings.counts()
-    settings.training()
-    return {"name": name, **asdict(settings)}

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from swg_fast.sweep.cell_checks import counts_of, sampling_of
 from swg_fast.sweep.cells import Cell, Training
-from swg_fast.sweep.worker import OWN, RunSettings
+from swg_fast.sweep.settings import RunSettings
 
 STEPS = 96  # a timed training's steps of each phase
 SECONDS = 1.0  # how long environments are stepped for a timing
@@ -43,7 +44,8 @@ def _env_steps(cell: Cell) -> int:
     """The most steps that all episodes can take."""
     from swg_fast.envs.tasks import preset_for
 
-    return cell.settings.get("episodes", 10) * (preset_for(cell.task).max_episode_steps or 1000)
+    counts = counts_of(cell.settings)
+    return counts.episodes * len(counts.seed) * (preset_for(cell.task).max_episode_steps or 1000)
 
 
 @dataclass
@@ -148,15 +150,15 @@ def _time_evaluation(cell: Cell, policy_name: str, run: RunSettings) -> float:
     from swg_fast.policy.policy import load_policy
 
     policy = load_policy(policy_name, run.device)
-    sampling = {k: v for k, v in cell.settings.items() if k not in OWN}
-    episodes = cell.settings.get("episodes", 10)
-    envs = min(episodes, cell.settings.get("envs") or 64)
+    sampling = sampling_of(cell.settings)
+    counts = counts_of(cell.settings)
+    envs = min(counts.episodes, counts.envs or 64)
     states = np.random.default_rng(0).standard_normal((-(-envs // 2), policy.state_dim)).astype(np.float32)
     policy.sample(states[:1], **sampling)
     started = time.perf_counter()
     policy.sample(states, **sampling)
     sampling_seconds = (time.perf_counter() - started) / len(states)
-    stepping = 1 / free_running_rate(cell.task, envs, cell.settings.get("workers") or run.threads, SECONDS)
+    stepping = 1 / free_running_rate(cell.task, envs, counts.workers or run.threads, SECONDS)
     return (sampling_seconds + stepping) * _env_steps(cell) / cell_work(cell)
 
 

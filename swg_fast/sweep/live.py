@@ -59,7 +59,7 @@ class Live:
         self.finished: list[Line] = []
         self.counts = {"trained": 0, "done": 0, "failed": 0}
         self.since: dict[str, float] = {}
-        self.console = Console()
+        self.console = Console(markup=False)  # names may hold brackets
         self.table: Any = None
         self.quiet = quiet
 
@@ -92,8 +92,7 @@ class Live:
         text = outcome.error or ("trained" if training else headline(outcome.result))
         self.finished.append(Line(name, text, duration(seconds) if seconds is not None else ""))
         if self.table is None and not self.quiet:
-            self.console.print(f"{self._summary()} | {name}: {text}", soft_wrap=True, highlight=False,
-                               markup=False)
+            self.console.print(f"{self._summary()} | {name}: {text}", soft_wrap=True, highlight=False)
 
     def _summary(self) -> str:
         done = self.total - self.cells + self.counts["done"]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
+import math
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import read_toml
-from swg_fast.common.errors import UsageError
+from swg_fast.common.atomic_files import user_path
+from swg_fast.common.checks import shown, text
+from swg_fast.common.errors import UsageError, opened_by
+from swg_fast.common.read_files import read_toml
 
 SECTIONS = ("train", "evaluate", "rank", "toy")
 SINGLES = ("task", "dataset", "policy")
+MOST_CELLS = 10_000
+MOST_BYTES = 2**18  # of a file: reading one takes a moment for each megabyte
 TOP = {"title", "question", "grid", "points", "run", "report", *SECTIONS, *SINGLES}
 
 
@@ -22,12 +28,20 @@ class Plan:
     """A sweep's file: ``settings`` are the values that all cells share, by dotted name; each of ``grids`` has
     the values of its axes, which `cells` combines."""
 
+    path: Path
     title: str
     question: str
     settings: dict[str, Any]
     grids: list[dict[str, list[Any]]]
     run: dict[str, Any] = field(default_factory=dict)
     report: list[dict[str, Any]] = field(default_factory=list)
+
+    def check_count(self) -> None:
+        """`UsageError` for more cells than a sweep has."""
+        count = sum(math.prod(map(len, grid.values())) for grid in self.grids)
+        if count > MOST_CELLS:
+            raise UsageError(f"{count:,} cells, and a sweep has at most {MOST_CELLS:,}; take axes or values "
+                             "out, or write several sweeps")
 
     def cells(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """(settings, axes) of every cell: its settings by dotted name, and its value on each axis."""
@@ -51,70 +65,115 @@ def read_plan(path: str | Path, overrides: tuple[str, ...] = ()) -> Plan:
 
     Raises `UsageError` where the file is not TOML or has an unknown part.
     """
-    path = Path(path)
+    path = user_path(path)
+    if path.is_file() and path.stat().st_size > MOST_BYTES:
+        raise UsageError(f"{path}: {path.stat().st_size:,} bytes, and a sweep has at most {MOST_BYTES:,}; "
+                         "write fewer values")
     table = read_toml(path, "a sweep")
-    unknown = sorted(set(table) - TOP)
-    if unknown:
-        raise UsageError(f"{path}: unknown part {unknown[0]!r}; a sweep has {', '.join(sorted(TOP))}")
-    for name in ("grid", "run"):
-        if not isinstance(table.get(name, {}), dict):
-            raise UsageError(f"{path}: {name!r} is a table; write it as [{name}]")
-    points, report = table.get("points", []), table.get("report", [])
-    for name, tables in (("points", points), ("report", report)):
-        if not isinstance(tables, list) or not all(isinstance(entry, dict) for entry in tables):
-            raise UsageError(f"{path}: {name!r} is a list of tables; write each as [[{name}]]")
-    settings = _flat({k: v for k, v in table.items() if k in (*SECTIONS, *SINGLES)}, path)
-    # An empty section, such as [evaluate], stands for all of its defaults.
-    settings |= {name: {} for name in SECTIONS if table.get(name) == {}}
-    grids = [_axes(table["grid"], path)] if "grid" in table else []
-    grids += [_axes(point, path, single=True) for point in points]
-    plan = Plan(str(table.get("title", path.stem)), str(table.get("question", "")), settings,
-                grids or [{}], dict(table.get("run", {})), report)
-    for text in overrides:
-        _override(plan, text)
+    with opened_by(f"{path}:"):
+        plan = _plan(path, table)
+    for override in overrides:
+        _override(plan, override)
     return plan
 
 
-def _flat(table: dict[str, Any], path: Path) -> dict[str, Any]:
+def _plan(path: Path, table: dict[str, Any]) -> Plan:
+    _check_values(table)
+    unknown = sorted(set(table) - TOP)
+    if unknown:
+        raise UsageError(f"unknown part {unknown[0]!r}; a sweep has {', '.join(sorted(TOP))}")
+    for name in ("grid", "run"):
+        if not isinstance(table.get(name, {}), dict):
+            raise UsageError(f"{name!r} is a table; write it as [{name}]")
+    points, report = table.get("points", []), table.get("report", [])
+    for name, tables in (("points", points), ("report", report)):
+        if not isinstance(tables, list) or not all(isinstance(entry, dict) for entry in tables):
+            raise UsageError(f"{name!r} is a list of tables; write each as [[{name}]]")
+    for asked in report:
+        _check_view(asked)
+    settings = _flat({k: v for k, v in table.items() if k in (*SECTIONS, *SINGLES)})
+    # An empty section, such as [evaluate], stands for all of its defaults.
+    settings |= {name: {} for name in SECTIONS if table.get(name) == {}}
+    grids = [_axes(table["grid"])] if "grid" in table else []
+    grids += [_axes(point, single=True) for point in points]
+    title, question = (text(name, table.get(name, default)) for name, default in (
+        ("title", path.stem), ("question", "")))
+    return Plan(path, title, question, settings, grids or [{}], dict(table.get("run", {})), report)
+
+
+def _flat(table: dict[str, Any]) -> dict[str, Any]:
     """``{"train": {"seed": 0}}`` as ``{"train.seed": 0}``."""
     flat: dict[str, Any] = {}
     for name, value in table.items():
         if name in SECTIONS:
             if not isinstance(value, dict):
-                raise UsageError(f"{path}: {name!r} holds settings; write it as [{name}] or {name}.SETTING")
-            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+                raise UsageError(f"{name!r} holds settings; write it as [{name}] or {name}.SETTING")
+            for key, inner in value.items():
+                if isinstance(inner, dict):
+                    raise UsageError(f"{name}.{key} is a table; write {name}.{key} = VALUE")
+                flat[f"{name}.{key}"] = inner
         else:
             flat[name] = value
     return flat
 
 
-def _axes(table: dict[str, Any], path: Path, single: bool = False) -> dict[str, list[Any]]:
+def _axes(table: dict[str, Any], single: bool = False) -> dict[str, list[Any]]:
     """A grid's axes: a setting with its values, or a free name with tables of settings. In a point
     (``single``) a value stands for a list of one."""
     axes: dict[str, list[Any]] = {}
-    for name, values in _flat(table, path).items():
+    for name, values in _flat(table).items():
         if single and not isinstance(values, list):
             values = [values]
         if not isinstance(values, list) or not values:
-            raise UsageError(f"{path}: axis {name!r} needs a list of values, such as {name} = [0, 1]")
+            raise UsageError(f"axis {name!r} needs a list of values, such as {name} = [0, 1]")
         tables = [isinstance(value, dict) for value in values]
         if all(tables) and name not in SINGLES and "." not in name:
-            axes[name] = [_bundle(value, path, name) for value in values]
+            axes[name] = [_bundle(value, name) for value in values]
         elif any(tables) or (name not in SINGLES and "." not in name):
-            raise UsageError(f"{path}: axis {name!r} is no setting ({', '.join(SINGLES)} or a name with "
+            raise UsageError(f"axis {name!r} is no setting ({', '.join(SINGLES)} or a name with "
                              f"{'., '.join(SECTIONS)}.); an axis of your own holds tables of settings")
         else:
             axes[name] = values
     return axes
 
 
-def _bundle(table: dict[str, Any], path: Path, axis: str) -> dict[str, Any]:
-    flat = _flat(table, path)
+def _bundle(table: dict[str, Any], axis: str) -> dict[str, Any]:
+    flat = _flat(table)
+    if not isinstance(flat.get("label", ""), str | int | float):
+        raise UsageError(f"axis {axis!r} has the label {shown(flat['label'])}; write a text or a number")
     for name in flat:
         if name != "label" and name not in SINGLES and "." not in name:
-            raise UsageError(f"{path}: axis {axis!r} sets {name!r}, which is no setting; write "
+            raise UsageError(f"axis {axis!r} sets {name!r}, which is no setting; write "
                              f"train.{name}, evaluate.{name} or toy.{name}")
     return flat
+
+
+def _check_values(value: Any, name: str = "") -> None:
+    """`UsageError` for what is a value of TOML and of no setting: dates, times, NaN and infinity."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_values(inner, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            _check_values(inner, name)
+    elif isinstance(value, datetime.date | datetime.time):
+        raise UsageError(f"{name} is a date or a time ({value}); write a number, or a text in quotes")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name} is {value}; write a finite number")
+
+
+def _check_view(asked: dict[str, Any]) -> None:
+    """`UsageError` for a part of a [[report]] that is of another kind."""
+    for part in ("title", "rows", "columns"):
+        text(f"[[report]] {part}", asked.get(part, ""))
+    for part in ("panels", "metrics"):
+        names = asked.get(part, [])
+        names = [names] if part == "panels" and isinstance(names, str) else names
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UsageError(f"[[report]] {part} must be a list of names, got {shown(names)}")
+    if not isinstance(asked.get("where", {}), dict):
+        raise UsageError(f"[[report]] where must be names with values, got {shown(asked['where'])}; write "
+                         'where.task = "hopper-medium-v2"')
 
 
 def _override(plan: Plan, text: str) -> None:
@@ -124,6 +183,8 @@ def _override(plan: Plan, text: str) -> None:
     if not equals or not name:
         raise UsageError(f"--set {text}: write it as NAME=VALUE, such as train.critic_steps=1000")
     chosen = parse_value(value.strip())
+    with opened_by("--set:"):
+        _check_values({name: chosen})
     section, _, rest = name.partition(".")
     if section == "run" and rest:
         plan.run[rest] = chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.figures import new_figure, save_figure
+from swg_fast.common.figures import new_figure, plain, save_figure
 from swg_fast.sweep.views import Block, short, shown
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe-Ito
@@ -72,7 +72,7 @@ def _panel(axes: Any, block: Block) -> None:
 def _scale(axes: Any, points: list[Any], numbers: bool) -> None:
     """A logarithmic axis for numbers that span more than a factor 16; a tick for each name."""
     if not numbers:
-        names = [shown(x) for x in points]
+        names = [plain(shown(x)) for x in points]
         # A turned name ends at its tick; centred, it would reach below the next tick.
         turned = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if len(points) > 4 else {}
         axes.set_xticks(range(len(points)), names, **turned)

@@ -5,22 +5,18 @@ from __future__ import annotations
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from swg_fast.common import interrupts
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.errors import UsageError
-from swg_fast.common.optional_packages import need
 from swg_fast.sweep import worker
 from swg_fast.sweep.cells import Cell, Training
+from swg_fast.sweep.ray_start import check_alive
+from swg_fast.sweep.settings import RunSettings
 from swg_fast.sweep.store import Store
-from swg_fast.sweep.worker import RunSettings
-
-OBJECTS = 80 * 2**20  # bytes of Ray's object store on this machine: only results pass through it
-STARTS = 4  # tries to start Ray here
 
 
 @dataclass(frozen=True)
@@ -32,36 +28,6 @@ class Outcome:
     error: str | None = None
 
 
-@contextmanager
-def connected(address: str | None = None, cpus: int | None = None) -> Iterator[Any]:
-    """Ray, started on this machine's cores, or connected to the cluster at ``address``.
-
-    Raises `UsageError` where Ray is not installed or nothing answers at ``address``.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray = need("ray", "a sweep")
-    common = {"include_dashboard": False} if address is None else {"address": address}
-    if address is None:
-        common |= {"num_cpus": cpus or len(os.sched_getaffinity(0)), "object_store_memory": OBJECTS}
-    for left in reversed(range(STARTS if address is None else 1)):
-        try:
-            with interrupts.handlers_kept():  # Ray's own handler of SIGTERM prints a trace
-                ray.init(log_to_driver=False, logging_level="ERROR", **common)
-            break
-        except Exception as error:  # Ray has no common class for its errors
-            ray.shutdown()
-            if left:  # on a busy machine the start may take more than Ray's 30 seconds
-                continue
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"Ray cannot be reached at {address} ({line}); start it with 'ray start --head'"
-                             if address else f"Ray did not start on this machine ({line}); try again when it "
-                             "is less busy") from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
 def slots(ray: Any, run: RunSettings) -> int:
     """How many cells run at once. Raises `UsageError` where none fits: Ray would wait for ever."""
     have = ray.cluster_resources()
@@ -69,11 +35,16 @@ def slots(ray: Any, run: RunSettings) -> int:
     for name, label in (("cpus", "CPU"), ("gpus", "GPU")):
         if (each := getattr(run, name)) > 0:
             per_node = max((n["Resources"].get(label, 0) for n in ray.nodes() if n["Alive"]), default=0)
-            if per_node < each:
-                raise UsageError(f"a cell asks for {each} {label}(s) and no machine has more than "
-                                 f"{per_node:g}; set run.{name}")
+            check_fit(name, each, per_node)
             found.append(_fitting(have.get(label, 0), each, shared=name == "gpus"))
     return max(1, min(found))
+
+
+def check_fit(name: str, each: float, most: float) -> None:
+    """`UsageError` where a cell asks for ``each`` CPUs or GPUs and the largest machine has ``most``."""
+    if each > most:
+        raise UsageError(f"a cell asks for {each} {name[:-1].upper()}(s) and no machine has more than "
+                         f"{most:g}; set run.{name}")
 
 
 def _fitting(have: float, each: float, shared: bool) -> int:
@@ -105,6 +76,7 @@ def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell]
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             if number := asked():
                 raise interrupts.Stopped(number)
+            check_alive(ray)
             for reference in ready:
                 item = waiting.pop(reference)
                 outcome = _outcome(ray, reference, item, run)

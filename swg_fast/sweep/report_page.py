@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import read_json, replacing
+from swg_fast.common.atomic_files import finite, user_path, write_text
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
+from swg_fast.common.output_paths import check_folder
+from swg_fast.common.read_files import is_file, read_json
 from swg_fast.sweep import plots, tables
 from swg_fast.sweep.cells import Cell
+from swg_fast.sweep.files import FORMAT, FailureJson, read_results
 from swg_fast.sweep.live import duration, headline
 from swg_fast.sweep.store import Store
 from swg_fast.sweep.views import Block, blocks_of, cell_of, views_of
 
-FORMAT = 1
 RESULTS = "results.json"
 
 
@@ -28,22 +31,24 @@ def write_report(source: str | Path, out: str | Path | None = None) -> list[Path
     Raises `UsageError` where ``source`` holds no sweep, or no finished cell.
     """
     jinja2 = need("jinja2", "a report")
-    source = Path(source)
+    source = user_path(source)
     found = collect(source)
     sweep, results = found["sweep"], found["results"]
-    out = Path(out) if out else source.parent / source.stem if source.is_file() else source / "report"
+    beside = source.parent / source.stem if is_file(source) else source / "report"
+    out = user_path(beside if out is None else out)
+    check_folder(out)
     budget = describe_budget(results)
     blocks = [blocks_of(view, results) for view in views_of(sweep, results)]
     every = [block for part in blocks for block in part]
     paths = [out / f"tables.{suffix}" for suffix in ("md", "tex", "csv")]
     texts = tables.markdown(every, budget), tables.latex(every, budget), tables.comma_separated(every)
     for path, text in zip(paths, texts, strict=True):
-        _write(path, text)
+        write_text(path, text)
     sections = []
     for number, part in enumerate(blocks):
         for name in dict.fromkeys(block.name for block in part):
             mine = [block for block in part if block.name == name]
-            path = out / f"{number + 1}-{name.replace(':', '-').replace('/', '-')}.png"
+            path = out / f"{number + 1}-{re.sub('[^A-Za-z0-9_.]', '-', name)[:100]}.png"
             plots.draw(mine, path)
             paths.append(path)
             sections.append(_section(mine, path))
@@ -53,14 +58,15 @@ def write_report(source: str | Path, out: str | Path | None = None) -> list[Path
         sections.append({"title": "Held-out losses of the trainings", "picture": _inline(curves),
                          "tables": []})
     page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
-        (resources.files("swg_fast.sweep") / "report_page.html").read_text())
-    _write(out / "index.html", page.render(
+        (resources.files("swg_fast.sweep") / "report_page.html").read_text(encoding="utf-8"))
+    write_text(out / "index.html", page.render(
         title=sweep["title"], question=sweep["question"], done=len(results), total=found["cells"],
         budget=budget, hours=duration(sum(result["seconds"] for result in results)), sections=sections,
         failures=found["failures"], shared=json.dumps(_shared(results), indent=1),
         cells=[{"label": cell_of(result).label, "text": headline(result), "key": result["key"],
                 "seconds": f"{result['seconds']:.0f}"} for result in results]))
-    _write(out / RESULTS, json.dumps(found, separators=(",", ":")).replace('{"kind":', '\n{"kind":') + "\n")
+    text = json.dumps(finite(found), allow_nan=False, separators=(",", ":"))
+    write_text(out / RESULTS, text.replace('{"kind":', '\n{"kind":') + "\n")
     return [*paths, out / "index.html", out / RESULTS]
 
 
@@ -71,17 +77,14 @@ def collect(source: Path) -> dict[str, Any]:
 
     Raises `UsageError` where ``source`` is neither, or no cell is done.
     """
-    if source.is_file():
-        found = read_json(source)
-        if not isinstance(found, dict) or found.get("results_format") != FORMAT:
-            raise UsageError(f"{source}: not a report's {RESULTS} of format {FORMAT}; give that, or the "
-                             "folder of a sweep")
-        return found
+    if is_file(source):
+        return read_results(source)
     store = Store(source)
     sweep = store.read()
     cells = [Cell.from_json(value) for value in sweep["cells"]]
     # An older sweep of this folder may have named the same result by other axes.
-    results = [read_json(store.cell(cell.key)) | {"axes": cell.axes} for cell in cells if store.done(cell)]
+    found = [(store.finished(cell), cell.axes) for cell in cells]
+    results = [result | {"axes": axes} for result, axes in found if result is not None]
     if not results:
         raise UsageError(f"{store.folder}: no cell is done yet; run 'swg-fast sweep' first")
     for result in results:
@@ -116,8 +119,8 @@ def describe_budget(results: list[dict[str, Any]]) -> str:
 
 
 def _values(settings: list[dict[str, Any]], name: str) -> str:
-    found = list(dict.fromkeys(s[name] for s in settings))
-    return ", ".join(f"{value:,}" if isinstance(value, int) else str(value) for value in found)
+    found = [f"{s[name]:,}" if isinstance(s[name], int) else str(s[name]) for s in settings if name in s]
+    return ", ".join(dict.fromkeys(found)) or "unknown"
 
 
 def _section(blocks: list[Block], picture: Path) -> dict[str, Any]:
@@ -128,11 +131,6 @@ def _section(blocks: list[Block], picture: Path) -> dict[str, Any]:
 
 def _inline(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text)
 
 
 def _histories(store: Store, cells: list[Cell]) -> dict[str, Any]:
@@ -152,8 +150,10 @@ def _histories(store: Store, cells: list[Cell]) -> dict[str, Any]:
 def _failures(store: Store, cells: list[Cell]) -> list[tuple[str, str]]:
     names = {cell.key: cell.label for cell in cells} | {
         cell.training.key: f"training {cell.training.key} on {cell.task}" for cell in cells if cell.training}
-    return [(names[path.stem], read_json(path)["error"])
-            for path in sorted((store.folder / "failed").glob("*.json")) if path.stem in names]
+    damaged = [(cell.label, f"{store.cell(cell.key)} is damaged; 'swg-fast sweep' finds it again")
+               for cell in cells if store.cell(cell.key).exists() and not store.done(cell)]
+    return damaged + [(names[path.stem], read_json(path, FailureJson)["error"])
+                      for path in sorted((store.folder / "failed").glob("*.json")) if path.stem in names]
 
 
 def _shared(results: list[dict[str, Any]]) -> dict[str, Any]:

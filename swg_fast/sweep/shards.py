@@ -6,7 +6,6 @@ sends one candidate of each state back.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +20,8 @@ from swg_fast.policy.backends.streaming import Backend
 from swg_fast.policy.model import Model
 from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.policy.sampling import card_entry
-from swg_fast.sweep.ray_runner import connected
+from swg_fast.policy.surroundings import own_surroundings
+from swg_fast.sweep.ray_start import connected, fetch
 
 ALIGN = 128  # ranges smaller than a chunk begin at a multiple of this
 
@@ -45,11 +45,11 @@ def unit_of(job: SamplingJob, shards: int, chunk: int) -> int:
     return max(leaves, min(whole, -(-job.config.n_candidates // (shards * step)) * step))
 
 
-@torch.no_grad()
+@own_surroundings()
 def search_range(backend: Backend, job: SamplingJob, first: int, last: int) -> Pool:
     """The best of candidates first..last-1 of every state, drawn in the backend's chunks."""
     leaves = job.plan.tree.leaves if job.plan.tree is not None else 1
-    chunk = max(job.chunk or backend.default_chunk(), leaves)
+    chunk = backend.held(job)
     count = min(last - first, chunk // leaves * leaves)
     group = max(1, chunk // (last - first))
     pools = []
@@ -62,7 +62,7 @@ def search_range(backend: Backend, job: SamplingJob, first: int, last: int) -> P
     return Pool(*(torch.cat(parts).cpu() for parts in zip(*pools, strict=True)))
 
 
-@torch.no_grad()
+@own_surroundings()
 def merge(job: SamplingJob, pools: list[Pool], model: Model) -> Samples:
     """The kept candidates of shards' pools, given in the order of their ranges: ties go to the lowest
     index, as in one process."""
@@ -95,17 +95,26 @@ class ShardedBackend(Backend):
         self.name = f"{inner.name} on {len(actors)} actors"
         self.inner, self.asked, self.ray, self.actors = inner, asked, ray, actors
 
+    def __reduce__(self) -> Any:
+        return self.inner.__reduce__()  # as of a `ShardedPolicy`, below
+
+    def held(self, job: SamplingJob) -> int:
+        return self.inner.held(job)
+
+    def bytes_each(self, job: SamplingJob) -> int:
+        return self.inner.bytes_each(job)
+
     def run(self, job: SamplingJob) -> Samples:
         if job.return_candidates:
             raise UsageError("shards return one candidate of each state; leave out return_candidates")
-        if job.config.select == "none" and job.config.keep_share == 1:
+        if job.draws_one:
             return self.inner.run(job)  # only candidate 0 is needed
         unit = unit_of(job, len(self.actors), job.chunk or self.inner.default_chunk())
         here = replace(job, states=job.states.cpu(), state_indices=job.state_indices.cpu())
         shared = self.ray.put(here)
         parts = ranges(job.config.n_candidates, len(self.actors), unit)
-        pools = self.ray.get([actor.search.remote(shared, *self.asked, *part)
-                              for actor, part in zip(self.actors, parts, strict=False)])
+        pools = fetch(self.ray, [actor.search.remote(shared, *self.asked, *part)
+                                 for actor, part in zip(self.actors, parts, strict=False)])
         return merge(job, pools, self.model)
 
 
@@ -117,10 +126,21 @@ class ShardedPolicy(Policy):
                          defaults=card_entry(policy.config, policy.execution))
         self.ray, self.actors = ray, actors
 
+    def __reduce__(self) -> Any:
+        """A copy, or what is unpickled, is the policy by itself: actors belong to one process."""
+        return _by_itself, ({name: value for name, value in self.__getstate__().items()
+                             if name not in ("ray", "actors")},)
+
     def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
         """A backend that distributes the candidates over the actors' backends."""
         dtype = dtype or self.execution.dtype
         return ShardedBackend(super().backend(name, dtype), (name, dtype), self.ray, self.actors)
+
+
+def _by_itself(state: dict[str, Any]) -> Policy:
+    policy = Policy.__new__(Policy)
+    vars(policy).update(state)
+    return policy
 
 
 @contextmanager
@@ -142,7 +162,6 @@ def sharded(policy: Policy | str, shards: int, *, address: str | None = None, cp
             if shards * each > have:
                 raise UsageError(f"{shards} shards of {each:g} {kind}(s), and Ray has {have:g}; use fewer")
         kind = ray.remote(num_cpus=cpus, num_gpus=gpus)(Shard)
-        # A copy, since moving a module moves it for all who hold it.
-        model = ray.put(copy.deepcopy(policy.model).to(torch.device("cpu")))
+        model = ray.put(policy.model.copied(torch.device("cpu")))
         actors = [kind.remote(model, "cuda" if gpus else "cpu", threads) for _ in range(shards)]
         yield ShardedPolicy(policy, ray, actors)

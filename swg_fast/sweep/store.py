@@ -22,13 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.atomic_files import user_path, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.locks import file_lock
+from swg_fast.common.read_files import read_json
 from swg_fast.sweep.cells import Cell, Training
+from swg_fast.sweep.files import AGAIN, FORMAT, SweepJson, read_finished
 from swg_fast.sweep.plan_file import Plan
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Store:
     """The files below ``folder``, a path that must be the same for every worker."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).absolute()
+        self.folder = user_path(folder).absolute()
 
     def cell(self, key: str) -> Path:
         return self.folder / "cells" / f"{key}.json"
@@ -72,8 +72,17 @@ class Store:
 
         return (self.training(key) / "policy" / CARD).is_file()
 
+    def finished(self, cell: Cell) -> dict[str, Any] | None:
+        """The file of a finished cell; None where there is none, or one that is damaged or another cell's:
+        the cell is then found again."""
+        try:
+            value = read_finished(self.cell(cell.key))
+        except UsageError:
+            return None
+        return value if value.get("key") == cell.key else None
+
     def done(self, cell: Cell) -> bool:
-        return self.cell(cell.key).is_file()
+        return self.finished(cell) is not None
 
     def pending(self, cells: list[Cell]) -> tuple[list[Training], list[Cell]]:
         """The trainings that missing cells need, and the missing cells."""
@@ -95,11 +104,7 @@ class Store:
 
     def read(self) -> dict[str, Any]:
         """What `begin` wrote. Raises `UsageError` where the folder is no sweep's."""
-        value = read_json(self.folder / "sweep.json")
-        if not isinstance(value, dict) or value.get("format") != FORMAT:
-            raise UsageError(f"{self.folder / 'sweep.json'}: not a sweep of format {FORMAT}; "
-                             "give the folder that 'swg-fast sweep --out' wrote")
-        return value
+        return read_json(self.folder / "sweep.json", SweepJson, AGAIN)
 
     @contextmanager
     def running(self, key: str, what: str) -> Iterator[None]:
@@ -116,8 +121,8 @@ class Store:
         found = {}
         for path in (self.folder / "running").glob("*.json"):
             try:
-                found[path.stem] = Mark(**read_json(path))
-            except UsageError:  # removed since it was listed
+                found[path.stem] = read_json(path, Mark)
+            except UsageError:  # removed since it was listed, or damaged
                 continue
         return found
 
@@ -134,7 +139,7 @@ def locked(path: Path, wait: bool = False) -> AbstractContextManager[None]:
 
 def hash_data(task: str, source: str) -> str:
     """A hash of the transitions that ``source`` gives for ``task``; the file's layout does not count."""
-    return transitions_hash(load(task, source))
+    return load(task, source).fingerprint()
 
 
 def load(task: str, source: str) -> Any:
@@ -149,23 +154,12 @@ def load(task: str, source: str) -> Any:
     return data
 
 
-def transitions_hash(data: Any) -> str:
-    """16 hexadecimal digits that stand for every array of ``data``."""
-    import numpy as np
-
-    digest = hashlib.blake2b(digest_size=8)
-    for name in ("observations", "actions", "next_observations", "rewards", "terminals", "episodes"):
-        array = np.ascontiguousarray(getattr(data, name))
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.data.cast("B"))
-    return digest.hexdigest()
-
-
 def hash_policy(name: str) -> str:
     """A hash of what decides a checkpoint's actions: its weights and its defaults of sampling."""
     from swg_fast.policy.checkpoint import CARD, WEIGHTS, find_checkpoint
+    from swg_fast.policy.model_card import read_card
 
     folder = find_checkpoint(name)
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes())
-    digest.update(json.dumps(read_json(folder / CARD).get("sampling"), sort_keys=True).encode())
+    digest.update(json.dumps(read_card(folder / CARD).get("sampling"), sort_keys=True).encode())
     return digest.hexdigest()[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 
 from swg_fast.sweep.metrics import Estimate
@@ -55,14 +56,19 @@ def markdown(blocks: list[Block], budget: str) -> str:
     parts = []
     for block in blocks:
         head, *body = rows(block)
-        lines = [f"### {heading(block)}", f"{caption(block)} {budget}".strip(), "", _line(head),
+        lines = [f"### {_plain(heading(block))}", _plain(f"{caption(block)} {budget}"), "", _line(head),
                  "|" + "---|" * len(head), *map(_line, body)]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
 def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """``text`` in one line, shown by Markdown as it is and not taken for HTML."""
+    return html.escape(" ".join(text.split()), quote=False)
 
 
 def latex(blocks: list[Block], budget: str) -> str:

@@ -5,11 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
+
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import validated
 from swg_fast.sweep.cells import Cell
 from swg_fast.sweep.metrics import Estimate, Metric, Result, metric
 
-KEYS = {"title", "rows", "columns", "panels", "metrics", "where"}
+
+class Asked(TypedDict, total=False):
+    """One [[report]] as it is written."""
+
+    title: str
+    rows: str
+    columns: str | None
+    panels: str | list[str]
+    metrics: list[str]
+    where: dict[str, Any]
+
+
+KEYS = frozenset(Asked.__annotations__)
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,7 @@ def check_report(report: list[dict[str, Any]]) -> None:
         if unknown := sorted(set(asked) - KEYS):
             raise UsageError(f"unknown setting {unknown[0]!r} in [[report]]; use one of "
                              f"{', '.join(sorted(KEYS))}")
+        validated(asked, Asked, "[[report]]", "mend that value")
         if "rows" not in asked:
             raise UsageError("[[report]] needs rows: the setting or axis that the rows stand for")
         for name in asked.get("metrics", []):
@@ -117,7 +133,8 @@ def _matches(result: Result, where: dict[str, Any]) -> bool:
 
 
 def _key(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value) if isinstance(value, dict) \
+        else value
 
 
 def _sorted(values: list[Any]) -> list[Any]:

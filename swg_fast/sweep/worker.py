@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.atomic_files import finite, write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.identity import key_of
 from swg_fast.policy.checkpoint import CARD
-from swg_fast.sweep.cells import Cell, Training, key_of
-from swg_fast.sweep.store import Store, load, locked, transitions_hash
-
-OWN = {"episodes", "seed", "envs", "workers"}  # settings of `evaluate` that `Policy.sample` does not take
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """A sweep's [run] table: the resources of a cell, how often Ray retries after a worker was killed, and
-    the steps between a training's saved states and between its log lines."""
-
-    cpus: float = 1
-    gpus: float = 0
-    threads: int | None = None
-    retries: int = 3
-    save_every: int = 2000
-    log_every: int = 500
-
-    @property
-    def device(self) -> str:
-        """Where a cell computes: on its GPU, else on the CPU."""
-        return "cuda" if self.gpus > 0 else "cpu"
-
-
-def run_settings(chosen: dict[str, Any]) -> RunSettings:
-    """The [run] table over its defaults; a cell has a thread for each CPU unless ``threads`` says otherwise.
-
-    Raises `UsageError` for an unknown name or a value out of range.
-    """
-    known = [entry.name for entry in fields(RunSettings)]
-    for name, value in chosen.items():
-        if name not in known:
-            raise UsageError(f"unknown setting run.{name}; use one of {', '.join(known)}")
-        least = 0 if name in ("gpus", "retries") else 1
-        fraction = name in ("cpus", "gpus") and isinstance(value, float) and value > 0
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        if not (fraction or whole):
-            raise UsageError(f"run.{name} is {value!r}, expected a whole number of at least {least}")
-    run = RunSettings(**chosen)
-    return replace(run, threads=run.threads or max(1, int(run.cpus)))
+from swg_fast.sweep.cell_checks import sampling_of
+from swg_fast.sweep.cells import Cell, Training
+from swg_fast.sweep.settings import RunSettings
+from swg_fast.sweep.store import Store, load, locked
 
 
 def run_training(training: Training, store: Store, run: RunSettings) -> None:
@@ -74,10 +39,10 @@ def run_training(training: Training, store: Store, run: RunSettings) -> None:
             return
         torch.set_num_threads(run.threads)
         data = load(training.task, training.source)
-        if transitions_hash(data) != training.data_hash:
+        if data.fingerprint() != training.data_hash:
             raise UsageError(f"{training.source}: the data changed since the sweep was planned; "
                              "start it again")
-        card = {"task": training.task, "dataset": Path(training.source).name, "data_hash": training.data_hash,
+        card = {"task": training.task, "dataset": Path(training.source).name,
                 "transitions": len(data), "versions": versions()}
         if data.observation_keys is not None:
             card["observation_keys"] = list(data.observation_keys)
@@ -100,7 +65,7 @@ def run_cell(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
     started = time.perf_counter()
     with store.running(cell.key, cell.label):
         result = _toy(cell, store) if cell.kind == "toy" else _evaluate(cell, store, run)
-        value = cell.to_json() | {"result": result, "run": asdict(run), "versions": versions(),
+        value = cell.to_json() | {"result": finite(result), "run": asdict(run), "versions": versions(),
                                   "seconds": round(time.perf_counter() - started, 3)}
         write_json(store.cell(cell.key), value)
     return value
@@ -140,7 +105,7 @@ def _evaluate(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
     if pooled.interval is not None and pooled.interval.method == "wilson":  # it succeeds or fails
         result["successes"] = sum(score > 50 for score in pooled.scores)
     if cell.training:
-        result["training"] = read_json(Path(folder) / CARD)["training"]
+        result["training"] = policy.card["training"]
     if cell.rank:
         result["rank_correlations"] = _rank(policy, cell)
     return result
@@ -161,7 +126,7 @@ def _rank(policy: Any, cell: Cell) -> list[float | None]:
     rows = np.random.default_rng(cell.rank["seed"]).choice(len(states), min(cell.rank["states"], len(states)),
                                                            replace=False)
     states = torch.from_numpy(states[np.sort(rows)])
-    sampling = {k: v for k, v in cell.settings.items() if k not in OWN}
+    sampling = sampling_of(cell.settings)
     sampling |= {"n_candidates": cell.rank["candidates"], "seed": cell.rank["seed"]}
     drawn = policy.sample(states, return_candidates=True, **sampling)
     b, n, _ = drawn.candidates.shape

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from swg_fast.common.atomic_files import read_json, write_json
+from swg_fast.common.atomic_files import write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import check, need
+from swg_fast.common.read_files import read_json
 
 LOGGERS = ("tensorboard", "wandb", "none")
 
@@ -31,7 +33,7 @@ class WandbWriter:
         wandb = need("wandb", "--logger wandb")
         known = folder / "wandb-run.json"
         name = _known_run(known) if resume else None
-        self.run = wandb.init(project="swg-fast", name=folder.parent.name, dir=str(folder), id=name,
+        self.run = wandb.init(project="swg-fast", name=folder.resolve().parent.name, dir=str(folder), id=name,
                               config=dict(config), resume="allow" if name else None)
         write_json(known, {"id": self.run.id})
         for phase in ("critic", "actor"):
@@ -44,8 +46,15 @@ class WandbWriter:
         self.run.finish()
 
 
+@dataclass(frozen=True)
+class KnownRun:
+    """The run's name at Weights & Biases."""
+
+    id: str
+
+
 def _known_run(path: Path) -> str | None:
-    return read_json(path)["id"] if path.is_file() else None
+    return read_json(path, KnownRun, "delete it to begin new curves").id if path.is_file() else None
 
 
 def check_logger(kind: str) -> None:

@@ -12,12 +12,20 @@ from typing import Any
 import torch
 
 from swg_fast.common.errors import UsageError
-from swg_fast.common.interrupts import deferred
+from swg_fast.common.interrupts import deferred, held
+from swg_fast.common.progress import Spare
 from swg_fast.common.seeds import stream_seed
 from swg_fast.training.history import append_line
 from swg_fast.training.logger import Writer
 from swg_fast.training.phase_clock import Clock
-from swg_fast.training.saved_state import KEEP, gather_state, load_newest_state, save_state
+from swg_fast.training.saved_state import (
+    KEEP,
+    NOWHERE,
+    Origin,
+    gather_state,
+    load_newest_state,
+    save_state,
+)
 from swg_fast.training.step_taker import STRETCH, step_taker
 
 BLOCK = 64  # steps whose random numbers and batches are drawn at once
@@ -46,6 +54,7 @@ class LoopOptions:
     keep_states: int = KEEP  # how many of a phase's newest states stay on disk
     progress: bool = True
     resume: bool = False
+    origin: Origin = NOWHERE  # what the states belong to
     stop_after: int | None = None  # stop (resumably) after this many steps of the phase
     writer: Writer | None = None  # draws the curves
     history: Path | None = None  # every log line goes here, one JSON object a line
@@ -63,7 +72,7 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
     """
     from tqdm import tqdm
 
-    first = load_newest_state(options.folder, trainer) if options.resume else 0
+    first = load_newest_state(options.folder, trainer, options.origin) if options.resume else 0
     if first >= total:
         return 0.0
     stop = total if options.stop_after is None else min(total, options.stop_after)
@@ -72,7 +81,7 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
     clock = options.clocks[trainer.phase] = Clock(trainer.device, options.profile)
     started = time.perf_counter()
     bar = tqdm(total=total, initial=first, desc=trainer.phase, unit="step", smoothing=0.05,
-               disable=not options.progress, mininterval=0.5)
+               disable=not options.progress, mininterval=0.5, file=Spare("stderr"))
     step = first
     good = first  # the newest state on disk; 0 where there is none
     with deferred() as asked, bar:
@@ -101,7 +110,8 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
             if step % options.save_every == 0 or stopping:
                 with clock.part("saved states"):
                     _check_finite(trainer, sums, step, good, options, state=True)
-                    save_state(options.folder, trainer, step, options.keep_states)
+                    with held():  # however often Ctrl-C is pressed, the state is whole
+                        save_state(options.folder, trainer, step, options.keep_states, options.origin)
                 good = step
             if asked() is not None or (stopping and step < total):
                 raise Interrupted(f"{trainer.phase} stopped at step {step} of {total}; "

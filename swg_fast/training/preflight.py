@@ -41,9 +41,18 @@ def check_run(data: Transitions, settings: TrainSettings, device: torch.device) 
     if not np.isfinite(rewards).all():
         raise UsageError(f"reward transform {settings.reward_transform!r} makes rewards beyond float32; use "
                          "another --reward-transform")
-    if not walks(data, settings.min_travel).any():
+    used = walks(data, settings.min_travel)
+    if not used.any():
         raise UsageError(f"min_travel={settings.min_travel:g}: in none of the {len(data)} steps does the "
                          f"body travel so far in 20 steps (at most {travel(data).max():.3g} m); use less")
+    episodes = len(np.unique(data.episodes))
+    mask = data.held_out(settings.held_out, settings.seed)
+    if episodes > 1 and round(settings.held_out * episodes) >= episodes:
+        raise UsageError(f"held_out={settings.held_out:g} leaves none of the {episodes} episodes to train on"
+                         "; use less")
+    if not (used & ~mask).any():
+        raise UsageError(f"held_out={settings.held_out:g} and min_travel={settings.min_travel:g} leave "
+                         "nothing to train on; use less of one of them")
     _check_memory(data, settings, device)
     return rewards
 

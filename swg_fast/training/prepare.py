@@ -13,7 +13,9 @@ from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device, set_threads
 from swg_fast.common.output_paths import check_folder
+from swg_fast.common.read_files import exists
 from swg_fast.data import Transitions, load_dataset
+from swg_fast.envs.gymnasium_ids import check_task
 from swg_fast.envs.tasks import Preset, preset_for
 from swg_fast.training.logger import check_logger
 from swg_fast.training.loop import LoopOptions
@@ -72,19 +74,21 @@ def prepare_run(task: str | None = None, *, out: str | Path | None = None, confi
         raise UsageError("no TASK; name one, such as antmaze-umaze-v2, or give a --config that does")
     preset = preset_for(task)
     options, settings = resolve(chosen | {"task": task}, file, preset)
+    if not options.new_task:
+        check_task(task)
     check_logger(options.logger)
     if options.threads:
         set_threads(options.threads)
     device = str(resolve_device(options.device))
-    out = user_path(out or Path("runs") / task)
+    out = user_path(Path("runs") / task if out is None else out)
     check_folder(out)
+    if options.critic is not None:
+        options = replace(options, critic=str(user_path(options.critic).resolve()))
     data = _load(task, preset, options)
     card = _card(task, preset, data, options.dataset or task)
     options = replace(options, device=device, threads=torch.get_num_threads())
-    if options.dataset and Path(options.dataset).exists():
-        options = replace(options, dataset=str(Path(options.dataset).resolve()))
-    if options.critic is not None:
-        options = replace(options, critic=str(user_path(options.critic).resolve()))
+    if options.dataset and exists(options.dataset):
+        options = replace(options, dataset=str(user_path(options.dataset).resolve()))
     return PreparedRun(task, data, settings, options, out, card)
 
 
@@ -101,7 +105,7 @@ def _load(task: str, preset: Preset, options: RunOptions) -> Transitions:
 
 
 def _card(task: str, preset: Preset, data: Transitions, source: str) -> dict[str, Any]:
-    card: dict[str, Any] = {"task": task, "dataset": Path(source).name if Path(source).exists() else source,
+    card: dict[str, Any] = {"task": task, "dataset": Path(source).name if exists(source) else source,
                             "transitions": len(data), "versions": versions()}
     if preset.sampling:
         card["sampling"] = dict(preset.sampling)

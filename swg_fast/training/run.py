@@ -23,14 +23,15 @@ from swg_fast.policy.model import Model
 from swg_fast.training.borrowed_critic import check_critic, take_critic
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
-from swg_fast.training.history import HISTORY, read_history
+from swg_fast.training.history import HISTORY, read_history, set_aside
 from swg_fast.training.logger import check_logger, open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
 from swg_fast.training.preflight import check_run
 from swg_fast.training.ranker import RankerTrainer
 from swg_fast.training.rewards import UNBOUNDED, return_bounds
 from swg_fast.training.run_config import CONFIG, write_config
-from swg_fast.training.run_folder import claimed
+from swg_fast.training.run_folder import RunRecord, claimed
+from swg_fast.training.saved_state import Origin
 from swg_fast.training.settings import TrainSettings
 
 
@@ -55,19 +56,20 @@ def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
     out, device = user_path(out), resolve_device(device)
     check_logger(logger)
     rewards = check_run(data, settings, device)
+    mine = RunRecord(settings.to_dict(), len(data), data.fingerprint())
     if critic is not None:
-        check_critic(critic, settings, len(data))
+        check_critic(critic, settings, len(data), Origin.of(settings, mine.data_hash))
     options = options or LoopOptions(out / "states")
-    with claimed(out, settings, len(data), resume):
-        history = out / "logs" / HISTORY
+    with claimed(out, mine, resume) as record:
+        history, origin = out / "logs" / HISTORY, Origin.of(settings, mine.data_hash, record.id)
         if not resume:
-            history.unlink(missing_ok=True)
+            set_aside(history)
         if critic is not None:
-            take_critic(critic, out, settings.critic_steps)
+            take_critic(critic, out, settings.critic_steps, origin)
         config = dict(config or {}) | settings.to_dict()
         write_config(out / CONFIG, config)
         with open_writer(logger, out / "logs", config, resume) as writer:
-            options = replace(options, folder=out / "states", history=history,
+            options = replace(options, folder=out / "states", history=history, origin=origin,
                               resume=resume or critic is not None, writer=writer or options.writer)
             return _train(data, rewards, settings, out, device, card or {}, options)
 
@@ -83,7 +85,7 @@ def train_critic(data: Transitions, settings: TrainSettings, folder: Path, *,
     device = resolve_device(device)
     rewards = check_run(data, settings, device)
     options = replace(options or LoopOptions(folder), folder=folder / "states", resume=True,
-                      history=folder / "logs" / HISTORY)
+                      history=folder / "logs" / HISTORY, origin=Origin.of(settings, data.fingerprint()))
     trainer = _critic(data, rewards, settings, device)
     _run_critic(trainer, data, rewards, settings, options)
 
@@ -138,7 +140,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         ranker, rates["ranker"] = train_ranker(data, weights, settings, device, options)
     record = {
         "settings": settings.to_dict(),
-        "data_sha256": data.fingerprint(),
+        "data_hash": options.origin.data,
         "steps_per_second": {k: round(v, 1) for k, v in rates.items() if v},
         "held_out_losses": _last_losses(options.history),
         "weights": about,
@@ -161,4 +163,4 @@ def train_ranker(data: Transitions, weights: np.ndarray, settings: TrainSettings
 
 def _last_losses(history: Path | None) -> dict[str, float]:
     return {name: round(value, 5) for lines in (read_history(history) if history else {}).values()
-            for name, value in lines[-1].items() if "held_out" in name}
+            for name, value in lines[-1].items() if "held_out" in name and value is not None}

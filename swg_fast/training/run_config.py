@@ -12,8 +12,9 @@ from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.atomic_files import read_toml, replacing
+from swg_fast.common.atomic_files import write_text
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_toml
 from swg_fast.common.settings_fields import check_fields, checked, setting
 from swg_fast.envs.tasks import Preset
 from swg_fast.training.logger import LOGGERS
@@ -29,6 +30,8 @@ class RunOptions:
     """What a run needs beside its `TrainSettings`; none of it belongs to the method."""
 
     task: str | None = setting(None, "The task, where the command does not name it.")
+    new_task: bool = setting(False, "TASK is a name of your own, which no environment here has: train with "
+                                    "the defaults of other benchmarks.")
     dataset: str | None = setting(
         None, "D4RL HDF5 file, minari:NAME or OGBench's .npz file. Left out: TASK's own.")
     observation_keys: str | None = setting(
@@ -79,8 +82,7 @@ def write_config(path: str | Path, values: Mapping[str, Any]) -> None:
     import tomli_w
 
     text = tomli_w.dumps({name: value for name, value in values.items() if value is not None})
-    with replacing(path) as temporary:
-        temporary.write_text(f"{HEADER}{Path(path).name} trains this policy again.\n{text}")
+    write_text(path, f"{HEADER}{Path(path).name} trains this policy again.\n{text}")
 
 
 def resolve(chosen: Mapping[str, Any], file: Mapping[str, Any], preset: Preset

@@ -5,62 +5,73 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from swg_fast.common.atomic_files import read_json, sweep, write_json
+from swg_fast.common.atomic_files import sweep, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.locks import file_lock
-from swg_fast.common.output_paths import check_folder
+from swg_fast.common.output_paths import check_folder, check_output
+from swg_fast.common.read_files import read_json
+from swg_fast.policy.checkpoint import CARD, WEIGHTS
+from swg_fast.training.history import HISTORY
 from swg_fast.training.run_config import CONFIG, HEADER
 from swg_fast.training.settings import TrainSettings
 
 RUN, LOCK = "run.json", ".lock"
+FOLDERS = ("states", "logs", "policy")
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks answers
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What ``run.json`` holds: a run's settings, and how many transitions its data have."""
+    """What ``run.json`` holds: a run's settings, how many transitions its data have and what stands for them,
+    and the run's own name. An older version wrote neither of the last two."""
 
     settings: dict[str, Any]
     transitions: int
+    data_hash: str = ""
+    id: str = ""
 
 
 @contextmanager
-def claimed(out: Path, settings: TrainSettings, rows: int, resume: bool) -> Iterator[None]:
+def claimed(out: Path, mine: RunRecord, resume: bool) -> Iterator[RunRecord]:
     """Makes ``out`` this run's folder, or checks that it already is, and keeps other processes out while the
-    block runs. Removes the files that killed processes left half-written there.
+    block runs. Removes the files that killed processes left half-written there. Yields the run's record.
 
     Raises `UsageError` where ``out`` holds another run or anything that this one would overwrite, or is
     in use. A refused start leaves nothing behind that would block the next.
     """
-    mine = RunRecord(settings.to_dict(), rows)
-    _check(out, mine, resume)
     check_folder(out)
+    _check(out, mine, resume)
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
-        _check(out, mine, resume)  # again: another process may have come first
-        for folder in (out, out / "states", out / "policy"):
+        record = _check(out, mine, resume)  # again: another process may have come first
+        for folder in (out, *(out / name for name in FOLDERS)):
             sweep(folder)
         if not resume:
-            write_json(out / RUN, asdict(mine))
-        yield
+            write_json(out / RUN, asdict(record))
+        yield record
 
 
-def _check(out: Path, mine: RunRecord, resume: bool) -> None:
+def _check(out: Path, mine: RunRecord, resume: bool) -> RunRecord:
+    """The record to train with: ``mine`` with a name, or the one in ``out`` that is resumed."""
+    _check_kinds(out)
     path = out / RUN
     if resume:
         if not path.is_file():
             raise UsageError(f"{out}: nothing to resume; leave out --resume to begin")
         theirs = read_record(path)
-        if theirs != mine:
-            changed = [k for k, v in mine.settings.items() if theirs.settings.get(k) != v]
-            raise UsageError(f"{out}: holds a run with other settings "
-                             f"({', '.join(changed) or 'another dataset'}); "
+        names = mine.settings.keys() | theirs.settings.keys()
+        changed = sorted(k for k in names if theirs.settings.get(k) != mine.settings.get(k))
+        if theirs.transitions != mine.transitions or theirs.data_hash not in ("", mine.data_hash):
+            changed.append("another dataset")
+        if changed:
+            raise UsageError(f"{out}: holds a run with other settings ({', '.join(changed)}); "
                              "resume with the same ones, or choose another --out")
-        return
+        return theirs
     held = [name for name in ("states", "policy") if any((out / name).glob("*"))]
     if path.exists() and held:
         raise UsageError(f"{out}: already holds a run; add --resume to continue it, or choose "
@@ -72,16 +83,26 @@ def _check(out: Path, mine: RunRecord, resume: bool) -> None:
     if config.is_file() and not path.exists() and not config.read_bytes().startswith(HEADER.encode()):
         raise UsageError(f"{config}: would be overwritten with the run's own configuration; choose another "
                          "--out")
+    return replace(mine, id=uuid4().hex)
+
+
+def _check_kinds(out: Path) -> None:
+    """`UsageError` where a part of ``out`` is of the wrong kind or may not be written, which would otherwise
+    show when it is first written: the policy, after the whole training."""
+    for name in FOLDERS:
+        if (out / name).exists() or (out / name).is_symlink():
+            check_folder(out / name)
+    for path in (out / RUN, out / CONFIG, out / LOCK, out / "logs" / HISTORY, out / "policy" / WEIGHTS,
+                 out / "policy" / CARD):
+        if path.exists() or path.is_symlink():
+            check_output(path)
 
 
 def read_record(path: Path) -> RunRecord:
     """The record in ``path``, a run's ``run.json``. `UsageError` where it is another kind of file."""
-    record = read_json(path)
-    settings = record.get("settings") if isinstance(record, dict) else None
-    if not isinstance(settings, dict):
-        raise UsageError(f"{path}: not the record of a run; choose another folder")
+    record = read_json(path, RunRecord, "this is not the record of a run; choose another folder")
     # A setting that is newer than the run had its default.
-    return RunRecord(TrainSettings().to_dict() | settings, record.get("transitions"))
+    return replace(record, settings=TrainSettings().to_dict() | record.settings)
 
 
 @contextmanager

@@ -46,7 +46,8 @@ def main(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_pat
     tile with a chunk they make (2 forwards and 3 back are needed); waits for products and for copies;
     barriers; special-function instructions an entry of the wide layer. Also the bytes of weights and of
     scratch that a candidate and step move through the L2 cache, and for sm_90 in bf16 the thousand cycles of
-    a step of 128 candidates by a static model (docs/kernel-notes.md compares it with an H200)."""
+    a step of 128 candidates by a static model (docs/kernel-notes.md compares it with an H200).
+    """
     check_outputs(json=json_path)
     jobs = whole("--jobs", jobs or os.cpu_count() or 1, 1, max_threads())
     if not re.fullmatch(r"sm_\d+(,sm_\d+)*", targets):
@@ -62,7 +63,7 @@ def main(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_pat
     if not work:
         raise UsageError(f"--hidden-dims {hidden_dims}: the fused kernels have 64, 128 and 256")
     with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
-        with shielded():
+        with shielded(pool=True):
             compiled = pool.map(report_row, work)
         try:
             rows = list(tqdm(compiled, "compiling", len(work), unit="kernel"))

@@ -1,7 +1,8 @@
 """The cost of a tile's step on sm_90, by a static model of its machine code (`sass_replay`).
 
 A listing shows the loops but not how often they run; that follows from a loop's place. The figures are
-predictions, a few percent below an H200's; they compare listings with one another."""
+predictions, a few percent below an H200's; they compare listings with one another.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +140,8 @@ def _name_part(listing: list[Instruction], loop: Loop, chunks: int, shape: Shape
 def predict(sass: str, shape: Shape, warps: int, l2_bytes: float) -> dict[str, Any]:
     """Thousand cycles of a guided step of 128 rows, by part, and the least that single pipes allow.
 
-    ``l2_bytes`` is the number of bytes that a candidate and step move (`tests.analysis.l2_traffic`)."""
+    ``l2_bytes`` is the number of bytes that a candidate and step move (`tests.analysis.l2_traffic`).
+    """
     listing = instructions(sass)
     step = step_of(listing)
     name_loops(listing, step, shape)

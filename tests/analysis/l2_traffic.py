@@ -25,7 +25,8 @@ def bytes_per_candidate(
     input layer writes h. A block reads h and the last stage's sums, writes h (except the first block, which
     adds nothing), writes x and reads it whole, writes its sums. The backward pass reads g and x, writes sums,
     reads sums, x and g, writes g. The read-out reads the last h and its sums. Values with a few entries a row
-    (z, eps, 1 / std) do not count."""
+    (z, eps, 1 / std) do not count.
+    """
     narrow, wide = bytes_per_weight * hidden, 4 * hidden
     depth, weights = _way_back_and_weights(narrow, hidden, blocks, head_width, guided)
     scratch = wide  # the input layer

@@ -93,7 +93,8 @@ def matrix_loops(sass: str, tile: int, chunk: int, hidden: int, warps: int) -> l
     ``products``: its multiply-adds in products of [tile, hidden] with [hidden, chunk]. A forward loop needs 2
     and a backward loop 3; more means that warps repeat each other's work. ``special_per_element``:
     special-function instructions a thread runs for an entry of the wide layer. Both are None for a loop over
-    anything but chunks, and ``products`` also where the code does not show sizes."""
+    anything but chunks, and ``products`` also where the code does not show sizes.
+    """
     found = []
     for loop in innermost_loops(instructions(sass)):
         kinds = Counter(one.kind for one in loop)

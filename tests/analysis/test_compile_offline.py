@@ -128,7 +128,7 @@ def test_the_gluon_loops_stay_off_the_stack(hidden, head, more):
     assert row["shared_bytes"] <= SHARED_BYTES[90]
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 @pytest.mark.parametrize("head", ["joint", "early"])
 def test_all_that_a_search_may_ask_for(head):
     """A solver that reads the last x0, a tree and a ranking at once, in the largest tile, use no stack."""

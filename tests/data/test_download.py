@@ -125,7 +125,7 @@ def test_killed_after_the_last_byte(server):
 
 def test_what_is_no_hdf5_is_refused_and_not_kept(server):
     server.content = b"<html>moved</html>"
-    with pytest.raises(UsageError, match="is not an HDF5 file"):
+    with pytest.raises(UsageError, match="gave: not a readable HDF5 file"):
         download(TASK, mirror=server.address, progress=False)
     assert not cached(TASK).exists() and not list(cached(TASK).parent.glob("*.part"))
 

@@ -1,7 +1,8 @@
 """Runs compiled PTX on a CPU, one block of threads at a time, and looks for races.
 
 Shows errors that Triton's interpreter cannot: in layouts, tensor-core fragments, swizzles, asynchronous
-copies, barriers. README.md lists what is modelled."""
+copies, barriers. README.md lists what is modelled.
+"""
 
 from emulator.kernel import Kernel
 from emulator.program import Unsupported

@@ -91,7 +91,8 @@ def compile_kernel(
 ) -> Compiled:
     """Compiles ``name`` of ``module`` with every pointer aligned to 16 bytes, as the launcher finds them.
 
-    ``signature`` gives the types, in Triton's words, of the arguments outside ``constants``."""
+    ``signature`` gives the types, in Triton's words, of the arguments outside ``constants``.
+    """
     return _remembered(
         (module, name, tuple(signature.items()), tuple(constants.items()), capability, warps, stages)
     )

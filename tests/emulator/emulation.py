@@ -51,7 +51,8 @@ LAYERED = ("up_kernel", "narrow_kernel", "up_back_kernel", "head_kernel", "step_
 class Emulation:
     """Kernels compiled for ``capability``, run on the machine under one schedule at a time.
 
-    ``edit`` changes a kernel's PTX before it runs, to insert a fault."""
+    ``edit`` changes a kernel's PTX before it runs, to insert a fault.
+    """
 
     def __init__(self, capability: int, edit: Callable[[str], str] | None = None, detect: int = 1) -> None:
         self.capability, self.edit, self.detect = capability, edit, detect

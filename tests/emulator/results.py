@@ -86,7 +86,8 @@ class Result:
     """A run's findings beside its outputs: races, instructions run by all warps, and by operation.
 
     ``traffic`` has the bytes that loads, stores and copies moved of each tensor, by its address: sectors of
-    32 bytes, each once an instruction of a warp."""
+    32 bytes, each once an instruction of a warp.
+    """
 
     reports: list[Race]
     instructions: int

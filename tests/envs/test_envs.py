@@ -105,6 +105,6 @@ def test_workers_equal_one_process():
 def test_a_worker_that_dies_is_reported():
     with VectorEnv("antmaze-umaze-v2", 2, 2) as vector:
         vector.reset({0: 0, 1: 1})
-        os.kill(vector._processes[1].pid, signal.SIGKILL)
+        os.kill(vector._workers[1].process.pid, signal.SIGKILL)
         with pytest.raises(WorkerDied, match=r"worker 1 died \(exit code -9\)"):
             vector.step({0: np.zeros(8), 1: np.zeros(8)})

@@ -61,8 +61,8 @@ EVALUATE = {
     "policy of another task": (["--policy", "small"], "trained on it"),
     "no such policy": (["--policy", "none"], "no checkpoint"),
     "a file as policy": (["--policy", "file.txt"], "no checkp"),
-    "an empty policy": (["--policy", ""], "no checkpoint"),
-    "a long policy": (["--policy", LONG], "no checkpoint"),
+    "an empty policy": (["--policy", ""], "empty path names nothing"),
+    "a long policy": (["--policy", LONG], "a name that is too long"),
     "nobody's policy": (["--policy", "~nobody-of-that-name/p"], "home directory"),
     "a pipe as policy": (["--policy", "pipe"], "no checkpoint"),
 }

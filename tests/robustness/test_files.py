@@ -15,8 +15,9 @@ import torch
 from conftest import make_network
 
 from swg_fast import NoiseSchedule, UsageError
-from swg_fast.common.atomic_files import read_json, replacing, sweep, temporary_name, write_json
+from swg_fast.common.atomic_files import replacing, sweep, temporary_name, write_json
 from swg_fast.common.output_paths import check_folder, check_output, check_outputs
+from swg_fast.common.read_files import read_json
 from swg_fast.policy.checkpoint import load_checkpoint, save_checkpoint
 from swg_fast.policy.model import Model
 

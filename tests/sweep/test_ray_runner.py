@@ -17,6 +17,7 @@ from swg_fast.sweep import store as stores
 from swg_fast.sweep import worker
 from swg_fast.sweep.cells import resolve
 from swg_fast.sweep.plan_file import read_plan
+from swg_fast.sweep.settings import RunSettings
 from swg_fast.sweep.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.waits]
@@ -125,7 +126,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
 
     # Interrupted twice, the training equals that of one uninterrupted process.
     whole = Store(tmp_path / "whole")
-    worker.run_training(training, whole, worker.run_settings({}))
+    worker.run_training(training, whole, RunSettings())
     mine, theirs = (load_file(s.training(training.key) / "policy/model.safetensors") for s in (folder, whole))
     assert mine.keys() == theirs.keys() and all((mine[name] == theirs[name]).all() for name in mine)
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from plans import PLAN, TOY, plan_of, resolved
 
 from swg_fast.cli.sweep import sweep
-from swg_fast.common.atomic_files import read_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_json
 from swg_fast.evaluation.toy import run_toy
 from swg_fast.policy.checkpoint import CARD, load_checkpoint
 from swg_fast.sweep import store, worker
@@ -21,7 +21,8 @@ from swg_fast.sweep.estimate import TimeLeft, cell_work, training_work
 from swg_fast.sweep.live import duration
 from swg_fast.sweep.ray_runner import slots, spread
 from swg_fast.sweep.report_page import write_report
-from swg_fast.sweep.store import Store, locked, transitions_hash
+from swg_fast.sweep.settings import RunSettings
+from swg_fast.sweep.store import Store, locked
 from swg_fast.training.loop import LoopOptions
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
@@ -31,10 +32,10 @@ def test_data_hash_is_of_the_arrays(dataset_file):
     from swg_fast.data import load_dataset
 
     data = load_dataset(dataset_file, continues_after_terminal=True)
-    assert transitions_hash(data) == store.hash_data("antmaze-umaze-v2", str(dataset_file))
+    assert data.fingerprint() == store.hash_data("antmaze-umaze-v2", str(dataset_file))
     changed = load_dataset(dataset_file)
     changed.rewards[3] += 1e-3
-    assert transitions_hash(changed) != transitions_hash(data)
+    assert changed.fingerprint() != data.fingerprint()
 
 
 def test_a_folder_has_one_sweep_at_a_time(tmp_path):
@@ -50,7 +51,7 @@ def test_only_what_is_missing_is_pending(tmp_path):
     plan = plan_of(tmp_path, TOY)
     cells, folder = resolved(plan), Store(tmp_path / "out")
     folder.begin(plan, cells)
-    run = worker.run_settings({})
+    run = RunSettings()
     for cell in cells[:2]:
         worker.run_cell(cell, folder, run)
     assert folder.pending(cells) == ([], cells[2:])
@@ -75,7 +76,7 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
         grid.train.num_steps = [3]
         grid.evaluate.select = ["max_weight", "expected_weight"]""")
     cells = resolve(plan, store.hash_data, store.hash_policy)
-    folder, run = Store(tmp_path / "out"), worker.run_settings({"save_every": 4, "log_every": 4})
+    folder, run = Store(tmp_path / "out"), RunSettings(save_every=4, log_every=4)
     folder.begin(plan, cells)
     (training,), missing = folder.pending(cells)
     assert missing == cells
@@ -126,7 +127,7 @@ def test_trainings_share_a_critic(tmp_path, dataset_file):
     clock = TimeLeft(trainings, [], 1)
     assert clock.kinds["train"].left == pytest.approx(
         2 * training_work(a) + 2 * training_work(b, critic=False))
-    folder, run = Store(tmp_path / "out"), worker.run_settings({"log_every": 4})
+    folder, run = Store(tmp_path / "out"), RunSettings(log_every=4)
     worker.run_training(a, folder, run)
     (state,) = folder.critic(a.critic_key).glob("states/critic-*.safetensors")
     written = state.stat().st_mtime_ns
@@ -143,7 +144,7 @@ def test_trainings_share_a_critic(tmp_path, dataset_file):
 
 def test_toys_share_a_training(tmp_path):
     cells = resolved(plan_of(tmp_path, TOY + 'toy.sampler = ["ddpm", "ddpm_x0"]'))
-    folder, run = Store(tmp_path / "out"), worker.run_settings({})
+    folder, run = Store(tmp_path / "out"), RunSettings()
     found = [worker.run_cell(cell, folder, run)["result"] for cell in cells[:2]]
     assert len(list((folder.folder / "trainings").glob("*/policy"))) == 1 and found[0] != found[1]
     alone = run_toy(**cells[1].settings, progress=False)

@@ -6,7 +6,7 @@ import json
 import sys
 import tomllib
 import types
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import pytest
 from click.testing import CliRunner
@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 
 from swg_fast.cli.main import cli
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import read_json
 from swg_fast.envs.tasks import find_preset, presets
 from swg_fast.policy.policy import load_policy
 from swg_fast.policy.sampling import check_overrides
 from swg_fast.training.history import append_line, read_history
 from swg_fast.training.logger import open_writer
 from swg_fast.training.run_config import RunOptions, config_fields, read_config, resolve, write_config
+from swg_fast.training.run_folder import RunRecord
 from swg_fast.training.settings import TrainSettings
 
 TASK = "antmaze-umaze-v2"
@@ -88,7 +90,8 @@ def test_a_run_writes_the_file_that_gives_it_again(tmp_path, monkeypatch):
     again = swg_fast("train", "--config", tmp_path / "first" / "config.toml", "--out", "again")
     assert again.exception is None, again.exception
     runs = tmp_path / "first", tmp_path / "elsewhere" / "again"
-    assert len({(run / name).read_text() for run in runs for name in ("run.json",)}) == 1
+    records = [read_json(run / "run.json", RunRecord) for run in runs]
+    assert replace(records[0], id="") == replace(records[1], id="") and records[0].id != records[1].id
     assert len({(run / "config.toml").read_text() for run in runs}) == 1
     a, b = (load_file(run / "policy" / "model.safetensors") for run in runs)
     assert all((a[name] == b[name]).all() for name in a)

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from swg_fast.training.run_folder import claimed
+from swg_fast.training.run_folder import RunRecord, claimed
 from swg_fast.training.settings import TrainSettings
 
 
@@ -19,5 +19,5 @@ def test_a_file_system_without_locks_does_not_stop_a_run(tmp_path, monkeypatch, 
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with claimed(tmp_path / "run", TrainSettings(), 10, resume=False):
+    with claimed(tmp_path / "run", RunRecord(TrainSettings().to_dict(), 10), resume=False):
         assert (tmp_path / "run" / "run.json").is_file()

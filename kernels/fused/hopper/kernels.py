@@ -8,7 +8,8 @@ in which four threads of one warp hold a row; between steps they stay in scratch
 thread.
 
 A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` holds eps, d eps_w / dz [64, DP], the parked
-h [64, H], z and x0 [64, DP], the weight and the ranking's score [64]."""
+h [64, H], z and x0 [64, DP], the weight and the ranking's score [64].
+"""
 
 from __future__ import annotations
 

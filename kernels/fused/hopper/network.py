@@ -5,7 +5,8 @@ A program has two tiles, one for each warp group, and a producer warp that strea
 the normalised input x and the cotangent g in shared memory. It issues the next chunk's first product before
 it waits for the current chunk's second (`stages`). The two groups run out of step, so that one computes SiLU
 during the other's products. Earlier blocks' x, h during the early head, eps and z wait in global scratch,
-where each thread reads only what it wrote: only the ring's barriers order the warp groups."""
+where each thread reads only what it wrote: only the ring's barriers order the warp groups.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
 
     With the early head the backward pass starts after the second block. h waits in scratch, and the forward
     pass resumes from there. ``low`` has room for x [64, H] of L - 1 blocks; h [64, H] has its place after eps
-    and d eps_w / dz."""
+    and d eps_w / dz.
+    """
     DEPTH: gl.constexpr = 2 if E > 0 else L
     x, g = memory.x.index(GROUP), memory.g.index(GROUP)
     up_bias, down_bias = weights.up_bias, weights.down_bias

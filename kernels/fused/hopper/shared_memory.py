@@ -2,7 +2,8 @@
 
 A producer warp fills the ring's SLOTS slots by TMA, alternately with [BC, H] of `up` and of `down`, for both
 warp groups of a program. full[s] completes when slot s has arrived, empty[s] when both warp groups have left
-it."""
+it.
+"""
 
 from __future__ import annotations
 

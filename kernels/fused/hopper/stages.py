@@ -3,7 +3,8 @@
 A warp group's barriers separate writes and reads of shared memory; some also keep the compiler from fetching
 a later stage's inputs while an earlier stage holds the registers. Layouts are those of the accumulators:
 ``wide`` [64, H], ``thin`` [64, BC], ``few`` [64, DP]; ``lhs`` is a product's left operand from registers.
-``memory`` is the result of `kernels.fused.hopper.shared_memory.shared_memory`."""
+``memory`` is the result of `kernels.fused.hopper.shared_memory.shared_memory`.
+"""
 
 from __future__ import annotations
 

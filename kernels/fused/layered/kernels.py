@@ -12,7 +12,8 @@ are padded to whole tiles; no row reads another row's padding.
 - ``read`` [R, H]: SiLU of the finished stream.
 - ``g`` [R, H]: the cotangent of the stream after a block; ``inner`` [R, H]: that of the block's normalised
   input. A kernel that reads both takes ``inner`` through the normalisation (`cotangent`), which needs whole
-  rows; a program of `narrow_kernel` has only parts of rows."""
+  rows; a program of `narrow_kernel` has only parts of rows.
+"""
 
 from __future__ import annotations
 

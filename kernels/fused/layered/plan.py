@@ -40,7 +40,8 @@ class Plan:
 
     A decision's inputs are ``words`` (the seed and the first candidate), ``vectors`` [B, H] and
     ``state_words`` [B]. Its results are ``kept``: actions [B, A], weights [B], indices [B]; and, on request,
-    ``every``: z [B, N, D] and weights [B, N]."""
+    ``every``: z [B, N, D] and weights [B, N].
+    """
 
     def __init__(self, network: Any, table: SamplerTable, states: int, asked: Asked,
                  new: Callable[..., torch.Tensor]) -> None:

@@ -3,7 +3,8 @@ layer, and finally the selection.
 
 Numbers that vary between decisions are read from memory, so that captured launches serve all decisions of a
 shape: ``words`` [2] int64 holds the seed and the first candidate. Row r is candidate r - N b of state b =
-owners[r]."""
+owners[r].
+"""
 
 from __future__ import annotations
 

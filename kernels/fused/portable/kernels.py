@@ -7,7 +7,8 @@ D = A + 1 entries of z, padded to DP with zeros; L blocks; E the early head's wi
   residual stream, and one stage's results for the next.
 - ``wide``, float32: the residual stream h [BM, H]; L rows [BM] of 1 / std; z, eps, d eps_w / dz and the last
   x0 [BM, DP] (the finished z replaces x0 while candidates are ranked); eps_w, the weight and the ranking's
-  score [BM]."""
+  score [BM].
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
     """(eps, d eps_w / dz), both [BM, DP], of the z in scratch; if ``whole`` is 0, eps_w alone.
 
     With the early head the backward pass starts after the second block. The stream waits in its slot, and the
-    forward pass resumes from there."""
+    forward pass resumes from there.
+    """
     BR: tl.constexpr = 32 if BM > 32 else BM
     SLOT: tl.constexpr = BM * H
     DEPTH: tl.constexpr = 2 if EARLY else L
@@ -117,7 +119,8 @@ def sample_kernel(
     writes its best candidate to best_score, best_index, best_weight [B, tiles] and best_z [B, tiles, DP].
 
     The arguments are not grouped in records: Triton specialises, types and aligns by argument, and
-    ``do_not_specialize`` names arguments, not fields of a record."""
+    ``do_not_specialize`` names arguments, not fields of a record.
+    """
     program = tl.program_id(0)
     low += program.to(tl.int64) * LOW
     wide += program.to(tl.int64) * WIDE

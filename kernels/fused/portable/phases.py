@@ -6,7 +6,8 @@ phase takes a tile of their leaves on from there. Memory holds only the roots of
 of 2 DP floats a candidate, so it does not grow with N.
 
 A ranking draw noises the finished z again, with the weight's entry at its mean, and predicts the clean weight
-from it by one more row of the sampler's table, whose x0 is the answer."""
+from it by one more row of the sampler's table, whose x0 is the answer.
+"""
 
 from __future__ import annotations
 

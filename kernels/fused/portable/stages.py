@@ -7,7 +7,8 @@ also holds their operands, the cotangent and a stage's sums.
 
 Every stage reads from memory and writes to memory, and no loop lets the compiler move code out of it
 (`disable_licm`): otherwise a stage's addresses and operands would hold registers during all other stages.
-Scratch is private to a program and small enough to stay in the L2 cache."""
+Scratch is private to a program and small enough to stay in the L2 cache.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import time
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from swg_fast.common.children import Child, ChildDied, Failure
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import device_name
 from swg_fast.common.interrupts import shielded
@@ -78,12 +78,8 @@ class Worker:
     """A contender's process, which answers one message (`worker.serve`) at a time."""
 
     def __init__(self, contender: Contender, parts: Parts, rho: float) -> None:
-        context = multiprocessing.get_context("spawn")
         self.contender = contender
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, contender, parts, rho), daemon=True)
-        self.process.start()
-        theirs.close()
+        self.child = Child(serve, contender, parts, rho)
 
     def ask(self, message: Begin | Turn | End) -> Any:
         """Sends ``message`` and waits for the answer, as `answer` does."""
@@ -92,27 +88,19 @@ class Worker:
 
     def tell(self, message: Begin | Turn | End) -> None:
         """Sends ``message``; `answer` fetches the answer later."""
-        with suppress(BrokenPipeError):  # a worker that failed has sent its error and ended
-            self.connection.send(message)
+        with suppress(ConnectionError):  # a worker that failed has sent its error and ended
+            self.child.pipe.send(message)
 
     def answer(self) -> Any:
         """The next answer. Raises `UsageError` where the worker failed or died."""
         try:
-            answer = self.connection.recv()
-        except (EOFError, ConnectionError) as error:
+            answer = self.child.answer()
+        except ChildDied as error:
             raise UsageError(f"the process of {self.contender.name} {self.contender.dtype} died "
                              "(out of memory?); try fewer --candidates") from error
-        if isinstance(answer, Exception):
-            raise UsageError(str(answer))
+        if isinstance(answer, Failure):
+            raise UsageError(f"{self.contender.name} {self.contender.dtype}: {answer.message}")
         return answer
-
-    def close(self) -> None:
-        """Ends the process, by force where it does not answer."""
-        with suppress(OSError):
-            self.connection.send(None)
-        self.process.join(2)
-        self.process.terminate()
-        self.process.join()
 
 
 @contextmanager
@@ -122,7 +110,7 @@ def _workers(contenders: list[Contender], parts: Parts, rho: float) -> Any:
         with shielded():
             for contender in contenders:
                 workers.append(Worker(contender, parts, rho))
-                stack.callback(workers[-1].close)
+                stack.callback(workers[-1].child.end)
         yield workers
 
 
@@ -199,7 +187,7 @@ class _Race:
                 if name not in PEERS:
                     raise
                 self.failed.add(worker)  # the others are still measured
-                self._leave_out(worker, size, None, str(error).strip().splitlines()[-1])
+                self._leave_out(worker, size, None, str(error))
         self.bar.set_postfix_str(f"{len(states)} x {n}")
         return live
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -57,30 +56,26 @@ def model_parts(policy: Policy) -> Parts:
 
 
 def serve(connection: Connection, contender: Contender, parts: Parts, rho: float) -> None:
-    """Answers messages until None; a failure is answered with a `RuntimeError` and ends the process."""
+    """Answers messages; an error ends the process."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     device = torch.device(parts.device)
-    try:
-        torch.set_num_threads(parts.threads)
-        run = _decision(contender, parts, device, rho)
-        call, seed, idle = None, 0, _reset_peak(device)
-        for message in iter(connection.recv, None):
-            if isinstance(message, Begin):
-                call = partial(run, *message)
-                _reset_peak(device)
-                connection.send(_timed(call, 0, device))
-            elif isinstance(message, Turn):
-                times: list[float] = []
-                while not times or sum(times) < message.seconds:
-                    seed += 1
-                    times.append(_timed(call, seed, device))
-                connection.send(times)
-            else:
-                connection.send(_peak(device) - idle)
-    except (EOFError, ConnectionError, KeyboardInterrupt):
-        return
-    except Exception:
-        connection.send(RuntimeError(f"{contender.name} {contender.dtype}: {traceback.format_exc()}"))
+    torch.set_num_threads(parts.threads)
+    run = _decision(contender, parts, device, rho)
+    call, seed, idle = None, 0, _reset_peak(device)
+    while True:
+        message = connection.recv()
+        if isinstance(message, Begin):
+            call = partial(run, *message)
+            _reset_peak(device)
+            connection.send(_timed(call, 0, device))
+        elif isinstance(message, Turn):
+            times: list[float] = []
+            while not times or sum(times) < message.seconds:
+                seed += 1
+                times.append(_timed(call, seed, device))
+            connection.send(times)
+        else:
+            connection.send(_peak(device) - idle)
 
 
 def _decision(contender: Contender, parts: Parts, device: torch.device, rho: float) -> Run:

@@ -145,7 +145,7 @@ def losses(history: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> 
     for ax, (phase, name) in zip(axes, panels, strict=False):
         for key, style, label in ((f"{phase}/{name}", "-", "training"),
                                   (f"{phase}/held_out_{name}", "--", "held out")):
-            points = [(line["step"], line[key]) for line in history[phase] if key in line]
+            points = [(line["step"], line[key]) for line in history[phase] if line.get(key) is not None]
             if points:
                 ax.plot(*zip(*points, strict=True), style, marker="." if len(points) < 30 else None,
                         color=BLUE if style == "-" else ORANGE, label=label, linewidth=1.2)

@@ -9,17 +9,21 @@ from typing import Any
 
 import torch
 
-from swg_fast.common.atomic_files import read_json, user_path
+from swg_fast.common.atomic_files import user_path
 from swg_fast.common.errors import UsageError
+from swg_fast.common.read_files import is_file
 from swg_fast.data import Transitions
+from swg_fast.envs.tasks import preset_for
 from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.checkpoint import CARD, find_checkpoint
+from swg_fast.policy.model_card import read_card
 from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.history import HISTORY
 from swg_fast.training.run_config import CONFIG, read_config
+from swg_fast.training.run_folder import RUN, read_record
 from swg_fast.training.saved_state import load_newest_state, load_state, saved_steps
 from swg_fast.training.settings import TrainSettings
 
@@ -37,17 +41,14 @@ class Source:
     task: str | None
     dataset: str | None
     settings: TrainSettings | None
-    transitions: int | None  # how many the run was trained on
-    data_sha256: str | None  # their hash
+    data_hash: str | None  # what stands for them; older versions wrote none
     observation_keys: list[str] | None  # of a dictionary observation
 
     def trained_on(self, data: Transitions) -> bool:
         """Whether this is known to have been trained on ``data``, so that its split holds."""
         if self.settings is None:
             return False
-        if self.data_sha256 is None:  # a run that has not ended
-            return self.folder is None and self.transitions == len(data)
-        return self.data_sha256 == data.fingerprint()
+        return self.data_hash == data.fingerprint()
 
     @property
     def history(self) -> Path | None:
@@ -70,20 +71,35 @@ def find_source(name_or_path: str | Path) -> Source:
     Raises `UsageError` where it is none of them.
     """
     path = user_path(name_or_path)
-    if (path / "run.json").is_file():
+    if is_file(path / RUN):
         run, folder = path, path / "policy"
-        folder = folder if (folder / CARD).is_file() else None
+        folder = folder if is_file(folder / CARD) else None
     else:
         folder = find_checkpoint(name_or_path)
-        run = folder.parent if (folder.parent / "run.json").is_file() else None
-    card: dict[str, Any] = read_json(folder / CARD) if folder is not None else {}
-    config = read_config(run / CONFIG) if run is not None and (run / CONFIG).is_file() else {}
-    record = read_json(run / "run.json") if run is not None else {}
-    settings = record.get("settings") or card.get("training", {}).get("settings")
+        run = folder.parent if is_file(folder.parent / RUN) else None
+    card: dict[str, Any] = read_card(folder / CARD) if folder is not None else {}
+    config = read_config(run / CONFIG) if run is not None and is_file(run / CONFIG) else {}
+    record = read_record(run / RUN) if run is not None else None
+    trained = card.get("training") or {}
+    settings = record.settings if record is not None else trained.get("settings")
+    try:
+        chosen = TrainSettings.from_dict(settings) if settings else None
+    except UsageError as error:
+        where = run / RUN if run is not None else folder / CARD
+        raise UsageError(f"{where}: {error}; another version wrote it") from error
     return Source(str(name_or_path), folder, run, card.get("task") or config.get("task"),
-                  config.get("dataset"), TrainSettings.from_dict(settings) if settings else None,
-                  record.get("transitions") or card.get("transitions"),
-                  card.get("training", {}).get("data_sha256"), card.get("observation_keys"))
+                  config.get("dataset"), chosen, (record and record.data_hash) or trained.get("data_hash"),
+                  card.get("observation_keys"))
+
+
+def check_task_fits(source: Source, task: str | None) -> None:
+    """`UsageError` where ``task`` is of another family than the one that ``source`` was trained for."""
+    if task is None or source.task is None:
+        return
+    mine, asked = preset_for(source.task).family, preset_for(task).family
+    if mine != asked:
+        raise UsageError(f"{source.name} was trained for {source.task} ({mine}) and {task} is of another "
+                         f"family ({asked}); leave out --task")
 
 
 def load_learnt(source: Source, data: Transitions) -> Learnt:

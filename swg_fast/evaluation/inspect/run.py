@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.common.atomic_files import write_json
+from swg_fast.common.atomic_files import finite, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.data import Transitions
 from swg_fast.envs.tasks import preset_for
@@ -51,7 +51,7 @@ def inspect_run(source: Source, data: Transitions, out: Path, draws: measure.Dra
     if history:
         draw.losses(history, out / "losses.png")
         figures["losses"] = {phase: lines[-1] for phase, lines in history.items()}
-    write_json(out / "inspect.json", figures)
+    write_json(out / "inspect.json", finite(figures))
     return figures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from swg_fast.kernels.cpu.network_onednn import TILE, CpuNetwork, has_native_bf1
 from swg_fast.kernels.shared.packing import ROW_MULTIPLE, pack
 from swg_fast.kernels.shared.sampler_table import Latent, Words
 from swg_fast.policy.backends.job import SamplingJob
-from swg_fast.policy.backends.streaming import Backend, row_noise
+from swg_fast.policy.backends.streaming import LEAST_BYTES, Backend, row_noise
 from swg_fast.policy.model import Model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -49,6 +50,9 @@ class CpuBackend(Backend):
 
     def default_chunk(self) -> int:
         return 16 * TILE
+
+    def bytes_each(self, job: SamplingJob) -> int:
+        return LEAST_BYTES + 16 * job.plan.latent_dim  # all else belongs to a tile
 
     def hoist(self, states: torch.Tensor) -> torch.Tensor:
         return self.network.packed.hoist_states(states)
@@ -93,7 +97,7 @@ class CpuBackend(Backend):
         parts = [slice(first, min(first + tile, M)) for first in range(0, M, tile)]
         if threads == 1 or len(parts) == 1:
             return [work(part) for part in parts]
-        return list(worker_pool(threads).map(torch.no_grad()(work), parts))
+        return list(worker_pool(threads).map(work, parts))
 
     def _walk(self, job: SamplingJob, vectors: torch.Tensor, words: Words, rows: Sequence[int],
               start: Latent | None) -> Latent:
@@ -113,6 +117,17 @@ def worker_pool(threads: int) -> ThreadPoolExecutor:
             list(_pools[threads].map(_wait_for_all(threads), range(threads)))
             torch.set_num_threads(threads)  # the initialisers changed what new threads begin with
         return _pools[threads]
+
+
+def _forget_workers() -> None:
+    """In a forked child, which has none of them, and perhaps a lock that nobody will open."""
+    global _lock
+    _lock = threading.Lock()
+    _pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_workers)
 
 
 def _one_core() -> None:

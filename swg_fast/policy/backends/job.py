@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.sampler_table import Words
 from swg_fast.policy.sampling import SamplingConfig
 from swg_fast.policy.search_plan import SearchPlan
@@ -29,9 +30,19 @@ class SamplingJob:
     chunk: int | None = None
     return_candidates: bool = False
 
+    def __post_init__(self) -> None:
+        if len(self.states) != len(self.state_indices):
+            raise UsageError(f"{len(self.state_indices)} state indices for {len(self.states)} states; give "
+                             "one a state")
+
     @property
     def config(self) -> SamplingConfig:
         return self.plan.config
+
+    @property
+    def draws_one(self) -> bool:
+        """Whether candidate 0 is all that is needed: nothing is compared or returned beside it."""
+        return self.config.select == "none" and self.config.keep_share == 1 and not self.return_candidates
 
     def words(self, vectors: slice, candidates: torch.Tensor) -> Words:
         """Owners and noise words of these candidates [n] of every state in the slice, b states' worth:

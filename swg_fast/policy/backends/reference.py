@@ -8,7 +8,7 @@ import torch
 
 from swg_fast import reference
 from swg_fast.policy.backends.job import Candidates, SamplingJob
-from swg_fast.policy.backends.streaming import Backend
+from swg_fast.policy.backends.streaming import NOISE_BYTES, Backend
 from swg_fast.policy.model import Model
 
 
@@ -20,6 +20,10 @@ class ReferenceBackend(Backend):
         super().__init__(model, dtype, device)
         self.type = torch.float64 if dtype == "fp64" else torch.float32
         self.network = copy.deepcopy(model.network).double() if dtype == "fp64" else model.network
+
+    def bytes_each(self, job: SamplingJob) -> int:
+        draws = job.plan.ranking.draws if job.plan.ranking is not None else 0
+        return super().bytes_each(job) + draws * job.plan.latent_dim * NOISE_BYTES
 
     def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
         words = job.words(states, torch.arange(first, first + count, device=self.device))

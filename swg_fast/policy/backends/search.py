@@ -91,7 +91,7 @@ class Search:
         if config.select == "max_q":
             return asked(self.model.critic, job.states[self.states], pool.z[..., :-1])
         if config.select == "softmax":
-            logits = pool.weights.clamp(min=config.weight_clip[0]).log() / config.selection_temperature
+            logits = pool.weights.clamp(min=config.weight_clip[0]).log() / job.plan.selection_temperature
             words = job.state_indices[self.states][:, None]
             return logits + philox.gumbel(job.seed, pool.indices, words, job.plan.table.trained_steps)
         return torch.zeros_like(pool.weights)

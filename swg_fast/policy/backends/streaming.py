@@ -16,6 +16,10 @@ from swg_fast.policy.backends.job import Candidates, Samples, SamplingJob
 from swg_fast.policy.backends.search import Search
 from swg_fast.policy.model import Model
 
+NOISE_BYTES = 32  # a normal's share of what is computed on the way to it
+LEAST_BYTES = 128  # of a candidate, with its words and its places in the search
+DRAWS = 8  # of a ranking, whose noise is drawn together
+
 
 class Backend:
     """Draws candidates and keeps the best of each state.
@@ -33,6 +37,10 @@ class Backend:
         self.dtype = dtype
         self.device = device
 
+    def __reduce__(self) -> Any:
+        """A copy packs its network anew: oneDNN's layout cannot be copied."""
+        return type(self), (self.model, self.dtype, self.device)
+
     @classmethod
     def fastest_dtype(cls, device: torch.device) -> str:
         """The compute type that ``dtype="auto"`` stands for."""
@@ -41,6 +49,17 @@ class Backend:
     def default_chunk(self) -> int:
         """How many candidates to hold at once where the caller does not say."""
         return 1024 if self.device.type == "cpu" else 65536
+
+    def held(self, job: SamplingJob) -> int:
+        """How many candidates are in memory at once, at most: a root's leaves stay together."""
+        leaves = job.plan.tree.leaves if job.plan.tree is not None else 1
+        return max(job.chunk or self.default_chunk(), leaves)
+
+    def bytes_each(self, job: SamplingJob) -> int:
+        """About how much memory each of them takes: activations, and the noise of all steps."""
+        network, steps = self.model.network, job.plan.table.num_steps + 2
+        floats = network.hidden_dim * (6 * network.num_blocks + 16)
+        return floats * (8 if self.dtype == "fp64" else 4) + steps * job.plan.latent_dim * NOISE_BYTES
 
     def hoist(self, states: torch.Tensor) -> torch.Tensor:
         """What `walk` is given of the states [b, S]: a vector each [b, H]."""
@@ -60,10 +79,11 @@ class Backend:
         r = job.plan.ranking
         centred = torch.cat([z[:, :-1], torch.full_like(z[:, -1:], r.mean)], dim=1)
         total = torch.zeros_like(z[:, -1])
-        for noise in job.noise(words, r.words).to(z.dtype):
-            again = r.signal * centred + r.sigma * noise
-            eps = self.predict(vectors, words, again, r.step)
-            total += (again[:, -1] - r.sigma * eps[:, -1]) / r.signal
+        for i in range(0, r.draws, DRAWS):
+            for noise in job.noise(words, r.words[i:i + DRAWS]).to(z.dtype):
+                again = r.signal * centred + r.sigma * noise
+                eps = self.predict(vectors, words, again, r.step)
+                total += (again[:, -1] - r.sigma * eps[:, -1]) / r.signal
         return total / r.draws
 
     def read(self, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
@@ -90,15 +110,14 @@ class Backend:
         return Candidates(*(None if part is None else part.float().unflatten(0, (-1, count))
                             for part in (z, weight, expected)))
 
-    @torch.no_grad()
     def run(self, job: SamplingJob) -> Samples:
         """Streams the candidates through in chunks, keeping a running best, or the best share."""
-        B, N, config = len(job.states), job.config.n_candidates, job.config
-        if config.select == "none" and config.keep_share == 1 and not job.return_candidates:
-            N = 1  # nothing is compared: candidate 0 is all that is needed
+        B, N = len(job.states), job.config.n_candidates
+        if job.draws_one:
+            N = 1
             job = replace(job, plan=replace(job.plan, tree=None))
         leaves = job.plan.tree.leaves if job.plan.tree is not None else 1
-        chunk = max(job.chunk or self.default_chunk(), leaves)
+        chunk = self.held(job)
         group = max(1, chunk // N)
         count = min(N, chunk // leaves * leaves)  # a root's leaves stay together
         parts = [self._search(job, slice(i, min(i + group, B)), N, count) for i in range(0, B, group)]

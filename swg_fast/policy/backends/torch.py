@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from swg_fast.kernels.shared import analytic
+from swg_fast.kernels.shared.devices import multiplies_bf16
 from swg_fast.kernels.shared.packing import ROW_MULTIPLE, pack
 from swg_fast.kernels.shared.sampler_table import Latent, Words
 from swg_fast.policy.backends.job import SamplingJob
@@ -23,6 +24,11 @@ class TorchBackend(Backend):
     def __init__(self, model: Model, dtype: str, device: torch.device) -> None:
         super().__init__(model, dtype, device)
         self.packed = pack(model.network, model.schedule.num_steps, DTYPES[dtype], device)
+
+    @classmethod
+    def fastest_dtype(cls, device: torch.device) -> str:
+        """bf16 on a GPU that multiplies it natively, at twice fp32's speed and more; else fp32."""
+        return "bf16" if multiplies_bf16(device) else "fp32"
 
     def hoist(self, states: torch.Tensor) -> torch.Tensor:
         return self.packed.hoist_states(states)

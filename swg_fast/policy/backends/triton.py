@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from swg_fast.common.errors import UsageError
+from swg_fast.kernels.shared.devices import multiplies_bf16
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import SamplerTable, Words
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.policy.backends.job import Candidates, Samples, SamplingJob
-from swg_fast.policy.backends.streaming import Backend, predicted
+from swg_fast.policy.backends.streaming import LEAST_BYTES, Backend, predicted
 from swg_fast.policy.model import Model
+from swg_fast.policy.surroundings import own_surroundings
 
 
 def unsupported(network: ScoreNetwork) -> str | None:
@@ -21,6 +23,13 @@ def unsupported(network: ScoreNetwork) -> str | None:
 
     head = network.weight_hidden.out_features if network.weight_head == "early" else None
     return launch.unsupported(network.hidden_dim, network.num_blocks, network.latent_dim, head)
+
+
+def _in_parts(job: SamplingJob) -> bool:
+    """Whether candidates come out of the kernel in chunks to be selected from, or select themselves there."""
+    config = job.config
+    return (config.keep_share < 1 or job.plan.expects in ("ranker", "read") or job.chunk is not None
+            or config.select == "max_q" or (config.select == "none" and not job.return_candidates))
 
 
 class TritonBackend(Backend):
@@ -48,17 +57,17 @@ class TritonBackend(Backend):
     @classmethod
     def fastest_dtype(cls, device: torch.device) -> str:
         """bf16 on GPUs of capability 8.0 and later."""
-        return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 \
-            else "fp32"
+        return "bf16" if multiplies_bf16(device) else "fp32"
 
-    @torch.no_grad()
+    @own_surroundings()
     def tune(self, table: SamplerTable, n_states: int, n_candidates: int, repeats: int = 5) -> list[Any]:
         """Times every configuration that suits this many candidates, and keeps the fastest on disk
         for this device and shape: `kernels.fused.tuning.Trial`, the fastest first."""
         from swg_fast.kernels.fused import tuning
 
         generator = torch.Generator().manual_seed(0)
-        states = torch.randn(n_states, self.model.network.state_dim, generator=generator).to(self.device)
+        states = torch.randn(n_states, self.model.network.state_dim, generator=generator, dtype=torch.float32,
+                             device="cpu").to(self.device)
         vectors = self.network.packed.hoist_states(states)
         words = torch.arange(n_states, device=self.device)
         wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
@@ -72,16 +81,20 @@ class TritonBackend(Backend):
         tuning.remember(key, best)
         return sorted(trials, key=lambda trial: (trial.seconds is None, trial.seconds or 0.0))
 
-    @torch.no_grad()
+    def held(self, job: SamplingJob) -> int:
+        return super().held(job) if _in_parts(job) else 1  # what runs is in a scratch of fixed size
+
+    def bytes_each(self, job: SamplingJob) -> int:
+        return LEAST_BYTES + 16 * job.plan.latent_dim
+
     def run(self, job: SamplingJob) -> Samples:
         plan, config = job.plan, job.config
-        in_parts = config.keep_share < 1 or plan.expects in ("ranker", "read") or job.chunk is not None
-        if config.select == "max_q" or in_parts or (config.select == "none" and not job.return_candidates):
+        if _in_parts(job):
             return super().run(job)
         actions, weights, indices, z, raw, expected = self.launch.sample(
             self.network, plan.table, self.network.packed.hoist_states(job.states), job.state_indices,
             self.launch.Asked(config.n_candidates, job.seed, softmax=config.select == "softmax",
-                              selection_temperature=config.selection_temperature, tree=plan.tree,
+                              selection_temperature=plan.selection_temperature, tree=plan.tree,
                               ranking=plan.ranking, return_candidates=job.return_candidates))
         if config.select == "none":
             actions, weights, indices = z[:, 0, :-1], raw[:, 0], torch.zeros_like(indices)

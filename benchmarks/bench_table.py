@@ -1,5 +1,5 @@
-"""The table of README.md and docs/cpu-notes.md, from the JSON that `swg-fast bench` wrote: a row a backend, a
-column a number of candidates of one state."""
+"""The table of README.md and docs/cpu-notes.md, from the JSON of `swg-fast bench`: a row for each backend, a
+column for each number of candidates of one state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = {"reference": "eager PyTorch with autograd", "torch": "analytic gradient
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Candidates/s of each backend and N, and how many times the eager sampler's that is."""
+    """Candidates/s of each backend and N, and their ratio to the eager sampler's."""
     rows = {(row["backend"], row["dtype"], row["n_candidates"]): row for row in result["results"]
             if row["n_states"] == 1}
     sizes = sorted({n for *_, n in rows})

@@ -16,7 +16,7 @@ def tasks(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def title(runs: list[dict[str, Any]], task: str) -> str:
-    """What was trained and played for one task."""
+    """The task's title: what was trained and played."""
     mine = [run for run in runs if run["what"]["task"] == task]
     what = mine[0]["what"]
     settings = what["settings"]
@@ -27,10 +27,10 @@ def title(runs: list[dict[str, Any]], task: str) -> str:
 
 
 def lines(runs: list[dict[str, Any]], task: str) -> list[tuple[str, ...]]:
-    """A row of `COLUMNS` for each of who, N and rule. Times are medians over seeds, of those whose training
-    was timed (``training_seconds`` is None where it was paused); (x) is SWG-JAX's time over it. The
-    interval of a score is of these policies' episodes where there is one training seed, and over seeds
-    (stratified bootstrap) where there are more."""
+    """A row of `COLUMNS` for each of who, N and rule. Times are medians over the seeds whose training was
+    timed (``training_seconds`` is None if it was paused); (x) is SWG-JAX's time divided by the row's. With
+    one training seed a score's interval is over these policies' episodes; with more it is over seeds
+    (stratified bootstrap)."""
     every = [row for run in runs if run["what"]["task"] == task for row in run["rows"]]
     found = []
     for place in dict.fromkeys(map(_place, every)):
@@ -55,7 +55,7 @@ def markdown(runs: list[dict[str, Any]]) -> str:
 
 
 def show(runs: list[dict[str, Any]]) -> None:
-    """Prints a table a task."""
+    """Prints a table for each task."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""SWG-JAX and swg-fast beside each other: the same file, budget, seeds, environments and N.
+"""SWG-JAX and swg-fast on the same file, budget, seeds, environments and N.
 
     python -m benchmarks.beside_swg_jax PATH --task antmaze-umaze-v2 --dataset FILE.hdf5
 
@@ -25,7 +25,7 @@ BUDGET = ("critic_steps", "actor_steps", "actor_batch", "hidden_dim")  # options
 
 @dataclass(frozen=True)
 class Play:
-    """How both are evaluated: ``candidates`` are numbers such as 1,16."""
+    """The evaluation of both; ``candidates`` are numbers such as 1,16."""
 
     candidates: str
     guidance_scale: float
@@ -78,7 +78,7 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seed
 
 def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, play: Play, progress: bool
             ) -> list[dict[str, Any]]:
-    """Trains both and evaluates them; a row for each policy, N and rule, with scores and seconds."""
+    """Trains and evaluates both. Returns a row for each policy, N and rule, with scores and seconds."""
     from benchmarks.swg_jax_training import JaxPolicy, import_checkout, save, train
     from swg_fast.evaluation.episodes import evaluate
     from swg_fast.method.schedule import NoiseSchedule
@@ -110,8 +110,8 @@ def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, p
 
 
 def train_ours(data: Any, settings: Any, folder: Path, progress: bool) -> tuple[Path, dict[str, float]]:
-    """The folder of swg-fast's policy and the seconds of each phase, from its steps a second, so that a
-    resumed phase counts in full."""
+    """The folder of swg-fast's policy and the seconds of each phase, computed from its steps a second, so
+    that a resumed phase counts in full."""
     from swg_fast.common.read_files import read_json
     from swg_fast.training.history import HISTORY, read_history
     from swg_fast.training.loop import LoopOptions

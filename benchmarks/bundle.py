@@ -1,9 +1,9 @@
-"""Puts a trained policy among the bundled ones: half precision, without the value network.
+"""Adds a trained policy to the bundled ones: half precision, without the value network.
 
     python -m benchmarks.bundle RUN/policy antmaze-umaze-v2
 
-The value network is needed to train, not to act. The whole of `swg_fast/policy/bundled/NAME` is replaced; a
-bundled policy has at most 4,000,000 bytes.
+Only training needs the value network. The whole of `swg_fast/policy/bundled/NAME` is replaced; a bundled
+policy has at most 4,000,000 bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Two runs of the suite side by side; each time is in units of `test_products` of the same run.
+"""Compares two runs of the suite; each time is in units of the same run's `test_products`.
 
     python -m benchmarks.compare BASELINE.json NEW.json
 
-Prints each benchmark's time over the baseline's; above 1 is slower.
+Prints each benchmark's time divided by the baseline's; above 1 is slower.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ YARDSTICK = "test_products"
 
 @dataclass(frozen=True)
 class Stats:
-    """What is read of a benchmark's statistics."""
+    """The statistics that are read of a benchmark."""
 
     median: float
 
@@ -42,7 +42,7 @@ class Suite:
 
 
 def in_yardsticks(suite: Suite) -> dict[str, float]:
-    """Each benchmark's median over the yardstick's. Raises `UsageError` where the run has no yardstick."""
+    """Each benchmark's median divided by the yardstick's. Raises `UsageError` if the run has no yardstick."""
     medians = {entry.name: entry.stats.median for entry in suite.benchmarks}
     if YARDSTICK not in medians:
         raise UsageError(f"the run has no {YARDSTICK}; run the whole of benchmarks/test_suite.py")

@@ -3,13 +3,13 @@
     python -m benchmarks.decisions antmaze-umaze-v2 --json benchmarks/results/decisions-umaze.json \\
         --judge runs/umaze-seed1/policy --data antmaze-umaze-v2.hdf5
 
-Parts (--parts), written cell by cell; run again to continue after an interrupt:
-- time: milliseconds of one decision; contenders take turns, and the median is of --repeats turns after a
-  first one that warms up;
+Each cell of a part (--parts) is written when it is done; run again to continue after an interrupt:
+- time: milliseconds of one decision. Contenders take turns; the median is over --repeats turns after a
+  warm-up.
 - states: the kept action's advantage on held-out states by the critic of --judge, a checkpoint trained with
   another seed; the share of states where it is positive; and, within a state, the rank correlation of the
-  ranking score and that advantage. Diagnostics only: a critic errs most on the candidates that it likes best;
-- episodes: scores, with 95 % intervals;
+  ranking score and that advantage. Diagnostics only: a critic errs most on its favourite candidates.
+- episodes: scores, with 95 % intervals.
 - toy: distance of guided samples from a known target, and the time of 1,024 samples.
 --quick makes all parts small, to check that they run. Eager PyTorch draws the same candidates as swg-fast, so
 its quality is not measured again.
@@ -48,8 +48,8 @@ TOY_STEPS = (4, 5, 6, 8, 15)
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which contenders decide (``only``; None: all), and how they sample. ``walks`` are further
-    SAMPLER:STEPS."""
+    """The contenders (``only``; None: all) and their sampling settings. ``walks`` are further SAMPLER:STEPS.
+    """
 
     only: str | None
     solver: str
@@ -61,7 +61,8 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured: numbers of candidates, N of the part episodes, states, episodes and turns."""
+    """The extent of the measurements: numbers of candidates, N of the part episodes, states, episodes and
+    turns."""
 
     candidates: list[int]
     episode_candidates: list[int]
@@ -75,7 +76,7 @@ QUICK = Sizes([1, 64], [16], states=4, episodes=2, repeats=1)
 
 def contenders(policy: Policy, chosen: Chosen) -> dict[str, dict[str, Any]]:
     """The chosen contenders' keywords of `Policy.sample`, by name. ``default`` has the policy's own sampler,
-    where that is not the one of ``ours``."""
+    if that differs from the one of ``ours``."""
     settings = policy.settings()
     walk = {"sampler": settings.sampler, "sampler_steps": settings.sampler_steps}
     others = {"default": DDPM | walk} if walk["sampler"] != DDPM["sampler"] else {}
@@ -97,7 +98,7 @@ def contenders(policy: Policy, chosen: Chosen) -> dict[str, dict[str, Any]]:
 
 
 class Results:
-    """The JSON by part and cell. Raises `UsageError` where it was made with other settings."""
+    """The JSON by part and cell. Raises `UsageError` if it was made with other settings."""
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path = path
@@ -107,7 +108,7 @@ class Results:
             raise UsageError(f"{path} was made with another {changed[0]}; give that, or another file")
 
     def missing(self, part: str, keys: list[str]) -> list[str]:
-        """Those of ``keys`` that ``part`` has no cell for."""
+        """The ``keys`` whose cells ``part`` lacks."""
         return [key for key in keys if key not in self.data["parts"].get(part, {})]
 
     def add(self, part: str, key: str, value: dict[str, Any]) -> None:
@@ -118,7 +119,7 @@ class Results:
 
 
 def cells(chosen: dict[str, dict[str, Any]], counts: list[int]) -> dict[str, dict[str, Any]]:
-    """"contender N" -> its settings, N among them, cheap ones first. One candidate is not ranked."""
+    """"contender N" -> its settings, including N, cheap ones first. One candidate is not ranked."""
     return {f"{name} {n}": settings | {"n_candidates": n} for n in counts
             for name, settings in chosen.items()
             if n >= 64 or settings["leaves"] == 1 and (n > 1 or settings["select"] == DDPM["select"]
@@ -126,7 +127,7 @@ def cells(chosen: dict[str, dict[str, Any]], counts: list[int]) -> dict[str, dic
 
 
 def in_turn(calls: dict[str, Callable[[int], Any]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each call. They take turns, after a first turn that warms up."""
+    """Median milliseconds of each call. The calls take turns, after a first turn that warms up."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
@@ -149,7 +150,7 @@ def measure_time(policy: Policy, every: dict[str, dict[str, Any]], results: Resu
 
 
 def ranked_by(policy: Policy, states: torch.Tensor, drawn: Samples, settings: dict[str, Any]) -> torch.Tensor:
-    """The scores [B, N] by which the candidates were ranked, or filtered where a share was kept."""
+    """The scores [B, N] that ranked the candidates, or filtered them if a share was kept."""
     if drawn.expected_weights is not None:
         return drawn.expected_weights
     if settings["select"] == "max_q":
@@ -230,7 +231,7 @@ def measure_toy(results: Results, name: str, steps: int, samples: int, repeats: 
 @click.option("--sampler-steps", default=6)
 @click.option("--walk", "walks", multiple=True, help="A further SAMPLER:STEPS, such as dpmpp_2m:8.")
 @click.option("-g", "--guidance-scale", default=1.0)
-@click.option("--dtype", default="auto", help="Of all but eager.")
+@click.option("--dtype", default="auto", help="Compute type, except for eager.")
 @click.option("--states", default=200)
 @click.option("--episodes", default=100)
 @click.option("--repeats", default=5)

@@ -1,4 +1,4 @@
-"""The tables and the plot of `decisions.py`."""
+"""Tables and plot of `decisions.py`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from swg_fast.common.atomic_files import replacing
 QUALITY = {"states": "advantage by another seed's critic", "episodes": "score",
            "toy": "distance to the target"}
 COLORS = ("#000000", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c8c8c")  # Okabe-Ito
-MARKERS = "os^DvPX*hp<>"  # of another number than the colours: more pairs than either
+MARKERS = "os^DvPX*hp<>"  # another number than the colours, for more distinct pairs
 
 
 def points(data: dict[str, Any], part: str) -> dict[str, list[dict[str, Any]]]:
-    """Contender -> its points by N: milliseconds, quality, its interval. Eager has ours' quality, since
-    it draws the same candidates."""
+    """Contender -> its points by N: milliseconds, quality, its interval. Eager has ours' quality, since it
+    draws the same candidates."""
     found: dict[str, list[dict[str, Any]]] = {}
     cells, times = data["parts"].get(part, {}), data["parts"].get("time", {})
     for key in (cells if part == "toy" else times):
@@ -31,8 +31,8 @@ def points(data: dict[str, Any], part: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def as_good_as_eager(data: dict[str, Any], part: str, n: int = 1024) -> list[tuple[str, int, float]]:
-    """Of each contender, the least N whose quality reaches eager's at N = n (or its interval's lower
-    end), and eager's time over its own."""
+    """For each contender, the least N whose quality reaches eager's at N = n (or its interval's lower end),
+    and eager's time divided by its own."""
     found = points(data, part)
     goal = next((row for row in found.get("eager", []) if row["n"] == n), None)
     if goal is None:
@@ -44,7 +44,7 @@ def as_good_as_eager(data: dict[str, Any], part: str, n: int = 1024) -> list[tup
 
 
 def tables(data: dict[str, Any]) -> None:
-    """Prints a table for each part that has quality, and what reaches eager's."""
+    """Prints a table for each part that has quality, and the contenders that reach eager's."""
     console = Console(width=120)
     for part, quality in QUALITY.items():
         table = Table("contender", "N" if part != "toy" else "steps", "milliseconds", quality,
@@ -63,7 +63,8 @@ def tables(data: dict[str, Any]) -> None:
 
 
 def markdown(data: dict[str, Any], part: str = "episodes") -> str:
-    """A line for each contender and N: milliseconds, eager's time over them, quality and its interval."""
+    """A line for each contender and N: milliseconds, eager's time divided by them, quality and its interval.
+    """
     found = points(data, part)
     lines = [f"| decision | N | milliseconds | eager's time over it | {QUALITY[part]} |", "|---" * 5 + "|"]
     eager = {row["n"]: row["milliseconds"] for row in found.get("eager", [])}
@@ -77,7 +78,7 @@ def markdown(data: dict[str, Any], part: str = "episodes") -> str:
 
 
 def draw(data: dict[str, Any], path: Path) -> None:
-    """Quality over milliseconds a decision, a panel for each part that has been measured."""
+    """Plots quality against milliseconds a decision, one panel for each measured part."""
     from matplotlib.figure import Figure
 
     parts = [part for part in QUALITY if points(data, part)]

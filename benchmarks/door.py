@@ -2,9 +2,9 @@
 
     python -m benchmarks.door --data door-human.hdf5 --policy DIR --json benchmarks/results/door.json
 
-The task begins with every joint at 0; the demonstrations begin with arm and wrist raised, and their doors
-stand in a wider range of places. Here the hand's first pose and the door's place are each the task's or a
-demonstration's. Episodes have 300 steps; scores are of the task's 200 steps and of all 300.
+The task begins with every joint at 0. The demonstrations begin with arm and wrist raised, and with doors in a
+wider range of places. Here the hand's first pose and the door's place each come from the task or from a
+demonstration. Episodes have 300 steps; scores are given for the task's 200 steps and for all 300.
 - replay: each demonstration's actions from its own start, to compare the simulator with the recording;
 - starts: the distance of the task's first joints from the demonstrations', in standard deviations;
 - play: the policy, one cell for each of --guidance-scales and --candidates;
@@ -33,22 +33,22 @@ from swg_fast.policy.policy import load_policy
 
 APART = ("starts", "simulator", "versions")  # parts of the JSON that are not cells
 TASK, LIMIT, LONG = "door-human-v1", 200, 300
-OPEN = 5  # a higher reward: the door is open by more than one radian
+OPEN = 5  # a reward above it means that the door is open by more than one radian
 SOURCES = "task:task,task:demonstration,demonstration:task,demonstration:demonstration"
 JOINTS, LATCH, HINGE, PALM, HANDLE = slice(0, 27), 27, 28, slice(29, 32), slice(32, 35)
 Act = Callable[[np.ndarray, int], np.ndarray]  # observations [E, S] and the step -> actions [E, A]
 
 
 def begin(env: D4RLEnv, number: int, hand: np.ndarray | None, door: np.ndarray | None) -> np.ndarray:
-    """The first observation of `evaluate`'s episode ``number``, with the hand or the door of a recorded
-    first observation where one is given."""
+    """The first observation of `evaluate`'s episode ``number``. ``hand`` and ``door``, if given, are recorded
+    first observations that replace the hand's pose and the door's place."""
     first = env.reset(stream_seed(0, "episode", number) & 0xFFFFFFFF)
     core = env.core
     qpos, qvel = core.init_qpos.copy(), core.init_qvel.copy()
     if hand is not None:
         qpos[1:28], qpos[-2], qpos[-1] = hand[JOINTS], hand[HINGE], hand[LATCH]
         core.set_state(qpos, qvel)
-        # The first joint, a slide, is not observed, but the palm is, which it moves along a line.
+        # The first joint, a slide, is not observed; the palm, which it moves along a line, is.
         palm = core.data.site_xpos[core.grasp_sid].copy()
         qpos[0] += 1e-2
         core.set_state(qpos, qvel)
@@ -95,7 +95,8 @@ def scores(env: D4RLEnv, rewards: list[np.ndarray]) -> dict[str, Any]:
 
 
 def nearest(observations: np.ndarray, actions: np.ndarray, episodes: np.ndarray) -> Act:
-    """Acts as the nearest state of the demonstrations, without the one whose number the episode has."""
+    """Acts as in the nearest state of the demonstrations, without the demonstration of the episode's number.
+    """
     spread = np.maximum(observations.std(0), 1e-3)
     known, count = observations / spread, episodes.max() + 1
 
@@ -108,7 +109,8 @@ def nearest(observations: np.ndarray, actions: np.ndarray, episodes: np.ndarray)
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """A line a cell: scores with intervals, how often the door opens, and the median step of its opening."""
+    """A line for each cell: scores with intervals, how often the door opens, and the median step of its
+    opening."""
     lines = ["| who acts | how | score, 200 steps | score, 300 steps | opened | at step |", "|---" * 6 + "|"]
     for name in (part for part in found if part not in APART):
         for key, cell in found[name].items():
@@ -125,7 +127,7 @@ def markdown(found: dict[str, Any]) -> str:
 @click.option("--policy", "policy_name", help="Checkpoint folder.  [default: no policy plays]")
 @click.option("--label", default="as trained", help="Name of the policy in the JSON.")
 @click.option("--guidance-scales", type=Several(float), default="0,1")
-@click.option("--candidates", type=Several(), default="1", help="One is drawn at temperature 0.")
+@click.option("--candidates", type=Several(), default="1", help="One candidate is drawn at temperature 0.")
 @click.option("--sources", default=SOURCES, help="HAND:DOOR each.")
 @click.option("--json", "json_path", type=Path, required=True)
 def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[float],

@@ -2,9 +2,9 @@
 
     python -m benchmarks.environments --json benchmarks/results/environments.json
 
-A rate is of random actions, the median of the turns, in the process's own time, so that other programs count
-little. The one-step error is the median over recorded steps of a position's largest difference, with contacts
-mended and as MuJoCo has them.
+A rate is for random actions, the median over turns, in the process's CPU time, which other programs hardly
+affect. The one-step error is the median over recorded steps of a position's largest difference, with mended
+contacts and with MuJoCo's.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def look_at(task: str, steps: int, turns: int) -> dict[str, Any]:
 
 
 def one_step_errors() -> dict[str, dict[str, float]]:
-    """The one-step error of each model, with contacts mended and as they are."""
+    """The one-step error of each model, with mended contacts and with MuJoCo's."""
     found: dict[str, dict[str, float]] = {}
     mend = contacts.mend
     for how, mending in (("mended", mend), ("as they are", lambda model: None)):

@@ -1,11 +1,11 @@
-"""Tables of docs/experiments.md, and the command that draws its pictures anew from the experiments' results.
+"""Tables of docs/experiments.md, and the command that redraws its pictures from the experiments' results.
 
     swg-fast sweep experiments/NAME.toml --out runs/NAME && swg-fast report runs/NAME
     cp runs/NAME/report/results.json experiments/results/NAME.json
     python -m benchmarks.experiment_tables && python -m benchmarks.pages
 
-A place in the page is `<!-- made: experiment NAME VIEW METRIC -->` ... `<!-- end -->`, with `table` or
-`picture` behind METRIC where only that is wanted; VIEW counts the [[report]]s.
+A place in the page is `<!-- made: experiment NAME VIEW METRIC -->` ... `<!-- end -->`; `table` or `picture`
+after METRIC makes only that. VIEW counts the [[report]]s.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def table(found: dict[str, Any], number: int, metric: str) -> str:
 
 
 def place(name: str, number: int, metric: str, only: str) -> str:
-    """What a place of docs/experiments.md has: a table, a picture, or both where ``only`` is empty."""
+    """The content of a place in docs/experiments.md: a table, a picture, or both if ``only`` is empty."""
     from swg_fast.sweep.report_page import collect
 
     head, rest = table(collect(RESULTS / f"{name}.json"), number, metric).removeprefix("### ").split("\n", 1)

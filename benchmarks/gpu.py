@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu [--parts parity,peers] [--swg-jax PATH]
 
-Writes benchmarks/results/<device>/gpu.json after every part, and a picture of the throughput. Parts that an
-earlier run left there and that are not run again stay. `--device cpu --tiny` runs all parts at small sizes,
-to check that they work.
+Writes benchmarks/results/<device>/gpu.json after every part, and a picture of the throughput. Parts of an
+earlier run stay unless they run again. `--device cpu --tiny` runs all parts at small sizes, to check that
+they work.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def commit() -> str:
 @click.command()
 @click.option("--device", default="cuda")
 @click.option("--tiny", is_flag=True, help="Small sizes, to check that every part works.")
-@click.option("--parts", default=",".join(PARTS), help=f"Which to run, of {', '.join(PARTS)}.")
+@click.option("--parts", default=",".join(PARTS), help=f"Parts to run, of {', '.join(PARTS)}.")
 @click.option("--swg-jax", metavar="PATH", help="A checkout of SWG-JAX, measured on the same parameters.")
 @click.option("--out", type=Path, help="Folder of the results.  [default: benchmarks/results/<device>]")
 def main(device: str, tiny: bool, parts: str, swg_jax: str | None, out: Path | None) -> None:

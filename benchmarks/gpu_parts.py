@@ -1,4 +1,4 @@
-"""The parts of `gpu.py`: every function returns what the report keeps."""
+"""The parts of `gpu.py`; every function returns its part of the report."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make_policy(device: torch.device, head: str = "joint", hidden: int = 256) ->
 
 
 def seconds(call: Callable[[], Any], device: torch.device, repeats: int = 10) -> float:
-    """Median seconds of ``repeats`` calls, after two that warm up."""
+    """Median seconds of ``repeats`` calls, after two warm-up calls."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     times = []
     for _ in range(repeats + 2):
@@ -96,7 +96,7 @@ def sanitizer(device: torch.device, tiny: bool) -> dict[str, str]:
     if tool is None or device.type != "cuda":
         return {"left out": "no compute-sanitizer" if tool is None else "no GPU"}
     found = {}
-    for n in (100, 20_000):  # candidates for the layered and for the portable or Gluon kernel
+    for n in (100, 20_000):  # sizes for the layered and for the portable or Gluon kernel
         code = CALL.format(hidden=128, calls=1, n=n)
         for check in ("memcheck", "racecheck"):
             out = subprocess.run([tool, "--tool", check, sys.executable, "-c", code], cwd=ROOT,
@@ -178,7 +178,7 @@ def early(device: torch.device, tiny: bool) -> Bench:
 
 def peers(device: torch.device, tiny: bool, swg_jax: str | None = None) -> Bench:
     """The same beside `torch.compile`, jitted JAX and SWG-JAX, in one run, few and many candidates."""
-    # torch.compile takes a minute a size, so it runs only in bf16, its faster type.
+    # torch.compile takes a minute a size, so only its faster type, bf16, runs.
     ours = "triton:bf16" if device.type == "cuda" else "cpu"
     names = ["reference", "torch", ours, "compile:bf16", "jax", *(["swg-jax"] if swg_jax else [])]
     return run_bench(make_policy(device, hidden=64 if tiny else 256),

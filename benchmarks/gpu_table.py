@@ -1,4 +1,4 @@
-"""Tables of README.md and docs/kernel-notes.md from what `gpu.py` measured on a device."""
+"""Tables of README.md and docs/kernel-notes.md from the results of `gpu.py` on a device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KINDS = {"portable": "portable", "gluon": "Gluon", "layers": "layered"}
 
 
 def throughput(report: dict[str, Any]) -> str:
-    """Candidates/s by N, and how many times the eager sampler's."""
+    """Candidates/s by N, and their ratio to the eager sampler's."""
     rows = report["throughput"]["found"]["results"]
     sizes = sorted({row["n_candidates"] for row in rows})
     lines = ["| guided candidates/s (x eager) | " + " | ".join(f"N = {n:,}" for n in sizes) + " |",
@@ -31,7 +31,7 @@ def _cell(row: dict[str, Any] | None) -> str:
 
 
 def peers(report: dict[str, Any]) -> str:
-    """Milliseconds of a decision by each, and how many times ours they are."""
+    """Milliseconds of a decision by each, and their ratio to ours."""
     rows = {(row["backend"], row["dtype"], row["n_candidates"]): row
             for row in report["peers"]["found"]["results"]}
     sizes = sorted({n for *_, n in rows})
@@ -60,7 +60,7 @@ def configurations(report: dict[str, Any]) -> str:
 
 
 def training(report: dict[str, Any]) -> str:
-    """Training steps a second, and how many times jitted JAX's they are."""
+    """Training steps a second, and their ratio to jitted JAX's."""
     lines = ["| phase, batch | precision | captured step | eager step | jitted JAX | captured over JAX |",
              "|---" * 6 + "|"]
     for row in report["training"]["found"]:

@@ -3,9 +3,9 @@
     python -m benchmarks.maze_ends antmaze-large-play-v2 --policy RUN/policy --guidance-scale 5 --json F
 
 The episodes are those of `swg-fast evaluate` with the same seed. An episode ends as overturned when the ant's
-torso points down for 50 steps. An ant counts as moving at a step where it gets 1.5 m far within the 50 steps
-around; falls of moving and of still ants are counted apart. With --data, falls of the recorded steps too, and
-the mean metres to the goal along recorded steps, from where episodes began and ended.
+torso points down for 50 steps. An ant counts as moving at a step if it gets 1.5 m far within the 50 steps
+around it; falls of moving and of still ants are counted separately. --data adds falls in the recorded steps,
+and the mean metres to the goal along recorded steps from where episodes began and ended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from swg_fast.sweep.store import load
 
 ON_ITS_BACK = 50  # steps in a row
 AROUND = 25  # steps before and after a step
-MOVES = 1.5  # metres that a moving ant gets far in them
+MOVES = 1.5  # metres that a moving ant gets far within these steps
 
 
 def upright(states: np.ndarray) -> np.ndarray:
@@ -41,7 +41,7 @@ def upright(states: np.ndarray) -> np.ndarray:
 
 def falls(paths: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, float]]:
     """Steps, falls and falls in 1,000 steps of moving and of still ants, from each episode's positions [L, 2]
-    and uprightness [L]. An episode counts up to its first fall."""
+    and uprightness [L]. Steps after an episode's first fall do not count."""
     steps, fallen = {"moving": 0, "still": 0}, {"moving": 0, "still": 0}
     for at, up in paths:
         down = np.flatnonzero(up < 0)
@@ -52,15 +52,15 @@ def falls(paths: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, flo
         steps["moving"] += int(moving.sum())
         steps["still"] += int((~moving).sum())
         if len(down) and end:
-            # An overturning ant slides, so whether it moved shows only well before.
+            # An overturning ant slides, so only earlier steps show whether it moved.
             fallen["moving" if moving[max(0, end - 1 - 2 * AROUND)] else "still"] += 1
     return {kind: {"steps": steps[kind], "falls": fallen[kind],
                    "falls_per_1000_steps": 1000 * fallen[kind] / max(1, steps[kind])} for kind in steps}
 
 
 def run(policy: Policy, task: str, episodes: int, seed: int, **sampling: Any) -> list[dict[str, Any]]:
-    """Of every episode: its end (reached, overturned or time_up), its steps, where it began and ended in
-    metres, and its path. ``sampling`` are keywords of `Policy.sample`."""
+    """For every episode: its end (reached, overturned or time_up), its steps, the metres at its beginning and
+    end, and its path. ``sampling`` are keywords of `Policy.sample`."""
     envs = [make_env(task) for _ in range(episodes)]
     states = np.stack([env.reset(stream_seed(seed, "episode", i) & 0xFFFFFFFF) for i, env in enumerate(envs)])
     found = [{"end": "time_up", "steps": 0, "begin": state[:2].tolist(), "path": [state[:7].copy()]}

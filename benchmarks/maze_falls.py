@@ -1,10 +1,10 @@
-"""Whether a critic knows what a fall costs: V of upright and of overturned ants by metres to the goal.
+"""Whether a critic knows the cost of a fall: V of upright and of overturned ants by metres to the goal.
 
     python -m benchmarks.maze_falls RUN [RUN ...] --data FILE.hdf5 --json F [--plot P]
 
-An overturned ant never gets up and never reaches the goal, so its V should be the lowest return, wherever it
-lies. RUN is a folder of `swg-fast train`, finished or not. V is of recorded states, and also given as steps
-to the goal: after so many steps of -1 an episode has that return.
+An overturned ant never gets up and never reaches the goal, so its V should be the lowest return anywhere. RUN
+is a folder of `swg-fast train`, finished or not. V is measured at recorded states. It is also given as steps
+to the goal: the number of steps of -1 whose return is V.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def values(run: str, data: Transitions, states: np.ndarray, metres: np.ndarray) 
 
 
 def steps(v: float | None, discount: float) -> float | None:
-    """The number of steps of -1 whose discounted sum is ``v``; None where every number's is higher."""
+    """The number of steps of -1 whose discounted sum is ``v``; None if every such sum is higher."""
     left = None if v is None else 1.0 + v * (1.0 - discount)
     return None if left is None or left <= 0 else float(np.log(left) / np.log(discount))
 
@@ -75,7 +75,7 @@ def steps(v: float | None, discount: float) -> float | None:
 @click.option("--json", "path", type=Path, required=True)
 @click.option("--plot", type=Path)
 def main(runs: tuple[str, ...], task: str, data: Path, seed: int, path: Path, plot: Path | None) -> None:
-    """Looks at the value of every RUN."""
+    """Measures V in every RUN."""
     recorded = load(task, str(data))
     states, metres = places(recorded, seed)
     found = [values(run, recorded, states, metres) for run in runs]
@@ -96,7 +96,7 @@ def _text(part: dict[str, Any]) -> str:
 
 
 def draw(found: list[dict[str, Any]], path: Path) -> None:
-    """A panel for each run: V as steps to the goal, which compares runs of different discounts."""
+    """Draws a panel for each run: V as steps to the goal, which compares runs of different discounts."""
     figure = new_figure(4.2 * len(found), 3.4)
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)
     for axes, each in zip(panels[0], found, strict=True):

@@ -1,4 +1,4 @@
-"""What the measuring scripts share: options, and JSON results that grow cell by cell."""
+"""Shared parts of the measuring scripts: options, and JSON results that grow cell by cell."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ threads_option = click.option("--threads", type=int, help="CPU threads of torch.
 
 
 def recorded(path: Path, start: dict[str, Any]) -> dict[str, Any]:
-    """The JSON that an earlier run left at ``path``, or ``start`` where there is none."""
+    """The JSON of an earlier run at ``path``, or ``start`` if there is none."""
     return read_json(path) if path.exists() else start
 
 
 def save(path: Path, found: dict[str, Any]) -> None:
-    """Writes ``found`` as JSON, with the versions that it was measured with."""
+    """Writes ``found`` as JSON, with the versions of the software that measured it."""
     write_json(path, found | {"versions": versions()})

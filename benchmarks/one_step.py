@@ -1,7 +1,7 @@
 """One step of each D4RL environment from recorded states: its error against MuJoCo 2.3.3.
 
-MuJoCo 2.3.3 is the last version that reads D4RL's models unchanged and collides as when their data were
-recorded. The recordings in tests/data/physics were made once, in a separate environment:
+MuJoCo 2.3.3 is the last version that reads D4RL's models unchanged and that collides as it did when their
+data were recorded. The recordings in tests/data/physics were made once, in a separate environment:
 
     python3.11 -m venv old && old/bin/pip install "mujoco==2.3.3" "numpy<2"
     echo "$PWD/.venv/lib/python3.11/site-packages" > old/lib/python3.11/site-packages/rest.pth
@@ -36,7 +36,7 @@ MODELS = {
 
 
 def model_of(task: str) -> str:
-    """The recording that holds for ``task``."""
+    """The name of the recording for ``task``."""
     return next(model for model in MODELS if task.startswith(model))
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.ranker hopper-medium-v2 --data FILE --out runs/hopper-ranker
 
-A bundled policy has no value network, which the advantages need: it is fitted again by the critic's own
-loss, with a fixed Q. The checkpoint goes to OUT/policy. 'swg-fast train --ranker-steps' trains a new policy
-with its ranker.
+Advantages need a value network, which a bundled policy lacks: it is fitted again by the critic's own loss,
+with a fixed Q. The checkpoint goes to OUT/policy. 'swg-fast train --ranker-steps' trains a new policy with
+its ranker.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def fit_value(critic: TwinQ, states: torch.Tensor, actions: torch.Tensor, expect
 
 def find_advantages(policy: Model, data: Transitions, settings: TrainSettings, steps: int
                     ) -> torch.Tensor:
-    """min Q - V [N] of every transition, by a V fitted here where ``policy`` has none."""
+    """min Q - V [N] of every transition; V is fitted here if ``policy`` has none."""
     states, actions = torch.from_numpy(data.observations), torch.from_numpy(data.actions)
     if policy.critic is None:
         raise UsageError("the checkpoint has no critic, whose advantages a ranker learns")
@@ -82,7 +82,7 @@ def find_advantages(policy: Model, data: Transitions, settings: TrainSettings, s
 @click.option("--value-steps", default=5000, help="Steps that fit V again.")
 @click.option("--steps", default=10_000, help="Steps of the ranker.")
 @click.option("--hidden-dim", default=128)
-@click.option("--others", default=0.0, help="Weight in the loss of actions that are not the data's.")
+@click.option("--others", default=0.0, help="Weight in the loss of actions outside the data.")
 def main(checkpoint: str, data: str, task: str | None, out: Path, value_steps: int, steps: int,
          hidden_dim: int, others: float) -> None:
     policy = load_checkpoint(checkpoint)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.reliability --json benchmarks/results/reliability.json
 
-A small training is killed with SIGKILL at random moments of its critic and actor phases, and resumed until it
-ends; its policy must equal, bit for bit, that of an undisturbed training. Bad inputs are the cases of
+SIGKILL ends a small training at random moments of its critic and actor phases; it resumes until it finishes.
+Its policy must equal, bit for bit, that of an undisturbed training. Bad inputs are the cases of
 tests/robustness, each of which must end in one line.
 """
 
@@ -34,7 +34,7 @@ SETTINGS = ["--critic-steps", "12000", "--critic-batch", "32", "--actor-steps", 
 
 
 def write_data(path: Path, rng: np.random.Generator) -> None:
-    """2,000 recorded steps in D4RL's layout."""
+    """Writes 2,000 recorded steps in D4RL's layout."""
     with h5py.File(path, "w") as file:
         file["observations"] = rng.standard_normal((2000, 29)).astype(np.float32)
         file["actions"] = rng.uniform(-1, 1, (2000, 8)).astype(np.float32)
@@ -53,8 +53,8 @@ def policy_hash(out: Path) -> str:
 
 
 def kill_once(data: Path, out: Path, wait: float) -> bool:
-    """Continues the training in ``out`` and kills it ``wait`` seconds after it has claimed its folder;
-    whether it was still running."""
+    """Continues the training in ``out`` and kills it ``wait`` seconds after it has claimed its folder.
+    Returns whether it was still running."""
     process = subprocess.Popen(command(data, out, (out / "run.json").exists()), stderr=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, start_new_session=True)
     before = {path.name for path in (out / "states").glob("*")}
@@ -69,7 +69,7 @@ def kill_once(data: Path, out: Path, wait: float) -> bool:
 
 
 def kills(count: int, seed: int) -> dict[str, int]:
-    """Kills trainings ``count`` times in all; how many of them ended in the same policy."""
+    """Kills trainings ``count`` times in all. Returns how many of them ended in the same policy."""
     rng, done, trainings, same = random.Random(seed), 0, 0, 0
     with tempfile.TemporaryDirectory() as folder, tqdm(total=count, unit="kill") as bar:
         data = Path(folder) / "data.hdf5"
@@ -92,7 +92,7 @@ def kills(count: int, seed: int) -> dict[str, int]:
 
 
 def bad_inputs() -> dict[str, int]:
-    """Runs the cases of tests/robustness; how many passed and failed."""
+    """Runs the cases of tests/robustness. Returns how many passed and failed."""
     said = subprocess.run([sys.executable, "-m", "pytest", "tests/robustness"], cwd=ROOT,
                           capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}).stdout
     counted = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error)", said.splitlines()[-1])}

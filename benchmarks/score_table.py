@@ -2,10 +2,10 @@
 
     python -m benchmarks.score_table antmaze-umaze-v2 --json benchmarks/results/scores/antmaze-umaze-v2.json
 
-Each cell is written when it is done; run again to go on after an interrupt. Intervals are of 95 %
-(`swg_fast.common.intervals`). With --data the behaviour's own score is written beside the policy's, of whole
-recorded episodes and of what they earn within the task's limit of steps. JSONs in a folder
-results/scores/walks/NAME, one for each sampler, number of steps and temperature, make one table of the pages.
+Each cell is written when it is done; run again to continue after an interrupt. Intervals are of 95 %
+(`swg_fast.common.intervals`). --data adds the behaviour's own score, for whole recorded episodes and for
+their steps within the task's limit. The JSONs of a folder results/scores/walks/NAME, one for each sampler,
+number of steps and temperature, make one table of the pages.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def parts(selection: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Asked:
-    """Which cells are played, and how; None is the policy's own, and of ``temperature`` 0 for one candidate
-    and 1 for more."""
+    """The cells to play and their settings. None means the policy's own setting; for ``temperature``, 0 for
+    one candidate and 1 for more."""
 
     candidates: list[int]
     guidance_scales: list[float]
@@ -74,7 +74,7 @@ class Asked:
 @click.option("--sampler", help="One for the whole table.  [default: the policy's]")
 @click.option("--sampler-steps", type=int, help="[default: the policy's]")
 @click.option("--episodes", default=100)
-@click.option("--large-episodes", default=25, help="For N of 64 and above.")
+@click.option("--large-episodes", default=25, help="Episodes for N of 64 and above.")
 @click.option("--device", default="cpu", help="cpu, cuda or cuda:N.  [default: cpu]")
 @click.option("--dtype", default="auto")
 @click.option("--workers", type=int)
@@ -111,8 +111,8 @@ def main(task: str, policy_name: str | None, device: str, seed: int, seeds: list
 
 def play(policy: Policy, task: str, asked: Asked, same: dict[str, Any], kept: dict[str, Any], path: Path
          ) -> None:
-    """Plays the cells that ``kept`` has no row for, and writes it to ``path`` after each; ``same`` are the
-    seeds and the sampler of all."""
+    """Plays the cells that ``kept`` lacks, and writes it to ``path`` after each; ``same`` are the seeds and
+    the sampler of all cells."""
     rows, used = kept["rows"], policy.backend("auto", asked.dtype)
     known = {(row["n_candidates"], row["guidance_scale"], row["select"], row["temperature"])
              for row in rows}
@@ -158,7 +158,7 @@ def behaviour(task: str, data: Path) -> dict[str, Any]:
 
 
 def behaviour_text(found: dict[str, Any]) -> str:
-    """``29 [24, 35] (25)``, and what of it was earned within the task's limit where episodes are longer."""
+    """``29 [24, 35] (25)``; if episodes are longer than the task's limit, also the score within it."""
     text = cell(found["whole"])
     if found["within"] != found["whole"]:
         text += f", and {cell(found['within'])} within the task's {found['limit']} steps"
@@ -167,7 +167,7 @@ def behaviour_text(found: dict[str, Any]) -> str:
 
 def walks(folder: Path) -> str:
     """One policy by several samplers, fewest steps first: a line for each cell of the folder's JSONs, with
-    its temperature where that is not one for each N."""
+    its temperature if that does not depend on N."""
     every = [{"sampler": found["sampler"], "steps": found["sampler_steps"], **row}
              for found in map(read_json, folder.glob("*.json")) for row in found["rows"]]
     every.sort(key=lambda row: (row["steps"] or np.inf, row["sampler"], row["n_candidates"],
@@ -184,7 +184,7 @@ def walks(folder: Path) -> str:
 
 
 def cell(row: dict[str, Any]) -> str:
-    """``98 [93, 99]``, with the episodes in round brackets where they are not 100."""
+    """``98 [93, 99]``, with the number of episodes in round brackets if it is not 100."""
     interval = row["interval"]
     text = f"{row['normalized_score']:.0f}"
     text += f" [{interval['low']:.0f}, {interval['high']:.0f}]" if interval else " [no interval]"
@@ -192,7 +192,7 @@ def cell(row: dict[str, Any]) -> str:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The scores with their intervals: a line for each N and selection, a column a guidance scale."""
+    """The scores with their intervals: a line for each N and selection, a column for each guidance scale."""
     scales = sorted({row["guidance_scale"] for row in rows})
     found = {(row["n_candidates"], row["select"], row["guidance_scale"]): row for row in rows}
     lines = ["| N | select | " + " | ".join(f"guidance {rho:g}" for rho in scales) + " |",
@@ -204,7 +204,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(task: str, rows: list[dict], path: Path) -> None:
-    """Score against N, one line a guidance scale and selection, with 95 % intervals."""
+    """Plots the score against N, a line for each guidance scale and selection, with 95 % intervals."""
     figure = new_figure(7, 4.4)
     axes = figure.add_subplot()
     lines: dict[tuple[float, str], list[dict]] = {}
@@ -216,7 +216,7 @@ def draw(task: str, rows: list[dict], path: Path) -> None:
     for (rho, select), line in sorted(lines.items()):
         line.sort(key=lambda row: row["n_candidates"])
         i = scales.index(rho) % len(COLORS)
-        beside = 2.0 ** (0.12 * (i - (len(scales) - 1) / 2))  # so that the bars of one N can be told apart
+        beside = 2.0 ** (0.12 * (i - (len(scales) - 1) / 2))  # separates the bars of one N
         axes.errorbar([beside * r["n_candidates"] for r in line], [r["normalized_score"] for r in line],
                       yerr=list(zip(*map(_arms, line), strict=True)), color=COLORS[i], marker=MARKERS[i],
                       linestyle="-" if select == selections[0] else "--", capsize=3, alpha=0.9,
@@ -231,7 +231,7 @@ def draw(task: str, rows: list[dict], path: Path) -> None:
 
 
 def _arms(row: dict[str, Any]) -> tuple[float, float]:
-    """How far the interval reaches below and above the score."""
+    """The distances from the score to the interval's lower and upper end."""
     score, interval = row["normalized_score"], row["interval"]
     return (score - interval["low"], interval["high"] - score) if interval else (0.0, 0.0)
 

@@ -3,8 +3,9 @@ a cost model for many GPUs.
 
     python -m benchmarks.shards --json benchmarks/results/shards.json --plot docs/shards.png
 
-Numbers of actors take turns; a ratio is the median over turns of the rate over that of the fewest actors. The
-model has a GPU's candidates/s (--gpu-rate, measured or estimated) and the network's latency and bandwidth.
+Numbers of actors take turns. A ratio is the median over turns of the rate divided by that of the fewest
+actors. The model's inputs are a GPU's candidates/s (--gpu-rate, measured or estimated) and the network's
+latency and bandwidth.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from swg_fast.policy.policy import Policy, load_policy
 @dataclass(frozen=True)
 class Cluster:
     """The cost model: a GPU's guided candidates/s, seconds of a message, bytes/s of the driver's link, and
-    bytes that cross it: back from a shard for a state, and there to a shard for a call."""
+    the bytes that cross it: from a shard for each state, and to a shard for each call."""
 
     gpu_rate: float
     latency: float
@@ -36,8 +37,8 @@ class Cluster:
     bytes_there: int
 
     def seconds(self, n_candidates: int, states: int, gpus: int) -> float:
-        """Of one call over ``gpus`` shards: the largest shard's candidates, a message there and one back,
-        and every shard's bytes through the driver's link."""
+        """Seconds of one call over ``gpus`` shards: the largest shard's candidates, a message in each
+        direction, and every shard's bytes through the driver's link."""
         drawn = states * -(-n_candidates // gpus) / self.gpu_rate
         crossing = gpus * (states * self.bytes_back + self.bytes_there) / self.bandwidth
         return drawn + 2 * self.latency + crossing
@@ -95,7 +96,7 @@ def main(policy_name: str, actors: list[int] | None, candidates: int, states: in
     cores = len(os.sched_getaffinity(0))
     counts = actors or sorted({min(cores, 2**k) for k in range(cores.bit_length() + 1)})
     policy = load_policy(policy_name)
-    # Back: a candidate with its weight, its rank and its index. There: states, their indices and the table.
+    # From a shard: a candidate, its weight, rank and index. To it: states, their indices and the table.
     cluster = Cluster(**model, bytes_back=4 * (policy.action_dim + 1) + 4 + 4 + 8,
                       bytes_there=states * (4 * policy.state_dim + 8) + 4096)
     rows, paper = measure(policy, counts, candidates, states, dtype, turns), cluster.rows(states)
@@ -129,7 +130,7 @@ def show(rows: list[dict[str, Any]], paper: list[dict[str, Any]], cluster: Clust
 
 
 def draw(rows: list[dict[str, Any]], paper: list[dict[str, Any]], path: Path) -> None:
-    """Measured throughput over actors beside the model's over GPUs, each with the linear line."""
+    """Plots measured throughput by actors beside the model's by GPUs, each with the linear line."""
     from swg_fast.sweep.plots import COLORS, MARKERS
 
     figure = new_figure(9.6, 4)

@@ -1,7 +1,7 @@
 """SWG-JAX's own training and policy, imported from a checkout, on swg-fast's transitions.
 
-The checkout's code is not changed: its agent takes the steps; its data set draws the batches, builds the
-weights and scales the rewards. Only its Hydra, wandb and downloads are not used. Needs flax and optax.
+The checkout's code is unchanged: its agent takes the steps; its data set draws the batches, builds the
+weights and scales the rewards. Its Hydra, wandb and downloads are not used. Needs flax and optax.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from swg_fast.training.settings import TrainSettings
 
 
 def import_checkout(checkout: str | Path, task: str) -> SimpleNamespace:
-    """The checkout's agent and data set classes. Raises `FileNotFoundError` where it is no such checkout."""
+    """The checkout's agent and data set classes. Raises `FileNotFoundError` if ``checkout`` is not a checkout
+    of SWG-JAX."""
     if not (Path(checkout) / "src" / "agent" / "swg_agent.py").is_file():
         raise FileNotFoundError(f"{checkout}: no src/agent/swg_agent.py; give a checkout of SWG-JAX")
     make_env(task)  # prepares D4RL's import, which the checkout repeats
@@ -35,7 +36,7 @@ def import_checkout(checkout: str | Path, task: str) -> SimpleNamespace:
 
 
 def config(settings: TrainSettings) -> SimpleNamespace:
-    """The checkout's configuration with our settings' values."""
+    """The checkout's configuration with the values of our settings."""
     s = settings
     return SimpleNamespace(
         diffusion=SimpleNamespace(time_emb=128, hidden_dim=s.hidden_dim, num_blocks=s.num_blocks,
@@ -48,7 +49,7 @@ def config(settings: TrainSettings) -> SimpleNamespace:
 
 
 def arrays(data: Transitions) -> dict[str, np.ndarray]:
-    """Transitions under the checkout's names; an episode is over where the next row does not go on."""
+    """Transitions under the checkout's names; an episode ends where the next row does not continue it."""
     jump = np.linalg.norm(data.observations[1:] - data.next_observations[:-1], axis=1) > 1e-6
     dones = np.append(jump | data.terminals[:-1], True)
     return {"observations": data.observations, "actions": data.actions, "rewards": data.rewards.copy(),
@@ -58,7 +59,7 @@ def arrays(data: Transitions) -> dict[str, np.ndarray]:
 
 def train(code: SimpleNamespace, task: str, data: Transitions, settings: TrainSettings, states: Path,
           progress: bool = True) -> tuple[Any, dict[str, float]]:
-    """The agent after its critic and actor phases, and the seconds of each without compiling. Progress is
+    """The agent after its critic and actor phases, and the seconds of each without compilation. Progress is
     saved in the folder ``states``; a call with the same folder continues from there."""
     env = make_env(task).env
     agent = code.Agent.create(settings.seed, env.observation_space, env.action_space, config(settings))
@@ -71,7 +72,7 @@ def train(code: SimpleNamespace, task: str, data: Transitions, settings: TrainSe
     kept, _ = whole.split(1 - settings.held_out)
     agent, seconds["critic"] = phase("critic", code.Agent.critic_update, agent, kept, settings.critic_steps,
                                      settings.critic_batch, states, progress)
-    # Its constructor would load D4RL's own file again; the rows are ours.
+    # Its constructor would load D4RL's file again; these rows are ours.
     weighted = code.Weighted.__new__(code.Weighted)
     code.Dataset.__init__(weighted, arrays(data), seed=settings.seed)
     weighted.build_weights(agent, critic_hyperparam=settings.expectile,
@@ -84,7 +85,8 @@ def train(code: SimpleNamespace, task: str, data: Transitions, settings: TrainSe
 
 def phase(name: str, update: Any, agent: Any, rows: Any, steps: int, batch: int, states: Path, progress: bool,
           every: int = 2000) -> tuple[Any, float]:
-    """The agent after ``steps`` updates, and their seconds without each start's first, which compiles."""
+    """The agent after ``steps`` updates, and their seconds without each start's first update, which compiles.
+    """
     import jax
     from flax.serialization import from_bytes, to_bytes
     from tqdm import trange
@@ -115,7 +117,7 @@ def phase(name: str, update: Any, agent: Any, rows: Any, steps: int, batch: int,
 
 
 def save(agent: Any, folder: Path) -> None:
-    """The msgpack files that the checkout's own training leaves, for ``swg-fast import-jax``."""
+    """Writes the msgpack files of the checkout's own training, for ``swg-fast import-jax``."""
     folder.mkdir(parents=True, exist_ok=True)
     agent.save_critic(str(folder), 0)
     agent.save_actor(str(folder), 0)
@@ -133,7 +135,7 @@ class JaxPolicy:
         self.config = SamplingConfig(n_candidates=candidates, guidance_scale=guidance_scale,
                                      temperature=0.0 if candidates == 1 else 1.0, select="max_q")
         self.carried_out_by = "SWG-JAX"
-        self.rows = rows  # of a call: fewer are padded, so that it compiles once
+        self.rows = rows  # rows a call: fewer are padded, so that it compiles once
         parameters = {"temperature": self.config.temperature, "guidance_scale": guidance_scale,
                       "clip_denoised": True, "batch_size": candidates, "max_weight_clip": 1.0,
                       "min_weight_clip": 1e-4}
@@ -141,11 +143,11 @@ class JaxPolicy:
         self.keys = jax.jit(jax.vmap(jax.random.PRNGKey))
 
     def bind(self, config: None = None) -> JaxPolicy:
-        """Itself: nothing of what it samples with can be chosen by the call."""
+        """The policy itself: calls cannot change its sampling settings."""
         return self
 
     def sample(self, states: np.ndarray, *, seed: int, state_indices: np.ndarray, **_: Any) -> Any:
-        """Kept actions of states [B, S]; the noise's key is of the seed and the state's index."""
+        """Kept actions of states [B, S]; the seed and the state's index make the noise's key."""
         import torch
 
         B = len(states)

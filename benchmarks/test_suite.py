@@ -1,7 +1,7 @@
 """pytest-benchmark suites: `make bench` runs them and compares with the stored baseline.
 
-`test_products` is the yardstick: `benchmarks/compare.py` gives every other time in units of it, which
-compares runs of different machines and of one machine at different loads.
+`test_products` is the yardstick: `benchmarks/compare.py` gives every other time in units of it, so that runs
+on different machines or under different loads are comparable.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def test_products(benchmark):
 
 @pytest.mark.parametrize("backend", ["reference", "torch", "cpu"])
 def test_one_step(benchmark, policy, states, backend):
-    """A guided step of 256 candidates: a decision of a policy whose schedule has one step."""
+    """A guided step of 256 candidates, as a decision of a policy whose schedule has one step."""
     one = Policy(policy.model.network, NoiseSchedule.vp(1))
     kept = benchmark(one.sample, states[:1], n_candidates=256, seed=0, backend=backend)
     assert torch.isfinite(kept.actions).all()
@@ -58,7 +58,7 @@ def test_one_decision(benchmark, policy, states, backend, n):
 
 @pytest.mark.parametrize("n", [256, 1024, 4096])
 def test_resampling(benchmark, policy, states, n):
-    """One state, more and more candidates, in the fastest type that this machine has."""
+    """One state with growing numbers of candidates, in this machine's fastest type."""
     kept = benchmark.pedantic(policy.sample, (states[:1],), {"n_candidates": n, "seed": 0, "backend": "cpu"},
                               rounds=5, warmup_rounds=1)
     assert torch.isfinite(kept.actions).all()

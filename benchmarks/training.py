@@ -2,10 +2,10 @@
 
     python -m benchmarks.training
 
-Contenders: this project's compiled steps, its plain PyTorch step (what runs in bf16 and without a C compiler)
-and JAX, all in fp32. Each has a process of its own, held to its number of cores, and they take turns. Medians
-and their ratios are printed and written to benchmarks/results/training.json, together with what a whole run
-costs besides its steps and whether it resumes bit for bit (`training_run`).
+Contenders: this project's compiled steps, its plain PyTorch step (which runs in bf16 and without a C
+compiler) and JAX, all in fp32. Each has its own process, bound to its number of cores, and they take turns.
+Medians and their ratios are printed and written to benchmarks/results/training.json, together with a whole
+run's costs besides its steps and whether it resumes bit for bit (`training_run`).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ CONTENDERS = ("swg_fast", "plain", "jax")
 
 
 def build(contender: str, phase: str, precision: str, batch: int, device: Any = "cpu") -> tuple[Any, int]:
-    """A function that takes some training steps, random numbers and batches included, and the number of
-    steps that it takes. On CUDA this project's steps are captured graphs, and the plain ones eager."""
+    """(a function that takes some training steps, including random numbers and batches; the number of these
+    steps). On CUDA this project's steps are captured graphs, and the plain ones eager."""
     import numpy as np
     import torch
 
@@ -65,7 +65,7 @@ def build(contender: str, phase: str, precision: str, batch: int, device: Any = 
     if contender == "plain":
         trainer.loops, count = None, 1
     elif device.type == "cuda":
-        count = BLOCK  # as the loop takes them there
+        count = BLOCK  # as many as the training loop takes in a call
     elif trainer.loops is None:
         raise click.ClickException("no compiled steps on this machine: no C compiler")
     rows, generator = torch.from_numpy(data).to(device), torch.Generator().manual_seed(0)
@@ -83,10 +83,10 @@ def build(contender: str, phase: str, precision: str, batch: int, device: Any = 
 
 
 def serve(connection: Any, cores: list[int], contender: str) -> None:
-    """For each case that it receives: says when it is ready, and answers each number of seconds with the
+    """For each case that it receives: reports when it is ready, then answers each number of seconds with the
     times of the steps that it took in them. None ends a case; None instead of a case ends the process.
 
-    On one core the times are the processor's, to which other processes add nothing.
+    On one core the times are the process's CPU times, which other processes do not lengthen.
     """
     os.sched_setaffinity(0, cores)
     clock = time.process_time if len(cores) == 1 else time.perf_counter
@@ -139,7 +139,7 @@ def race(connections: dict[str, Any], case: tuple[str, str, int], turns: int) ->
 
 
 def whole_run(core: int) -> dict[str, Any]:
-    """`training_run.measure` in a process of its own on one core."""
+    """`training_run.measure` in its own process on one core."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
     process = context.Process(target=measure, args=(theirs, [core]), daemon=True)

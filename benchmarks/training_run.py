@@ -1,4 +1,4 @@
-"""Parts of benchmarks/training.py that need whole runs: what a run costs besides its steps, and whether a
+"""Parts of benchmarks/training.py that need whole runs: a run's costs besides its steps, and whether a
 resumed run ends in the same policy."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def make_data() -> Any:
 
 
 def measure(connection: Any, cores: list[int]) -> None:
-    """Sends a record of both on ``cores``; the process's work."""
+    """Sends a record of both from ``cores``; the main function of a process."""
     os.sched_setaffinity(0, cores)
     import torch
 
@@ -41,7 +41,7 @@ def measure(connection: Any, cores: list[int]) -> None:
 
 def overhead(data: Any, out: Path) -> dict[str, Any]:
     """Seconds by part, as ``swg-fast train --profile`` counts them, with logs as often as by default and
-    states at least as often as by default; ``share`` is the share of all but steps and random numbers."""
+    states at least as often; ``share`` is the share of all parts but steps and random numbers."""
     from swg_fast.training.loop import LoopOptions
     from swg_fast.training.run import train
     from swg_fast.training.settings import TrainSettings
@@ -55,8 +55,8 @@ def overhead(data: Any, out: Path) -> dict[str, Any]:
 
 
 def resumes(data: Any, folder: Path) -> dict[str, bool]:
-    """For each phase, whether a run that stops within it and is resumed ends in the same policy, bit for bit,
-    as a run that does not stop."""
+    """For each phase, whether a run that stops within it and resumes ends in the same policy, bit for bit, as
+    a run that does not stop."""
     import torch
     from safetensors.torch import load_file
 

@@ -2,8 +2,7 @@
 
     python -m benchmarks.vector_envs --json benchmarks/results/vector-envs.json
 
-Both step the same task with the same seeds and random actions and take turns; a rate is the median of the
-turns.
+Both step the same task with the same seeds and random actions, in turns; a rate is the median over turns.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def theirs(task: str, count: int, workers: int) -> Vector:
 
 
 def memory(pids: list[int]) -> float:
-    """Megabytes of the processes; a page that several share is counted once."""
+    """Megabytes of the processes; a shared page is counted once."""
     return sum(int(line.split()[1]) for pid in pids
                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
                if line.startswith("Pss:")) / 1024

@@ -1,4 +1,4 @@
-"""The method in the plainest PyTorch: slow, obvious, and what everything else is compared with."""
+"""The method in the plainest PyTorch: slow, obvious, and the standard for all other implementations."""
 
 from swg_fast.reference import philox
 from swg_fast.reference.guidance import log_weight_gradient, predicted_weight

@@ -27,7 +27,7 @@ def log_weight_gradient(
     network: Any, schedule: Any, states: torch.Tensor, z: torch.Tensor, t: int, *,
     weight_clip: tuple[float, float] = (1e-4, 1.0), weight_readout: str = "exact",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(eps, grad_z log clip(w0)), both [M, D]; the gradient is zero outside the clip, NaN is 0."""
+    """(eps, grad_z log clip(w0)), both [M, D]; the gradient is zero outside the clip and where it is NaN."""
     steps = torch.full((z.shape[0],), t, dtype=torch.int64, device=z.device)
     with torch.enable_grad():
         z = z.detach().requires_grad_(True)

@@ -1,7 +1,7 @@
 """Noise as a pure function: Philox-4x32-10 (Salmon et al. 2011) and Box-Muller.
 
-Key: the 64-bit seed. Counter: (candidate, state, step, block). A candidate's noise depends on
-nothing else, so every split of the work over batches, chunks and devices draws the same noise.
+Key: the 64-bit seed. Counter: (candidate, state, step, block). A candidate's noise depends on nothing else:
+every split of the work over batches, chunks and devices draws the same noise.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MASK = 0xFFFFFFFF
 def philox_4x32(counter: tuple[torch.Tensor, ...], seed: int) -> tuple[torch.Tensor, ...]:
     """Four words in 0..2**32-1 for a counter of four such words (int64 tensors of one shape).
 
-    int64 arithmetic wraps modulo 2**64, which keeps both halves of a 32 x 32 bit product.
+    int64 arithmetic wraps modulo 2**64, so a 32 x 32 bit product keeps both halves.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = seed & MASK, (seed >> 32) & MASK
@@ -48,8 +48,8 @@ def uniform(word: torch.Tensor) -> torch.Tensor:
 
 def normals(seed: int, candidates: torch.Tensor, states: torch.Tensor, step: int | torch.Tensor,
             dim: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Standard normal noise [..., dim] of step ``step`` (T is the initial draw), for candidates,
-    states and step of one shape [...] or shapes that broadcast to it.
+    """Standard normal noise [..., dim] of step ``step`` (T is the initial draw), for candidates, states and
+    step whose shapes broadcast to [...].
 
     Computed in float64 and rounded once, so every device gives the same float32 values.
     """

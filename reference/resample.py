@@ -1,4 +1,4 @@
-"""Resampling: of N candidates per state, one is kept (SWG-R)."""
+"""Resampling: keeps one of N candidates per state (SWG-R)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from swg_fast.reference.guidance import predicted_weight
 
 
 def keep(scores: torch.Tensor) -> torch.Tensor:
-    """Index [B] of each row's highest score [B, N]; ties go to the lowest index, NaN never wins
-    over a number."""
+    """Index [B] of the highest score in each row [B, N]. Ties go to the lowest index; NaN never beats a
+    number."""
     scores = torch.where(scores.isnan(), -torch.inf, scores)
     best = scores.amax(dim=1, keepdim=True)
     order = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
@@ -24,8 +24,8 @@ def expected_weight(network: Any, schedule: Any, states: torch.Tensor, actions: 
                     noise: torch.Tensor, t: int, mean_weight: float) -> torch.Tensor:
     """An estimate of E[w | a, s], [M], for finished actions [M, A].
 
-    Each of noise [K, M, D] noises the actions to the small step t, with ``mean_weight`` in place of their
-    unknown weights; the network's predicted clean weights are averaged over K.
+    Each draw of noise [K, M, D] noises the actions to the small step t, with ``mean_weight`` for their
+    unknown weights; the result is the mean of the network's K predicted clean weights.
     """
     weights = torch.full_like(actions[:, :1], mean_weight)
     z = torch.cat([actions, weights], dim=1)
@@ -39,15 +39,14 @@ def expected_weight(network: Any, schedule: Any, states: torch.Tensor, actions: 
 
 @torch.no_grad()
 def read_weight(network: Any, states: torch.Tensor, actions: torch.Tensor, T: int) -> torch.Tensor:
-    """E[w | a, s], [M], for finished actions [M, A], from a network that was trained to give it at step T:
-    its input is the clean action with weight 0, and the noise that it predicts for the weight is minus the
-    expected weight."""
+    """E[w | a, s], [M], for finished actions [M, A], from a network trained to give it at step T: its input
+    is the clean action with weight 0, and its predicted noise of the weight is minus the expected weight."""
     z = torch.cat([actions, torch.zeros_like(actions[:, :1])], dim=1)
     return -network(z, states, torch.tensor(T, device=z.device))[:, -1]
 
 
 def keep_among(scores: torch.Tensor, expected: torch.Tensor, share: float) -> torch.Tensor:
-    """`keep`, after all but the best ``share`` of each row by expected weight [B, N] are dropped."""
+    """`keep` among the best ``share`` of each row by expected weight [B, N]."""
     kept = []
     for row, weights in zip(scores, expected, strict=True):
         ranked = sorted(range(len(row)), key=lambda i: (-float(weights[i]), i))

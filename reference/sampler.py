@@ -24,8 +24,8 @@ class Settings(NamedTuple):
     """The settings of every step: guidance scale rho, temperature of the noise, range of the weight,
     ``weight_readout`` (see `guidance.readout_scale`), whether samples are clipped, and the sampler.
 
-    ``ddpm`` is Algorithm 2. ``ddpm_x0`` clips the predicted clean sample instead of the state and takes
-    the DDPM posterior's mean and variance, as the authors' PyTorch code does. `solvers` has the others.
+    ``ddpm`` is Algorithm 2. ``ddpm_x0`` clips the predicted clean sample instead of the state and takes the
+    DDPM posterior's mean and variance, as the authors' PyTorch code does. `solvers` has the others.
     """
 
     guidance_scale: float
@@ -37,9 +37,9 @@ class Settings(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One step's results: the next state, the unguided noise and the log-weight's gradient, all
-    [M, D]; ``weight`` [M], the next state's last entry without clipping; and the predicted clean
-    sample [M, D], clipped where the sampler clips it."""
+    """One step's results: the next state, the unguided noise and the log-weight's gradient, all [M, D];
+    ``weight`` [M], the next state's unclipped last entry; and the predicted clean sample [M, D], clipped if
+    the sampler clips it."""
 
     z: torch.Tensor
     eps: torch.Tensor
@@ -70,9 +70,9 @@ def guided_step(network: Any, schedule: Any, states: torch.Tensor, z: torch.Tens
                 last: tuple[int, torch.Tensor] | None = None, **settings: Any) -> Step:
     """z_t -> z_{t-1} for z, noise [M, D], states [M, S] and the integer step t.
 
-    ``settings`` are the fields of `Settings`. Solvers go to the step ``to`` (-1: the clean sample);
-    ``last`` is the step before t and its clean sample. The gradient is computed even at guidance scale 0,
-    where it changes nothing, unless ``gradient`` is false. Raises `ValueError` for an unknown sampler.
+    ``settings`` are the fields of `Settings`. Solvers go to the step ``to`` (-1: the clean sample); ``last``
+    is the previous step and its clean sample. Without ``gradient`` the gradient is not computed; at guidance
+    scale 0 it is computed but has no effect. Raises `ValueError` for an unknown sampler.
     """
     how = Settings(**settings)
     alpha, beta = float(schedule.alphas[t]), float(schedule.betas[t])
@@ -114,9 +114,9 @@ def sample(network: Any, schedule: Any, states: torch.Tensor, noise: Noise | Map
            ) -> torch.Tensor | Trajectory:
     """Draws z_0 = [action, weight], [M, D], for each row of states [M, S].
 
-    ``noise`` is a `Noise`, or a mapping with its two fields; ``settings`` are the fields of `Settings`.
-    Solvers may take only ``sampler_steps`` of the trained steps. With ``return_trajectory`` every step is
-    returned too.
+    ``noise`` is a `Noise` or a mapping with its two fields; ``settings`` are the fields of `Settings`.
+    Solvers may take only ``sampler_steps`` of the trained steps. ``return_trajectory`` returns every step
+    too.
     """
     if isinstance(noise, Mapping):
         noise = Noise(noise["initial"], noise["steps"])

@@ -1,4 +1,4 @@
-"""Solvers that take fewer steps than were trained, each as in its paper.
+"""Solvers that take fewer than the trained steps, each as in its paper.
 
 With a = sqrt(alphas_cumprod), s = sqrt(1 - alphas_cumprod) and lambda = log(a / s) of a step.
 """
@@ -24,8 +24,8 @@ def spaced_steps(trained: int, count: int) -> list[int]:
 def solver_step(sampler: str, schedule: Any, z: torch.Tensor, clean: torch.Tensor, t: int, to: int,
                 noise: torch.Tensor, temperature: float,
                 last: tuple[int, torch.Tensor] | None = None) -> torch.Tensor:
-    """z at step ``to`` < t (-1: the clean sample) from z [M, D] at step t and its predicted clean
-    sample. ``last`` is the step before t and its predicted clean sample.
+    """z at step ``to`` < t (-1: the clean sample) from z [M, D] at step t and its predicted clean sample.
+    ``last`` is the previous step and its predicted clean sample.
 
     Raises `ValueError` for an unknown sampler.
     """

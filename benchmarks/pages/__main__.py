@@ -2,7 +2,7 @@
 
     python -m benchmarks.pages [--check]
 
-What the figures are from: benchmarks/results, experiments/results and the bundled policies' cards.
+The figures come from benchmarks/results, experiments/results and the bundled policies' cards.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 def difference() -> str:
-    """A unified diff from the pages as they are to what the recorded figures make of them."""
+    """A unified diff from the pages to their text with the recorded figures."""
     lines: list[str] = []
     for page in PAGES:
         old, name = page.read_text(), str(page.relative_to(ROOT))

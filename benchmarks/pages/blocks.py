@@ -1,4 +1,4 @@
-"""What makes a page's blocks: a block stands between `<!-- made: NAME ARGUMENTS -->` and `<!-- end -->`."""
+"""Makes a page's blocks: the text between `<!-- made: NAME ARGUMENTS -->` and `<!-- end -->`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PLACE = re.compile(r"<!-- made: (\S+)(.*?) -->\n.*?<!-- end -->", re.S)
-# Name -> a table, or figures by name for the template of the block: its name and arguments, with hyphens.
+# Name -> a table, or figures by name for the block's template (its name and arguments, with hyphens).
 BLOCKS: dict[str, Callable[..., str | dict[str, Any]]] = {}
 
 

@@ -1,4 +1,4 @@
-"""Figures of what was measured on a GPU, for sentences of README.md and docs/kernel-notes.md."""
+"""Figures measured on a GPU, for sentences of README.md and docs/kernel-notes.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 
 def part(name: str) -> Any:
-    """What one part of benchmarks/gpu.py found on the H200."""
+    """The H200's results of one part of benchmarks/gpu.py."""
     return recorded("nvidia-h200/gpu.json")[name]["found"]
 
 
@@ -77,7 +77,7 @@ def kernels_alone() -> float:
 
 @block
 def gpu_many() -> dict[str, Any]:
-    """Counters, and what Triton 3.6 made of the kernel, by trips of a warp group's loops."""
+    """Counters, and Triton 3.6's version of the kernel, by trips of a warp group's loops."""
     busy, found = part("counters"), recorded("kernels-triton-3.6.json")
     rows = {"before": found["before"], "now": found["now"],
             "newest": [row for row in recorded("kernels.json")

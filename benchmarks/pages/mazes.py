@@ -13,7 +13,7 @@ LARGE = "antmaze-large-play-v2"
 
 
 def ends(name: str) -> dict[str, int]:
-    """How many episodes there were and how they ended, of results/ends-NAME.json."""
+    """The number of episodes in results/ends-NAME.json, and how they ended."""
     found = recorded(f"ends-{name}.json")
     return {"episodes": len(found["episodes"]), **found["counts"]}
 
@@ -82,7 +82,7 @@ def large_play_standing() -> dict[str, Any]:
 
 @block
 def large_play_paper() -> dict[str, Any]:
-    """What the critic has learnt, and what a decision is worth by another critic."""
+    """What the critic has learnt, and the value of a decision by another critic."""
     found, judged = recorded("inspect-large-play.json"), recorded("decisions-large-play.json")
     maze, unguided = found["maze"], found["weights"]["guidance 0"]
     quality, times = ({key: cell[what] for key, cell in judged["parts"][part].items()}
@@ -104,7 +104,7 @@ def large_play_long() -> dict[str, Any]:
 
 @block
 def large_play_raw() -> dict[str, Any]:
-    """V after 110,000 steps without the LayerNorm and with it, and how episodes end."""
+    """V after 110,000 steps without and with the LayerNorm, and how episodes end."""
     without, norm = (next(each["maze"] for each in recorded(f"inspect-large-play-{name}.json")["critics"]
                           if each["step"] == 110_000) for name in ("raw", "norm"))
     raw, first = (recorded(f"ends-large-play{name}.json") for name in ("-raw", ""))
@@ -118,7 +118,7 @@ def large_play_raw() -> dict[str, Any]:
 
 @block
 def large_play_falls() -> dict[str, Any]:
-    """What a fall costs 20 to 30 m from the goal in steps, by the first and the last critic."""
+    """The cost of a fall 20 to 30 m from the goal in steps, by the first and the last critic."""
     first, _, calm = recorded("falls-large-play.json")["runs"]
     cost, less = (band["overturned"]["steps"] - band["upright"]["steps"] for run in (first, calm)
                   for band in run["bands"] if band["metres"] == [20, 30])

@@ -12,7 +12,7 @@ from benchmarks.score_table import behaviour_text
 
 
 def times_eager(name: str) -> float:
-    """How many times a contender's time eager takes for a decision among 1,024 on umaze."""
+    """Eager's time for a decision among 1,024 on umaze, divided by a contender's."""
     cells = recorded("decisions-umaze.json")["parts"]["time"]
     return cells["eager 1024"]["milliseconds"] / cells[f"{name} 1024"]["milliseconds"]
 
@@ -48,7 +48,7 @@ def door() -> dict[str, Any]:
 @block
 def hopper_decisions() -> dict[str, Any]:
     cells = recorded("decisions-hopper.json")["parts"]["states"]
-    expected = ("ranking", "filter", "all ", "all, no guidance")  # what ranks by the expected weight
+    expected = ("ranking", "filter", "all ", "all, no guidance")  # rankings by the expected weight
     ranks = [max(cell["rank_correlation"] or 0.0 for key, cell in cells.items()
                  if key.startswith(expected) == by) for by in (False, True)]
     return {f"{who}_{n}": cells[f"{name} {n}"]["quality"]

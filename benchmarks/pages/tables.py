@@ -35,7 +35,7 @@ BLOCKS.update({
     "environments-table": lambda: environments.markdown(recorded("environments.json")),
     "reliability-table": lambda: reliability.markdown(recorded("reliability.json")),
     "training-tables": lambda: training_run.markdown(recorded("training.json")),
-    # The last, if given: table or picture, where not both are wanted.
+    # The last argument, table or picture, is optional; without it both are made.
     "experiment": lambda name, view, metric, only="": experiment_tables.place(name, int(view), metric, only),
     "settings": lambda record: table(RECORDS[record]),
 })
@@ -43,7 +43,7 @@ BLOCKS.update({
 
 @block
 def toy_steps() -> str:
-    """Distance to the target by the solver's number of steps, a row a data set."""
+    """Distance to the target by the solver's number of steps, a row for each data set."""
     found = {name: recorded(f"toy-{name}-dpmpp_2m_sde.json")["distances_by_steps"]
              for name in ("gaussians8", "spiral")}
     steps = list(found["spiral"])
@@ -55,7 +55,7 @@ def toy_steps() -> str:
 
 @block
 def toy_distances() -> str:
-    """Distances by DDPM, a row a data set."""
+    """Distances by DDPM, a row for each data set."""
     columns = ("guided_to_target", "unguided_to_target", "unguided_to_data", "floor")
     lines = ["| data | " + " | ".join(name.replace("_", " ") for name in columns) + " |", "|---" * 5 + "|"]
     for name in ("gaussians8", "spiral"):
@@ -66,7 +66,7 @@ def toy_distances() -> str:
 
 @block
 def predicted_kernels() -> str:
-    """What the kernels for many candidates need and cost by the static model."""
+    """Resources and predicted cost, by the static model, of the kernels for many candidates."""
     lines = ["| kernel | hidden, head | tile x chunk, warps, stages | registers | stack bytes | shared bytes "
              "| predicted | tensor cores | L2 | special functions | issue |", "|---" * 11 + "|"]
     rows = [row for row in recorded("kernels.json") if row.get("predicted_thousand_cycles")]

@@ -1,1 +1,1 @@
-"""The fused Triton kernel: blocks, sampler, launch, configurations, tuner, and its report."""
+"""The fused Triton kernels: stages, samplers, launches, configurations and tuning."""

@@ -1,8 +1,8 @@
 """Launch configurations: one table by capability, hidden size and compute type.
 
-Entries for sm_90 at hidden size 256 are in the order of their speed on an H200. `docs/kernel-notes.md` says
-which entries compile without a spill. The first entry is used until `kernels.fused.tuning` has found the
-fastest on a device.
+The sm_90 entries at hidden size 256 are sorted by their speed on an H200. `docs/kernel-notes.md` lists the
+entries that compile without a spill. A device uses the first entry until `kernels.fused.tuning` has found its
+fastest.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Config:
-    """BM candidates a tile, BC of the 4H columns at a time, warps and pipeline stages. For kind "gluon", the
-    kernel of `hopper/`, tile and warps are those of one warp group, and stages are slots of the ring. For
-    kind "layers", the kernels of `layered/`, stages are for the narrow products and warps for the others."""
+    """A tile of BM candidates, BC of the 4H columns at a time, warps and pipeline stages. For kind "gluon"
+    (`hopper/`), tile and warps are those of one warp group, and stages are the ring's slots. For kind
+    "layers" (`layered/`), stages apply to the narrow products and warps to the others."""
 
     tile: int
     chunk: int
@@ -25,16 +25,16 @@ class Config:
 
 @dataclass(frozen=True)
 class Choices:
-    """Configurations to choose among, the default first: ``many`` for enough candidates to fill
-    every multiprocessor with whole tiles, ``few`` for less, in smaller tiles on more of them."""
+    """The configurations to choose among, the default first: ``many`` where whole tiles fill every
+    multiprocessor, ``few`` (smaller tiles, on more multiprocessors) otherwise."""
 
     many: tuple[Config, ...]
     few: tuple[Config, ...]
 
 
-# Below a warpgroup's 64 rows, and before sm_90, a warp takes 8 columns of every row: a chunk of fewer
-# than 8 columns a warp is computed more than once. Two warpgroups of a tile of 64 share its rows and
-# both compute the whole chunk, so that such a tile has four warps.
+# Below a warpgroup's 64 rows, and before sm_90, each warp takes 8 columns of every row; a chunk with fewer
+# than 8 columns a warp is computed more than once. Two warpgroups with a tile of 64 share its rows and both
+# compute the whole chunk, so such a tile gets four warps.
 GLUON = {256: Config(64, 64, 4, 3, kind="gluon"), 128: Config(64, 64, 4, 4, kind="gluon")}  # by hidden size
 HOPPER = Choices(many=(GLUON[256], Config(128, 32, 8, 3)),
                  few=(Config(16, 64, 4, 3), Config(16, 128, 4, 2), Config(64, 64, 4, 2),
@@ -51,13 +51,13 @@ TF32 = Choices(many=(Config(32, 32, 8, 1), Config(16, 64, 8, 1)), few=(Config(16
 FP32 = Choices(many=(Config(16, 16, 8, 1), Config(32, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
 FP32_NARROW = Choices(many=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)), few=(Config(16, 16, 8, 1),))
 
-# The layered kernels', the largest first. In types of 4 bytes only tiles of 16 stay in registers.
+# For the layered kernels, the largest first. In types of 4 bytes only tiles of 16 stay in registers.
 LAYERS = (Config(64, 128, 8, 4, kind="layers"), Config(32, 128, 4, 4, kind="layers"),
           Config(32, 64, 4, 4, kind="layers"), Config(16, 64, 4, 4, kind="layers"),
           Config(16, 32, 4, 4, kind="layers"))
-LAYERS_UP_TO = 2048  # candidates in all; of 4,096 the other kernels already fill the multiprocessors
+LAYERS_UP_TO = 2048  # candidates in all; 4,096 already fill the multiprocessors with the other kernels
 
-# (capability, hidden, compute type) -> choices. `nearest` fills in what is not listed.
+# (capability, hidden, compute type) -> choices; `nearest` fills in the rest.
 CONFIGS: dict[tuple[int, int, str], Choices] = {
     (100, 256, "bf16"): BLACKWELL, (100, 128, "bf16"): BLACKWELL, (100, 64, "bf16"): BLACKWELL,
     (90, 256, "bf16"): HOPPER, (90, 128, "bf16"): HOPPER_128, (90, 64, "bf16"): HOPPER_64,
@@ -68,8 +68,8 @@ CONFIGS: dict[tuple[int, int, str], Choices] = {
 
 
 def nearest(capability: int, hidden: int, dtype: str) -> Choices:
-    """The table's entry, or that of the highest capability below with the same type and the next
-    larger hidden size."""
+    """The table's entry. A missing one is taken from the highest capability below, with the same type and the
+    next larger hidden size."""
     fitting = [key for key in CONFIGS if key[2] == dtype and key[0] <= capability]
     fitting = fitting or [key for key in CONFIGS if key[2] == dtype]
     larger = [key for key in fitting if key[1] >= hidden] or fitting
@@ -78,9 +78,9 @@ def nearest(capability: int, hidden: int, dtype: str) -> Choices:
 
 def suitable(capability: int, hidden: int, dtype: str, candidates: int, processors: int,
              gluon: bool = True) -> tuple[Config, ...]:
-    """Configurations for ``candidates`` in all on ``processors`` multiprocessors, the default first; without
-    ``gluon`` none of the Gluon kernels'. Among those for few, the ones come first that put at most one tile
-    on a multiprocessor: their time hardly depends on the number of tiles."""
+    """Configurations for ``candidates`` in all on ``processors`` multiprocessors, the default first. Without
+    ``gluon`` the Gluon kernels are left out. For few candidates, configurations that put at most one tile on
+    a multiprocessor come first: their time hardly depends on the number of tiles."""
     choices = nearest(capability, hidden, dtype)
     many = tuple(config for config in choices.many if gluon or config.kind != "gluon")
     if candidates >= many[0].tile * processors:
@@ -89,8 +89,8 @@ def suitable(capability: int, hidden: int, dtype: str, candidates: int, processo
 
 
 def layered(hidden: int, dtype: str, candidates: int, processors: int) -> tuple[Config, ...]:
-    """The layered kernels' configurations, first the one of the largest tiles of which there are enough for
-    three quarters of the ``processors``."""
+    """The layered kernels' configurations. The first has the largest tiles that still occupy three quarters
+    of the ``processors``."""
     fitting = LAYERS if dtype == "bf16" else tuple(c for c in LAYERS if c.tile == 16)
 
     def idle(config: Config) -> bool:

@@ -1,4 +1,4 @@
-"""Launching the fused kernels: layout, scratch, grid, and what they do not support."""
+"""Launches the fused kernels: layout, scratch, grid, and the networks that they do not support."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def interpreted() -> bool:
 
 
 def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -> str | None:
-    """In words, why the kernels cannot run a network of this shape; None where they can."""
+    """Why the kernels cannot run a network of this shape, in words; None if they can."""
     if hidden not in HIDDEN_SIZES:
         return f"hidden_dim {hidden} (the fused kernels have {', '.join(map(str, HIDDEN_SIZES))})"
     if not 1 <= blocks <= 6:
@@ -48,15 +48,15 @@ def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -
 
 
 def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> ScratchSizes:
-    """Of a program of `portable.kernels`, which says what lies where."""
+    """Scratch of a program of `portable.kernels` (which documents its layout)."""
     return ScratchSizes(LOW=(blocks + 2) * hidden * tile, WIDE=(hidden + blocks + 4 * padded + 3) * tile)
 
 
 @dataclass(frozen=True)
 class KernelNetwork:
-    """A packed network laid out for the kernels: z's side is padded to DP, ``down`` transposed, so that every
-    chunk of the wide layer is contiguous rows of H, and what goes into a SiLU is halved, since the kernels
-    compute SiLU(2 u)."""
+    """A packed network in the kernels' layout. z's side is padded to DP; ``down`` is transposed, so that
+    every chunk of the wide layer is contiguous rows of H; the weights before a SiLU are halved, since the
+    kernels compute SiLU(2 u)."""
 
     packed: PackedNetwork
     dtype: str
@@ -70,7 +70,7 @@ class KernelNetwork:
 
     @cached_property
     def plans(self) -> OrderedDict[Any, layered_launch.Decisions]:
-        """The plans that `layered_launch.sample` keeps, the last used one last."""
+        """The plans that `layered_launch.sample` keeps, in the order of their last use."""
         return OrderedDict()
 
     @classmethod
@@ -105,19 +105,19 @@ class KernelNetwork:
             LN_EPS=packed.layer_norm_eps, PRECISION=PRECISIONS[dtype]))
 
     def sizes(self, config: Config) -> ScratchSizes:
-        """Of a running tile's scratch."""
+        """Scratch sizes of a running tile."""
         sizes = hopper_launch.scratch_sizes if config.kind == "gluon" else scratch_sizes
         return sizes(self.shape.H, self.shape.L, self.shape.DP, config.tile)
 
     def scratch(self, tiles: int, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where the tiles that run together keep activations, in the weights' type and in float32; small
-        enough to stay in the L2 cache."""
+        """Scratch for the activations of tiles that run together, in the weights' type and in float32; small
+        enough for the L2 cache."""
         sizes, device = self.sizes(config), self.packed.device
         return (_unwritten(device, tiles * sizes.LOW, dtype=DTYPES[self.dtype]),
                 _unwritten(device, tiles * sizes.WIDE))
 
     def run(self, programs: int, config: Config, arguments: tuple[Any, ...], **sampler: bool) -> None:
-        """Launches ``sample_kernel``, of the kind that the configuration asks for."""
+        """Launches the ``sample_kernel`` of the configuration's kind."""
         if config.kind == "gluon":
             hopper_launch.run(programs, self, config, arguments, **sampler)
             return
@@ -126,8 +126,8 @@ class KernelNetwork:
                                    num_warps=config.warps, num_stages=config.stages)
 
     def configs(self, candidates: int, layers: bool = True) -> tuple[Config, ...]:
-        """The configurations to choose among for this many candidates in all, the default first; without
-        ``layers`` none of the layered kernels', which have no trees and no rankings."""
+        """The configurations to choose among for this many candidates in all, the default first. Without
+        ``layers`` the layered kernels, which have no trees and no rankings, are left out."""
         device, shape = self.packed.device, self.shape
         layers = layers and candidates <= LAYERS_UP_TO
         if device.type != "cuda":  # the interpreter: small tiles, so that odd sizes meet their edges
@@ -149,23 +149,23 @@ class KernelNetwork:
 
 
 def round_tf32(tensor: torch.Tensor) -> torch.Tensor:
-    """float32 rounded to tf32's 10 bits of mantissa, as the kernels round what they multiply."""
+    """float32 rounded to tf32's 10 bits of mantissa, as the kernels round their operands."""
     return ((tensor.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
 def _unwritten(device: torch.device, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Memory for a kernel to write, with nothing in it. Tests hand out poison instead."""
+    """Uninitialised memory for a kernel to write; tests replace it with NaN."""
     return torch.empty(shape, dtype=dtype, device=device)
 
 
 def _key(seed: int) -> tuple[int, int]:
-    """The seed's two words as signed 32-bit integers, which every launcher passes alike."""
+    """The seed's two words as signed 32-bit integers."""
     low, high = seed & 0xFFFFFFFF, seed >> 32
     return tuple(word - (1 << 32) if word >= 1 << 31 else word for word in (low, high))
 
 
 def _on_its_device(launcher: Callable[..., Any]) -> Callable[..., Any]:
-    """Triton launches on the current device; the network's may be another."""
+    """Makes the network's device current, since Triton launches on the current device."""
 
     @functools.wraps(launcher)
     def launch(network: KernelNetwork, *arguments: Any, **keywords: Any) -> Any:
@@ -178,11 +178,11 @@ def _on_its_device(launcher: Callable[..., Any]) -> Callable[..., Any]:
 @_on_its_device
 def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
            state_words: torch.Tensor, asked: Asked) -> Drawn:
-    """The table's walk and the selection for B states, state_vectors [B, H] and state_words [B], in two
-    launches, or for few candidates in the many of `layered.launch`. Beyond the results, memory is the running
-    programs' scratch, of a tree its roots, and a few numbers a tile.
+    """Walks the table and selects for B states, state_vectors [B, H] and state_words [B], in two launches;
+    few candidates take many short launches instead (`layered.launch`). Besides its results it needs memory
+    for the running programs' scratch, a tree's roots, and a few numbers a tile.
 
-    Raises `ValueError` where a configuration for the layered kernels meets a tree or a ranking.
+    Raises `ValueError` if a configuration for the layered kernels meets a tree or a ranking.
     """
     plain = asked.tree is None and asked.ranking is None
     config = asked.config or network.config(len(state_vectors) * asked.n_candidates, table.guided, plain)
@@ -200,7 +200,7 @@ def _sample_tiles(network: KernelNetwork, table: SamplerTable, state_vectors: to
     B, N, D, DP = len(state_vectors), asked.n_candidates, network.shape.D, network.shape.DP
     device, tree, ranking = state_vectors.device, asked.tree, asked.ranking
     groups = hopper_launch.GROUPS if config.kind == "gluon" else 1
-    resident = groups * _resident_programs(device)  # tiles that are walked together
+    resident = groups * _resident_programs(device)  # tiles that run together
     layout = Layout(group=0, items=-(-N // config.tile), phases=1)
     if tree is not None:
         layout = grouping(B, N, tree, table.num_steps, config.tile, resident)
@@ -240,8 +240,8 @@ class Layout(NamedTuple):
 
 
 def grouping(states: int, n_candidates: int, tree: Tree, rows: int, tile: int, resident: int) -> Layout:
-    """The layout of a tree whose longest program walks the fewest rows: large groups share the roots' tile
-    among more leaves, small ones keep more programs busy."""
+    """The layout of a tree whose longest program walks the fewest rows. Large groups share a tile of roots
+    among more leaves; small ones keep more programs busy."""
     roots = n_candidates // tree.leaves
     found = []
     for group in sorted({min(roots, 1 << k) for k in range(tile.bit_length())}):
@@ -257,5 +257,5 @@ def _processors(device: torch.device) -> int:
 
 
 def _resident_programs(device: torch.device) -> int:
-    """How many programs to launch at most: one a multiprocessor, whose registers one fills."""
+    """The most programs to launch: one a multiprocessor, since one fills its registers."""
     return _processors(device) if device.type == "cuda" else 3

@@ -1,4 +1,4 @@
-"""What the fused kernels' launchers are given, and what they give back."""
+"""Arguments and results of the fused kernels' launchers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from swg_fast.kernels.shared.sampler_table import Ranking, Tree
 @dataclass(frozen=True)
 class Asked:
     """Candidates ``first`` .. ``first`` + ``n_candidates`` - 1 of every state, drawn with ``seed``, and the
-    selection among them. With a ``tree`` both numbers are multiples of its leaves; a ``ranking`` selects in
-    place of the weight. Without a ``config`` the kernels are launched as tuned, or as the table says."""
+    selection among them. With a ``tree`` both numbers are multiples of its leaves. A ``ranking`` selects
+    instead of the weight. Without a ``config`` the tuned one or the table's default runs."""
 
     n_candidates: int
     seed: int
@@ -29,8 +29,8 @@ class Asked:
 
 
 class Drawn(NamedTuple):
-    """What is kept: actions [B, A], weights [B], indices [B]. Where they were asked for, all candidates ``z``
-    [B, N, D], their ``candidate_weights`` [B, N] and, with a ranking, their expected weights [B, N]."""
+    """The kept actions [B, A], weights [B], indices [B]. On request, also all candidates ``z`` [B, N, D],
+    their ``candidate_weights`` [B, N] and, with a ranking, their expected weights [B, N]."""
 
     actions: torch.Tensor
     weights: torch.Tensor
@@ -41,8 +41,7 @@ class Drawn(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """A network's weights in the order of the kernels' arguments. Of a `joint` head the last four are never
-    read."""
+    """A network's weights in the order of the kernels' arguments. A `joint` head's last four are not read."""
 
     input_z: torch.Tensor
     up: torch.Tensor
@@ -58,8 +57,8 @@ class Weights(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """A network's shape by the names of the kernels' constants: D entries of z, padded to DP, hidden size H,
-    L blocks, an early head E wide (0 where there is none)."""
+    """A network's shape under the names of the kernels' constants: D entries of z, padded to DP, hidden size
+    H, L blocks, an early head E wide (0 for none)."""
 
     D: int
     DP: int
@@ -72,8 +71,8 @@ class Shape(NamedTuple):
 
 
 class ScratchSizes(NamedTuple):
-    """Elements that a running program needs of the two scratch buffers, by the names of the kernels'
-    constants: LOW in the weights' type, WIDE in float32."""
+    """A running program's elements in the two scratch buffers, under the names of the kernels' constants: LOW
+    in the weights' type, WIDE in float32."""
 
     LOW: int
     WIDE: int

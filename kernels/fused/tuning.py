@@ -1,7 +1,7 @@
-"""Finds the fastest configuration on a device, and keeps it on disk.
+"""Finds the fastest configuration on a device and keeps it on disk.
 
-Tuning happens only on request: a tile's shape changes the order of sums, and with it which of two nearly
-equal candidates is kept, so a search must not change its answer because a cache was filled.
+Tuning runs only on request. A different tile sums in a different order, which can change the choice between
+two nearly equal candidates; a search must not change its answer because a cache was filled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from swg_fast.kernels.shared.binary_cache import cache_folder
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration's median time, or the reason why it has none."""
+    """A configuration's median time, or the reason why it has none."""
 
     config: Config
     seconds: float | None
@@ -36,12 +36,12 @@ class Trial:
 
 
 def cache_path() -> Path:
-    """Where choices are kept."""
+    """The file that keeps the choices."""
     return cache_folder() / "configurations.json"
 
 
 def key(device: torch.device, shape: Shape, dtype: str, guided: bool, candidates: int) -> str:
-    """What a choice holds for: device, Triton, shape of the network, and candidates to a power of 2."""
+    """The conditions of a choice: device, Triton, the network's shape, and candidates to a power of 2."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
     head = f"early {shape.E}" if shape.EARLY else "joint"
     return (f"{name}, triton {triton.__version__}, {dtype}, H {shape.H}, L {shape.L}, "
@@ -63,13 +63,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def remembered(name: str) -> Config | None:
-    """The choice kept under a `key`; None where there is none, or where an older version kept it."""
+    """The choice kept under a `key`; None if there is none, or if an older version kept it."""
     config = _read(cache_path()).get(name, {}).get("config", {})
     return Config(**config) if config.keys() == Config.__dataclass_fields__.keys() else None
 
 
 def remember(name: str, trial: Trial) -> None:
-    """Keeps a choice, leaving the file whole whatever happens."""
+    """Keeps a choice; replaces the file atomically."""
     path = cache_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     _read.cache_clear()  # another process may have written since
@@ -83,8 +83,7 @@ def remember(name: str, trial: Trial) -> None:
 def measure(run: Callable[[Config], Any], configs: tuple[Config, ...], synchronise: Callable[[], None],
             repeats: int = 5) -> list[Trial]:
     """Each configuration's median time over ``repeats`` calls, taken in turns after one call that compiles
-    and one that may capture. A configuration that does not fit the device has a reason in place of a
-    time."""
+    and one that may capture. A configuration that does not fit the device gets a reason instead of a time."""
     live, trials = [], []
     for config in configs:
         try:
@@ -105,7 +104,7 @@ def measure(run: Callable[[Config], Any], configs: tuple[Config, ...], synchroni
 
 
 def fastest(trials: list[Trial]) -> Trial:
-    """The trial with the least time; `RuntimeError` where none has one."""
+    """The trial with the least time. Raises `RuntimeError` if none has one."""
     timed = [trial for trial in trials if trial.seconds is not None]
     if not timed:
         raise RuntimeError("no configuration runs here: " + "; ".join(t.reason for t in trials))

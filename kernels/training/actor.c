@@ -1,7 +1,7 @@
-/* The diffusion's whole step: the score network forwards and backwards, AdamW and the moving average.
- * `swg_fast.training.diffusion.DiffusionTrainer.step` in plain PyTorch is what it computes. The time's
- * embedding enters the input layer as a table of one row for each step of the schedule, not once for each row
- * of the batch. */
+/* The diffusion's whole step: the score network's forward and backward pass, AdamW and the moving average.
+ * It computes the same as `swg_fast.training.diffusion.DiffusionTrainer.step` in plain PyTorch. The time's
+ * embedding enters the input layer as a table with one row for each step of the schedule, not once for each
+ * row of the batch. */
 #include "actor.h"
 #include "adam.h"
 #include "dropout.h"
@@ -29,7 +29,7 @@ struct actor_work {
     float *d_wide, *branch, *hidden, *d_hidden, *last, *d_out, *d_weight, *hidden_slope, *last_slope;
 };
 
-/* y = x W^T + bias with W [N, K] of row length ld; what becomes of it is in `p`. */
+/* y = x W^T + bias with W [N, K] of row length ld; `p` says how the result is written. */
 static void dense(struct team *team, long index, long M, long K, long N, long ld, const float *x,
                   const float *weight, const float *bias, struct product p) {
     p.M = M, p.K = K, p.N = N, p.ld = ld, p.x = x, p.weight = weight, p.bias = bias, p.transposed = 1;
@@ -43,14 +43,14 @@ static void dense_back(struct team *team, long index, long M, long K, long N, lo
     product(team, index, p);
 }
 
-/* The gradients of W [N, K] and, where given, of its bias. */
+/* The gradients of W [N, K] and, if given, of its bias. */
 static void dense_weigh(struct team *team, long index, long M, long K, long N, long ld,
                         const float *d_y, const float *x, float *weight, float *bias) {
     gradient(team, index, (struct gradient){M, N, K, ld, d_y, x, weight});
     if (bias) column_sums(team, index, M, N, NULL, d_y, bias);
 }
 
-/* Row r of a matrix from N values. */
+/* Sets row r of a matrix to N values. */
 static void put_row(float *m, long M, long r, long N, const float *values) {
     for (long j = 0; j < N; j += P) copy(m + place(M, r, j), values + j, at_most(P, N - j));
 }
@@ -89,7 +89,7 @@ static void fourier_back(const struct actor_work *w) {
     }
 }
 
-/* Row r on its way into block i: dropout and LayerNorm. */
+/* Row r at the entrance of block i: dropout and LayerNorm. */
 static void enter(const struct actor_work *w, long i, long step, long r) {
     const struct actor *c = w->c;
     const long H = c->H, M = c->M, stride = (H + GROUP - 1) / GROUP * GROUP;
@@ -108,7 +108,7 @@ static void enter(const struct actor_work *w, long i, long step, long r) {
     put_row(w->blocks[i].x, M, r, H, x);
 }
 
-/* d += block i's way back for row r, from its normalised input's cotangent. */
+/* d += the backward pass of block i for row r, from the cotangent of its normalised input. */
 static void leave(const struct actor_work *w, long i, long step, long r) {
     const struct actor *c = w->c;
     const long H = c->H, M = c->M, stride = (H + GROUP - 1) / GROUP * GROUP;
@@ -162,7 +162,7 @@ static void compare(const struct actor_work *w, long at, long r) {
     const float *xi = c->xi + (at * M + r) * (A + 1);
     float sum = 0;
     for (long j = 0; j <= A; j++) {
-        const int apart = c->early && j == A; /* the weight's entry has a head of its own */
+        const int apart = c->early && j == A; /* the weight's entry has a separate head */
         const long entry = apart ? place(M, r, 0) : place(M, r, j);
         const float error = (apart ? w->out_weight : w->out)[entry] - xi[j], d = 2.0f * error / (float)M;
         (apart ? w->d_weight : w->d_out)[entry] = j < A ? d : c->weight_loss * d;
@@ -316,7 +316,8 @@ static void all_actor_steps(void *job, struct team *team, long index) {
     }
 }
 
-/* The buffers out of one block of zeros, its padding kept zero; its size where there is none yet. */
+/* Places the buffers in one block of zeros, whose padding stays zero; returns the block's size while there is
+ * none. */
 static long lay_out_actor(struct actor_work *w, float *block) {
     const struct actor *c = w->c;
     const long M = c->M, H = c->H, wide = 2 * c->E, outputs = c->A + 1;
@@ -344,13 +345,14 @@ static long lay_out_actor(struct actor_work *w, float *block) {
     return used;
 }
 
-/* The floats of memory that steps need; zero before the first call, and then as the last one left it. */
+/* The floats of memory that steps need. The memory is zero before the first call; later calls get it as the
+ * last one left it. */
 long actor_room(const struct actor *c) {
     struct actor_work w = {.c = c, .p = actor_parameters(c, c->p)};
     return lay_out_actor(&w, NULL);
 }
 
-/* `count` steps; 0, or 1 where memory ran out. */
+/* Takes `count` steps; returns 0, or 1 if memory ran out. */
 int actor_steps(const struct actor *c, long threads, float *room) {
     struct actor_work w = {.c = c, .p = actor_parameters(c, c->p), .dropout = dropout(c->seed, c->dropout)};
     lay_out_actor(&w, room);

@@ -1,4 +1,4 @@
-/* What a step of the diffusion is given, and where the score network's parameters lie. */
+/* The arguments of a diffusion step, and the layout of the score network's parameters. */
 #ifndef ACTOR_H
 #define ACTOR_H
 
@@ -19,7 +19,7 @@ struct actor {
     const float *xi;             /* [count, M, A + 1] */
     const float *rates;          /* [count]: learning rates */
     float *losses;               /* [count, 2]: of the action and of the weight */
-    long count, step, steps;     /* the first one's number, and how many Adam has taken */
+    long count, step, steps;     /* the first step's number, and how many steps Adam has taken */
 };
 
 /* In their module's order; matrices are [out, in]. */

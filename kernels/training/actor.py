@@ -32,7 +32,7 @@ class _Job(ctypes.Structure):
 
 @dataclass(frozen=True)
 class ActorShape:
-    """What of the diffusion does not change while it is trained, up to `MOST_BLOCKS` blocks."""
+    """The constants of a diffusion's training; at most `MOST_BLOCKS` blocks."""
 
     state_dim: int
     action_dim: int
@@ -58,9 +58,8 @@ class ActorShape:
 
 @dataclass(frozen=True)
 class Batches:
-    """What ``count`` steps learn from: the rows [count, M] (int64) of the data, the steps t of the schedule
-    [count, M] (int64) and the noise xi [count, M, A + 1] that are drawn for them, and the learning rates
-    [count]."""
+    """The inputs of ``count`` steps: the rows [count, M] (int64) of the data, the schedule's steps t [count,
+    M] (int64), the noise xi [count, M, A + 1], and the learning rates [count]."""
 
     rows: torch.Tensor
     t: torch.Tensor
@@ -76,12 +75,12 @@ class ActorLoops:
 
     def steps(self, shape: ActorShape, network: Moments, average: torch.Tensor, schedule: torch.Tensor,
               data: torch.Tensor, batches: Batches, step: int, taken: int) -> torch.Tensor:
-        """Takes a step with each of ``batches`` of ``data`` [N, A + 1 + S], whose rows are [a, w, s], in
-        place; returns the losses of action and weight, [count, 2].
+        """Takes a step in place for each of ``batches`` of ``data`` [N, A + 1 + S], whose rows are [a, w, s].
+        Returns the losses of action and weight, [count, 2].
 
         schedule [2, T] holds sqrt(abar) and sqrt(1 - abar). ``step`` is the number of the first step, which
-        decides what dropout keeps; ``taken`` is how many steps Adam has counted. The result is the same for
-        any number of threads.
+        determines dropout's masks; ``taken`` is the number of steps that Adam has counted. The result does
+        not depend on the number of threads.
         Raises `MemoryError` as `Steps` does, `TypeError` for tensors that C cannot read.
         """
         rows, t, xi = batches.rows.contiguous(), batches.t.contiguous(), batches.xi.contiguous()
@@ -105,5 +104,5 @@ class ActorLoops:
 
 @lru_cache
 def loops() -> ActorLoops | None:
-    """The compiled steps; None where this machine has no C compiler."""
+    """The compiled steps; None if this machine has no C compiler."""
     return compiled(FOLDER / "actor.c", HEADERS, ActorLoops)

@@ -9,8 +9,8 @@
 struct adam {
     float *p, *m, *v;
     const float *g;
-    float *average;    /* <- (1 - rate) average + rate p, where given */
-    long count, steps; /* steps: how many there will have been after this one */
+    float *average;    /* <- (1 - rate) average + rate p, if given */
+    long count, steps; /* steps: the number taken, this one included */
     float learning_rate, decay, rate;
 };
 
@@ -23,7 +23,7 @@ static void adam(struct team *team, long index, struct adam a) {
     long first, last;
     share(team, index, (a.count + 15) / 16, &first, &last); /* whole cache lines */
     const long end = 16 * last < a.count ? 16 * last : a.count;
-    for (long start = 16 * first; start < end; start += 1024) { /* the average meets p in the first cache */
+    for (long start = 16 * first; start < end; start += 1024) { /* while p is in the first cache */
         const long stop = start + 1024 < end ? start + 1024 : end;
         for (long i = start; i < stop; i++) {
             m[i] += 0.1f * (g[i] - m[i]);

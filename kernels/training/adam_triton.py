@@ -1,7 +1,7 @@
-"""Adam over one flat parameter on a GPU, and the running average that follows it, in one launch beside that
-of the step's count.
+"""Adam over one flat parameter on a GPU, and the running average that follows it, in one launch; a second one
+counts the step.
 
-PyTorch's fused Adam gives 65,536 entries to a block: a million parameters keep a tenth of a GPU busy.
+PyTorch's fused Adam gives 65,536 entries to a block, so a million parameters occupy a tenth of a GPU.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import triton.language as tl
 
 from swg_fast.kernels.shared.devices import current
 
-BLOCK = 1024  # entries of a program
+BLOCK = 1024  # entries a program
 
 
 @triton.jit(do_not_specialize=["decay", "follow"])
 def adam_kernel(p, grad, m, v, average, steps, rate, size, decay, follow, beta1: tl.constexpr,
                 beta2: tl.constexpr, log_beta1: tl.constexpr, log_beta2: tl.constexpr, epsilon: tl.constexpr,
                 AVERAGED: tl.constexpr, BLOCK: tl.constexpr):
-    """Entries of one program. ``steps`` counts this one already; logarithms are of base 2."""
+    """One program's entries. ``steps`` includes this step; logarithms are to base 2."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     lr = tl.load(rate)
@@ -48,11 +48,10 @@ def adam_kernel(p, grad, m, v, average, steps, rate, size, decay, follow, beta1:
 def adam_step(parameter: torch.Tensor, state: Mapping[str, torch.Tensor], rate: torch.Tensor,
               betas: tuple[float, float], epsilon: float, decay: float,
               average: torch.Tensor | None = None, follow: float = 0.0) -> None:
-    """One step of AdamW (Loshchilov and Hutter 2019; where ``decay`` is 0 Adam, Kingma and Ba 2015) of
-    ``parameter`` [P] by its gradient, in place, as torch.optim takes it. ``state`` holds step [], exp_avg [P]
-    and exp_avg_sq [P], ``rate`` [] is the learning rate. Then average [P] <- (1 - follow) average + follow
-    parameter, where there is one. All are float32 on the parameter's device.
-    """
+    """One step of AdamW (Loshchilov and Hutter 2019; Adam, Kingma and Ba 2015, if ``decay`` is 0) of
+    ``parameter`` [P] by its gradient, in place, as in torch.optim. ``state`` holds step [], exp_avg [P] and
+    exp_avg_sq [P]; ``rate`` [] is the learning rate. Then average [P] <- (1 - follow) average + follow
+    parameter, if given. All are float32 on the parameter's device."""
     data, grad = parameter.detach(), parameter.grad
     every = (data, grad, state["exp_avg"], state["exp_avg_sq"], data if average is None else average)
     assert all(x is not None and x.is_contiguous() and x.dtype == torch.float32 and x.shape == data.shape

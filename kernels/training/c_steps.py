@@ -1,4 +1,4 @@
-"""What the C steps of critic and actor share."""
+"""Shared parts of the C steps of critic and actor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Moments:
 
 
 def check(data: torch.Tensor, rows: torch.Tensor, columns: int) -> None:
-    """`ValueError` where C would read outside of ``data`` [N, columns]."""
+    """Raises `ValueError` if C would read outside of ``data`` [N, columns]."""
     if data.shape[1] != columns or int(rows.min()) < 0 or int(rows.max()) >= len(data):
         raise ValueError(f"rows {int(rows.min())}..{int(rows.max())} of {columns} columns are not all in the "
                          f"data, of shape {list(data.shape)}")
@@ -42,9 +42,9 @@ class Steps:
         self._memory: dict[Any, torch.Tensor] = {}
 
     def __call__(self, job: ctypes.Structure, layout: Any) -> None:
-        """Takes ``job``'s steps. ``layout`` holds all that decides where its buffers lie.
+        """Takes ``job``'s steps. ``layout`` identifies the layout of its buffers.
 
-        Raises `MemoryError` where there is no memory for the activations.
+        Raises `MemoryError` if the activations do not fit in memory.
         """
         if layout not in self._memory:
             self._memory = {layout: torch.zeros(self._room(ctypes.byref(job)), dtype=torch.float32,

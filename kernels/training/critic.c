@@ -1,15 +1,15 @@
-/* Implicit Q-learning's whole step: twin Q, V and the target, forwards, backwards, Adam and the average.
- * `swg_fast.training.critic.CriticTrainer.step` in plain PyTorch is what it computes. */
+/* Implicit Q-learning's whole step: forward and backward pass of twin Q and V, the target, Adam, the average.
+ * It computes the same as `swg_fast.training.critic.CriticTrainer.step` in plain PyTorch. */
 #include "adam.h"
 #include "product.h"
 
 /* Parameters lie in their modules' order:
  * Q: weights [2, S + A, H], [2, H, H], [2, H, 1], biases [2, H], [2, H], [2, 1];
- * V: LayerNorm's scale and shift [S] where there is one, weight [H, S], bias, weight [H, H], bias, weight [1, H], bias [1]. */
+ * V: LayerNorm's scale and shift [S] if it has one, weight [H, S], bias, weight [H, H], bias, weight [1, H], bias [1]. */
 struct critic {
     long S, A, H, M;
     float discount, polyak, expectile, epsilon;
-    float low, high; /* of a return: targets are clipped to them */
+    float low, high; /* the range of returns, to which targets are clipped */
     float *q, *q_m, *q_v, *target, *value, *value_m, *value_v;
     const float *data;   /* [rows, 2 S + A + 2]: s, s', a, r, 1 - terminal */
     const int64_t *rows; /* [count, M] */
@@ -23,7 +23,7 @@ enum { LAYERS = 3 };
 
 struct net {
     long in;
-    int transposed; /* weights [out, in], V's, rather than [in, out] */
+    int transposed; /* weights [out, in], as V's are, rather than [in, out] */
     float *weight[LAYERS], *bias[LAYERS];
 };
 
@@ -35,7 +35,7 @@ struct pass {
 struct work {
     const struct critic *c;
     float *gradient, *s, *s_next, *sa, *affine, *affine_next, *d_input, *reward, *discount;
-    float *terms; /* each row's share of the losses */
+    float *terms; /* each row's part of the losses */
     struct pass v, v_next, q[2], target[2];
 };
 
@@ -78,7 +78,7 @@ static void layer(struct team *team, long index, const struct critic *c, struct 
                   .bias = n.bias[i], .finish = RELU, .y = h});
 }
 
-/* d = d_y W^T, where gate > 0 if that is given: the cotangent of layer i's input from its output's. */
+/* d = d_y W^T, zero where gate <= 0 if a gate is given: the cotangent of layer i's input. */
 static void back(struct team *team, long index, const struct critic *c, struct net n, int i, const float *d_y,
                  const float *gate, float *d) {
     const long in = i ? c->H : n.in;
@@ -206,7 +206,7 @@ static float mean(const float *terms, long M) {
 static void layer_norm_gradients(struct team *team, long index, const struct work *w) {
     const struct critic *c = w->c;
     long first, last;
-    share(team, index, panels(c->S), &first, &last); /* as `back` shared them out */
+    share(team, index, panels(c->S), &first, &last); /* as `back` divided them */
     for (long j = first * P; j < at_most(last * P, c->S); j++) {
         float scale = 0, shift = 0;
         for (long r = 0; r < c->M; r++) {
@@ -283,7 +283,8 @@ static void all_steps(void *job, struct team *team, long index) {
     for (long step = 0; step < w->c->count; step++) one_step(team, index, w, step);
 }
 
-/* The buffers out of one block of zeros, its padding kept zero; its size where there is none yet. */
+/* Places the buffers in one block of zeros, whose padding stays zero; returns the block's size while there is
+ * none. */
 static long lay_out(struct work *w, float *block) {
     const struct critic *c = w->c;
     long used = 0;
@@ -303,13 +304,14 @@ static long lay_out(struct work *w, float *block) {
     return used;
 }
 
-/* The floats of memory that steps need; zero before the first call, and then as the last one left it. */
+/* The floats of memory that steps need. The memory is zero before the first call; later calls get it as the
+ * last one left it. */
 long critic_room(const struct critic *c) {
     struct work w = {.c = c};
     return lay_out(&w, NULL);
 }
 
-/* `count` steps; 0, or 1 where memory ran out. */
+/* Takes `count` steps; returns 0, or 1 if memory ran out. */
 int critic_steps(const struct critic *c, long threads, float *room) {
     struct work w = {.c = c};
     lay_out(&w, room);

@@ -31,7 +31,7 @@ class _Job(ctypes.Structure):
 
 @dataclass(frozen=True)
 class CriticShape:
-    """What of a critic does not change while it is trained."""
+    """The constants of a critic's training."""
 
     state_dim: int
     action_dim: int
@@ -65,11 +65,11 @@ class CriticLoops:
 
     def steps(self, shape: CriticShape, q: Moments, target: torch.Tensor, value: Moments,
               data: torch.Tensor, rows: torch.Tensor, rates: torch.Tensor, taken: int) -> torch.Tensor:
-        """Takes a step with each of ``rows`` [count, M] (int64) of ``data`` [N, 2 S + A + 2], [s, s', a, r,
-        1 - terminal], in place; returns the losses of V and Q, [count, 2].
+        """Takes a step in place for each of ``rows`` [count, M] (int64) of ``data`` [N, 2 S + A + 2], [s, s',
+        a, r, 1 - terminal]. Returns the losses of V and Q, [count, 2].
 
-        ``rates`` [count] are the learning rates; ``taken`` is how many steps came before. The result is the
-        same for any number of threads.
+        ``rates`` [count] are the learning rates; ``taken`` is the number of earlier steps. The result does
+        not depend on the number of threads.
         Raises `MemoryError` as `Steps` does, `TypeError` for tensors that C cannot read.
         """
         rows = rows.contiguous()
@@ -89,5 +89,5 @@ class CriticLoops:
 
 @lru_cache
 def loops() -> CriticLoops | None:
-    """The compiled steps; None where this machine has no C compiler."""
+    """The compiled steps; None if this machine has no C compiler."""
     return compiled(FOLDER / "critic.c", HEADERS, CriticLoops)

@@ -1,7 +1,8 @@
-/* Which entries dropout keeps: a pure function of (seed, step, block, row, column).
+/* The entries that dropout keeps: a pure function of (seed, step, block, row, column).
  *
- * Columns go by 128: of Philox's counter (row, 16 (column / 128) + column % 16, step, block) the 16-bit half
- * number column % 128 / 16, low halves first, decides. `swg_fast.training.dropout` is its plain form. */
+ * Each group of 128 columns takes eight halves of 16 counters. Column c belongs to Philox's counter (row, 16
+ * (c / 128) + c % 16, step, block) and is decided by its 16-bit half number c % 128 / 16, low halves first.
+ * `swg_fast.training.dropout` is the plain form. */
 #ifndef DROPOUT_H
 #define DROPOUT_H
 
@@ -14,7 +15,7 @@
 struct dropout {
     uint32_t k0, k1; /* the seed's halves */
     uint32_t least;  /* halves from here on are kept */
-    float scale;     /* what kept entries are multiplied by */
+    float scale;     /* the factor of kept entries */
 };
 
 static struct dropout dropout(uint64_t seed, double rate) {
@@ -50,7 +51,7 @@ static inline void counters(const struct dropout *d, uint32_t row, uint32_t firs
     _mm512_storeu_si512(words[2], c2), _mm512_storeu_si512(words[3], c3);
 }
 
-/* 16 entries times `scale` where their halves, from bit `shift` of the words, are high enough, else 0. */
+/* 16 entries times `scale` if their halves, from bit `shift` of the words, are high enough, else 0. */
 static inline void scale_kept(const struct dropout *d, const uint32_t *words, int shift, float *x) {
     const __m512i shifted = _mm512_srli_epi32(_mm512_loadu_si512(words), (unsigned)shift);
     const __mmask16 kept = _mm512_cmpge_epu32_mask(_mm512_and_si512(shifted, _mm512_set1_epi32(0xffff)),

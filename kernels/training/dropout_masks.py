@@ -9,7 +9,7 @@ import triton.language as tl
 from swg_fast.kernels.shared.devices import current
 from swg_fast.kernels.shared.philox import philox
 
-ROWS = 16  # of a program
+ROWS = 16  # rows a program
 MASK = 0xFFFFFFFF
 
 
@@ -35,8 +35,8 @@ def keep_kernel(out, first, k0, k1, rows, columns, threshold, LANES: tl.constexp
 
 def keep_masks(seed: int, first: int, steps: int, blocks: int, rows: int, columns: int, rate: float,
                lanes: int, device: torch.device) -> torch.Tensor:
-    """Which entries are kept, [steps, blocks, rows, columns] (bool); ``lanes`` neighbouring columns share the
-    place of a half in their counters' words."""
+    """Which entries are kept, [steps, blocks, rows, columns] (bool). ``lanes`` neighbouring columns use the
+    same half of their counters' words."""
     out = torch.empty(steps, blocks, rows, columns, dtype=torch.uint8, device=device)
     counters = triton.next_power_of_2(lanes * -(-columns // (8 * lanes)))
     with current(device):

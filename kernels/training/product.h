@@ -1,15 +1,16 @@
-/* Products of small matrices at the rate of the core's multiply-add units. The inner loop keeps a tile of the
- * result in registers. */
+/* Products of small matrices at nearly the full rate of the core's multiply-add units. The inner loop keeps a
+ * tile of the result in registers. */
 #ifndef PRODUCT_H
 #define PRODUCT_H
 
 #include "vectors.h"
 
-/* How a product is written: as it is, after a ReLU, where `factor` > 0, after a SiLU (its slope to `slope`),
- * times `factor`, or added to what is there. */
+/* How a product is written: plain, after a ReLU, zero unless `factor` > 0, after a SiLU (its slope to
+ * `slope`), times `factor`, or added to the present value. */
 enum finish { KEEP, RELU, GATE, SILU, SCALE, ADD };
 
-/* Asks for a part of the next panel's weights, up to CHUNK rows from k of columns from n, while this one is used. */
+/* Prefetches part of the next panel's weights, up to CHUNK rows from k of columns from n, while this one is
+ * used. */
 static inline void prefetch(const float *weight, long ld, int transposed, long k, long K, long n, long N, long part,
                             long parts) {
     const long count = at_most(CHUNK, K - k), width = at_most(P, N - n), tall = transposed ? width : count;
@@ -18,8 +19,8 @@ static inline void prefetch(const float *weight, long ld, int transposed, long k
         for (long j = 0; j < (transposed ? count : width); j += 16) __builtin_prefetch(from + i * ld + j, 0, 2);
 }
 
-/* `count` rows from k and `width` <= P columns from n of B, zero-padded; B is a weight [K, N] of row length
- * ld, or the transpose of one [N, K]. */
+/* Copies `count` rows from k and `width` <= P columns from n of B, zero-padded; B is a weight [K, N] of row
+ * length ld, or the transpose of one [N, K]. */
 static void pack(const float *weight, long ld, int transposed, long k, long count, long n, long width,
                  float *panel) {
     if (width < P) memset(panel, 0, sizeof(float) * P * count);
@@ -98,7 +99,7 @@ static inline void finish(const struct product *p, long at, float tile[R * P]) {
 static void product(struct team *team, long index, struct product p) {
     const long height = rows(p.M);
     float panel[CHUNK * P] __attribute__((aligned(64)));
-    float *const sums = scratch(team, index); /* of the chunks so far, one panel */
+    float *const sums = scratch(team, index); /* the sum over earlier chunks, one panel */
     long first, last;
     share(team, index, panels(p.N), &first, &last);
     for (long q = first; q < last; q++) {
@@ -144,7 +145,7 @@ static void gradient(struct team *team, long index, struct gradient p) {
     const long height = rows(p.M), tall = panels(p.I), across = panels(p.N);
     long first, last;
     share(team, index, tall * across, &first, &last);
-    for (long task = first; task < last; task++) { /* the smaller matrix stays in the second cache */
+    for (long task = first; task < last; task++) { /* the smaller matrix stays in the second-level cache */
         const long n = (p.I < p.N ? task / tall : task % across) * P, width = at_most(P, p.N - n);
         const long top = (p.I < p.N ? task % tall : task / across) * P;
         const float *b = p.b + n * height;
@@ -157,7 +158,7 @@ static void gradient(struct team *team, long index, struct gradient p) {
     }
 }
 
-/* g[n] = sum over rows of scale[r] y[r, n], of y [M, N], with scale 1 where none is given. */
+/* g[n] = sum over rows of scale[r] y[r, n], of y [M, N], with scale 1 if none is given. */
 static void column_sums(struct team *team, long index, long M, long N, const float *scale, const float *y,
                         float *g) {
     long first, last;

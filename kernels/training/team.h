@@ -1,8 +1,7 @@
-/* A few threads that walk through the same steps and wait for each other between them.
+/* A few threads that run the same steps and wait for each other between them.
  *
  * Work is split over outputs, never over the terms of one sum, so that any number of threads gives the same
- * bits.
- */
+ * bits. */
 #ifndef TEAM_H
 #define TEAM_H
 
@@ -26,7 +25,7 @@ struct member {
     long index;
 };
 
-enum { SPINS = 20000 }; /* some ten microseconds; a wait is longer only while another process has the core */
+enum { SPINS = 20000 }; /* some ten microseconds; longer waits mean that another process has the core */
 
 static inline void wait_while(int (*closed)(struct team *, unsigned long), struct team *team,
                               unsigned long round) {
@@ -66,8 +65,8 @@ static void *join_in(void *argument) {
     return NULL;
 }
 
-/* work(job, team, index) on up to `threads` threads, the caller's among them, each with `room` floats of
- * scratch; 1 where there is no memory for it. */
+/* work(job, team, index) on up to `threads` threads, including the caller's, each with `room` floats of
+ * scratch; 1 if there is no memory for it. */
 static int together(long threads, long room, void (*work)(void *, struct team *, long), void *job) {
     struct team team = {.work = work, .job = job, .room = (room + 15) / 16 * 16};
     enum { MOST = 64 };

@@ -1,16 +1,15 @@
 /* Vectors of this processor's width, and matrices as panels of two vectors' width.
  *
- * A matrix of activations [M, N] is kept as panels: N / P of them, each [rows(M)][P], zero beyond N. A panel
- * is the right-hand factor of a weight gradient without a copy, and its rows are read in order as a left-hand
- * factor. Only weights are copied into panels, CHUNK rows at a time, which fit the first cache.
- */
+ * A matrix of activations [M, N] is kept as N / P panels, each [rows(M)][P], zero beyond N. A panel is the
+ * right-hand factor of a weight gradient without a copy, and its rows are read in order as a left-hand
+ * factor. Only weights are copied into panels, CHUNK rows at a time, which fit the first-level cache. */
 #ifndef VECTORS_H
 #define VECTORS_H
 
 #include "../cpu/scalar.h"
 #include "team.h"
 
-/* Tiles of the result that registers hold: R rows of a product, G of a weight gradient, by two vectors. */
+/* Tiles of the result in registers: R rows of a product, G of a weight gradient, by two vectors. */
 #if defined(__AVX512F__)
 enum { VL = 16, R = 8, G = 8 };
 #define FIRST_HALVES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
@@ -31,7 +30,7 @@ typedef int32_t ivec __attribute__((vector_size(4 * VL), aligned(4), may_alias))
 
 static inline vec load(const float *p) { return *(const vec *)p; }
 static inline void store(float *p, vec v) { *(vec *)p = v; }
-/* v in a register: gcc would read it again from memory for each of its uses. */
+/* v in a register; otherwise gcc reads it from memory at each use. */
 static inline vec held(vec v) {
 #if defined(__x86_64__)
     __asm__("" : "+v"(v));
@@ -54,7 +53,7 @@ static inline void copy(float *to, const float *from, long width) { /* up to a p
     else memcpy(to, from, sizeof(float) * width);
 }
 
-/* The two halves of a and b's entries in turn: a0 b0 a1 b1 ... */
+/* The two halves of a and b interleaved: a0 b0 a1 b1 ... */
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else

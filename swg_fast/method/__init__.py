@@ -1,1 +1,1 @@
-"""The method: networks, noise schedules, samplers, weight functions and families of them."""
+"""The method: networks, noise schedules, samplers, weight functions and families of weight functions."""

@@ -13,7 +13,7 @@ from swg_fast.common.errors import UsageError
 LAYER_NORM_EPS = 1e-6  # flax's default, which the published checkpoints were trained with
 EARLY_HEAD_WIDTH = 256  # width of the early weight head, whatever the trunk's
 WEIGHT_HEADS = ("early", "joint")
-# Sizes far beyond any use, whose parameters a large machine still holds.
+# Sizes far beyond any use; a large machine still holds their parameters.
 MOST = {"state_dim": 2**16, "action_dim": 2**12, "num_blocks": 256, "hidden_dim": 2**14,
         "time_embed_dim": 2**12}
 
@@ -60,9 +60,9 @@ class ResidualBlock(nn.Module):
 class ScoreNetwork(nn.Module):
     """eps_theta(z, s, t): the noise in z = [action, weight], given the state and the step.
 
-    ``weight_head="joint"`` reads all D entries from the last block. ``"early"`` (the default, the
-    final form of the authors' JAX code) reads the weight's entry from the second block through a
-    small head of its own, which makes its gradient cheaper.
+    ``weight_head="joint"`` reads all D entries from the last block. ``"early"`` (the default, the final form
+    of the authors' JAX code) reads the weight's entry from the second block through a small separate head,
+    which makes its gradient cheaper.
 
     Raises `UsageError` for a shape that the method does not define.
     """
@@ -185,7 +185,7 @@ class TwinQ(nn.Module):
 
 
 class Ranker(TwinQ):
-    """E[w | s, a], regressed by two networks of `TwinQ`'s form; the lower counts, so that an action on
+    """E[w | s, a], regressed by two networks of `TwinQ`'s form. The lower value counts, so that an action on
     which they disagree, as they do off the data, ranks low."""
 
 

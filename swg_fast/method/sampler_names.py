@@ -1,4 +1,4 @@
-"""The samplers by name, and what each can do. Nothing here needs torch: the command line's help uses it."""
+"""The samplers by name, and their abilities. Imports no torch, since the command line's help reads it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SamplerKind:
-    """What a sampler can do: walk ``fewer_steps`` than were trained, and draw noise after the first."""
+    """A sampler's abilities: to walk ``fewer_steps`` than were trained, and to draw noise after the initial
+    draw."""
 
     fewer_steps: bool
     stochastic: bool
 
 
-# A sampler is its line here and the function of that name in `method.samplers`, which makes its table.
+# A sampler is a line here and a function of the same name in `method.samplers`, which makes its table.
 SAMPLERS = {
     "ddpm": SamplerKind(fewer_steps=False, stochastic=True),
     "ddpm_x0": SamplerKind(fewer_steps=False, stochastic=True),

@@ -1,6 +1,6 @@
 """Samplers, each a table of coefficients (see `kernels.shared.sampler_table.SamplerTable`).
 
-To add one: write a function here that returns its table, and give it a line of its name in
+To add one, write a function here that returns its table, and add a line with its name to
 `method.sampler_names`.
 """
 
@@ -22,8 +22,8 @@ Columns = dict[str, torch.Tensor]
 
 
 def evenly_spaced(trained: int, count: int | None) -> tuple[int, ...]:
-    """``count`` of the steps 0..trained-1 in rising order, both ends among them; one step alone is
-    the last. None takes all."""
+    """``count`` of the steps 0..trained-1 in rising order, including both ends; a single step is the last.
+    None takes all."""
     if count is None:
         return tuple(range(trained))
     if not 1 <= count <= trained:
@@ -36,7 +36,7 @@ def evenly_spaced(trained: int, count: int | None) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Walk:
-    """What a sampler's table is made from: the trained ``steps`` that it walks, rising, and settings."""
+    """The inputs of a sampler's table: the trained ``steps`` that it walks, in rising order, and settings."""
 
     schedule: NoiseSchedule
     steps: tuple[int, ...]
@@ -68,8 +68,8 @@ class Walk:
 
 
 def ddpm(walk: Walk) -> SamplerTable:
-    """Algorithm 2 as the paper and the authors' JAX code have it: the state is clipped, the noise
-    has variance beta."""
+    """Algorithm 2 as in the paper and the authors' JAX code: the state is clipped, the noise has variance
+    beta."""
     schedule, columns = walk.schedule, walk.columns()
     columns["state"] = schedule.alphas.rsqrt()
     columns["epsilon"] = -schedule.betas / schedule.sigmas * schedule.alphas.rsqrt()
@@ -133,11 +133,11 @@ def _second_order(walk: Walk, stochastic: bool) -> SamplerTable:
 
 def sampler_table(name: str, schedule: NoiseSchedule, sampler_steps: int | None = None,
                   **settings: Any) -> SamplerTable:
-    """The table of sampler ``name`` in ``sampler_steps`` steps (None: all that were trained), with the
-    settings of `Walk`.
+    """The table of sampler ``name`` in ``sampler_steps`` steps (None: all trained ones), with the settings of
+    `Walk`.
 
-    Raises `UsageError` for an unknown name or read-out, more steps than were trained, fewer with a sampler
-    that needs all, and a weight_clip that is no range above 0.
+    Raises `UsageError` for an unknown name or read-out, more steps than were trained, fewer steps if the
+    sampler needs all, and a weight_clip that is not 0 < low < high.
     """
     kind = SAMPLERS[choice("sampler", name, SAMPLERS)]
     if not kind.fewer_steps and sampler_steps not in (None, schedule.num_steps):

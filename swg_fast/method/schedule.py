@@ -9,16 +9,15 @@ import torch
 
 from swg_fast.common.errors import UsageError
 
-MAX_STEPS = 10_000  # T; a step's noise is held for every candidate
+MAX_STEPS = 10_000  # T; the noise of every step is held for every candidate
 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
     """A discrete variance schedule of ``T`` steps.
 
-    ``betas``, ``alphas`` and ``alphas_cumprod`` are float64 tensors of shape [T], entry ``t`` for
-    the integer step ``t`` in 0..T-1. They are float64 so that every table made from them is exact
-    in the type it is later cast to.
+    ``betas``, ``alphas`` and ``alphas_cumprod`` are float64 tensors of shape [T], entry ``t`` for the integer
+    step ``t`` in 0..T-1. float64 makes every derived table exact in the type that it is later cast to.
     """
 
     name: str

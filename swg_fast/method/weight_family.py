@@ -1,9 +1,9 @@
-"""A family of weight functions that one network serves; which member guides is chosen at sampling.
+"""A family of weight functions that one network serves; sampling chooses the member that guides.
 
-The code of a member, [one-hot of the function, the place of its parameter], stands beside the state, so that
-nothing but the state's width changes (SWG's third open question). A parameter's place is in [-1, 1]: linear
-in tau, logarithmic in alpha. Weights are divided by the largest that the data have under the member, which
-the gradient of their logarithm does not see, so that all members' lie in [0, 1].
+A member's code, [one-hot of the function, the place of its parameter], is appended to the state, so only the
+state's width changes (SWG's third open question). A parameter's place is in [-1, 1]: linear in tau,
+logarithmic in alpha. Weights are divided by the data's largest weight under the member, which puts all
+members' weights in [0, 1] and does not change the gradient of their logarithm.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from swg_fast.common.checks import shown
 from swg_fast.common.errors import UsageError
 from swg_fast.method.weight_functions import WEIGHT_FUNCTIONS, check_advantages, check_weight_function
 
-FAMILY = "family"  # beside the names of single weight functions
+FAMILY = "family"  # used where single weight functions are named
 DEFAULT = "expectile:0.6:0.95,exponential:0.5:10"
 GRID = 17  # places of a parameter at which a card records the mean weight
 
 
 @dataclass(frozen=True)
 class Member:
-    """A weight function with the range of its parameter, ``low`` to ``high``; None for one without."""
+    """A weight function with its parameter's range, ``low`` to ``high``; None if it has no parameter."""
 
     name: str
     low: float | None = None
@@ -37,7 +37,7 @@ class Member:
         return WEIGHT_FUNCTIONS[self.name].parameter
 
     def place(self, value: float) -> float:
-        """Where in [-1, 1] a parameter's value stands."""
+        """The place in [-1, 1] of a parameter's value."""
         if self.low is None or self.high is None or self.low == self.high:
             return 0.0
         low, high, value = (self._axis(x) for x in (self.low, self.high, value))
@@ -61,8 +61,8 @@ class Member:
 
 @dataclass(frozen=True)
 class WeightFamily:
-    """``members`` by function; ``extremes`` [E], the advantages among which every member has its largest
-    weight, once it was `fitted`; ``means`` of the members' weights, [K, GRID], where they are known."""
+    """``members`` by function; ``extremes`` [E], set by `fitted`: advantages among which every member has its
+    largest weight; ``means`` [K, GRID] of the members' weights, if known."""
 
     members: tuple[Member, ...]
     extremes: torch.Tensor | None = None
@@ -72,8 +72,8 @@ class WeightFamily:
     def parse(cls, text: str) -> WeightFamily:
         """A family from ``FUNCTION:LOW:HIGH,...``; FUNCTION:VALUE and FUNCTION are members without a range.
 
-        Raises `UsageError` for another form, an unknown function, one that comes twice, and a range that
-        is empty or outside what the function takes.
+        Raises `UsageError` for another form, an unknown or repeated function, and a range that is empty or
+        outside the function's.
         """
         members = []
         for part in text.split(","):
@@ -101,12 +101,12 @@ class WeightFamily:
 
     @property
     def width(self) -> int:
-        """Entries of a code."""
+        """Length of a code."""
         return len(self.members) + 1
 
     @property
     def default(self) -> str:
-        """The guidance where none is asked for: the first function in the middle of its range."""
+        """The default guidance: the first function in the middle of its range."""
         first = self.members[0]
         if first.low is None:
             return first.name
@@ -116,9 +116,9 @@ class WeightFamily:
         return ",".join(map(str, self.members))
 
     def fitted(self, advantages: torch.Tensor) -> WeightFamily:
-        """The family for data of these advantages [N]. `UsageError` where they are not finite."""
+        """The family for data with these advantages [N]. Raises `UsageError` if they are not finite."""
         check_advantages(advantages)
-        # Every weight function is monotone above 0 and monotone below it.
+        # Every weight function is monotone on each side of 0.
         sides = [side for side in (advantages[advantages <= 0], advantages[advantages > 0]) if len(side)]
         ends = torch.stack([end for side in sides for end in (side.min(), side.max())])
         fitted = replace(self, extremes=ends)
@@ -166,13 +166,13 @@ class WeightFamily:
                          "within that, or train with another --weight-family")
 
     def code(self, guidance: str) -> torch.Tensor:
-        """The code [K + 1] of ``guidance``. `UsageError` as `find`."""
+        """The code [K + 1] of ``guidance``. Raises `UsageError` as `find` does."""
         which, place = self.find(guidance)
         return torch.tensor([float(which == k) for k in range(len(self.members))] + [place],
                             dtype=torch.float32, device="cpu")
 
     def mean_weight(self, guidance: str) -> float | None:
-        """The mean of the data's weights under ``guidance``; None where no card has recorded it."""
+        """The mean of the data's weights under ``guidance``; None if no card recorded it."""
         if self.means is None:
             return None
         which, place = self.find(guidance)
@@ -182,15 +182,15 @@ class WeightFamily:
         return row[low] + (at - low) * (row[low + 1] - row[low])
 
     def to_card(self) -> dict[str, Any]:
-        """What a model card says of the family."""
+        """The family's entry in a model card."""
         return {"functions": str(self), "code": [*(m.name for m in self.members), "place of the parameter"],
                 "mean_weights": [[round(x, 6) for x in row] for row in self.means or ()]}
 
     @classmethod
     def from_card(cls, card: Mapping[str, Any]) -> WeightFamily | None:
-        """The family of a policy by its card; None where it was trained with one weight function.
+        """The family of a policy from its card; None if one weight function trained it.
 
-        Raises `UsageError` for an entry that is none.
+        Raises `UsageError` for an invalid entry.
         """
         entry = card.get("weight_family")
         if entry is None:
@@ -210,7 +210,7 @@ class WeightFamily:
 def parse_guidance(name: str, value: Any) -> tuple[str, float | None]:
     """(function, parameter) of ``value``: ``"expectile:0.9"``, ``("expectile", 0.9)`` or ``"dice"``.
 
-    Raises `UsageError`, with ``name``, for anything else, and a parameter that the function cannot have.
+    Raises `UsageError`, with ``name``, for anything else, and for a parameter outside the function's range.
     """
     parts = value.split(":") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or len(parts) not in (1, 2) or not isinstance(parts[0], str):
@@ -226,6 +226,6 @@ def parse_guidance(name: str, value: Any) -> tuple[str, float | None]:
 
 
 def guidance_text(name: str, value: Any) -> str:
-    """``value`` as `parse_guidance` takes it, in its one plain form."""
+    """``value`` in a plain text form that `parse_guidance` accepts."""
     function, parameter = parse_guidance(name, value)
     return function if parameter is None else f"{function}:{parameter:.12g}"

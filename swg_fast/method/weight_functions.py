@@ -1,6 +1,6 @@
 """Weight functions w(u) of the advantage u = min(Q1, Q2) - V (SWG, table of section 4).
 
-To add one: write a function of (u, its hyper-parameter) and give it a line in `WEIGHT_FUNCTIONS`.
+To add one, write a function of (u, its hyper-parameter) and add a line to `WEIGHT_FUNCTIONS`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import torch
 from swg_fast.common.checks import choice, number
 from swg_fast.common.errors import UsageError
 
-Parameter = float | torch.Tensor  # tau or alpha: one for all advantages, or tensors that broadcast with them
+Parameter = float | torch.Tensor  # tau or alpha: one number, or a tensor that broadcasts with advantages
 
 
 def expectile(u: torch.Tensor, tau: Parameter) -> torch.Tensor:
-    """tau where the action beat the value, 1 - tau elsewhere."""
+    """tau for a positive advantage, 1 - tau otherwise."""
     return torch.where(u > 0, tau, 1.0 - tau).to(u.dtype)
 
 
 def exponential(u: torch.Tensor, alpha: Parameter) -> torch.Tensor:
-    """exp(alpha u), clipped to [1e-3, 80]; clipped in the exponent, so that it cannot overflow."""
+    """exp(alpha u), clipped to [1e-3, 80]; the exponent is clipped, so that it cannot overflow."""
     return torch.exp((alpha * u).clamp(math.log(1e-3), math.log(80.0)))
 
 
 def linex(u: torch.Tensor, alpha: Parameter) -> torch.Tensor:
     """alpha |exp(alpha u) - 1| / |u|, with its limit alpha**2 at u = 0.
 
-    The exponent stops at the type's largest, where the value would no longer be finite.
+    The exponent is capped so that the value stays finite in its type.
     """
     top = math.log(torch.finfo(u.dtype).max) - 8.0
     safe = torch.where(u == 0, torch.ones_like(u), u)
@@ -39,12 +39,12 @@ def linex(u: torch.Tensor, alpha: Parameter) -> torch.Tensor:
 
 
 def quantile(u: torch.Tensor, tau: Parameter) -> torch.Tensor:
-    """(tau or 1 - tau) / |u|; |u| below 1e-6 counts as 1e-6, where the weight has no limit."""
+    """(tau or 1 - tau) / |u|; |u| below 1e-6 counts as 1e-6, since the weight has no limit at 0."""
     return expectile(u, tau) / u.abs().clamp(min=1e-6)
 
 
 def smooth_expectile(u: torch.Tensor, tau: Parameter) -> torch.Tensor:
-    """The expectile weight with a sigmoid of slope 3 in place of the step."""
+    """The expectile weight with a sigmoid of slope 3 instead of the step."""
     s = torch.sigmoid(3.0 * u)
     return s * tau + (1.0 - s) * (1.0 - tau)
 
@@ -58,7 +58,7 @@ def dice(u: torch.Tensor, _: Parameter = 0.0) -> torch.Tensor:
 @dataclass(frozen=True)
 class WeightFunction:
     function: Callable[[torch.Tensor, Parameter], torch.Tensor]
-    parameter: str  # "tau", "alpha" or "" where there is none
+    parameter: str  # "tau", "alpha" or "" for no parameter
     default: float
 
 
@@ -73,10 +73,10 @@ WEIGHT_FUNCTIONS: dict[str, WeightFunction] = {
 
 
 def check_weight_function(name: str, parameter: float | None = None) -> float:
-    """The parameter that ``name`` is used with, its default for None.
+    """The parameter for ``name``: ``parameter``, or the default for None.
 
-    Raises `UsageError` for an unknown name, a tau outside (0, 1), an alpha <= 0, a parameter where there
-    is none, and one that makes weights beyond float32 of advantages up to a million.
+    Raises `UsageError` for an unknown name, a tau outside (0, 1), an alpha <= 0, a parameter for a function
+    without one, and a parameter whose weights overflow float32 for advantages up to a million.
     """
     entry = WEIGHT_FUNCTIONS[choice("weight function", name, WEIGHT_FUNCTIONS)]
     if parameter is None:
@@ -99,10 +99,10 @@ def compute_weights(
     *,
     rescale: bool = False,
 ) -> torch.Tensor:
-    """Weights [N] of advantages [N]; with ``rescale`` moved linearly onto [0, 1].
+    """Weights [N] of advantages [N]; ``rescale`` maps them linearly onto [0, 1].
 
-    Raises `UsageError` for an unknown name, a tau outside (0, 1), an alpha <= 0, or weights that
-    are not finite (which never reach a training set).
+    Raises `UsageError` for an unknown name, a tau outside (0, 1), an alpha <= 0, or weights that are not
+    finite (which never reach a training set).
     """
     value = check_weight_function(name, parameter)
     check_advantages(advantages)
@@ -120,7 +120,7 @@ def compute_weights(
 
 
 def check_advantages(advantages: torch.Tensor) -> None:
-    """`UsageError` where ``advantages`` are no tensor of finite floating-point numbers."""
+    """Raises `UsageError` unless ``advantages`` is a tensor of finite floating-point numbers."""
     if not torch.is_tensor(advantages) or not advantages.is_floating_point():
         raise UsageError("advantages must be a tensor of floating point")
     bad = int((~torch.isfinite(advantages)).sum())

@@ -1,1 +1,2 @@
-"""The kernels' machine code, looked at without a GPU: listings, traffic, and a static model of their time."""
+"""Analysis of the kernels' machine code without a GPU: listings, traffic, and a static model of their time.
+"""

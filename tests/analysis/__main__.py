@@ -1,4 +1,4 @@
-"""``python -m tests.analysis``: the fused kernels compiled for GPUs that need not be here."""
+"""``python -m tests.analysis``: compiles the fused kernels for GPUs that this machine need not have."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.analysis.compile_offline import report_row, shipped
 
 
 def _loop(loop: dict[str, Any]) -> str:
-    """One loop of a kernel's report in a line."""
+    """A line for one loop of a kernel's report."""
     matrix = " ".join(f"{count} {kind}" for kind, count in loop["matrix_instructions"].items())
     rest = (f"{loop['waits_for_products']} + {loop['waits_for_copies']}", loop["barriers"])
     return "  ".join([matrix, *("-" if x is None else f"{x:g}" if isinstance(x, float) else str(x)
@@ -35,18 +35,18 @@ def _loop(loop: dict[str, Any]) -> str:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--targets", default="sm_80,sm_90,sm_100", help="GPU generations.")
-@click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
-@click.option("--hidden-dims", default="64,128,256", help="Of 64, 128, 256.")
+@click.option("--dtypes", default="all", help="all, or some of fp32, bf16, tf32.")
+@click.option("--hidden-dims", default="64,128,256", help="Some of 64, 128, 256.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Compilations at a time.  [default: all cores]")
 @click.option("--json", "json_path", type=Path, help="Write one row a configuration and target.")
 def main(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_path: Path | None) -> None:
-    """Compile the fused kernels for GPUs that need not be here, and report what their code does.
+    """Compile the fused kernels for GPUs that this machine need not have, and report on their code.
 
-    Of each innermost loop over matrix products, a trip: its matrix instructions; the products of a tile
-    with a chunk that these make up (2 forwards and 3 back are needed); waits for products and for copies;
-    barriers; special-function instructions an entry of the wide layer. And the bytes of weights and of
-    scratch that a candidate and step move through the L2 cache. Last, for sm_90 in bf16, thousand cycles
-    that a step of 128 candidates takes by a static model (docs/kernel-notes.md has it beside an H200).
+    For a trip of each innermost loop over matrix products: its matrix instructions; how many products of a
+    tile with a chunk they make (2 forwards and 3 back are needed); waits for products and for copies;
+    barriers; special-function instructions an entry of the wide layer. Also the bytes of weights and of
+    scratch that a candidate and step move through the L2 cache, and for sm_90 in bf16 the thousand cycles of
+    a step of 128 candidates by a static model (docs/kernel-notes.md compares it with an H200).
     """
     check_outputs(json=json_path)
     jobs = whole("--jobs", jobs or os.cpu_count() or 1, 1, max_threads())

@@ -1,4 +1,4 @@
-"""Compiles the fused kernels for a GPU that is not here, and reads what they would use there."""
+"""Compiles the fused kernels for a GPU that this machine need not have, and reads the resources they need."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.analysis.sass_listing import MATRIX_INSTRUCTIONS, instructions, matri
 
 WEIGHT_TYPES = {"bf16": "*bf16", "tf32": "*fp32", "fp32": "*fp32"}
 KERNELS = {"sample_kernel": sample_kernel, "keep_best_kernel": keep_best_kernel}
-# Types of the kernels' arguments. WHOLE_NUMBERS are int32, and what is not named points to float32.
+# Types of the kernels' arguments. WHOLE_NUMBERS are int32; all other arguments point to float32.
 WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
 INDEX_POINTERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "indices": "*i64"}
 WEIGHT_MAPS = ("ends", "up", "down", "head")  # tensor maps in the Gluon kernels
@@ -52,7 +52,7 @@ class Variant:
 
 
 def source(variant: Variant) -> ASTSource:
-    """A variant's source, of the kind that its configuration asks for."""
+    """A variant's source, of its configuration's kind."""
     hidden, dtype, config, blocks = variant.hidden, variant.dtype, variant.config, variant.blocks
     early, padded = variant.head == "early", 16 if variant.latent <= 16 else 32
     every: dict[str, Any] = {
@@ -91,8 +91,8 @@ def source(variant: Variant) -> ASTSource:
 
 
 def report(capability: int, hidden: int, dtype: str, config: Config, **shape: Any) -> dict[str, Any]:
-    """Compiles one configuration for ``capability`` (80, 90, 100) and reads its resources. Where a static
-    model can tell (sm_90, bf16, guided, tiles of 128 rows in all), also what a step costs by it."""
+    """Compiles one configuration for ``capability`` (80, 90, 100) and reads its resources. If the static
+    model applies (sm_90, bf16, guided, tiles of 128 rows in all), also its cost of a step."""
     started = time.perf_counter()
     variant = Variant(hidden, dtype, config, **shape)
     early, kernel = variant.head == "early", variant.kernel
@@ -136,8 +136,8 @@ def report_row(work: dict[str, Any]) -> dict[str, Any]:
 
 
 def shipped(targets: list[int]) -> list[dict[str, Any]]:
-    """Arguments of `report` for the table's defaults on each target, for many candidates and for few,
-    for the selection beside them, and for the layered kernels."""
+    """Arguments of `report` for the table's defaults on each target, for many and for few candidates, for
+    their selection, and for the layered kernels."""
     pairs = sorted({(hidden, dtype) for _, hidden, dtype in CONFIGS})
     rows = []
     for target in targets:

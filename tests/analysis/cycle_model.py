@@ -1,7 +1,7 @@
-"""What a step of a tile costs on sm_90, by a static model of its machine code (`sass_replay`).
+"""The cost of a tile's step on sm_90, by a static model of its machine code (`sass_replay`).
 
-A listing says which loops there are and not how often they run: that follows from where a loop stands. The
-figures are predictions, a few percent low beside an H200; they compare one listing with another.
+A listing shows the loops but not how often they run; that follows from a loop's place. The figures are
+predictions, a few percent below an H200's; they compare listings with one another.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from tests.analysis.l2_traffic import blocks_back
 from tests.analysis.sass_listing import Instruction, backward_branches, instructions
 from tests.analysis.sass_replay import FLOP_A_CYCLE, L2_A_CYCLE, Ring, cycles_a_trip, cycles_once
 
-ROWS_A_PASS = 32  # of the row passes in `kernels.fused.portable.stages`
-COLUMNS_A_PASS = 64  # of its thin products
-MOST_PRODUCTS = 3.5  # of a loop over chunks: 3 on the way back
-ROWS = 128  # that a program walks together, in the entries that are modelled
+ROWS_A_PASS = 32  # rows of a pass in `kernels.fused.portable.stages`
+COLUMNS_A_PASS = 64  # columns of its thin products
+MOST_PRODUCTS = 3.5  # of a loop over chunks; a backward loop has 3
+ROWS = 128  # rows that a program computes together, in the modelled entries
 
 
 @dataclass
 class Loop:
-    """Instructions first .. last of a listing, with the loops inside."""
+    """Instructions first .. last of a listing, and its inner loops."""
 
     first: int
     last: int
@@ -30,7 +30,7 @@ class Loop:
     what: str = ""
 
     def own(self, listing: list[Instruction]) -> list[Instruction]:
-        """What is in no inner loop, without branches."""
+        """The instructions outside inner loops, without branches."""
         taken = {i for loop in self.inner for i in range(loop.first, loop.last + 1)}
         return [listing[i] for i in range(self.first, self.last + 1)
                 if i not in taken and listing[i].kind != "BRA"]
@@ -38,7 +38,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Shape:
-    """What trips follow from; ``chunk`` columns at a time, ``head`` the early head's width or 0."""
+    """Sizes that determine the trips; ``chunk`` columns at a time, ``head`` the early head's width or 0."""
 
     hidden: int
     blocks: int
@@ -54,13 +54,13 @@ class Shape:
 
     @property
     def products(self) -> int:
-        """Of [.., hidden] with [hidden, chunk] in a step."""
+        """Products of [.., hidden] with [hidden, chunk] in a step."""
         chunks = 4 * self.hidden // self.chunk
         return chunks * (2 * self.blocks + 3 * self.depth) + 2 * self.head // self.chunk
 
 
 def nest(listing: list[Instruction]) -> Loop:
-    """The listing as one loop, with all that are in it; asking an mbarrier again and again is none."""
+    """The listing as one loop with its inner loops; a loop that only polls an mbarrier does not count."""
     root = Loop(0, len(listing) - 1)
     path = [root]
     for first, last in sorted(backward_branches(listing), key=lambda loop: (loop[0], -loop[1])):
@@ -75,8 +75,8 @@ def nest(listing: list[Instruction]) -> Loop:
 
 
 def step_of(listing: list[Instruction]) -> Loop:
-    """The loop over a trajectory's steps: the outermost with several loops over matrix products in it (of
-    the first warp group, where each has code of its own)."""
+    """The loop over a trajectory's steps: the outermost that contains several loops over matrix products (the
+    first warp group's, if each has its own code)."""
     loop = nest(listing)
     while True:
         with_products = [one for one in loop.inner if _count(listing, one, "HGMMA")]
@@ -92,14 +92,14 @@ def _count(listing: list[Instruction], loop: Loop, kind: str) -> int:
 
 
 def name_loops(listing: list[Instruction], step: Loop, shape: Shape) -> None:
-    """Gives each loop in a step its trips and a name."""
+    """Sets the trips and the name of each loop in a step."""
     chunks = 4 * shape.hidden // shape.chunk
     passes = [shape.depth, shape.depth, max(shape.blocks - shape.depth, 1)]
     chunked = [loop for loop in step.inner if _is_chunked(listing, loop, shape)]
     for loop in step.inner:
         inner = [one for one in loop.inner if _is_chunked(listing, one, shape)]
-        # The blocks: forwards, back and, beside the early head, the rest of them; at a small hidden size
-        # the compiler may have unrolled the chunks.
+        # The blocks: forwards, back and, with the early head, the remaining ones forwards. At a small hidden
+        # size the compiler may have unrolled the chunks.
         if inner or _products(listing, loop, shape) > MOST_PRODUCTS:
             loop.trips, loop.what = passes.pop(0), "blocks"
             for one in loop.inner:
@@ -117,7 +117,7 @@ def name_loops(listing: list[Instruction], step: Loop, shape: Shape) -> None:
 
 
 def _products(listing: list[Instruction], loop: Loop, shape: Shape) -> float:
-    """A trip's matrix work, inner loops once, in products of 64 rows with a chunk."""
+    """A trip's matrix work, with inner loops counted once, in products of 64 rows with a chunk."""
     flop = sum(one.flop(4) or 0 for one in listing[loop.first : loop.last + 1] if one.kind == "HGMMA")
     return flop / (2 * 64 * shape.chunk * shape.hidden)
 
@@ -132,15 +132,15 @@ def _name_part(listing: list[Instruction], loop: Loop, chunks: int, shape: Shape
         loop.trips, loop.what = ROWS // ROWS_A_PASS, "rows"
         return
     back = _products(listing, loop, shape) > 2.5
-    # In Gluon the forward loop has its first product before it and its last one behind it.
+    # In Gluon the forward loop's first product stands before it and its last one after it.
     outside = shape.slots > 0 and not back
     loop.trips, loop.what = chunks - outside, "chunks back" if back else "chunks"
 
 
 def predict(sass: str, shape: Shape, warps: int, l2_bytes: float) -> dict[str, Any]:
-    """Thousand cycles that a guided step of 128 rows takes, by part, and the least that single pipes allow.
+    """Thousand cycles of a guided step of 128 rows, by part, and the least that single pipes allow.
 
-    ``l2_bytes`` are those that a candidate and step move (`tests.analysis.l2_traffic`).
+    ``l2_bytes`` is the number of bytes that a candidate and step move (`tests.analysis.l2_traffic`).
     """
     listing = instructions(sass)
     step = step_of(listing)
@@ -164,7 +164,7 @@ def predict(sass: str, shape: Shape, warps: int, l2_bytes: float) -> dict[str, A
             visit(inner, times * inner.trips)
 
     visit(step, 1)
-    # A loop that was taken for another shows here: what else multiplies matrices is small.
+    # This catches a loop mistaken for another: all other matrix work is small.
     needed = shape.products * 2 * ROWS * shape.chunk * shape.hidden / FLOP_A_CYCLE * warps / 8
     if not needed <= pipes["tensor"] < 1.05 * needed:
         raise ValueError(f"the loops found in the listing multiply for {pipes['tensor']:.0f} cycles a step, "

@@ -1,5 +1,5 @@
-"""The layered kernels for `compile_offline`: their arguments, constants and launch options, as a decision's
-`kernels.fused.layered.plan` gives them."""
+"""The layered kernels for `compile_offline`: their arguments, constants and launch options, as
+`kernels.fused.layered.plan` sets them for a decision."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KERNELS = {"up_kernel": kernels.up_kernel, "narrow_kernel": kernels.narrow_kerne
            "up_back_kernel": kernels.up_back_kernel, "head_kernel": kernels.head_kernel,
            "step_kernel": step.step_kernel, "keep_kernel": step.keep_kernel}
 OF_A_CONFIGURATION = ("up_kernel", "narrow_kernel", "up_back_kernel", "head_kernel")
-# Arguments by type; what is not named points to float32.
+# Arguments by type; all others point to float32.
 WEIGHTS = ("up", "down", "head", "output", "output_row", "weights", "wide", "slope", "x", "g", "g_out",
            "inner", "out", "read", "a", "hidden")
 OTHERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "words": "*i64", "owners": "*i64",
@@ -32,8 +32,8 @@ ROWS = {"step_kernel": STEP_ROWS, "keep_kernel": KEEP_ROWS}
 
 
 def source(kernel: str, hidden: int, weights: str, config: Config, constants: dict[str, Any]) -> ASTSource:
-    """A layered kernel's source for ``weights`` of this pointer type, in the variant that takes the most: it
-    keeps what the way back needs, ends the stream, and is neither the first step nor the last."""
+    """A layered kernel's source for ``weights`` of this pointer type, in the variant that needs the most: it
+    keeps values for the backward pass, ends the stream, and is neither the first nor the last step."""
     function = KERNELS[kernel]
     every = constants | {
         "H": hidden, "BM": ROWS.get(kernel, config.tile), "K": 4 * hidden, "BN": narrow(config.chunk),
@@ -53,14 +53,15 @@ def source(kernel: str, hidden: int, weights: str, config: Config, constants: di
 
 
 def options(kernel: str, config: Config) -> dict[str, int]:
-    """Warps and stages as a launch sets them."""
+    """Warps and stages as set by a launch."""
     if kernel == "narrow_kernel":
         return {"num_warps": NARROW_WARPS, "num_stages": config.stages}
     return {"num_warps": NARROW_WARPS if kernel in ROWS else config.warps, "num_stages": 1}
 
 
 def shipped(**where: Any) -> list[dict[str, Any]]:
-    """Arguments of `aot.report` for the largest and the smallest configuration, and for what has none."""
+    """Arguments of `compile_offline.report` for the largest and the smallest configuration and the others.
+    """
     rows = [where | {"config": config, "kernel": kernel} for config in (LAYERS[0], LAYERS[-1])
             for kernel in OF_A_CONFIGURATION]
     return rows + [where | {"config": LAYERS[0], "kernel": kernel} for kernel in ROWS]

@@ -1,4 +1,4 @@
-"""Reading a compiled kernel's machine code: what its innermost loops over matrix products do."""
+"""Reads a compiled kernel's machine code: the work of its innermost loops over matrix products."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-# The instructions that multiply matrices, by the generation that brought them.
+# The matrix product instructions of each generation.
 MATRIX_INSTRUCTIONS = ("HGMMA", "HMMA", "UTCHMMA", "UTCQMMA", "QGMMA")
 LINE = re.compile(
     r"/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+)?\s*([A-Z][A-Za-z0-9_.]*)([^;]*);"
@@ -21,7 +21,7 @@ class Instruction:
     name: str  # with its modifiers: HGMMA.64x32x16.F32.BF16
     operands: str
     predicate: str = ""
-    control: int = 0  # the upper half of its code, which says what it waits for
+    control: int = 0  # the upper half of its code, which holds its waits
 
     @property
     def stall(self) -> int:
@@ -30,17 +30,17 @@ class Instruction:
 
     @property
     def write_barrier(self) -> int:
-        """The scoreboard that its result releases, 7 for none."""
+        """The scoreboard that its result releases; 7 for none."""
         return self.control >> 46 & 7 if self.control else 7
 
     @property
     def read_barrier(self) -> int:
-        """The scoreboard that is released when its operands are read, 7 for none."""
+        """The scoreboard that reading its operands releases; 7 for none."""
         return self.control >> 49 & 7 if self.control else 7
 
     @property
     def waits(self) -> int:
-        """The scoreboards that it waits for, a bit each."""
+        """The scoreboards that it waits for, one bit each."""
         return self.control >> 52 & 63
 
     @property
@@ -48,7 +48,8 @@ class Instruction:
         return self.name.split(".")[0]
 
     def flop(self, warps: int) -> int | None:
-        """Of all ``warps`` that run it; None where the code does not say (a descriptor does, on sm_100)."""
+        """Operations over all ``warps`` that run it; None if the code does not show them (on sm_100 a
+        descriptor does)."""
         if self.kind == "HGMMA":
             m, n, k = map(int, re.search(r"(\d+)x(\d+)x(\d+)", self.name).groups())
             return 2 * m * n * k * warps // 4
@@ -57,7 +58,7 @@ class Instruction:
 
 
 def instructions(sass: str) -> list[Instruction]:
-    """Of a listing by `cuobjdump -sass`."""
+    """The instructions of a listing by `cuobjdump -sass`."""
     return [
         Instruction(int(address, 16), name, operands.strip(), predicate, int(control or "0", 16))
         for address, predicate, name, operands, control in LINE.findall(sass)
@@ -65,8 +66,8 @@ def instructions(sass: str) -> list[Instruction]:
 
 
 def backward_branches(listing: list[Instruction]) -> set[tuple[int, int]]:
-    """(first, last) of what lies between a branch and its target before it, which is a loop: unless an
-    unconditional branch comes back over the end of the program, from code moved out of the way."""
+    """(first, last) of each loop: the instructions from a branch's earlier target to the branch. An
+    unconditional branch back over the program's end is no loop: it returns from code moved behind the end."""
     position = {one.address: index for index, one in enumerate(listing)}
     ends = [index for index, one in enumerate(listing) if one.kind == "EXIT" and not one.predicate]
     found = set()
@@ -80,19 +81,19 @@ def backward_branches(listing: list[Instruction]) -> set[tuple[int, int]]:
 
 
 def innermost_loops(listing: list[Instruction]) -> list[list[Instruction]]:
-    """What lies between a backward branch and its target, and holds no other such."""
+    """The loops between a backward branch and its target that contain no other loop."""
     loops = backward_branches(listing)
     inner = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
     return [listing[first : last + 1] for first, last in sorted(inner)]
 
 
 def matrix_loops(sass: str, tile: int, chunk: int, hidden: int, warps: int) -> list[dict[str, Any]]:
-    """Each innermost loop that multiplies matrices: per trip, its instructions by kind.
+    """For each innermost loop that multiplies matrices, a trip's instructions by kind.
 
-    ``products``: its multiply-adds in products of [tile, hidden] with [hidden, chunk]. A forward loop
-    needs 2 and one back 3; more means that warps compute the same thing. ``special_per_element``:
-    special-function instructions a thread runs for an entry of the wide layer. Both are None for a loop
-    over something else than chunks, and ``products`` where the code does not show sizes.
+    ``products``: its multiply-adds in products of [tile, hidden] with [hidden, chunk]. A forward loop needs 2
+    and a backward loop 3; more means that warps repeat each other's work. ``special_per_element``:
+    special-function instructions a thread runs for an entry of the wide layer. Both are None for a loop over
+    anything but chunks, and ``products`` also where the code does not show sizes.
     """
     found = []
     for loop in innermost_loops(instructions(sass)):

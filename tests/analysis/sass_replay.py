@@ -1,9 +1,9 @@
-"""Replaying a loop of sm_90 machine code on a model of a multiprocessor: how long a trip takes.
+"""Replays a loop of sm_90 machine code on a model of a multiprocessor, to time a trip.
 
 The model issues each warp's instructions in order, as their control words allow (stalls, scoreboards), on
-four sub-partitions whose pipes have the widths below, and keeps the queues of matrix products, shared
-memory, the L2 cache, barriers and asynchronous copies. It was never compared with a GPU: its figures are
-for ranking one listing against another, and are no speeds.
+four sub-partitions whose pipes have the widths below. It keeps the queues of matrix products, shared memory,
+the L2 cache, barriers and asynchronous copies. Its figures rank listings; docs/kernel-notes.md compares them
+with an H200.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from tests.analysis.sass_listing import Instruction
 
-# Cycles that a warp's instruction keeps its pipe, by kind; any other kind is the ALU's.
+# Cycles for which a warp's instruction occupies its pipe, by kind; any other kind uses the ALU.
 PIPES = {"special": ("MUFU", "F2F", "F2I", "I2F", "FRND", "POPC", "FLO"), "float": ("FFMA", "FADD", "FMUL"),
          "packed": ("IMAD", "HFMA2", "HADD2", "HMUL2"),
          "memory": ("LDS", "STS", "LDSM", "STSM", "LDG", "STG", "LDGSTS", "SHFL", "LDL", "STL")}
@@ -25,16 +25,16 @@ CONTROL = ("BRA", "BAR", "WARPGROUP", "DEPBAR", "LDGDEPBAR", "NOP", "EXIT", "WAR
            "MEMBAR", "FENCE", "ERRBAR", "CCTL", "SYNCS", "ELECT", "HGMMA", "USETMAXREG")
 LATENCY = {"MUFU": 22, "LDS": 30, "LDSM": 33, "STS": 20, "STSM": 20, "SHFL": 24, "R2UR": 12, "S2R": 30}
 DEFAULT_LATENCY = 6
-FLOP_A_CYCLE, SHARED_A_CYCLE = 4096, 128  # bf16, of a multiprocessor
+FLOP_A_CYCLE, SHARED_A_CYCLE = 4096, 128  # bf16; of a multiprocessor
 LEAST_PRODUCT = 19  # cycles of the shortest matrix instruction
-L2_A_CYCLE, L2_LATENCY = 24, 300  # bytes, a multiprocessor's share
+L2_A_CYCLE, L2_LATENCY = 24, 300  # a multiprocessor's share of the bytes
 PRODUCT_LATENCY, BARRIER = 30, 20
 
 
 @dataclass(frozen=True)
 class Ring:
-    """The producer of a loop's weights: slots, bytes of one, and of a trip's slots the order in which the
-    loop gives them back."""
+    """The producer of a loop's weights: the number of slots, a slot's bytes, and the order in which a trip of
+    the loop returns its slots."""
 
     slots: int
     bytes: int
@@ -46,7 +46,7 @@ class _Warp:
     at: int = 0
     trip: int = 0
     scoreboards: list[float] = field(default_factory=lambda: [0.0] * 6)
-    products: list[float] = field(default_factory=list)  # ends of committed groups
+    products: list[float] = field(default_factory=list)  # end times of committed groups
     issued: int = 0
     copies: list[float] = field(default_factory=list)
     copy: float = 0.0
@@ -55,7 +55,7 @@ class _Warp:
 
 
 def pipe_of(kind: str) -> str | None:
-    """The pipe of an instruction, None for those that only steer."""
+    """The pipe of an instruction; None for control instructions."""
     if kind in CONTROL:
         return None
     if kind.startswith("U") or kind in ("R2UR", "S2UR"):
@@ -64,7 +64,7 @@ def pipe_of(kind: str) -> str | None:
 
 
 def width(name: str) -> int:
-    """Bytes a thread moves."""
+    """Bytes that a thread moves."""
     if name.startswith(("LDSM", "STSM")):
         count = re.search(r"\.([124])$", name)
         return 4 * int(count[1]) if count else 4
@@ -73,14 +73,14 @@ def width(name: str) -> int:
 
 
 def l2_bytes(one: Instruction) -> int:
-    """Bytes a warp's access moves: a load of up to 8 bytes a thread is taken for a vector that rows share
-    (a bias), all else for whole lines."""
+    """Bytes of a warp's access. A load of up to 8 bytes a thread counts as a vector that rows share (a bias),
+    any other access as whole lines."""
     size = width(one.name)
     return 32 if one.kind == "LDG" and size <= 8 else 32 * size
 
 
 def product_cycles(one: Instruction) -> tuple[float, float]:
-    """(cycles of the tensor cores, of shared memory) of a warp group's matrix instruction."""
+    """(cycles of the tensor cores, cycles of shared memory) of a warp group's matrix instruction."""
     m, n, k = map(int, re.search(r"(\d+)x(\d+)x(\d+)", one.name).groups())
     from_memory = bool(re.match(r"R\d+, gdesc", one.operands))
     shared = (n * k + m * k * from_memory) * 2 / SHARED_A_CYCLE
@@ -93,7 +93,7 @@ class _Replay:
         self.warps = [_Warp() for _ in range(warps)]
         self.issue, self.pipes = [0.0] * 4, defaultdict(float)
         self.tensor = self.shared = self.l2 = 0.0
-        self.groups: dict[tuple[int, int], list[float]] = defaultdict(list)  # when each warp issued a product
+        self.groups: dict[tuple[int, int], list[float]] = defaultdict(list)  # times of products' issues
         self.barriers: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
         self.filled: list[float] = []
         self.given_back: dict[int, list[float]] = defaultdict(list)
@@ -101,14 +101,14 @@ class _Replay:
         self.parked: list[tuple[float, int]] = []
 
     def run(self) -> float:
-        """Cycles until the last warp is done."""
+        """Cycles until the last warp finishes."""
         end, done = 0.0, 0
         while self.heap:
             now, w = heapq.heappop(self.heap)
             warp = self.warps[w]
             one = self.code[warp.at]
             ready = self._ready(one, w, now)
-            if ready is None:  # for a slot that nobody has given back yet
+            if ready is None:  # it waits for a slot that is not returned yet
                 self.parked.append((now, w))
                 continue
             if ready > now + 1e-9:
@@ -130,7 +130,7 @@ class _Replay:
         return end
 
     def _ready(self, one: Instruction, w: int, now: float) -> float | None:
-        """When an instruction can issue, as far as is known."""
+        """The earliest known time at which an instruction can issue."""
         warp = self.warps[w]
         times = [now, self.issue[w % 4]]
         times += [end for bit, end in enumerate(warp.scoreboards) if one.waits >> bit & 1]
@@ -150,7 +150,7 @@ class _Replay:
         return max(times)
 
     def _slot(self, number: int) -> float | None:
-        """When the ring's slot has arrived."""
+        """The time at which the ring's slot arrives."""
         while len(self.filled) <= number:
             before = len(self.filled) - self.ring.slots
             free = 0.0
@@ -165,7 +165,7 @@ class _Replay:
         return self.filled[number]
 
     def _issue(self, one: Instruction, w: int, now: float) -> float:
-        """Takes an instruction's resources; when the warp's next one may follow."""
+        """Occupies an instruction's resources; returns the earliest time of the warp's next one."""
         warp, kind = self.warps[w], one.kind
         self.issue[w % 4] = now + 1
         pipe = pipe_of(kind)
@@ -201,7 +201,7 @@ class _Replay:
         times = self.groups[w // 4, warp.issued]
         warp.issued += 1
         times.append(now)
-        if len(times) == 4:  # a warp group's instruction begins when its four warps have issued it
+        if len(times) == 4:  # a warp group's instruction begins once its four warps have issued it
             tensor, shared = product_cycles(one)
             self.tensor = max(self.tensor, now) + tensor
             self.shared = max(self.shared, now) + shared
@@ -222,7 +222,7 @@ class _Replay:
             self.parked = []
 
     def _meet(self, one: Instruction, w: int, now: float) -> None:
-        """A barrier: of all warps, or of the warp group where it names that many threads."""
+        """A barrier of all warps or, if it names that many threads, of the warp group."""
         threads = re.search(r",\s*0x([0-9a-f]+)", one.operands)
         count = min(int(threads[1], 16) // 32, self.count) if threads else self.count
         key = (one.operands.split(",")[0], w // count)
@@ -239,6 +239,6 @@ def cycles_once(code: Sequence[Instruction], warps: int) -> float:
 
 
 def cycles_a_trip(code: Sequence[Instruction], warps: int, ring: Ring | None = None) -> float:
-    """Cycles of a loop's trip when many have gone before."""
+    """Cycles of a loop's trip in the steady state."""
     few, many = (_Replay(code, warps, trips, ring).run() for trips in (4, 12))
     return (many - few) / 8

@@ -1,5 +1,5 @@
-"""Compiling for GPUs that are not here, and what the machine code says. In a process of its own: under
-the interpreter nothing compiles."""
+"""Compiles for GPUs that this machine need not have and checks the machine code, in a separate process:
+nothing compiles under the interpreter."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
-# Special-function instructions an entry of the wide layer: a tanh, or an exp and a root's reciprocal.
+# Special-function instructions an entry of the wide layer: a tanh, or an exp and a reciprocal root.
 SPECIAL = {"bf16": 1.0, "tf32": 2.0, "fp32": 2.0}
-# Arguments of `report` by (target, hidden size, type): a test each, so that parallel runs share the work.
+# Arguments of `report` by (target, hidden size, type): one test each, so that parallel runs share the work.
 WORK = {key: list(rows) for key, rows in groupby(
     compile_offline.shipped(list(SHARED_BYTES)),
     lambda row: (row["capability"], row["hidden"], row["dtype"]))}
 
 
 def check_loops(row):
-    """The loops over chunks: no product computed twice, none waited for at once, no stack."""
+    """Loops over chunks compute no product twice, wait for none at once and use no stack."""
     loops = [loop for loop in row["matrix_loops"] if loop["products"]]
     assert sorted(loop["products"] for loop in loops) == [2.0] * (len(loops) - 1) + [3.0], row
     for loop in loops:
@@ -47,8 +47,8 @@ def check_loops(row):
 
 
 def overlapping(row):
-    """Whether Gluon's loops wait for products as their source does and no more: where registers of a product
-    in flight are read, ptxas waits for every instruction of every product, as it did under Triton 3.6."""
+    """Whether Gluon's loops wait for products only where their source does. If code reads registers of a
+    product in flight, ptxas waits for every instruction of every product, as under Triton 3.6."""
     return all(loop["waits_for_products"] <= 4 < sum(loop["matrix_instructions"].values())
                for loop in row["matrix_loops"] if loop["products"])
 
@@ -57,7 +57,7 @@ PORTABLE = CONFIGS[90, 256, "bf16"].many[1]
 
 
 def test_the_kernel_for_many_candidates():
-    """The portable one on sm_90 at hidden 256: it runs a large N where the Gluon kernel cannot."""
+    """The portable kernel on sm_90 at hidden 256, which runs a large N where the Gluon kernel cannot."""
     row = without_interpreter(compile_offline.report_row, {"capability": 90, "hidden": 256, "dtype": "bf16",
                                                "config": PORTABLE})
     assert row["stack_bytes"] == 0 and row["shared_bytes"] <= SHARED_BYTES[90]
@@ -70,7 +70,7 @@ def test_the_kernel_for_many_candidates():
 
 
 def test_a_serialised_product_is_seen():
-    """Code in which every product is waited for before the next, and a warp computes what another does."""
+    """Finds a wait after every product, and a warp that repeats another's work."""
     product, wait = "HGMMA.64x32x16.F32.BF16 R24, gdesc[UR4], R24", "WARPGROUP.DEPBAR.LE gsb0, 0x0"
     lines = [product, wait] * 16 + ["MUFU.TANH R1, R2"] * 16 + ["STL [R1], R2", "@P0 BRA 0x0"]
     sass = "\n".join(f"        /*{16 * i:04x}*/                   {line} ;" for i, line in enumerate(lines))
@@ -85,10 +85,10 @@ def test_a_serialised_product_is_seen():
 @pytest.mark.compiled
 @pytest.mark.parametrize("key", WORK, ids=lambda key: "sm_{}-H{}-{}".format(*key))
 def test_a_shipped_configuration(key):
-    """It compiles and fits. Matrix instructions: warpgroup's on sm_90 and the tensor memory's on sm_100
-    for whole tiles in bf16, the older ones elsewhere, and for tiles too small for those. Nothing spills
-    where it counts: no stack at all for sm_90 in bf16 and whole tiles, none in a loop over chunks for any
-    tensor-core kernel. No product is computed twice in bf16 at hidden 256, where the code shows it."""
+    """A configuration compiles and fits. In bf16, whole tiles use warpgroup instructions on sm_90 and
+    tensor-memory ones on sm_100; other types and small tiles use older ones. sm_90 in bf16 with whole tiles
+    uses no stack; no tensor-core kernel uses it in a loop over chunks. In bf16 at hidden 256 no product is
+    computed twice, as far as the code shows it."""
     capability, hidden, dtype = key
     for row in (without_interpreter(compile_offline.report_row, work) for work in WORK[key]):
         assert row["shared_bytes"] <= SHARED_BYTES[capability], row
@@ -108,7 +108,7 @@ def test_a_shipped_configuration(key):
             assert row["stack_accesses_in_matrix_loops"] == 0, row
         if (hidden, dtype, row["kernel"]) == (256, "bf16", "sample_kernel") and capability != 100:
             assert len(check_loops(row)) >= 2
-        if gluon:  # its two warp groups have code of their own
+        if gluon:  # its two warp groups have separate code
             loops = [loop["products"] for loop in row["matrix_loops"] if loop["special_per_element"]]
             assert loops.count(3.0) == 2 and set(loops) == {2.0, 3.0}, row
             assert overlapping(row), row
@@ -120,7 +120,7 @@ def test_a_shipped_configuration(key):
 @pytest.mark.parametrize("head", ["joint", "early"])
 @pytest.mark.parametrize("hidden", sorted(GLUON))
 def test_the_gluon_loops_stay_off_the_stack(hidden, head, more):
-    """Whatever else a launch asks for: it costs no registers in the loops over chunks."""
+    """No further option of a launch costs registers in the loops over chunks."""
     work = {"capability": 90, "hidden": hidden, "dtype": "bf16", "config": GLUON[hidden], "head": head}
     row = without_interpreter(compile_offline.report_row, work | more)
     assert len(row["matrix_loops"]) >= 2 and row["stack_accesses_in_matrix_loops"] == 0, row
@@ -131,7 +131,7 @@ def test_the_gluon_loops_stay_off_the_stack(hidden, head, more):
 @pytest.mark.compiled
 @pytest.mark.parametrize("head", ["joint", "early"])
 def test_all_that_a_search_may_ask_for(head):
-    """A solver that reads the last x0, a tree and a ranking at once, in the largest tile: no stack."""
+    """A solver that reads the last x0, a tree and a ranking at once, in the largest tile, use no stack."""
     work = {"capability": 90, "hidden": 256, "dtype": "bf16", "config": PORTABLE,
             "head": head, "multistep": True, "tree": True, "rank": True}
     row = without_interpreter(compile_offline.report_row, work)
@@ -158,8 +158,8 @@ def rows_on_file():
 
 
 def test_the_report_on_file_is_of_what_ships():
-    """A row each of `shipped`, none of anything else; on sm_90 in bf16 no stack in the portable kernel's
-    whole tiles, none in a loop over chunks of any."""
+    """It has exactly one row for each entry of `shipped`. On sm_90 in bf16 the portable kernel's whole tiles
+    use no stack, and no kernel uses it in a loop over chunks."""
     def key(config, kernel, target, hidden, dtype, head):
         return (kernel + " (Gluon)" * (config["kind"] == "gluon"), target, hidden, dtype, head,
                 *(config[name] for name in ("tile", "chunk", "warps", "stages")))
@@ -205,7 +205,7 @@ def test_the_command_reports_them(tmp_path, monkeypatch):
 
 
 def test_no_seed_or_size_gets_a_kernel_of_its_own():
-    """A launcher would make a constant of an argument that is 1, and compile anew for a multiple of 16."""
+    """A launcher would make an argument that is 1 a constant, and compile anew for a multiple of 16."""
     program = (
         "from tests.analysis import compile_offline, layered_sources\n"
         "from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS\n"

@@ -1,5 +1,5 @@
-"""The static cost model: cycles of short listings that the widths in `sass_replay` give by hand, a
-small kernel's loops with their trips, and the bytes of the traffic report."""
+"""The static cost model: cycles of short listings, computed by hand from the widths in `sass_replay`; a small
+kernel's loops with their trips; and the bytes of the traffic report."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ WAIT = "WARPGROUP.DEPBAR.LE gsb0, 0x0"
 
 @dataclass(frozen=True)
 class Line:
-    """An instruction with what its control word says; ``back``: a branch over that many lines before it."""
+    """An instruction with its control word's fields; ``back``: a branch over that many lines before it."""
 
     text: str
     stall: int = 1
-    writes: int = 7  # the scoreboards that its result and its reading release; 7 is none
+    writes: int = 7  # scoreboards released by its result and by reading its operands; 7 is none
     reads: int = 7
     waits: int = 0
     back: int = 0
@@ -54,8 +54,8 @@ def test_control_words_are_read():
 
 @pytest.mark.parametrize("line,warps,cycles", [
     (Line("FFMA R1, R1, R1, R1"), 4, 10),  # one a cycle
-    (Line("FFMA R1, R1, R1, R1", stall=4), 4, 40),  # a warp alone waits as its control words say
-    (Line("FFMA R1, R1, R1, R1", stall=4), 8, 41),  # and a second one on its sub-partition fills in
+    (Line("FFMA R1, R1, R1, R1", stall=4), 4, 40),  # one warp waits as its control words say
+    (Line("FFMA R1, R1, R1, R1", stall=4), 8, 41),  # a second warp on its sub-partition fills the gaps
     (Line("IADD3 R1, R1, R1, RZ"), 4, 19),  # 9 times 2 cycles of the ALU, and the last one's issue
     (Line("MUFU.TANH R1, R1"), 4, 73),  # 9 times 8 cycles of the special functions, and the last one's issue
     (Line("MUFU.TANH R1, R1"), 8, 153),  # two warps share them
@@ -82,15 +82,15 @@ def test_a_result_is_waited_for(first, cycles):
     ("HGMMA.64x256x16.F32.BF16 R24, R152, gdesc[UR4], R24", 2 * 64 * 256 * 16 / 4096),  # the tensor cores
 ])
 def test_a_product(product, cycles):
-    """Of four warps, and of two warp groups, which share the tensor cores; 30 cycles until it is seen."""
+    """Four warps, and two warp groups that share the tensor cores; the result is visible 30 cycles later."""
     lines = code(product + ", gsb0", WAIT)
     assert cycles_once(lines, 4) == cycles + 30 + 1
     assert cycles_once(lines, 8) == 2 * cycles + 30 + 1
 
 
 def test_a_serialised_product_costs_more():
-    """Each waited for before the next, or one wait behind all; and special functions behind or beside. A
-    second warp group's products fill some of the waits, not all."""
+    """A wait after each product, or one after all; special functions after or beside them. A second warp
+    group's products fill only some of the waits."""
     serial, together = code(*[UP + ", gsb0", WAIT] * 8), code(*[UP] * 7, UP + ", gsb0", WAIT)
     assert cycles_a_trip(serial, 4) >= cycles_a_trip(together, 4) + 7 * 30
     assert cycles_a_trip(together, 8) < cycles_a_trip(serial, 8) < 2 * cycles_a_trip(serial, 4)
@@ -101,8 +101,8 @@ def test_a_serialised_product_costs_more():
 
 
 def test_barriers():
-    """Warps 4 to 7 come 8 cycles later by the special functions; a barrier of 128 threads is a warp
-    group's, one without a number everybody's."""
+    """Special functions delay warps 4 to 7 by 8 cycles. A barrier of 128 threads is for a warp group, one
+    without a number for all warps."""
     def cycles(barrier):
         return cycles_once(code("MUFU.TANH R1, R1", barrier, "FFMA R1, R1, R1, R1"), 8)
 
@@ -114,8 +114,8 @@ def test_barriers():
 
 @pytest.mark.parametrize("slots,cycles", [(4, 200), (1, 503)])
 def test_a_ring_of_weights(slots, cycles):
-    """4,800 bytes a trip: 200 cycles of L2, and with a single slot its latency of 300 in every trip, and
-    the three that the slower warp of a sub-partition needs to give it back."""
+    """4,800 bytes a trip take 200 cycles of L2. A single slot adds its latency of 300 to every trip, and the
+    three cycles in which a sub-partition's slower warp returns it."""
     lines = code("SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [R1], R2", "SYNCS.ARRIVE.TRANS64.A1T0 RZ, [R3], RZ")
     assert cycles_a_trip(lines, 8, Ring(slots, 4800, (0,))) == pytest.approx(cycles)
 
@@ -124,8 +124,8 @@ SHAPE = cycle_model.Shape(hidden=64, blocks=2, latent=3, head=0, chunk=32, slots
 
 
 def network(serialised: bool = False, forwards=None):
-    """A step's loops as the portable kernel has them: the input layer's rows with the entries of z inside,
-    the blocks forwards, the blocks back. SHAPE's chunks take 4 instructions an up product, 2 a down one."""
+    """The loops of a portable kernel's step: the input layer's rows with the entries of z inside, the blocks
+    forwards, the blocks back. SHAPE's chunks take 4 instructions an up product, 2 a down one."""
     def product(line, count):
         last = [line + ", gsb0", WAIT]
         return [*([line + ", gsb0", WAIT] if serialised else [line]) * (count - 1), *last]
@@ -142,7 +142,7 @@ def network(serialised: bool = False, forwards=None):
 
 
 def test_a_kernel():
-    """Loops are found, named and multiplied by their trips; single pipes bound the whole from below."""
+    """Finds and names loops and multiplies them by their trips; single pipes bound the total from below."""
     listing = instructions(sass(network()))
     step = cycle_model.step_of(listing)
     cycle_model.name_loops(listing, step, SHAPE)
@@ -163,7 +163,7 @@ def test_a_kernel():
 
 
 def test_a_prediction_is_the_listings_alone():
-    """The same for the same code, wherever it lies; more where products are waited for one by one."""
+    """Equal code costs the same at any address; a wait after each product costs more."""
     first = cycle_model.predict(sass(network()), SHAPE, 8, 960.0)
     assert cycle_model.predict(sass(network()), SHAPE, 8, 960.0) == first
     assert cycle_model.predict(sass(network(), start=0x4000), SHAPE, 8, 960.0) == first
@@ -179,7 +179,7 @@ def test_a_listing_without_products():
 
 
 def test_a_loop_taken_for_another_is_an_error():
-    """Code of a `joint` network said to have the early head, whose products are not to be found."""
+    """A `joint` network passed off as one with the early head, whose products the listing lacks."""
     with pytest.raises(ValueError, match="multiply for"):
         cycle_model.predict(sass(network()), replace(SHAPE, head=256), 8, 960.0)
 
@@ -192,14 +192,14 @@ def test_asking_an_mbarrier_again_is_no_loop():
 
 
 def test_a_way_back_over_the_end_is_no_loop():
-    """A loop may end in an unconditional branch; code moved behind the end comes back by one too."""
+    """A loop may end in an unconditional branch; so does code moved behind the end, on its return."""
     way = ["NOP", "FFMA R1, R1, R1, R1", Line("BRA", back=2)]
     assert [(loop.first, loop.last) for loop in cycle_model.nest(code(*way, "EXIT")).inner] == [(0, 2)]
     assert not cycle_model.nest(code(*way[:2], "EXIT", Line("BRA", back=2))).inner
 
 
 def test_unrolled_chunks():
-    """Blocks whose loop over chunks the compiler has unrolled are still as many blocks."""
+    """Blocks with unrolled loops over chunks still count as blocks."""
     chunk = [*[UP] * 3, UP + ", gsb0", WAIT, *["MUFU.TANH R1, R1"] * 16, DOWN, DOWN + ", gsb0", WAIT]
     lines = network(forwards=[*chunk * 8])
     row = cycle_model.predict(sass(lines), SHAPE, 8, 960.0)
@@ -211,14 +211,14 @@ def test_unrolled_chunks():
 @pytest.mark.parametrize("hidden,blocks,head,guided", [
     (256, 3, 0, True), (256, 3, 256, True), (128, 4, 256, True), (128, 3, 0, False)])
 def test_both_designs_stream_the_same_weights(hidden, blocks, head, guided):
-    """Once a tile of 128 in the portable kernel, once a pair of tiles of 64 in Gluon, which moves less
-    scratch: of the blocks before the last that goes back, x out and in, by sectors filled by half."""
+    """Once a tile of 128 in the portable kernel, once a pair of tiles of 64 in Gluon. Gluon moves less
+    scratch: x of the blocks before the last one that goes back, out and in, in half-filled sectors."""
     sizes = {"head_width": head, "guided": guided}
     portable = bytes_per_candidate(hidden, blocks, 128, **sizes)
     ours = gluon_bytes_per_candidate(hidden, blocks, 64, **sizes)
     passes = blocks + (2 if head else blocks) * guided  # of `up` and `down`, [4 H, H] in bf16
     assert portable["weights"] == (passes * 2 * 4 * hidden**2 + head * hidden) * 2 / 128
-    # In Gluon a chunk of 64 rows too, for the input layer, the read-out and the way back to z.
+    # Gluon adds a chunk of 64 rows for the input layer, the read-out and the backward pass to z.
     assert ours["weights"] == portable["weights"] + (2 + guided) * 64 * hidden * 2 / 128
     kept = (1 if head else blocks - 1) * guided
     assert ours["scratch"] == kept * 2 * (2 * hidden) * 2 + (head > 0) * guided * 2 * 4 * hidden

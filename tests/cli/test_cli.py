@@ -1,4 +1,4 @@
-"""The command line: bad input is one line and exit code 2, good input leaves whole files."""
+"""The command line: bad input gives one line and exit code 2, good input leaves whole files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conftest import make_recording, run_cli, write_hdf5
 
 
 def swg_fast(*arguments, cwd, process=False):
-    """In this process, which is quick, or in one of its own."""
+    """Runs the command in this process, which is quick, or in a separate one."""
     if not process:
         return run_cli(*arguments, cwd=cwd)
     return subprocess.run([sys.executable, "-m", "swg_fast.cli.main", *map(str, arguments)], cwd=cwd,

@@ -1,4 +1,4 @@
-"""Datasets: D4RL's own conversion is the reference; every kind of damage is named."""
+"""Datasets: D4RL's own conversion is the reference; errors name every kind of damage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_same_as_d4rl(seed, timeouts):
     from d4rl import qlearning_dataset
 
     raw = make_recording(400, 37, 4, 2, seed)
-    # Terminals at and around the counted limit, where D4RL's counter has its corners.
+    # Terminals at and around the counted limit, the edge cases of D4RL's counter.
     raw["terminals"] = np.random.default_rng(seed).random(400) < (0.05, 0.3, 0.0, 0.02)[seed]
     if not timeouts:
         del raw["timeouts"]
@@ -117,14 +117,14 @@ def test_task_name_reads_d4rl_cache(tmp_path, monkeypatch):
 
 
 def test_travel_is_within_the_episode():
-    """A walk of 0.1 m a step, one that stands after 30, and one of a single step."""
+    """A walk of 0.1 m a step, one that stands still after 30, and one of a single step."""
     place = np.concatenate([0.1 * np.arange(50), 100 + 0.1 * np.minimum(np.arange(60), 30), [7.0]])
     episodes = np.repeat([0, 1, 2], [50, 60, 1]).astype(np.int32)
     observations = np.stack([place, np.zeros(111), np.arange(111.0)], axis=1).astype(np.float32)
     some = np.zeros((111, 1), np.float32)
     data = Transitions(observations, some, observations, some[:, 0], some[:, 0] > 0, episodes)
     metres = travel(data)
-    np.testing.assert_allclose(metres[:70], 2.0, rtol=1e-4)  # at the ends as well
+    np.testing.assert_allclose(metres[:70], 2.0, rtol=1e-4)  # at the ends too
     np.testing.assert_allclose(metres[[80, 85]], [1.0, 0.5], rtol=1e-4)
     assert metres[90:].max() < 1e-4
 

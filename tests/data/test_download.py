@@ -23,12 +23,13 @@ TASK = "hopper-medium-v2"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """One file at every address; ``cut`` ends an answer after so many bytes, ``asked`` keeps the ranges."""
+    """One file at every address; ``cut`` ends an answer after that many bytes, ``asked`` records the ranges.
+    """
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.cut, self.tag, self.asked, self.paths = content, None, '"1"', [], []
-        self.shift = 0  # of the part that a range gets
+        self.shift = 0  # shifts the part that answers a range
         self.address = f"http://127.0.0.1:{self.server_address[1]}/d4rl"
 
 

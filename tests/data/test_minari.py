@@ -1,4 +1,4 @@
-"""Local Minari datasets made with Minari's own API, in each layout that its D4RL datasets have."""
+"""Local Minari datasets, made with Minari's own API in each layout of its D4RL datasets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def draw(space, rng, n):
 
 def create(name, folder, monkeypatch, space, actions, lengths=(7, 4), *, rewards=None, infos=None, ends=None,
            edit=None, **metadata):
-    """A dataset of random episodes; ``rewards``, ``infos``, ``ends``: of episode number and length."""
+    """A dataset of random episodes; ``rewards``, ``infos`` and ``ends`` are functions of episode number and
+    length."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder))
     rng = np.random.default_rng(0)
     buffers = []
@@ -57,7 +58,7 @@ def unit(size):
 
 
 def test_antmaze(tmp_path, monkeypatch):
-    """The observation has the position and then the goal. Reaching it is terminal; the ant walks on."""
+    """The observation has the position, then the goal. Reaching it is terminal, although the ant walks on."""
     hits = np.array([0, 0, 1, 0, 1, 0, 0])
     buffers = create("D4RL/antmaze/test-v0", tmp_path, monkeypatch, MAZE, unit(8),
                      rewards=lambda number, n: hits[:n].astype(float),
@@ -77,7 +78,7 @@ def test_antmaze(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("low", "dense"), [(0.0, False), (-1.0, False), (0.0, True)])
 def test_pointmaze_without_recorded_success(tmp_path, monkeypatch, low, dense):
-    """A reward of two values marks success; a dense one does not, so no step becomes terminal."""
+    """A reward of two values marks success; a dense one does not, so it makes no step terminal."""
     space = spaces.Dict({"achieved_goal": box(2), "desired_goal": box(2), "observation": box(4)})
     hits = np.array([0, 1, 0, 0, 0, 1, 1])
     create("D4RL/pointmaze/test-v0", tmp_path, monkeypatch, space, unit(2),
@@ -89,7 +90,8 @@ def test_pointmaze_without_recorded_success(tmp_path, monkeypatch, low, dense):
 
 @pytest.mark.slow
 def test_goal_left_out_takes_the_evaluations(tmp_path, monkeypatch):
-    """Without the goal in the observation, rewards and terminals are for the evaluation's, as in D4RL."""
+    """Without the goal in the observation, rewards and terminals refer to the evaluation's goal, as in D4RL.
+    """
     import gymnasium
 
     pytest.importorskip("gymnasium_robotics", reason="gymnasium-robotics is not installed")
@@ -121,7 +123,7 @@ def test_goal_left_out_takes_the_evaluations(tmp_path, monkeypatch):
 
 
 def test_adroit_success_is_not_terminal(tmp_path, monkeypatch):
-    """Its reward goes on after success, in a vector observation; terminals are as recorded."""
+    """The reward continues after success, in a vector observation; terminals are as recorded."""
     create("D4RL/pen/test-v0", tmp_path, monkeypatch, box(45), unit(24),
            infos=lambda number, n: {"success": np.ones(n + 1, bool)},
            ends=lambda number, n: [False] * (n - 1) + [number == 1])
@@ -145,7 +147,7 @@ def test_kitchen_nested_goals(tmp_path, monkeypatch):
 
 
 def test_mujoco_actions_are_scaled_and_scores_referenced(tmp_path, monkeypatch):
-    """Pendulum's torque of +-2 becomes +-1, as in its environment; scores are between the references."""
+    """Pendulum's torque of +-2 becomes +-1, as in its environment; scores lie between the references."""
     actions = spaces.Box(-2, 2, (1,), np.float32)
     buffers = create("mujoco/pendulum/test-v0", tmp_path, monkeypatch, box(3), actions, env="Pendulum-v1",
                      ref_min_score=-1000.0, ref_max_score=0.0)

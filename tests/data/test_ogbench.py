@@ -1,4 +1,4 @@
-"""OGBench's npz layout, rewards relabelled for a single task by OGBench itself."""
+"""OGBench's npz layout; OGBench itself relabels the rewards for a single task."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def file(recording, tmp_path):
 
 def test_transitions(recording, file):
     data = load_dataset(file, task=TASK)
-    kept = np.flatnonzero(np.arange(15) % 5 != 4)  # the last state of a trajectory begins none
+    kept = np.flatnonzero(np.arange(15) % 5 != 4)  # a trajectory's last state begins no step
     np.testing.assert_array_equal(data.observations, recording["observations"][kept])
     np.testing.assert_array_equal(data.next_observations, recording["observations"][kept + 1])
     np.testing.assert_array_equal(data.actions, recording["actions"][kept])
@@ -88,7 +88,7 @@ def test_files_that_are_not_ogbenchs(recording, tmp_path, edit, word):
 
 @pytest.mark.slow
 def test_a_part_that_another_kind_of_task_needs(recording, file):
-    """A puzzle's rewards need its buttons, which a maze's file does not have."""
+    """A puzzle's rewards need its buttons, which a maze's file lacks."""
     with pytest.raises(UsageError, match=r"no recording of puzzle.*button_states.*puzzle-3x3-play-v0\.npz"):
         load_dataset(file, task="puzzle-3x3-play-singletask-v0")
 

@@ -1,7 +1,7 @@
-"""Runs compiled PTX on a CPU, a block of threads at a time, and looks for races.
+"""Runs compiled PTX on a CPU, one block of threads at a time, and looks for races.
 
-What Triton's interpreter cannot see, compiled code shows here: layouts, tensor-core fragments, swizzles,
-asynchronous copies, barriers. README.md says what is modelled and what is not.
+Shows errors that Triton's interpreter cannot: in layouts, tensor-core fragments, swizzles, asynchronous
+copies, barriers. README.md lists what is modelled.
 """
 
 from emulator.kernel import Kernel

@@ -1,4 +1,4 @@
-"""Instructions that compute: integers, floating point, comparisons, conversions, moves."""
+"""Computing instructions: integers, floating point, comparisons, conversions, moves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INTEGER_CVT = {
 
 class Arithmetic(Reader):
     def simple(self, op: str, o: list[str], width: int, widths: list[int] | None = None) -> None:
-        """One destination, then the operands, of ``width`` bytes where ``widths`` says nothing else."""
+        """One destination, then the operands, of ``width`` bytes unless ``widths`` gives others."""
         widths = widths or [width] * (len(o) - 1)
         operands = [self.src(x, w) for x, w in zip(o[1:], widths, strict=True)]
         self.put(op, self.dst(o[0], width), *operands, dests=1, wide=int(width == 8))
@@ -102,7 +102,7 @@ class Arithmetic(Reader):
         self._logic("not", m, o)
 
     def _function(self, head: str, m: list[str], o: list[str]) -> None:
-        """A function of float32; the machine takes approximate ones exactly, tanh aside."""
+        """A function of float32; the machine computes approximate ones exactly, except tanh."""
         ftz = "_ftz" if "ftz" in m and head in ("sqrt", "rsqrt", "ex2", "lg2") else ""
         self.simple(f"{head}{ftz}_{m[-1]}", o, 4)
 

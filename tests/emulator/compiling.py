@@ -1,4 +1,5 @@
-"""Compiling Triton functions for a GPU that is not here, in a process where Triton's interpreter is off."""
+"""Compiles Triton functions for a GPU that this machine need not have, in a process without Triton's
+interpreter."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Compiled:
-    """PTX, the cubin that ptxas made of it, and the bytes of shared memory that it needs."""
+    """PTX, its cubin by ptxas, and the bytes of shared memory that it needs."""
 
     ptx: str
     cubin: bytes
@@ -34,7 +35,7 @@ def _process() -> ProcessPoolExecutor:
 
 
 def _source_of(function: Any) -> Any:
-    """What Triton compiles a function from: Gluon has a source of its own."""
+    """Triton's source object for a function; Gluon has its own kind."""
     if type(function).__name__ == "GluonJITFunction":
         from triton.experimental.gluon._runtime import GluonASTSource
 
@@ -69,7 +70,7 @@ def _compile(
 
 
 def without_interpreter(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function``, importable by name, called where Triton compiles."""
+    """Calls ``function``, importable by name, in a process in which Triton compiles."""
     return _process().submit(function, *arguments).result()
 
 
@@ -88,9 +89,9 @@ def compile_kernel(
     warps: int = 4,
     stages: int = 2,
 ) -> Compiled:
-    """``name`` of ``module`` with every pointer aligned to 16 bytes, as the launcher would find them.
+    """Compiles ``name`` of ``module`` with every pointer aligned to 16 bytes, as the launcher finds them.
 
-    ``signature`` gives the types of the arguments that are not among ``constants``, in Triton's words.
+    ``signature`` gives the types, in Triton's words, of the arguments outside ``constants``.
     """
     return _remembered(
         (module, name, tuple(signature.items()), tuple(constants.items()), capability, warps, stages)

@@ -1,4 +1,4 @@
-"""The fused kernels' launcher with the machine in place of a GPU."""
+"""The fused kernels' launcher with the machine instead of a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emulator.kernel import Kernel, Race, Result
 from emulator.results import TensorMap
 
 TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", torch.int32: "*i32"}
-# What the kernels write; all else they are given must stay as it is.
+# The arguments that the kernels write; all others must stay unchanged.
 WRITTEN = {
     "low",
     "wide",
@@ -29,7 +29,7 @@ WRITTEN = {
     "weights",
     "indices",
 }
-# What the layered kernels write.
+# The arguments that the layered kernels write.
 WRITTEN_BY_LAYERS = {
     "h",
     "slope",
@@ -51,7 +51,7 @@ LAYERED = ("up_kernel", "narrow_kernel", "up_back_kernel", "head_kernel", "step_
 class Emulation:
     """Kernels compiled for ``capability``, run on the machine under one schedule at a time.
 
-    ``edit`` changes a kernel's PTX before it is run: a fault put in on purpose.
+    ``edit`` changes a kernel's PTX before it runs, to insert a fault.
     """
 
     def __init__(self, capability: int, edit: Callable[[str], str] | None = None, detect: int = 1) -> None:
@@ -59,12 +59,12 @@ class Emulation:
         self.seed, self.asynchronous = 0, "issue"
         self.results: list[tuple[str, Result]] = []
         self.compiled: dict[str, Compiled] = {}
-        self.traffic: dict[str, int] = {}  # bytes moved of each argument, by name, of all runs
+        self.traffic: dict[str, int] = {}  # bytes moved of each argument in all runs, by name
         self._kernels: dict[str, Kernel] = {}
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Emulation:
-        """Puts the machine where `kernels.fused.launch` has its kernels, the layered ones too, and those in
-        Gluon."""
+        """Replaces the kernels of `kernels.fused.launch`, including the layered and the Gluon ones, by the
+        machine."""
         from swg_fast.kernels.fused import launch
         from swg_fast.kernels.fused.hopper import launch as hopper_launch
         from swg_fast.kernels.fused.layered import plan as layered_plan
@@ -79,7 +79,7 @@ class Emulation:
         return self
 
     def run(self, launch: Callable[[], Any], seed: int, asynchronous: str) -> Any:
-        """What ``launch`` returns under a schedule; its results are then in `results`."""
+        """The result of ``launch`` under a schedule; the kernels' results are then in `results`."""
         self.seed, self.asynchronous = seed, asynchronous
         return launch()
 
@@ -96,12 +96,12 @@ class Emulation:
 
 
 def tensor_map(weights: torch.Tensor, chunk: int) -> TensorMap:
-    """Stands for `hopper_launch.tensor_map`: copies of a box fill 128 bytes of each row at a time."""
+    """Replaces `hopper_launch.tensor_map`: copies of a box fill 128 bytes of each row at a time."""
     return TensorMap(weights, (chunk, 64), 128)
 
 
 class _Launcher:
-    """Stands where a Triton kernel stands."""
+    """Replaces a Triton kernel."""
 
     def __init__(self, function: Any, name: str, emulation: Emulation) -> None:
         self.function = getattr(function, "function", function)
@@ -154,7 +154,7 @@ def _type(value: Any) -> str:
 
 
 def _passed(value: Any) -> tuple[Any, ...]:
-    """An argument as the compiled kernel takes it: after a tensor map, the shape and strides it has."""
+    """An argument as the compiled kernel takes it: a tensor map is followed by its shape and strides."""
     if isinstance(value, TensorMap):
         return (value, *value.tensor.shape, *value.tensor.stride())
     return (value,)

@@ -20,7 +20,7 @@ ASYNCHRONOUS = {"issue": 0, "late": 1, "random": 2}
 
 
 class Translator(Arithmetic, Memory, Warps):
-    """All instructions that the machine knows."""
+    """All instructions of the machine."""
 
 
 class Kernel:
@@ -52,11 +52,11 @@ class Kernel:
         readonly: tuple[torch.Tensor, ...] = (),
         round_tf32: bool = False,
     ) -> Result:
-        """Runs all blocks of ``grid`` in turn. A CPU tensor is passed as a pointer; parameters left over,
-        which are Triton's own, are null. ``seed`` 0 runs warps in order, others draw the schedule.
-        ``asynchronous`` says when copies and products act: at "issue", as "late" as allowed, at "random"
-        between. ``detect`` 0 looks for no races, 2 also reports exchanges. The kernel must not write to
-        ``readonly``."""
+        """Runs all blocks of ``grid`` in turn. A CPU tensor is passed as a pointer; the remaining parameters,
+        which belong to Triton, are null. ``seed`` 0 runs warps in order, others draw the schedule.
+        ``asynchronous`` says when copies and products take effect: at "issue", as "late" as allowed, or at
+        "random" between. ``detect`` 0 looks for no races, 2 also reports exchanges. The kernel must not write
+        to ``readonly``."""
         machine, program, grid = library(), self.program, tuple(grid) + (1,) * (3 - len(grid))
         block, buffers = self._parameters(arguments, readonly)
         it = machine.machine_new(
@@ -140,7 +140,7 @@ class Kernel:
                 )
             )
         counts = {name: machine.machine_executed_by(it, op) for name, op in operations().items()}
-        for i in range(16):  # how wgmma's operands lay in shared memory
+        for i in range(16):  # the layout of wgmma's operands in shared memory
             swizzle, major = ("none", "128B", "64B", "32B")[i % 4], ("K", "MN")[i // 4 % 2]
             counts[f"wgmma {'AB'[i // 8]} {major}-major swizzle {swizzle}"] = machine.machine_layout(it, i)
         return Result(

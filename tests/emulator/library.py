@@ -1,4 +1,4 @@
-"""The machine, compiled by the C compiler at first use, and its functions."""
+"""The machine's functions; the C compiler builds it at first use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FLAGS = (
 
 
 class Report(ctypes.Structure):
-    """What the machine says of two accesses that nothing orders; machine.h has the same."""
+    """The machine's report of two unordered accesses, as in machine.h."""
 
     _fields_ = [
         *(

@@ -1,4 +1,4 @@
-"""Instructions that reach memory: loads, stores, asynchronous copies, TMA, mbarriers."""
+"""Instructions that access memory: loads, stores, asynchronous copies, TMA, mbarriers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BULK = re.compile(
     r"async\.bulk\.tensor\.(\d)d\.(shared::(?:cta|cluster)\.global\.mbarrier::complete_tx::bytes"
     r"|global\.shared::cta\.bulk_group)$"
 )
-# How the machine widens a loaded value, where it is not by its bytes alone.
+# How the machine widens a loaded value, unless its number of bytes decides it.
 SIGNED = {"s8": 33, "s16": 34}
 INTO_64_BITS = 12
 

@@ -1,4 +1,4 @@
-"""PTX operands to slots of the machine's registers; instructions to rows."""
+"""Translates PTX operands to slots of the machine's registers, and instructions to rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emulator.program import ROW, SHARED_BASE, SIZES, SPECIALS, Program, Unsuppo
 
 
 class Operands:
-    """Registers by scope, constants, addresses; and the program that is put together."""
+    """Registers by scope, constants, addresses, and the growing program."""
 
     def __init__(self) -> None:
         self.program = Program("", 0)
@@ -91,7 +91,7 @@ class Operands:
 
     @staticmethod
     def split(text: str) -> list[str]:
-        """Operands, at the commas outside brackets."""
+        """Splits operands at the commas outside brackets."""
         parts, depth = [""], 0
         for c in text:
             depth += (c in "{[") - (c in "}]")
@@ -107,8 +107,8 @@ class Operands:
         return [x.strip() for x in text[1:-1].split(",")] if text.startswith("{") else [text]
 
     def put(self, op: str, *operands: int, dests: int = 0, wide: int = 0) -> None:
-        """Appends an instruction. ``dests``: how many of the first operands it writes; ``wide``: bit i
-        where destination i has 64 bits."""
+        """Appends an instruction. ``dests``: how many of the first operands it writes; ``wide``: bit i is set
+        if destination i has 64 bits."""
         if op not in operations():
             self.refuse()
         row = [operations()[op], dests | wide << 3, *self.predicate, *operands]
@@ -122,5 +122,5 @@ class Operands:
         return at
 
     def jump(self, write: Callable[[int], None], label: str) -> None:
-        """``write`` gets the label's place once all labels are known."""
+        """Calls ``write`` with the label's place once all labels are known."""
         self.jumps.append((write, label, list(self.labels)))

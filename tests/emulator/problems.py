@@ -1,10 +1,10 @@
-"""What the compiled kernels are given to do in the tests."""
+"""Inputs of the compiled kernels in the tests."""
 
 from __future__ import annotations
 
 import torch
 
-# Seeds of the order in which warps run, and when what is asynchronous acts.
+# Seeds for the order in which warps run, and when asynchronous operations take effect.
 SCHEDULES = ((0, "late"), (1, "random"))
 
 
@@ -13,7 +13,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def same_bits(outputs: list[tuple[torch.Tensor | None, ...]]) -> bool:
-    """Whether all runs gave the same, NaN for NaN."""
+    """Whether all runs gave the same bits, NaN equal to NaN."""
     return all(
         torch.equal(a.nan_to_num(nan=7e7), b.nan_to_num(nan=7e7))
         for other in outputs[1:]

@@ -1,4 +1,4 @@
-"""A program for the machine, and what is common to all that makes it."""
+"""A program for the machine, and the shared parts of its translators."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ SIZES = {
 
 
 class Unsupported(Exception):
-    """PTX that the machine has no model of, with its text."""
+    """PTX that the machine does not model, with its text."""
 
 
 @dataclass
 class Program:
-    """What the machine runs. ``text`` and ``source`` say for each instruction where it came from."""
+    """The machine's program. ``text`` and ``source`` give each instruction's origin."""
 
     name: str
     threads: int

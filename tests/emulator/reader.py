@@ -1,4 +1,4 @@
-"""PTX text to statements: entries, scopes, labels, register declarations."""
+"""Splits PTX text into statements: entries, scopes, labels, register declarations."""
 
 from __future__ import annotations
 

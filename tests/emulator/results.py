@@ -1,4 +1,4 @@
-"""What goes into a run beside tensors and numbers, and what comes out of it."""
+"""Special arguments of a run, and its results."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ KINDS = {
     11: "global memory that one warp wrote and another read",
     12: "global memory that one warp read and another wrote",
 }
-EXCHANGE, REUSE = 11, 12  # reported at detect=2, and no faults: what barriers carry through global memory
+EXCHANGE, REUSE = 11, 12  # reported at detect=2, not faults: barriers order them through global memory
 BENIGN = (4, 8, EXCHANGE, REUSE)
 SWIZZLES = {0: 0, 128: 1, 64: 2, 32: 3}
 
 
 class MachineError(Exception):
-    """What the kernel did that no GPU would allow: out of bounds, deadlock, divergence under a barrier."""
+    """An action of the kernel that no GPU allows: out of bounds, deadlock, divergence under a barrier."""
 
 
 @dataclass(frozen=True)
 class TensorMap:
-    """Stands for a TMA descriptor: a tensor, the box of one copy (slowest dimension first), and the
-    swizzle in bytes."""
+    """Replaces a TMA descriptor: a tensor, the box of one copy (slowest dimension first), and the swizzle in
+    bytes."""
 
     tensor: torch.Tensor
     box: tuple[int, ...]
@@ -60,7 +60,7 @@ class TensorMap:
 
 @dataclass(frozen=True)
 class Race:
-    """Two accesses to the same memory that nothing orders, ``count`` times: where each was, and its warp."""
+    """Two unordered accesses to the same memory, ``count`` times, with the place and the warp of each."""
 
     kind: int
     space: str
@@ -83,10 +83,10 @@ class Race:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run showed beside its outputs: races, instructions run by all warps, and by operation.
+    """A run's findings beside its outputs: races, instructions run by all warps, and by operation.
 
-    ``traffic`` has the bytes that loads, stores and copies moved of each tensor, by its address: sectors
-    of 32 bytes, each once an instruction of a warp.
+    ``traffic`` has the bytes that loads, stores and copies moved of each tensor, by its address: sectors of
+    32 bytes, each once an instruction of a warp.
     """
 
     reports: list[Race]

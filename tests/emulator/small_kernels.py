@@ -1,4 +1,4 @@
-"""Small Triton kernels that the emulator is checked with."""
+"""Small Triton kernels that test the emulator."""
 
 import triton
 import triton.language as tl

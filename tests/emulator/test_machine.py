@@ -1,4 +1,4 @@
-"""The emulator itself: it refuses what it has no model of, sees faults, and computes what numpy computes."""
+"""The emulator: it refuses instructions without a model, finds faults, and computes the same as numpy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emulator.compiling import compile_kernel
 pytestmark = pytest.mark.slow
 
 SCHEDULES = ((0, "issue"), (1, "late"), (2, "random"))
-# 64 threads; rd1 a buffer, r1 the thread, rd3 its word of the buffer, r4 its word of shared memory.
+# 64 threads; rd1 is a buffer, r1 the thread, rd3 its word of the buffer, r4 its word of shared memory.
 PTX = """.version 8.0
 .target sm_90a
 .address_size 64
@@ -106,7 +106,8 @@ def test_what_is_ordered_is_no_race():
 
 
 def emulate(name, types, constants, capability, warps, stages, grid, tensors, numbers=()):
-    """Outputs, the last of ``tensors``, under each schedule; no races, and the same bits in each."""
+    """The last of ``tensors``, the outputs, under each schedule; checks for no races and the same bits in
+    each."""
     compiled = compile_kernel("emulator.small_kernels", name, types, constants, capability, warps, stages)
     kernel, outputs = Kernel(compiled.ptx, compiled.shared), []
     for seed, asynchronous in SCHEDULES:

@@ -1,4 +1,4 @@
-"""Instructions of a warp as a whole: branches, barriers, shuffles, matrix products."""
+"""Instructions of a whole warp: branches, barriers, shuffles, matrix products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every family of D4RL: made, seeded, stepped, scored, drawn; and the stand-ins they need."""
+"""Every family of D4RL: made, seeded, stepped, scored, drawn; and the modules that stand in for its imports.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +77,7 @@ def test_pictures(task):
         assert "OpenGL" in str(error)
         pytest.skip(f"no picture: {error}")
     assert image.shape == (64, 96, 3) and image.dtype == np.uint8 and image.std() > 5
-    # What pictures take goes with the environment; each holds from 100 to 700 MB.
+    # A picture's memory is freed with its environment; each environment holds 100 to 700 MB.
     renderer = weakref.ref(env.core.sim.render_contexts[-1]._renderer)
     env.close()
     assert renderer() is None
@@ -139,7 +140,7 @@ def test_the_real_mujoco_py_only_when_asked(monkeypatch):
 
 
 def test_a_real_mujoco_py_that_does_not_work_is_said():
-    """d4rl brings its Python part, which finds no MuJoCo 2.1 here; with the variable that is an error."""
+    """d4rl brings its Python part, which finds no MuJoCo 2.1 here; with the variable set that is an error."""
     out = subprocess.run(
         [sys.executable, "-c", "import sys; sys.modules['mujoco_py'] = None\n"
          "from swg_fast.envs import make_env; make_env('hopper-medium-v2')"],

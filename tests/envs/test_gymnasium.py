@@ -1,4 +1,4 @@
-"""Gymnasium's, Gymnasium-Robotics' and OGBench's environments by name, and ours as Gymnasium's."""
+"""Gymnasium's, Gymnasium-Robotics' and OGBench's environments by name, and this project's as Gymnasium's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def test_gymnasiums_own_checker(task):
 
 
 def test_stable_baselines3_evaluates_as_we_do():
-    """Its evaluate_policy, Monitor and VecEnv over our task, with our policy; the returns are D4RL's."""
+    """Its evaluate_policy, Monitor and VecEnv run a task and a policy of this project; returns equal D4RL's.
+    """
     pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed (extra 'test')")
     from stable_baselines3.common.env_checker import check_env
     from stable_baselines3.common.evaluation import evaluate_policy
@@ -109,7 +110,7 @@ def test_a_maze_of_gymnasium_robotics_is_evaluated_and_drawn(tmp_path):
     env = make_env("PointMaze_UMaze-v3")
     env.reset(0)
     maze = env.maze()
-    for place in (env.position(), env.goal()):  # in no wall
+    for place in (env.position(), env.goal()):  # outside walls
         assert (np.abs(maze.walls - place).max(axis=1) > maze.size / 2).all()
     policy = Policy(ScoreNetwork(8, 2, 16, 2), NoiseSchedule.vp(2))
     result = evaluate(policy, "PointMaze_UMaze-v3", episodes=2, workers=1, progress=False, n_candidates=1)
@@ -124,7 +125,7 @@ def test_a_maze_of_gymnasium_robotics_is_evaluated_and_drawn(tmp_path):
 
 
 def test_the_policys_own_keys_are_used():
-    """A card names the observation's keys, and evaluation gives the policy just these."""
+    """A card names the observation's keys; evaluation gives the policy just these."""
     pytest.importorskip("gymnasium_robotics", reason="gymnasium-robotics is not installed")
     keys = ["achieved_goal", "observation"]
     policy = Policy(ScoreNetwork(6, 2, 16, 2), NoiseSchedule.vp(2), card={"observation_keys": keys})

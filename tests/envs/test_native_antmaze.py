@@ -1,4 +1,4 @@
-"""Our own Ant Maze beside D4RL's, step by step: the same seeds give the same numbers."""
+"""The native Ant Maze beside D4RL's, step by step: the same seeds give the same numbers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_start_goal_observations_and_rewards_are_d4rls(task):
 
 @needs_d4rl
 def test_the_models_are_the_same():
-    """Every number of the compiled model that moves a body."""
+    """Compares every number of the compiled model that moves a body."""
     ours, theirs = (env.model for env in (NativeAntMaze(TASKS[0]).sim, make_env(TASKS[0]).core.sim))
     for name in ("body_mass", "body_inertia", "body_ipos", "body_pos", "body_quat", "jnt_range", "jnt_axis",
                  "dof_damping", "dof_armature", "geom_size", "geom_pos", "geom_quat", "geom_friction",
@@ -53,7 +53,7 @@ def test_the_models_are_the_same():
 
 @needs_d4rl
 def test_the_ends_of_an_episode_are_d4rls():
-    """An ant placed beside the goal reaches it; one that stands runs out of time."""
+    """An ant placed beside the goal reaches it; one that stands still runs out of time."""
     for env in (NativeAntMaze("antmaze-umaze-v2"), make_env("antmaze-umaze-v2")):
         env.reset(3)
         core = getattr(env, "core", env)

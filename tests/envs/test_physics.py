@@ -14,9 +14,9 @@ from benchmarks import one_step
 from swg_fast.envs import contacts, make_env, simulator
 from swg_fast.envs.tasks import presets
 
-# Bound of the median over the recorded steps of the largest |d qpos|. Rounding (1e-12) where the
-# same contacts are found; Ant Maze's legs, the hammer and the kettle touch what has edges, and the
-# collider that remains for those in later versions of MuJoCo places contact points a little off.
+# Bound of the median over recorded steps of the largest |d qpos|: rounding (1e-12) where contacts are equal.
+# Ant Maze's legs, the hammer and the kettle touch shapes with edges, for which later MuJoCo versions have
+# only a collider that places contact points a little differently.
 BOUNDS = {"antmaze-umaze": 1e-4, "antmaze-medium": 1e-4, "antmaze-large": 1e-4, "hopper": 1e-12,
           "walker2d": 1e-12, "halfcheetah": 1e-12, "pen": 1e-12, "hammer": 1e-6, "door": 1e-12,
           "relocate": 1e-12, "kitchen": 5e-4}

@@ -1,4 +1,4 @@
-"""What `swg-fast bench` finds to measure on a machine."""
+"""The backends and types that `swg-fast bench` finds on a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation: an episode depends on its seed alone, not on the episodes beside it."""
+"""Evaluation: an episode depends only on its seed, not on the episodes beside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from swg_fast.evaluation.episodes import evaluate
 from swg_fast.evaluation.report import evaluation_json, evaluation_rows, plot_episodes
 
 SETTINGS = {"n_candidates": 2, "guidance_scale": 1.0, "temperature": 1.0, "select": "max_weight"}
-FEW_STEPS = SETTINGS | {"sampler": "dpmpp_2m_sde", "sampler_steps": 4}  # for the tests' time
+FEW_STEPS = SETTINGS | {"sampler": "dpmpp_2m_sde", "sampler_steps": 4}  # to shorten the tests
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_result_is_consistent(result, tmp_path):
 
 @pytest.mark.slow
 def test_a_task_without_a_maze(tmp_path):
-    """Pen: episode 0 replayed from its actions ends where it ended."""
+    """Pen: replaying episode 0's actions ends in the same state."""
     policy = Policy(ScoreNetwork(45, 24, 16, 2), NoiseSchedule.vp(2))
     result = evaluate(policy, "pen-human-v1", episodes=2, seed=[0, 7], envs=2, workers=1, progress=False,
                       **SETTINGS)
@@ -75,7 +75,7 @@ def test_does_not_depend_on_how_many_run_at_once(result):
     for a, b in zip(result.episodes, other.episodes, strict=True):
         np.testing.assert_array_equal(a.goal, b.goal)
         np.testing.assert_array_equal(a.path[0], b.path[0])
-        # Rounding differs between batches of other sizes, and contact dynamics amplify it.
+        # Rounding differs between batch sizes, and contact dynamics amplify it.
         np.testing.assert_allclose(a.path[:30], b.path[:30], atol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""What `swg-fast inspect` measures, on data whose answer is known, and a small run of it."""
+"""The measurements of `swg-fast inspect`, on data with known answers, and a small run."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_way_along_recorded_steps(corridor):
     bad = places.way_figures(way, grid.mean(-corridor.observations[:, 0]))
     assert bad["rank_correlation"] == pytest.approx(-1.0) and bad["uphill"] == 0.0
     alone = places.way_figures(way, np.where(np.arange(len(way.metres)) == 0, 1.0, np.nan))
-    assert alone["rank_correlation"] is None and alone["uphill"] is None  # one place says nothing
+    assert alone["rank_correlation"] is None and alone["uphill"] is None  # a single place says nothing
     nothing = Transitions(**{**vars(corridor), "rewards": 0 * corridor.rewards})
     assert places.way_to_the_goal(grid, nothing) is None
 
 
 def test_ants_that_stay_are_told_apart():
-    """Nine that lie in a bin, of value -9, and five that walk out of it, of value 1."""
+    """Nine ants that lie in a bin, of value -9, and five that walk out of it, of value 1."""
     still = joined(*(walk([0.1, 0.1], [0.0], [i]) for i in range(9)))
     data = joined(still, *(walk([0.1, 0.6], [0.0], [9 + i]) for i in range(5)))
     grid = places.make_grid(data)
@@ -126,7 +126,7 @@ def test_a_run(tmp_path, monkeypatch, ended):
 
 @pytest.mark.slow
 def test_every_state_of_a_critic(tmp_path, monkeypatch):
-    """Of three kept states the last is what the run ends with, and they differ. `test_a_run` has pictures."""
+    """The last of three kept states equals the run's end, and they differ. `test_a_run` has pictures."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).touch())
     write_hdf5(tmp_path / "data.hdf5", make_recording(n=1500))

@@ -21,7 +21,7 @@ def test_nothing_of_a_table_is_cut(width, monkeypatch, capsys):
 
 @pytest.mark.parametrize("sizes", [[64], [64, 256]])
 def test_throughput_of_one_n_and_of_several(sizes, tmp_path, monkeypatch):
-    """Bars for one N; for several, lines of which every point is marked."""
+    """Bars for one N; for several, lines with every point marked."""
     saved = []
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (saved.append(self), save(self, *a, **k)))

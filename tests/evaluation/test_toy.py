@@ -21,14 +21,14 @@ def test_data_lies_in_the_square(name):
 
 
 def test_sliced_wasserstein_of_a_shift():
-    """Moving by d costs |d . direction| on each line: 2 |d| / pi on average."""
+    """A shift by d costs |d . direction| on each line: 2 |d| / pi on average."""
     a = np.random.default_rng(0).standard_normal((2000, 2))
     assert sliced_wasserstein(a, a + [0.3, 0.4]) == pytest.approx(2 * 0.5 / np.pi, rel=1e-3)
 
 
 def test_guidance_moves_samples_to_the_target(tmp_path):
-    """A twentieth of the real check's training: it must already halve the distance, with a solver in 5
-    steps as in all."""
+    """After a twentieth of the real check's training the distance must be halved, with a solver in 5 steps
+    and with all steps."""
     result = run_toy("gaussians8", steps=600, batch=256, hidden_dim=64, samples=4000, progress=False,
                      sampler="dpmpp_2m_sde", sampler_steps=[15, 5])
     assert list(result.by_steps) == [5, 15] and result.distances is result.by_steps[15]

@@ -1,4 +1,4 @@
-"""Pictures of Ant Maze and films of an episode, read back."""
+"""Pictures of Ant Maze and films of an episode, read from their files."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_round_trip(folder):
 
 @pytest.mark.parametrize("norm", [True, False])
 def test_a_value_with_and_without_norm(tmp_path, norm):
-    """The card says whether V has a LayerNorm; older cards do not say, and theirs has one."""
+    """The card says whether V has a LayerNorm; V of an older card, which does not say, has one."""
     value, states = ValueNetwork(5, 16, norm), torch.randn(7, 5)
     policy = Model(make_network(5, 3), NoiseSchedule.cosine(7), None, value)
     folder = save_checkpoint(tmp_path / "c", policy)
@@ -105,7 +105,7 @@ def test_bundled_policies(name, sizes):
 
 
 def pack_flax(tree):
-    """What flax.serialization.to_bytes writes for a nested dict of arrays."""
+    """The bytes of flax.serialization.to_bytes for a nested dict of arrays."""
     def default(value):
         body = msgpack.packb((value.shape, value.dtype.name, value.tobytes()), use_bin_type=True)
         return msgpack.ExtType(1, body)

@@ -41,7 +41,7 @@ def test_same_kept_candidate_as_the_reference(policy, states, backend, select, r
     expected = policy.sample(states, backend="reference", **keywords)
     got = policy.sample(states, backend=backend, **keywords)
     assert torch.equal(got.indices, expected.indices)
-    assert relative_error(got.actions, expected.actions) < 1e-4  # fp32, grown over fifteen steps
+    assert relative_error(got.actions, expected.actions) < 1e-4  # fp32 rounding, grown over fifteen steps
     assert relative_error(got.weights, expected.weights) < 1e-4
 
 
@@ -77,7 +77,7 @@ def test_one_trained_step(states, backend, sampler):
 
 
 def test_reference_backend_is_the_reference(policy, states, schedule):
-    """From philox to the kept index by hand, without the policy's machinery."""
+    """From philox to the kept index by hand, without the policy's code."""
     N, D, T, seed = 9, 4, schedule.num_steps, 2**40 + 5
     rows = states.repeat_interleave(N, 0)
     c, s = torch.arange(N).repeat(4), torch.arange(4).repeat_interleave(N)
@@ -130,7 +130,7 @@ def test_selection_keeps_what_it_says(policy, states, critic):
 
 
 def test_softmax_follows_the_weights():
-    """Over many states that are the same, candidate i is kept in proportion to w_i ** (1 / tau)."""
+    """Over many equal states, candidate i is kept in proportion to w_i ** (1 / tau)."""
     policy = Policy(make_network(2, 1, 64, 2, "joint"), NoiseSchedule.vp(4))
     states = torch.zeros(4000, 2)
     drawn = policy.sample(states, n_candidates=2, select="softmax", selection_temperature=0.5,
@@ -291,7 +291,7 @@ def test_memory_does_not_grow_with_n(backend):
 
 
 def test_finite_numbers_whose_sum_is_not_pass():
-    """The check sums once on the device, and looks at each number only where the sum is not finite."""
+    """The check sums once on the device, and checks each number only if the sum is not finite."""
     large = Samples(torch.full((2, 2), 3e38), torch.full((2,), 3e38), torch.zeros(2, dtype=torch.int64))
     assert check_samples(large, None, None, "reference fp32") is large
     many = replace(large, candidates=torch.full((2, 4, 2), -3e38), candidate_weights=torch.zeros(2, 4))

@@ -1,4 +1,4 @@
-"""SWG-JAX's agent as `evaluate` takes it, with a stand-in, since tests have no SWG-JAX checkout."""
+"""`evaluate` with SWG-JAX's agent, which a stand-in replaces, since tests have no SWG-JAX checkout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_an_evaluation_takes_it(monkeypatch):
     asked = []
 
     def eval_actions(state, key, parameters):
-        """A torque of the angle's sine, the key's noise and the settings."""
+        """A torque computed from the angle's sine, the key's noise and the settings."""
         asked.append(parameters)
         noise = jax.random.normal(key, (1,)) * parameters["temperature"]
         return jax.numpy.tanh(state[1:2] + noise), None

@@ -13,7 +13,7 @@ SETTINGS = {"n_candidates": 20, "guidance_scale": 1.0, "temperature": 0.7, "back
 
 
 class Program(torch.nn.Module):
-    """Observations scaled, actions sampled, actions scaled back."""
+    """Scales observations, samples actions, scales them back."""
 
     def __init__(self, sampler):
         super().__init__()

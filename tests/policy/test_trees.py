@@ -1,4 +1,4 @@
-"""Trees and rankings: every backend against the reference, which walks each candidate on its own."""
+"""Trees and rankings: every backend against the reference, which walks each candidate separately."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ READS = {"training": {"settings": {"read_share": 0.1}}}
 
 @pytest.mark.parametrize("backend", FAST)
 def test_a_network_reads_the_expected_weight(policy, states, backend):
-    """It reads at step T, from clean actions and a weight entry of 0; other networks are refused."""
+    """The network reads at step T, from clean actions and a weight entry of 0; other networks are refused."""
     model = policy.model
     taught = Policy(model.network, model.schedule, model.critic, card=READS)
     chosen = {"select": "expected_weight", "ranking": "read"}
@@ -220,7 +220,7 @@ def test_what_auto_picks(policy, change, leaves):
 
 
 def test_a_cards_tree_and_mean(schedule, states):
-    """A card may have a tree as its default; a call whose settings do not fit it samples without one."""
+    """A card may have a tree as its default; a call whose settings do not fit the tree samples without it."""
     policy = Policy(make_network(5, 3), schedule, card={
         "sampling": {"sampler": "dpmpp_2m_sde", "sampler_steps": 6, "n_candidates": 32, "leaves": 16,
                      "select": "expected_weight"},

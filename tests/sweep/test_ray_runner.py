@@ -1,4 +1,4 @@
-"""A sweep on Ray in which a worker and then the driver are killed with kill -9, and one that SIGTERM ends."""
+"""A sweep on Ray: kill -9 ends a worker, then the driver; SIGTERM ends another sweep."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ toy.samples = 20
 
 
 def wait_for(what, process, seconds=240):
-    """Calls ``what`` until it returns something true, and returns that."""
+    """Calls ``what`` until it returns a true value, and returns that."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = what()
@@ -88,7 +88,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
                                 text=True, env=os.environ | {"RAY_worker_niceness": "0"})
 
     def training_since(step, pid=None):
-        """The training's worker, once it is another than ``pid`` and has saved a state after ``step``."""
+        """The training's worker, once it differs from ``pid`` and has saved a state after ``step``."""
         mark = folder.marks().get(training.key)
         saved = (int(path.stem.split("-")[-1]) for path in states.glob("states/critic-*.safetensors"))
         newest = max(saved, default=0)
@@ -98,7 +98,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
     try:
         pid, step = wait_for(lambda: training_since(0), driver)
         os.kill(pid, signal.SIGKILL)
-        second, step = wait_for(lambda: training_since(step, pid), driver)  # Ray began it again
+        second, step = wait_for(lambda: training_since(step, pid), driver)  # Ray restarted it
         os.kill(stopped := second, signal.SIGSTOP)  # so that it cannot end before its driver
         wait_for(lambda: folder.done(toy), driver)
         written = folder.cell(toy.key).stat().st_mtime_ns
@@ -107,7 +107,7 @@ def test_killed_worker_and_killed_driver(tmp_path):
         driver.communicate()
         if stopped:
             os.kill(stopped, signal.SIGCONT)
-    for _ in range(300):  # the worker goes with its driver
+    for _ in range(300):  # the worker ends with its driver
         if not alive(second):
             break
         time.sleep(0.1)
@@ -118,13 +118,13 @@ def test_killed_worker_and_killed_driver(tmp_path):
     assert again.returncode == 1, (out, error)
     assert "3 cells (1 done)" in out and "2 of 3 cells done" in out, out
     assert "failed: backend triton" in error and "Traceback" not in error, error
-    assert folder.cell(toy.key).stat().st_mtime_ns == written  # what was done is not done again
+    assert folder.cell(toy.key).stat().st_mtime_ns == written  # finished cells do not run again
     for cell in cells:
         assert folder.done(cell) is (cell is not broken)
     value = json.loads(folder.cell(cells[0].key).read_text())
     assert value["training"]["data_hash"] == training.data_hash and len(value["result"]["scores"]) == 1
 
-    # Interrupted twice, it is the training that one uninterrupted process makes.
+    # Interrupted twice, the training equals that of one uninterrupted process.
     whole = Store(tmp_path / "whole")
     worker.run_training(training, whole, RunSettings())
     mine, theirs = (load_file(s.training(training.key) / "policy/model.safetensors") for s in (folder, whole))

@@ -1,4 +1,4 @@
-"""Sharded sampling: ranges, and the kept candidate of one process."""
+"""Sharded sampling: ranges, and the same kept candidate as one process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_ranges_cover_every_candidate_once(n, shards, unit):
 
 
 class InParts(Backend):
-    """Runs a job as ``shards`` actors would, in this process."""
+    """Runs a job in this process, split as among ``shards`` actors."""
 
     def __init__(self, inner, shards):
         super().__init__(inner.model, inner.dtype, inner.device)
@@ -59,7 +59,7 @@ CASES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name,backend", [  # a backend draws chunks, whatever is asked of them
+@pytest.mark.parametrize("name,backend", [  # a backend draws in chunks, whatever the caller asks for
     (name, ("torch", "cpu")[i % 2]) for i, name in enumerate(CASES)])
 def test_shards_keep_what_one_process_keeps(name, backend, monkeypatch):
     policy = make_policy()
@@ -71,9 +71,9 @@ def test_shards_keep_what_one_process_keeps(name, backend, monkeypatch):
     parts = policy.sample(STATES, **settings)
     assert torch.equal(whole.indices, parts.indices) and len(set(whole.indices.tolist())) > 1
     assert torch.equal(whole.actions, parts.actions) and torch.equal(whole.weights, parts.weights)
-    if name == "tree":  # a shard takes whole groups of roots, and 300 candidates are one
+    if name == "tree":  # a shard takes whole groups of roots, and 300 candidates make one
         return
-    # Fewer candidates than chunks: other batches, so equal up to rounding.
+    # Fewer candidates than chunks give other batches, so results are equal up to rounding.
     monkeypatch.setattr(policy, "backend", lambda *_: inner)
     whole = policy.sample(STATES, **settings | {"n_candidates": 300})
     monkeypatch.setattr(policy, "backend", lambda *_: InParts(inner, 2))
@@ -82,7 +82,7 @@ def test_shards_keep_what_one_process_keeps(name, backend, monkeypatch):
 
 
 def test_the_last_range_of_many_candidates_has_their_own_noise():
-    """Candidates at the end of 2**24 are drawn alone, without those before them."""
+    """Candidates at the end of 2**24 are drawn without those before them."""
     policy, end = make_policy(), 2**24
     jobs = []
     inner = policy.backend("cpu", "fp32")

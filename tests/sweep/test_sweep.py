@@ -1,4 +1,4 @@
-"""A sweep without Ray: the names of results, what is missing, what is shared."""
+"""A sweep without Ray: names of results, missing results, shared results."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
     value = worker.run_cell(cells[0], folder, run)
     found = value["result"]
     by_expected = worker.run_cell(cells[1], folder, run)["result"]["rank_correlations"]
-    assert by_expected != found["rank_correlations"]  # of the weight that ranks, not of the sampled one
+    assert by_expected != found["rank_correlations"]  # it uses the ranking weight, not the sampled one
     assert found["training"]["held_out_losses"].keys() == read_json(alone / CARD)["training"][
         "held_out_losses"].keys()
     assert value["training"]["data_hash"] == store.hash_data("antmaze-umaze-v2", str(dataset_file))
@@ -121,7 +121,7 @@ def test_trainings_share_a_critic(tmp_path, dataset_file):
     assert a.critic_key == b.critic_key != c.critic_key == d.critic_key
     assert spread(trainings) == [a, c, b, d]
     older = [replace(t, settings=t.settings.copy()) for t in (a, b)]
-    for training in older:  # as an older version wrote them: reports still read them
+    for training in older:  # in the form of an older version, which reports still read
         del training.settings["clip_targets"]
     assert older[0].critic_key == older[1].critic_key
     clock = TimeLeft(trainings, [], 1)
@@ -176,7 +176,7 @@ def test_time_left_is_by_kind_and_shared_by_slots(tmp_path):
     assert clock.seconds() is None
     clock.add(cells[0], 10.0)
     assert clock.seconds() == pytest.approx(5 * 10 / 2)
-    clock.add(cells[1], None)  # failed: it is done, and its time does not count
+    clock.add(cells[1], None)  # a failed cell is done, but its time does not count
     assert clock.seconds() == pytest.approx(4 * 10 / 2)
     big = resolved(plan_of(tmp_path, PLAN))
     assert cell_work(big[-1]) > cell_work(big[-2]) * 0.99

@@ -1,4 +1,4 @@
-"""A sweep's plan: its grid, its overrides, and what of it decides a result."""
+"""A sweep's plan: its grid, its overrides, and the settings that decide a result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 def test_grid_and_points_give_every_cell_once(tmp_path):
     cells = resolved(plan_of(tmp_path, PLAN))
     assert len(cells) == 2 * 3 * 2 + 2 == len({cell.key for cell in cells})
-    # Trainings are shared: by all guidance scales, and by both numbers of candidates.
+    # All guidance scales, and both numbers of candidates, share trainings.
     assert len({cell.training.key for cell in cells}) == 2 * 2 + 1
     one = next(c for c in cells if c.axes.get("weights") == "exp(3 u)" and c.training.settings["seed"] == 1)
     assert one.training.settings["weight_parameter"] == 3.0 and one.training.settings["critic_steps"] == 100
@@ -32,7 +32,7 @@ def test_grid_and_points_give_every_cell_once(tmp_path):
 
 def test_names_stand_for_what_decides_a_result(tmp_path):
     first = resolved(plan_of(tmp_path, PLAN))[0]
-    same = ("evaluate.workers=2", "run.threads=2", "train.discount=0.99")  # nothing, or the default
+    same = ("evaluate.workers=2", "run.threads=2", "train.discount=0.99")  # irrelevant, or the default
     other = ("train.discount=0.98", "evaluate.episodes=6", "dataset=new.hdf5", "train.seed=[7]")
     for override in same:
         assert resolved(plan_of(tmp_path, PLAN, override))[0].key == first.key, override
@@ -58,7 +58,7 @@ def test_experiments_are_known_settings(path):
     plan = read_plan(path)
     cells = resolved(plan)
     assert len(cells) > 1 and plan.title and plan.question
-    assert not re.search(r"(^|[\"' ])/\w", path.read_text())  # no machine's own paths
+    assert not re.search(r"(^|[\"' ])/\w", path.read_text())  # no paths of one machine
     section("run", RunSettings, plan.run)
     from swg_fast.sweep.views import check_report
 

@@ -60,7 +60,7 @@ metrics = ["iqm"]""")
         "results.json"}
     page = (folder / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 3 and "Score &lt;against&gt; N &amp; more" in page
-    assert not re.search(r'(src|href)="(?!data:)', page)  # opens from disk, alone
+    assert not re.search(r'(src|href)="(?!data:)', page)  # a single file, which opens from disk
     good = sum(s > 50 for task, n, _, scores in rows if (task, n) == ("antmaze-umaze-v2", 4) for s in scores)
     share = f"{100 * good / 24:.1f}"
     markdown = (folder / "tables.md").read_text()
@@ -83,7 +83,7 @@ def test_a_legend_fits_below_its_picture(length):
     figure.canvas.draw()
     box, page = legend.get_window_extent(), figure.bbox
     assert page.x0 <= box.x0 and box.x1 <= page.x1 and box.width > 0
-    assert length > 3 or box.height < page.height / 6  # few lines where it can
+    assert length > 3 or box.height < page.height / 6  # few lines if possible
 
 
 def test_a_picture_cuts_no_marker_and_names_stand_apart(tmp_path, monkeypatch):
@@ -144,6 +144,6 @@ def test_interquartile_mean_is_resampled_within_tasks():
     np.testing.assert_allclose([low, high], np.quantile(by_hand, [0.025, 0.975]), atol=0.5)
     assert high - low < 15
     assert metrics.stratified([[1.0], [2.0]], metrics.interquartile_mean) is None
-    # A task with one run stands still while the other is resampled.
+    # A task with one run does not vary; only the other's is resampled.
     low, high = metrics.stratified([[0.0], [1.0, 3.0]], lambda values, axis: values.mean(axis=axis))
     assert (low, high) == pytest.approx((2 / 3, 2.0))

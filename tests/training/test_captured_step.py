@@ -1,5 +1,5 @@
-"""The captured step. Where there is no CUDA device a recording of its operators stands in for the graph:
-like a graph, it replays them on the same memory, and what Python computed in between is frozen."""
+"""The captured step. Without a CUDA device a recording of its operators replaces the graph: like a graph, it
+replays them on the same memory, and Python's computations in between are frozen."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def make(phase):
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["critic", "actor"])
 def test_a_captured_run_is_the_eager_one(monkeypatch, phase):
-    """Ten steps with other batches, noise, dropout masks and learning rates each; Adam counts on."""
+    """Ten steps with different batches, noise, dropout masks and learning rates; Adam's count continues."""
     if DEVICE.type == "cpu":
         monkeypatch.setattr(captured_step, "capture", record)
     eager, data, rows, draws = make(phase)
@@ -65,7 +65,7 @@ def test_a_captured_run_is_the_eager_one(monkeypatch, phase):
         one = {name: tensor[index] for name, tensor in draws.items()}
         one |= {name: tensor[0] for name, tensor in captured.masks(index, 1).items()}
         losses.append(step(data[rows[index]], one))
-    # On a GPU products under capture may sum in another order than eager ones.
+    # On a GPU captured products may sum in another order than eager ones.
     close = {"rtol": 1e-5, "atol": 1e-7} if DEVICE.type == "cpu" else {"rtol": 1e-3, "atol": 1e-5}
     torch.testing.assert_close(torch.stack(losses), expected, **close)
     theirs, mine = gather_state(eager), gather_state(captured)

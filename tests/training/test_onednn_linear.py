@@ -1,4 +1,4 @@
-"""Training's products through oneDNN are `nn.Linear`'s, parameters and checkpoints included."""
+"""Training's products through oneDNN equal `nn.Linear`'s, including parameters and checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's configuration: one source of options, files and checks, and the run that a file gives back."""
+"""A run's configuration: one source of options, files and checks, and the file that reproduces a run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_presets_set_what_there_is():
 
 
 def test_a_wide_maze_begins_with_its_own_settings(tmp_path):
-    """The preset's settings apply where no option overrides them; the policy samples as it says."""
+    """The preset's settings apply unless an option overrides them; the policy samples by its settings."""
     write_hdf5(tmp_path / "data.hdf5", make_recording())
     run = swg_fast("train", "antmaze-large-play-v2", "--dataset", tmp_path / "data.hdf5", *SMALL,
                    "--discount", 0.9, "--min-travel", 0.5, "--logger", "none", "--out", tmp_path / "run")
@@ -103,7 +103,7 @@ def test_a_run_writes_the_file_that_gives_it_again(tmp_path, monkeypatch):
 
 
 def test_a_critic_of_another_run_is_an_option(tmp_path, monkeypatch):
-    """A relative path is written whole; the policy equals that of a run which trains its critic."""
+    """A relative path is written in full; the policy equals that of a run which trains its critic."""
     monkeypatch.chdir(tmp_path)
     write_hdf5(tmp_path / "data.hdf5", make_recording())
     first = ["train", TASK, "--dataset", "data.hdf5", *SMALL, "--logger", "none"]
@@ -149,7 +149,7 @@ def test_no_file_and_no_task(tmp_path):
 @pytest.mark.parametrize("entry", [e for e in fields(TrainSettings) if e.metadata["bounds"]],
                          ids=lambda entry: entry.name)
 def test_bounds_hold(entry):
-    """Values just outside each bound, and on the bound where it is open."""
+    """Values just outside each bound, and on the bound if it is open."""
     bounds, step = entry.metadata["bounds"], 1 if entry.type == "int" else 1e-9
     for end, away in (("min", -step), ("max", step)):
         if end in bounds:
@@ -171,7 +171,7 @@ def test_history_survives_a_crash(tmp_path):
 
 
 def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
-    """Against a stand-in with wandb's names: what is logged, and under which run after a resume."""
+    """Uses a stand-in with wandb's names: checks the log, and the run that it continues after a resume."""
     calls = []
 
     class Run:

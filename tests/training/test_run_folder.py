@@ -1,4 +1,4 @@
-"""A run's folder where the file system has no locks."""
+"""A run's folder on a file system without locks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: it learns, it resumes bit for bit, and it does not overwrite."""
+"""Training learns, resumes bit for bit, and does not overwrite."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def options(tmp_path, **changes):
 
 @pytest.mark.parametrize("dropout,precision", [(0.0, "fp32"), (0.1, "fp32"), (0.1, "bf16")])
 def test_resume_is_bit_identical(tmp_path, data, monkeypatch, dropout, precision):
-    """60 steps of both phases straight, and 30 + resume 30; bf16 emulated where the processor has none."""
+    """60 steps of both phases straight, and 30 + resume 30; bf16 is emulated if the processor has none."""
     monkeypatch.setattr(preflight, "has_native_bf16", lambda: True)
     settings = TrainSettings(critic_steps=60, actor_steps=60, dropout=dropout, precision=precision,
                              **SMALL)
@@ -93,8 +93,8 @@ def test_losses_fall_and_the_policy_prefers_rewarded_actions(tmp_path, data):
 
 
 def test_a_ranker_and_a_network_that_reads_learn_the_weights(tmp_path, data):
-    """Both rank the actions that the critic prefers above the others; a finished run that is resumed has the
-    same ranker."""
+    """Both rank the actions that the critic prefers above the others; resuming a finished run gives the same
+    ranker."""
     settings = TrainSettings(critic_steps=600, actor_steps=600, dropout=0.0, discount=0.5, read_share=0.3,
                              ranker_steps=400, ranker_hidden_dim=32,
                              **SMALL | {"critic_lr": 3e-3, "actor_lr": 3e-3, "ema_rate": 0.01})
@@ -112,8 +112,8 @@ def test_a_ranker_and_a_network_that_reads_learn_the_weights(tmp_path, data):
 
 
 def test_steps_that_stand_are_left_to_the_critic(tmp_path, data):
-    """The recorded action is 0.5 where the body stands and -0.5 elsewhere: a policy trained on steps that
-    move takes only the second."""
+    """The recorded action is 0.5 where the body stands still and -0.5 elsewhere: a policy trained on moving
+    steps learns only the second."""
     stands = np.arange(len(data)) % 100 >= 50
     place = np.cumsum(np.where(stands, 0.0, 1.0)).astype(np.float32)
     observations = data.observations.copy()
@@ -126,7 +126,7 @@ def test_steps_that_stand_are_left_to_the_critic(tmp_path, data):
     folder = train(data, settings, tmp_path / "run", options=options(tmp_path))
     drawn = load_policy(folder).sample(observations[::10], n_candidates=8, guidance_scale=0.0,
                                        temperature=1.0, seed=0).actions
-    assert abs(float(drawn.mean()) + 0.5) < 0.15  # without the option 0
+    assert abs(float(drawn.mean()) + 0.5) < 0.15  # 0 without the option
     share = load_checkpoint(folder).card["training"]["weights"]["share_of_steps"]
     assert 0.25 < share < 0.5
     with pytest.raises(UsageError, match=r"min_travel=21: in none of the \d+ steps"):
@@ -135,7 +135,8 @@ def test_steps_that_stand_are_left_to_the_critic(tmp_path, data):
 
 
 def test_a_ranker_has_what_is_off_the_data_below(tmp_path, data):
-    """Actions within 0.2, where the first entry's sign decides the weight: what lies at 0.8 is not good."""
+    """Actions lie within 0.2, and the first entry's sign decides the weight: an action at 0.8 must not rank
+    high."""
     data = replace(data, actions=0.2 * data.actions)
     weights = np.where(data.actions[:, 0] > 0, 0.9, 0.1).astype(np.float32)
     settings = TrainSettings(ranker_steps=600, ranker_hidden_dim=32, ranker_others=0.5)
@@ -167,7 +168,7 @@ def test_bad_settings(change, word):
 
 
 def test_bf16_is_not_emulated(tmp_path, data, monkeypatch):
-    """Refused before anything is written, also where a run begun elsewhere is to go on; fp32 is not."""
+    """Refuses before it writes anything, also when it resumes a run from elsewhere; fp32 is allowed."""
     settings = TrainSettings(critic_steps=20, actor_steps=2, precision="bf16", **SMALL)
     monkeypatch.setattr(preflight, "has_native_bf16", lambda: False)
     with pytest.raises(UsageError, match="no native bf16.*use --precision fp32"):
@@ -204,7 +205,7 @@ def test_bounds_of_a_return(rewards, bounds):
 
 
 def test_a_kept_critic_trains_another_policy(tmp_path, data):
-    """The state of step 20 of 40 is what a run of 20 steps has: the same policy, and as long a log."""
+    """The state of step 20 of 40 equals a run of 20 steps: the same policy, and a log of the same length."""
     settings = TrainSettings(critic_steps=40, actor_steps=20, **SMALL)
     kept = options(tmp_path, keep_states=9)
     train(data, settings, tmp_path / "long", options=replace(kept, save_every=10))

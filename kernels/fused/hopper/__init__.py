@@ -1,1 +1,1 @@
-"""The kernels in Gluon, for Hopper (sm_90): two tiles a program, weights streamed by a producer warp."""
+"""The kernels in Gluon for Hopper (sm_90): two tiles a program, weights streamed by a producer warp."""

@@ -1,13 +1,14 @@
-"""The sampler's kernels around the Gluon network of `network`, with the arguments of those in
-`kernels.fused.portable.kernels`: the same noise, rows of the table, trees, rankings and selection.
+"""The sampler's kernels around the Gluon network of `network`. They take the arguments of
+`kernels.fused.portable.kernels` and share its noise, table rows, trees, rankings and selection.
 
-The two warp groups of a program walk work items of their own, tiles of 64: of pair p one walks item 2 p and
-the other item 2 p + 1. Both walk the same phases and rows, since both take weights off one ring. Where the
-number of items is odd, the last one's partner walks along and keeps nothing. z and what belongs to it are in
-layout ``few``, a row's entries with four threads of one warp, and wait in scratch private to the thread.
+A program's two warp groups walk separate work items, tiles of 64: of pair p one takes item 2 p, the other
+item 2 p + 1. Both walk the same phases and rows, since they share one ring of weights. If the number of items
+is odd, the second group still walks the last pair but keeps nothing. z and its companions use layout ``few``,
+in which four threads of one warp hold a row; between steps they stay in scratch that is private to the
+thread.
 
-A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` eps, d eps_w / dz [64, DP], the parked h
-[64, H], z and x0 [64, DP], the weight and the ranking's score [64].
+A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` holds eps, d eps_w / dz [64, DP], the parked
+h [64, H], z and x0 [64, DP], the weight and the ranking's score [64].
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ COLUMNS = gl.constexpr(COLUMNS.value)
 
 @gluon.jit
 def scratch_of(wide, DP: gl.constexpr, H: gl.constexpr):
-    """Where z, x0, the weight and the score wait."""
+    """Addresses of z, x0, the weight and the score."""
     z_at = wide + (2 * DP + H) * ROWS
     return z_at, z_at + ROWS * DP, z_at + 2 * ROWS * DP, z_at + (2 * DP + 1) * ROWS
 
@@ -47,8 +48,8 @@ def candidates_of(item, phase, group, leaves, TREE: gl.constexpr, layout: gl.con
 
 @gluon.jit
 def noise(candidate, state, step, k0, k1, DP: gl.constexpr, few: gl.constexpr):
-    """Standard normals [64, DP] in layout ``few``, whose rows ``candidate`` [64] has; ``state`` is a number
-    or [64, 1]."""
+    """Standard normals [64, DP] in layout ``few`` for the rows' ``candidate`` [64]; ``state`` is a number or
+    [64, 1]."""
     entry = gl.arange(0, DP, gl.SliceLayout(0, few)).to(gl.uint32)[None, :]
     return normal_entries(candidate.to(gl.uint32)[:, None], state, step.to(gl.uint32), entry, k0, k1)
 
@@ -56,7 +57,7 @@ def noise(candidate, state, step, k0, k1, DP: gl.constexpr, few: gl.constexpr):
 @gluon.jit
 def draw_start(z_at, clean_at, candidate, state, numbers, D: gl.constexpr, DP: gl.constexpr,
                MULTISTEP: gl.constexpr, few: gl.constexpr):
-    """Where a trajectory starts: z drawn, and no x0 yet."""
+    """Starts a trajectory: draws z and sets x0 to zero."""
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))[None, :]
     at = gl.arange(0, ROWS, gl.SliceLayout(1, few))[:, None] * DP + entries
     z = numbers.initial_scale * noise(candidate, state, numbers.T, numbers.k0, numbers.k1, DP, few)
@@ -68,7 +69,7 @@ def draw_start(z_at, clean_at, candidate, state, numbers, D: gl.constexpr, DP: g
 @gluon.jit
 def begin(z_at, clean_at, roots, item, phase, state, grid, numbers, TREE: gl.constexpr,
           MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
-    """z of a phase, and the last x0, to scratch: the initial draw, or the roots'."""
+    """Writes a phase's first z and x0 to scratch: the initial draw, or the roots'."""
     lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))
     at = lanes[:, None] * DP + entries[None, :]
@@ -90,8 +91,8 @@ def begin(z_at, clean_at, roots, item, phase, state, grid, numbers, TREE: gl.con
 @gluon.jit
 def noise_again(z, z_at, clean_at, row, draw, item, phase, state, grid, numbers, TREE: gl.constexpr,
                 D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
-    """z of a ranking draw, also to scratch: the finished action, kept aside at the first draw, with the
-    weight's entry at its mean, noised to the ranking's step."""
+    """z of a ranking draw, also written to scratch: the finished action with the weight's entry at its mean,
+    noised to the ranking's step. The first draw keeps the finished action aside."""
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))[None, :]
     at = gl.arange(0, ROWS, gl.SliceLayout(1, few))[:, None] * DP + entries
     if draw == 0:
@@ -109,8 +110,8 @@ def noise_again(z, z_at, clean_at, row, draw, item, phase, state, grid, numbers,
 def step(xi, wide, z_at, clean_at, weight_at, score_at, row, draw, draws, numbers, RANK: gl.constexpr,
          CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr, MULTISTEP: gl.constexpr, GUIDED: gl.constexpr,
          D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
-    """A row of the sampler's table applied to what waits in scratch. From ``draw`` 0 on it is the ranking's
-    row, and what it predicts is added to the score."""
+    """Applies a row of the sampler's table to the values in scratch. From ``draw`` 0 on the row is the
+    ranking's, and its prediction is added to the score."""
     lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))
     at = lanes[:, None] * DP + entries[None, :]
@@ -161,7 +162,7 @@ def rows_of(phase, walk, TREE: gl.constexpr, RANK: gl.constexpr):
 @gluon.jit
 def producer(up, down, head, ends, memory, walk, TREE: gl.constexpr, RANK: gl.constexpr, L: gl.constexpr,
              E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
-    """The weights of every network that the consumers walk."""
+    """Streams the weights of every network that the consumers evaluate."""
     k = 0
     for turn in range(walk.turns * walk.phases):
         _, length, walked = rows_of(turn % walk.phases, walk, TREE, RANK)
@@ -176,7 +177,7 @@ def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, res
              MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr,
              GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr,
              LN_EPS: gl.constexpr):
-    """The items of warp group GROUP. Arguments without a type are `records`, and its program's scratch."""
+    """Walks the items of warp group GROUP. Untyped arguments are `records`, and its program's scratch."""
     wide_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, H, 16])
     thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BC, 16])
     few: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DP, 16])
@@ -229,7 +230,7 @@ def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, res
         keeps = alive
         if TREE:
             if phase == 0:
-                barrier()  # the leaves before are read
+                barrier()  # the previous leaves are read
                 gl.store(roots + at, gl.load(z_at + at))
                 if MULTISTEP:
                     gl.store(roots + ROWS * DP + at, gl.load(clean_at + at))
@@ -258,7 +259,7 @@ def sample_kernel(
     SOFTMAX: gl.constexpr, WRITE_ALL: gl.constexpr, LN_EPS: gl.constexpr, SLOTS: gl.constexpr,
     REGISTERS: gl.constexpr,
 ):
-    """As the portable `sample_kernel`, with tiles of 64, ``items`` of them a state, two at a time. ``ends``,
+    """The portable `sample_kernel` with tiles of 64, ``items`` of them a state, two at a time. ``ends``,
     ``up``, ``down`` and ``head`` are tensor maps over [.., H], BC rows at a time."""
     memory = shared_memory(up, L, H, BC, SLOTS)
     turns = gl.cdiv(gl.cdiv(B * items, 2) - gl.program_id(0), programs)

@@ -1,4 +1,4 @@
-"""Launching the Gluon kernels: what `kernels.fused.launch` does for a configuration of another kind."""
+"""Launches the Gluon kernels; `kernels.fused.launch` does the same for the other kinds."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import torch
 from swg_fast.kernels.fused.configurations import GLUON, Config
 from swg_fast.kernels.fused.records import ScratchSizes
 
-GROUPS = 2  # warp groups a program, each with a tile of its own
+GROUPS = 2  # warp groups a program, each with its own tile
 REGISTERS = 240  # of a thread of a warp group
 SHARED_BYTES = 232448  # of a program on sm_90
 CHUNK = 64  # rows of a slot of the ring, of which `ends` is one
 
 
 def unsupported(hidden: int, latent: int, dtype: str, blocks: int = 3) -> str | None:
-    """In words, why the Gluon kernels cannot run this network; None where they can."""
+    """Why the Gluon kernels cannot run this network, in words; None if they can."""
     if hidden not in GLUON:
         return f"hidden_dim {hidden} (the Gluon kernels have {', '.join(map(str, GLUON))})"
     if dtype != "bf16":
         return f"compute type {dtype} (the Gluon kernels have bf16)"
     if latent > 16:
         return f"{latent - 1} actions (the Gluon kernels have up to 15)"
-    if hidden == 256 and blocks > 4:  # 1 / std of every block is in what the ring leaves of shared memory
+    if hidden == 256 and blocks > 4:  # 1 / std of every block must fit beside the ring in shared memory
         return f"{blocks} blocks (the Gluon kernels have up to 4 at hidden_dim 256)"
     return None
 
 
 def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> ScratchSizes:
-    """Of a warp group (`kernels.fused.hopper.kernels` says what lies where)."""
+    """A warp group's scratch (see `kernels.fused.hopper.kernels`)."""
     return ScratchSizes(LOW=max(blocks - 1, 1) * hidden * tile, WIDE=(hidden + 4 * padded + 2) * tile)
 
 
 def constants(network: Any, config: Config) -> dict[str, Any]:
-    """The kernel's constants by name, besides the sampler's own."""
+    """The kernel's constants by name, except the sampler's."""
     shape = network.shape
     return {"D": shape.D, "DP": shape.DP, "H": shape.H, "L": shape.L, "E": shape.E, "LN_EPS": shape.LN_EPS,
             "BC": config.chunk, "SLOTS": config.stages, "REGISTERS": REGISTERS}
@@ -50,8 +50,8 @@ def tensor_map(weights: torch.Tensor, chunk: int) -> Any:
 
 
 def ends(input_z: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    """What the input layer [DP, H] and the read-out [DP, H] multiply, as one chunk of the ring: rows as
-    `kernels.fused.hopper.shared_memory` has them."""
+    """The weights of the input layer [DP, H] and the read-out [DP, H] as one chunk of the ring, with the rows
+    of `kernels.fused.hopper.shared_memory`."""
     out = torch.zeros(CHUNK, input_z.shape[1], dtype=output.dtype, device=output.device)
     high = input_z.to(output.dtype)
     for row, part in ((0, high), (16, input_z - high.float()), (32, output)):
@@ -60,10 +60,10 @@ def ends(input_z: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
 
 
 def arguments(network: Any, config: Config) -> tuple[Any, ...]:
-    """A network's weights in the order of the kernel's arguments, with tensor maps for what the ring streams
-    and, in place of ``input_z``, the `ends`."""
+    """A network's weights in the order of the kernel's arguments: tensor maps for streamed weights, and the
+    `ends` instead of ``input_z``."""
     weights, hidden = network.weights, network.shape.H
-    head = weights.head if network.shape.EARLY else weights.up  # never read with a joint head
+    head = weights.head if network.shape.EARLY else weights.up  # not read with a joint head
     streamed = {"input_z": ends(weights.input_z, weights.output), "up": weights.up, "down": weights.down,
                 "head": head}
     return weights._replace(**{name: tensor_map(w.reshape(-1, hidden), config.chunk)
@@ -71,7 +71,7 @@ def arguments(network: Any, config: Config) -> tuple[Any, ...]:
 
 
 def kernel() -> Any:
-    """Its `sample_kernel`; importing it takes a Triton that has Gluon."""
+    """The Gluon `sample_kernel`; the import needs a Triton that has Gluon."""
     from swg_fast.kernels.fused.hopper.kernels import sample_kernel
 
     return sample_kernel

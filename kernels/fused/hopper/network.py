@@ -1,12 +1,11 @@
 """The guided network in Gluon for sm_90, for tiles of 64 rows in bf16.
 
-A program has two tiles, a warp group each, and a producer warp that streams weights to both
-(`shared_memory`). A warp group keeps the stream h [64, H] in its accumulators through the
-forward pass, the normalised input x and the cotangent g in shared memory, and issues the next chunk's first
-product before it waits for this one's second (`stages`). Its partner runs out of step,
-so that one's SiLU meets the other's products. What else must wait (earlier blocks' x, h beside the early
-head, eps, z) waits in global scratch, where every thread reads back what it wrote itself: no barrier but
-the ring's orders anything between warp groups.
+A program has two tiles, one for each warp group, and a producer warp that streams weights to both
+(`shared_memory`). A warp group keeps the stream h [64, H] in its accumulators during the forward pass, and
+the normalised input x and the cotangent g in shared memory. It issues the next chunk's first product before
+it waits for the current chunk's second (`stages`). The two groups run out of step, so that one computes SiLU
+during the other's products. Earlier blocks' x, h during the early head, eps and z wait in global scratch,
+where each thread reads only what it wrote: only the ring's barriers order the warp groups.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
             DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr,
             BC: gl.constexpr, SLOTS: gl.constexpr, LN_EPS: gl.constexpr, wide: gl.constexpr,
             thin: gl.constexpr, few: gl.constexpr, lhs: gl.constexpr):
-    """eps and d eps_w / dz of z, both [64, DP], to scratch at ``wide_scratch`` and 64 DP further. z is in
-    registers; ``base`` [64, H] is the rest of the input layer. Where ``whole`` is 0, only eps_w. Returns the
-    ring's next slot.
+    """Writes eps and d eps_w / dz of z, both [64, DP], to ``wide_scratch`` and 64 DP further. z is in
+    registers; ``base`` [64, H] is the rest of the input layer. If ``whole`` is 0, only eps_w is computed.
+    Returns the ring's next slot.
 
-    With the early head the way back starts after the second block. h waits in scratch, and the forward pass
-    resumes from there. ``low`` has room for x [64, H] of L - 1 blocks; behind eps and d eps_w / dz there is
-    room for h [64, H].
+    With the early head the backward pass starts after the second block. h waits in scratch, and the forward
+    pass resumes from there. ``low`` has room for x [64, H] of L - 1 blocks; h [64, H] has its place after eps
+    and d eps_w / dz.
     """
     DEPTH: gl.constexpr = 2 if E > 0 else L
     x, g = memory.x.index(GROUP), memory.g.index(GROUP)

@@ -1,4 +1,4 @@
-"""What the Gluon kernels hand to one another: named tuples, which Triton takes apart by field."""
+"""Records that the Gluon kernels pass to one another: named tuples, which Triton takes apart by field."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 
 class Memory(NamedTuple):
-    """Shared memory (`shared_memory`): the ring's slots, the barriers that say that a slot is full or empty,
-    and of both warp groups x, g and 1 / std."""
+    """Shared memory (`shared_memory`): the ring's slots, the barriers for full and for empty slots, and x, g
+    and 1 / std of both warp groups."""
 
     ring: Any
     full: Any
@@ -30,8 +30,8 @@ class Weights(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Pointers to what a launch is given: the states' vectors and noise words, the time table, the sampler's
-    table and the steps of its rows."""
+    """Pointers to a launch's inputs: the states' vectors and noise words, the time table, the sampler's table
+    and the steps of its rows."""
 
     vectors: Any
     words: Any
@@ -41,8 +41,8 @@ class Inputs(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """What producer and consumers walk: turns of a program, phases of a turn, rows of the table, rows that a
-    tree's roots walk, and the ranking's draws."""
+    """The loops of producer and consumers: turns of a program, phases of a turn, rows of the table, rows that
+    a tree's roots walk, and the ranking's draws."""
 
     turns: Any
     phases: Any
@@ -77,7 +77,7 @@ class Numbers(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Pointers to each tile's best candidate, and to all candidates where they are asked for."""
+    """Pointers to each tile's best candidate and, on request, to all candidates."""
 
     best_score: Any
     best_index: Any

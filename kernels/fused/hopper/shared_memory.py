@@ -1,7 +1,7 @@
-"""Shared memory of the Gluon kernels for sm_90: what lies where, and the ring that weights come through.
+"""Shared memory of the Gluon kernels for sm_90: its layout, and the ring that streams the weights.
 
-A producer warp fills the ring's SLOTS slots by TMA, [BC, H] of `up` and of `down` in turn, for both warp
-groups of a program. full[s] completes when slot s has arrived, empty[s] when both warp groups are done with
+A producer warp fills the ring's SLOTS slots by TMA, alternately with [BC, H] of `up` and of `down`, for both
+warp groups of a program. full[s] completes when slot s has arrived, empty[s] when both warp groups have left
 it.
 """
 
@@ -15,13 +15,13 @@ from swg_fast.kernels.fused.hopper.records import Memory
 from swg_fast.kernels.fused.hopper.triton_compat import async_load, barrier
 
 ROWS = gl.constexpr(64)  # of a warp group
-# In `ends`, [64, H]: the input layer's weights as bf16 numbers, what those leave of them, the read-out's.
+# `ends` [64, H]: the input layer's weights rounded to bf16, the rounding's remainder in bf16, the read-out's.
 INPUT, REST, OUTPUT = (gl.constexpr(row) for row in (0, 16, 32))
 
 
 @gluon.jit
 def shared_memory(up, L: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
-    """A program's `Memory`, its barriers ready for use."""
+    """A program's `Memory`, with initialised barriers."""
     activations: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
     ring = gl.allocate_shared_memory(gl.bfloat16, [SLOTS, BC, H], up.layout)
     x = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
@@ -39,7 +39,8 @@ def shared_memory(up, L: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS:
 
 @gluon.jit
 def send(weights, row, k, memory, SLOTS: gl.constexpr):
-    """Rows row .. row + BC - 1 into the ring, as its k-th slot, when both warp groups have left it."""
+    """Sends rows row .. row + BC - 1 to the ring as its k-th slot, once both warp groups have left that slot.
+    """
     slot = k % SLOTS
     mbarrier.wait(memory.empty.index(slot), ((k // SLOTS) & 1) ^ 1)
     mbarrier.expect(memory.full.index(slot), weights.block_type.nbytes)
@@ -48,7 +49,7 @@ def send(weights, row, k, memory, SLOTS: gl.constexpr):
 
 @gluon.jit
 def arrived(k, memory, SLOTS: gl.constexpr):
-    """The ring's k-th slot, waited for."""
+    """Waits for the ring's k-th slot and returns it."""
     mbarrier.wait(memory.full.index(k % SLOTS), (k // SLOTS) & 1)
     return memory.ring.index(k % SLOTS)
 
@@ -70,8 +71,8 @@ def send_block(up, down, block, k, memory, H: gl.constexpr, BC: gl.constexpr, SL
 @gluon.jit
 def send_network(up, down, head, ends, k, memory, whole, L: gl.constexpr, E: gl.constexpr,
                  GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
-    """All chunks in the order in which `network` consumes them, ``ends`` for the input layer, the read-out
-    and the input layer's way back; the ring's next slot."""
+    """Sends all chunks in the order in which `network` consumes them, with ``ends`` for the input layer, the
+    read-out and the input layer's backward pass. Returns the ring's next slot."""
     DEPTH: gl.constexpr = 2 if E > 0 else L
     send(ends, 0, k, memory, SLOTS)
     k += 1

@@ -1,9 +1,9 @@
 """The stages of the guided network in Gluon for sm_90, for a warp group's 64 rows in bf16.
 
-Barriers of a warp group stand where shared memory changes hands; some also keep the compiler from fetching
-what a later stage needs while the stage before holds the registers. Layouts are those of the accumulators:
-``wide`` [64, H], ``thin`` [64, BC], ``few`` [64, DP]; ``lhs`` a product's left operand from registers.
-``memory`` is what `kernels.fused.hopper.shared_memory.shared_memory` gives.
+A warp group's barriers separate writes and reads of shared memory; some also keep the compiler from fetching
+a later stage's inputs while an earlier stage holds the registers. Layouts are those of the accumulators:
+``wide`` [64, H], ``thin`` [64, BC], ``few`` [64, DP]; ``lhs`` is a product's left operand from registers.
+``memory`` is the result of `kernels.fused.hopper.shared_memory.shared_memory`.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ def tanh(u):
 
 @gluon.jit
 def tanh_again(u):
-    """`tanh`, computed where it stands rather than kept from before."""
+    """`tanh`, computed anew rather than kept in registers."""
     return gl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=r,r", [u], dtype=gl.float32, is_pure=False,
                                      pack=1)
 
 
 @gluon.jit
 def halved(h):
-    """h / 2, as an instruction that no compiler pairs with another. Triton 3.6 paired 0.5 h and the sum that
-    h is, which kept both that sum and its terms, and ptxas then waited for each instruction of a product."""
+    """h / 2, as an instruction that no compiler fuses with another. Triton 3.6 fused 0.5 h with the sum h,
+    which kept both the sum and its terms; ptxas then waited for each instruction of a product."""
     return gl.inline_asm_elementwise("mul.f32 $0, $1, 0f3F000000;", "=r,r", [h], dtype=gl.float32,
                                      is_pure=True, pack=1)
 
 
 @gluon.jit
 def fresh(number):
-    """``number``, which the compiler must take for another one each time. Where an address is made of it in a
-    loop, nothing is computed before and kept: the matrix descriptors of x and g would be 64 registers."""
+    """``number``, which the compiler must treat as a new value each time. An address computed from it in a
+    loop is not hoisted: hoisted matrix descriptors of x and g would take 64 registers."""
     return gl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [number], dtype=gl.int32, is_pure=False,
                                      pack=1)
 
 
 @gluon.jit
 def normalise(h, x, rstd, LN_EPS: gl.constexpr, H: gl.constexpr):
-    """The normalised h in bf16, also at ``x`` in shared memory, and 1 / std at ``rstd``."""
+    """The normalised h in bf16, also stored at ``x`` in shared memory, and 1 / std, stored at ``rstd``."""
     mean = gl.sum(h, axis=1) / H
     centred = h - mean[:, None]
     inverse = 1.0 / gl.sqrt(gl.sum(centred * centred, axis=1) / H + LN_EPS)
     rstd.store(inverse)
     barrier()
-    # Not from ``centred``: kept until here it would take as many registers as h itself.
+    # Not from ``centred``, which would hold as many registers as h itself.
     operand = (h * inverse[:, None] - (mean * inverse)[:, None]).to(gl.bfloat16)
     x.store(operand)
     return operand
@@ -99,8 +99,8 @@ def block_forward(h, up_bias, k, memory, GROUP: gl.constexpr, H: gl.constexpr, B
 @gluon.jit
 def block_backward(rstd, up_bias, k, memory, GROUP: gl.constexpr, H: gl.constexpr, BC: gl.constexpr,
                    SLOTS: gl.constexpr, wide: gl.constexpr, thin: gl.constexpr, lhs: gl.constexpr):
-    """The cotangent g in shared memory taken back through the block whose normalised input is x and 1 / std
-    at ``rstd``, in place; the ring's next slot."""
+    """Takes the cotangent g in shared memory back through a block, in place; the block's normalised input is
+    x, its 1 / std is at ``rstd``. Returns the ring's next slot."""
     x, g, group = memory.x.index(GROUP), memory.g.index(GROUP), gl.to_tensor(GROUP)
     columns = gl.arange(0, BC, gl.SliceLayout(0, thin))
     zero = gl.zeros([ROWS, BC], gl.float32, thin)
@@ -140,15 +140,16 @@ def block_backward(rstd, up_bias, k, memory, GROUP: gl.constexpr, H: gl.constexp
 def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr,
                H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr, wide: gl.constexpr,
                lhs: gl.constexpr):
-    """eps_w [64] of the stream, which is in bf16 where g will be; there its cotangent is left where GUIDED.
-    Also the ring's next slot. Half a slot at a time: beside the cotangent's sum there is no room for more."""
+    """(eps_w [64] of the stream, the ring's next slot). The stream is in bf16 in g's place; if GUIDED, its
+    cotangent replaces it there. Takes half a slot at a time, since the cotangent's sum leaves no room for
+    more."""
     HALF: gl.constexpr = BC // 2
     thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, HALF, 16])
     g, group = memory.g.index(GROUP), gl.to_tensor(GROUP)
     zero = gl.zeros([ROWS, HALF], gl.float32, thin)
     value = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, thin))
     total = gl.zeros([ROWS, H], gl.float32, wide)
-    # Kept since the kernel began, the thread's column would be fetched from the stack in each trip.
+    # A column kept since the kernel began would come from the stack in each trip.
     columns = gl.max_contiguous(gl.multiple_of(fresh(gl.arange(0, HALF, gl.SliceLayout(0, thin))), 2), 2)
     for c in range(0, E, BC):
         slot = arrived(k, memory, SLOTS)
@@ -180,7 +181,7 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
 @gluon.jit
 def thin_product(left, row: gl.constexpr, k, memory, DP: gl.constexpr, SLOTS: gl.constexpr,
                  few: gl.constexpr):
-    """left W^T [64, DP] with W in the ring's next slot, from ``row`` on; the slot after it."""
+    """left W^T [64, DP] with W in the ring's next slot from ``row`` on, and the slot after it."""
     none = gl.zeros([ROWS, DP], gl.float32, few)
     weights = arrived(k, memory, SLOTS).slice(row, DP)
     out = warpgroup_mma(left, weights.permute((1, 0)), none, use_acc=False, is_async=True)
@@ -199,8 +200,8 @@ def read_out(h, k, memory, DP: gl.constexpr, SLOTS: gl.constexpr, lhs: gl.conste
 
 @gluon.jit
 def input_layer(base, z, k, memory, DP: gl.constexpr, SLOTS: gl.constexpr, lhs: gl.constexpr):
-    """base + z W [64, H], by three products: z and W both as bf16 and what that leaves, which keeps
-    their product to 2^-16. W is in the ring's next slot."""
+    """base + z W [64, H] by three products: z and W are each split into a bf16 number and a bf16 remainder,
+    which keeps their product to 2^-16. W is in the ring's next slot."""
     high = z.to(gl.bfloat16)
     low = gl.convert_layout((z - high.to(gl.float32)).to(gl.bfloat16), lhs)
     high = gl.convert_layout(high, lhs)

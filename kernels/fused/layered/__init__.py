@@ -1,1 +1,2 @@
-"""Kernels of half a block a launch, for few candidates: a decision is a CUDA graph of them."""
+"""Kernels for few candidates: each launch computes half a block, and a CUDA graph of launches one decision.
+"""

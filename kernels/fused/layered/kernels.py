@@ -1,19 +1,18 @@
-"""Half a residual block a launch, for candidates too few to give every multiprocessor a tile of its own.
+"""Half a residual block a launch, for candidates too few to give every multiprocessor a tile.
 
-All programs of a launch share one layer's weights among them: program (r, c) computes rows BM r .. of R,
-columns BC c .. of the layer. Activations pass from launch to launch through memory, all of which fits the L2
-cache, and the order of launches orders them. Rows are padded to whole tiles; no row reads another row's
-padding.
+The programs of a launch share one layer's weights: program (r, c) computes rows BM r .. of R, columns BC c ..
+of the layer. Launches pass activations through memory that fits the L2 cache, and run in stream order. Rows
+are padded to whole tiles; no row reads another row's padding.
 
-- ``h`` [R, H], float32: the residual stream, added to in place.
-- ``wide`` [R, 4H], the weights' type, as all below: what one product leaves for the next, SiLU of the wide
-  layer forwards, its cotangent on the way back.
+- ``h`` [R, H], float32: the residual stream, updated in place.
+- ``wide`` [R, 4H], the weights' type, like all below: one product's result for the next, SiLU of the wide
+  layer in the forward pass, its cotangent in the backward pass.
 - ``slope`` [R, 4H], ``x`` [R, H] and ``rstd`` [R] (float32) of every block that the gradient passes: the
   slope of its SiLU, its normalised input and 1 / std.
 - ``read`` [R, H]: SiLU of the finished stream.
-- ``g`` [R, H]: the cotangent of the stream after a block, and ``inner`` [R, H] what the way back through
-  that block's products left. A kernel that reads both takes ``inner`` through the normalisation
-  (`cotangent`), which needs whole rows; a program of `narrow_kernel` has only parts of rows.
+- ``g`` [R, H]: the cotangent of the stream after a block; ``inner`` [R, H]: that of the block's normalised
+  input. A kernel that reads both takes ``inner`` through the normalisation (`cotangent`), which needs whole
+  rows; a program of `narrow_kernel` has only parts of rows.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from swg_fast.kernels.fused.portable.stages import (
 
 @triton.jit
 def cotangent(g, inner, x, rstd, first, BM: tl.constexpr, H: tl.constexpr):
-    """The cotangent of the stream before a block [BM, H] from that after it: rows first .. of ``g`` and of
-    ``inner`` through the normalisation."""
+    """The cotangent of the stream before a block [BM, H], from that after it: rows first .. of ``g``, plus
+    those of ``inner`` taken through the normalisation."""
     at = at_rows(first, BM, H)
     inner_rows = tl.load(inner + at).to(tl.float32)
     change = through_norm(inner_rows, tl.load(x + at).to(tl.float32), H)
@@ -46,7 +45,7 @@ def cotangent(g, inner, x, rstd, first, BM: tl.constexpr, H: tl.constexpr):
 @triton.jit
 def up_kernel(h, up, up_bias, wide, slope, x, rstd, LN_EPS: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
               BC: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr):
-    """SiLU(up LayerNorm(h)) to ``wide``; where KEEP, what the way back needs."""
+    """SiLU(up LayerNorm(h)) to ``wide``; if KEEP, also what the backward pass needs."""
     dtype: tl.constexpr = wide.dtype.element_ty
     first = tl.program_id(0) * BM
     column = tl.program_id(1) * BC
@@ -69,8 +68,8 @@ def narrow_kernel(a, weights, out, h, bias, output_row, read, K: tl.constexpr, B
                   H: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, ADD: tl.constexpr, READ: tl.constexpr,
                   COTANGENT: tl.constexpr, PRECISION: tl.constexpr):
     """a weights [R, H] of ``a`` [R, K] and ``weights`` [K, H], BN columns a program, to ``out`` in the
-    weights' type; where ADD, with ``bias`` added to the stream ``h`` instead. Where READ the stream ends
-    here: SiLU of it goes to ``read``, and where COTANGENT that of ``output_row`` SiLU(h) to ``out``."""
+    weights' type. If ADD, it is instead added with ``bias`` to the stream ``h``. If READ, the stream ends
+    here: its SiLU goes to ``read`` and, if COTANGENT, the cotangent of ``output_row`` SiLU(h) to ``out``."""
     dtype: tl.constexpr = weights.dtype.element_ty
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
     columns = tl.program_id(1) * BN + tl.arange(0, BN)
@@ -98,8 +97,9 @@ def narrow_kernel(a, weights, out, h, bias, output_row, read, K: tl.constexpr, B
 @triton.jit
 def up_back_kernel(g, inner, x, rstd, g_out, down, slope, wide, BM: tl.constexpr, H: tl.constexpr,
                    BC: tl.constexpr, START: tl.constexpr, PRECISION: tl.constexpr):
-    """The cotangent of a block's wide layer, before its SiLU, to ``wide``. That of the stream after the
-    block is ``g`` where START, else what the block behind it left, and goes to ``g_out``."""
+    """The cotangent of a block's wide layer, before its SiLU, to ``wide``. The cotangent of the stream after
+    the block is ``g`` if START; otherwise it is computed from ``g`` and ``inner``, and written to ``g_out``.
+    """
     dtype: tl.constexpr = wide.dtype.element_ty
     first = tl.program_id(0) * BM
     column = tl.program_id(1) * BC
@@ -118,8 +118,8 @@ def up_back_kernel(g, inner, x, rstd, g_out, down, slope, wide, BM: tl.constexpr
 @triton.jit(do_not_specialize=["R"])
 def head_kernel(h, head, head_bias, head_output, hidden, parts, R, BM: tl.constexpr, H: tl.constexpr,
                 BC: tl.constexpr, E: tl.constexpr, GUIDED: tl.constexpr, PRECISION: tl.constexpr):
-    """The early head on the stream after the second block: what program (r, c)'s columns add to eps_w, to
-    row c of ``parts`` [E / BC, R], and where GUIDED the cotangent of its hidden layer, to ``hidden``, [R, E].
+    """The early head on the stream after the second block. Program (r, c) writes its columns' share of eps_w
+    to row c of ``parts`` [E / BC, R] and, if GUIDED, the cotangent of its hidden layer to ``hidden`` [R, E].
     """
     dtype: tl.constexpr = hidden.dtype.element_ty
     first = tl.program_id(0) * BM

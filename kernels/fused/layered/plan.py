@@ -1,4 +1,4 @@
-"""A decision by the layered kernels (`kernels`): its memory, and its launches in order."""
+"""A decision by the layered kernels (`kernels`): its memory and the order of its launches."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from swg_fast.kernels.shared.sampler_table import SamplerTable
 
 ROWS_LIMIT = 2**19  # offsets are 32-bit
 NARROW_WARPS = 4
-STEP_ROWS = 16  # of a program of `step_kernel`: the least that tensor cores take
-HEAD_COLUMNS = 32  # of a program of `head_kernel`
+STEP_ROWS = 16  # rows of a program of `step_kernel`: the fewest that tensor cores take
+HEAD_COLUMNS = 32  # columns of a program of `head_kernel`
 KEEP_ROWS = 64  # candidates that a program of `keep_kernel` compares
-REDUCE = 128  # of those, how many `keep_best_kernel` reads at a time
+REDUCE = 128  # bests of tiles that `keep_best_kernel` reads at a time
 
 
 def narrow(chunk: int) -> int:
-    """Columns a program of a layer with H columns: a quarter of ``chunk``, so that there are as many programs
-    as in a layer with 4H."""
+    """Columns a program of a layer with H columns: a quarter of ``chunk``, for as many programs as a layer
+    with 4H columns has."""
     return max(16, chunk // 4)
 
 
 def depth(kind: int, size: int) -> int:
-    """How many of the ``size`` terms of a narrow product's sums are fetched at a time: 256 bytes a row, of
-    entries of ``kind`` bytes."""
+    """How many of the ``size`` terms of a narrow product are fetched at a time: 256 bytes a row, in entries
+    of ``kind`` bytes."""
     most = 256 // kind
     return most if size % most == 0 else 64
 
 
 class Plan:
-    """The memory and the launches of decisions of one shape. ``new(*shape, dtype=float32)`` gives memory for
+    """Memory and launches of decisions of one shape. ``new(*shape, dtype=float32)`` allocates memory for
     kernels to write.
 
-    A decision's inputs are ``words``, the seed and the first candidate, ``vectors`` [B, H] and
-    ``state_words`` [B]. Its results are ``kept``: actions [B, A], weights [B], indices [B]; and ``every``: z
-    [B, N, D] and weights [B, N], where asked for.
+    A decision's inputs are ``words`` (the seed and the first candidate), ``vectors`` [B, H] and
+    ``state_words`` [B]. Its results are ``kept``: actions [B, A], weights [B], indices [B]; and, on request,
+    ``every``: z [B, N, D] and weights [B, N].
     """
 
     def __init__(self, network: Any, table: SamplerTable, states: int, asked: Asked,
@@ -62,7 +62,7 @@ class Plan:
         self.h, self.wide = new(R, H), new(R * max(4 * H, shape.E), dtype=low)
         self.slope, self.x = new(kept, R, 4 * H, dtype=low), new(kept, R, H, dtype=low)
         self.rstd, self.inner = new(kept, R), new(R, H, dtype=low)
-        self.g = (new(R, H, dtype=low), new(R, H, dtype=low))  # taken in turn
+        self.g = (new(R, H, dtype=low), new(R, H, dtype=low))  # used alternately
         self.read = new(R, H, dtype=low)
         self.parts = new(shape.E // HEAD_COLUMNS, R)
         self.tiles = -(-N // KEEP_ROWS)
@@ -94,16 +94,15 @@ class Plan:
             self._forward(i, keep=False)
 
     def _wide(self, kernel: Any, columns: int, chunk: int, *arguments: Any, **options: Any) -> None:
-        """A launch over all rows, ``chunk`` of ``columns`` a program; each program sums over all of H at
-        once."""
+        """Launches over all rows, ``chunk`` of ``columns`` a program; each program sums over H in one step.
+        """
         config, shape = self.asked.config, self.network.shape
         kernel[self.rows // config.tile, columns // chunk](
             *arguments, BM=config.tile, H=shape.H, BC=chunk, PRECISION=shape.PRECISION,
             num_warps=config.warps, num_stages=1, **options)
 
     def _narrow(self, weights: torch.Tensor, out: torch.Tensor, bias: torch.Tensor, **ends: bool) -> None:
-        """A launch over all rows, a part of the columns a program; its sums run over the columns of
-        ``wide``."""
+        """Launches over all rows, some of the columns a program, which sums over the columns of ``wide``."""
         config, shape, K = self.asked.config, self.network.shape, len(weights)
         columns = narrow(config.chunk)
         ends = {"ADD": False, "READ": False, "COTANGENT": False} | ends

@@ -1,9 +1,9 @@
-"""What runs between two passes of the layered kernels (`kernels`): the sampler's update, the next row's input
-layer, and at the end the selection.
+"""Work between two passes of the layered kernels (`kernels`): the sampler's update, the next row's input
+layer, and finally the selection.
 
-Numbers that differ from decision to decision are read from memory, so that launches captured once serve all
-decisions of a shape: ``words`` [2] int64 holds the seed and the first candidate. Row r is
-candidate r - N b of state b = owners[r].
+Numbers that vary between decisions are read from memory, so that captured launches serve all decisions of a
+shape: ``words`` [2] int64 holds the seed and the first candidate. Row r is candidate r - N b of state b =
+owners[r].
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def step_kernel(
     PARTS: tl.constexpr, BEGIN: tl.constexpr, END: tl.constexpr, GUIDED: tl.constexpr,
     CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, PRECISION: tl.constexpr,
 ):
-    """BM rows from row j of the sampler's table to row j - 1: eps and d eps_w / dz off what the network left,
-    z, x0 and the weight before any clip by row j, and the stream that row j - 1 begins with. BEGIN draws z
-    instead, END leaves out the stream. ``parts`` [PARTS, R] add up to eps_w of an early head."""
+    """Takes BM rows from row j of the sampler's table to row j - 1: computes eps and d eps_w / dz from the
+    network's last activations, updates z, x0 and the unclipped weight by row j, and starts the stream of row
+    j - 1. BEGIN draws z instead; END starts no stream. ``parts`` [PARTS, R] sum to eps_w of an early head."""
     dtype: tl.constexpr = output.dtype.element_ty
     first = tl.program_id(0) * BM
     rows = first + tl.arange(0, BM)
@@ -75,12 +75,12 @@ def step_kernel(
         if MULTISTEP:
             tl.store(clean + at_rows(first, BM, DP), x0)
         tl.store(weight + rows, raw)
-    tl.debug_barrier()  # every thread has what it reads of the old z
+    tl.debug_barrier()  # all threads have read the old z
     tl.store(z + at_rows(first, BM, DP), new)
     if not END:
         stream = tl.load(state_vectors + owner[:, None] * H + columns[None, :])
         stream += tl.load(time_table + tl.load(steps + j - 1) * H + columns)[None, :]
-        # z is the fp32 state itself: three products of tf32 halves keep 21 bits of it.
+        # z is the fp32 state: three products of tf32 parts keep 21 bits of it.
         stream = tl.dot(new, into, stream, input_precision="ieee" if dtype == tl.float32 else "tf32x3")
         tl.store(h + at_rows(first, BM, H), stream)
 
@@ -89,7 +89,7 @@ def step_kernel(
 def keep_kernel(z, weight, words, state_words, w_min, gumbel_scale, best_score, best_index, best_weight,
                 best_z, all_z, all_weight, N, tiles, T, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr,
                 SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr):
-    """The best of BM finished candidates of one state (`portable.selection`). z and the weight reach BM rows
+    """The best of BM finished candidates of one state (`portable.selection`). z and the weight have BM rows
     beyond the last."""
     pair = tl.program_id(0)
     b = pair // tiles

@@ -1,13 +1,13 @@
 """The fused kernel: a program takes a tile of candidates through the whole guided sampler.
 
 D = A + 1 entries of z, padded to DP with zeros; L blocks; E the early head's width; other letters in
-`kernels.fused.portable.stages`. A program's scratch is two private pieces of memory:
+`kernels.fused.portable.stages`. A program's scratch is two private buffers:
 
-- ``low``, the weights' type: L + 2 slots [BM, H], each block's normalised input, the cotangent g of
-  the residual stream, and what one stage's products leave for the next.
-- ``wide``, float32: the residual stream h [BM, H]; L rows [BM] of 1 / std; z, eps, d eps_w / dz and
-  the last x0 [BM, DP], in whose place the finished z waits while candidates are ranked; eps_w, the
-  weight and the ranking's score [BM].
+- ``low``, the weights' type: L + 2 slots [BM, H] for each block's normalised input, the cotangent g of the
+  residual stream, and one stage's results for the next.
+- ``wide``, float32: the residual stream h [BM, H]; L rows [BM] of 1 / std; z, eps, d eps_w / dz and the last
+  x0 [BM, DP] (the finished z replaces x0 while candidates are ranked); eps_w, the weight and the ranking's
+  score [BM].
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
             BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr,
             EARLY: tl.constexpr, GUIDED: tl.constexpr, LN_EPS: tl.constexpr, PRECISION: tl.constexpr,
             OWNERS: tl.constexpr, whole):
-    """(eps, d eps_w / dz), both [BM, DP], of the z in scratch; where ``whole`` is 0, eps_w alone.
+    """(eps, d eps_w / dz), both [BM, DP], of the z in scratch; if ``whole`` is 0, eps_w alone.
 
-    With the early head the way back starts after the second block. The stream waits in its slot, and the
+    With the early head the backward pass starts after the second block. The stream waits in its slot, and the
     forward pass resumes from there.
     """
     BR: tl.constexpr = 32 if BM > 32 else BM
@@ -92,8 +92,8 @@ def network(low, wide, state_vectors, owners, time_row, input_z, up, up_bias, do
     return eps, vjp
 
 
-# Triton compiles a kernel again for an integer that is 1 or a multiple of 16. For these it must not: one
-# kernel serves all seeds, steps and numbers of candidates.
+# Triton compiles a kernel again for an integer that is 1 or a multiple of 16. Not for these: one kernel
+# serves all seeds, steps and numbers of candidates.
 WHOLE_NUMBERS = ("B", "N", "first", "items", "tiles", "programs", "rows", "T", "k0", "k1", "leaves",
                  "shared", "group", "phases", "draws")
 
@@ -111,17 +111,15 @@ def sample_kernel(
     RANK: tl.constexpr, SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr, LN_EPS: tl.constexpr,
     PRECISION: tl.constexpr, LOW: tl.constexpr, WIDE: tl.constexpr,
 ):
-    """All rows of the sampler's table and the selection for B states of N candidates, ``items`` work
-    items a state. Row j belongs to the trained step ``steps[j]`` of T; where RANK, row ``rows`` is the
-    ranking's.
+    """All rows of the sampler's table and the selection for B states of N candidates, ``items`` work items a
+    state. Row j belongs to the trained step ``steps[j]`` of T; if RANK, row ``rows`` is the ranking's.
 
-    Candidates are first .. first + N - 1. A fixed set of programs takes (state, item) pairs in turn. An
-    item is a tile; where TREE, ``group`` roots of ``leaves`` leaves, in 1 + tiles phases
-    (`phases`). Each tile leaves its best candidate: best_score, best_index, best_weight
-    [B, tiles] and best_z [B, tiles, DP].
+    Candidates are first .. first + N - 1. A fixed set of programs takes (state, item) pairs in turn. An item
+    is a tile; if TREE, it is ``group`` roots of ``leaves`` leaves, in 1 + tiles phases (`phases`). Each tile
+    writes its best candidate to best_score, best_index, best_weight [B, tiles] and best_z [B, tiles, DP].
 
-    The arguments are single ones, not records: Triton specialises, types and aligns what a launch passes by
-    argument, and ``do_not_specialize`` names arguments, not a record's fields.
+    The arguments are not grouped in records: Triton specialises, types and aligns by argument, and
+    ``do_not_specialize`` names arguments, not fields of a record.
     """
     program = tl.program_id(0)
     low += program.to(tl.int64) * LOW
@@ -202,4 +200,4 @@ def sample_kernel(
             keep_of_tile(finished, weight_at, score_at, b, index, N, pair, N, first, state, T, key0, key1,
                          w_min, gumbel_scale, best_score, best_index, best_weight, best_z, all_z, all_weight,
                          all_expected, D, DP, BM, RANK, SOFTMAX, WRITE_ALL)
-        tl.debug_barrier()  # the next turn writes where this one read
+        tl.debug_barrier()  # the next turn overwrites what this one read

@@ -1,12 +1,12 @@
-"""What a tile walks: the roots of a tree, their leaves, and the draws that rank them.
+"""The phases of a tile: the roots of a tree, their leaves, and the draws that rank them.
 
-A tree's work item is a group of roots. Its phase 0 walks the roots, a candidate each, through the first
-``shared`` rows and leaves z, and x0 where a sampler reads the last one, in the program's piece of
-``roots``; every later phase walks a tile of their leaves from there. Memory holds only the roots of running
-programs, a tile each of 2 DP floats a candidate, so that it does not grow with N.
+A tree's work item is a group of roots. Its phase 0 takes the roots, a candidate each, through the first
+``shared`` rows and stores z, and x0 for multistep samplers, in the program's part of ``roots``. Every later
+phase takes a tile of their leaves on from there. Memory holds only the roots of running programs, a tile each
+of 2 DP floats a candidate, so it does not grow with N.
 
-A ranking draw noises the finished z again, with the weight's entry at its mean, and predicts the clean
-weight from there: one more row of the sampler's table, whose x0 is the answer.
+A ranking draw noises the finished z again, with the weight's entry at its mean, and predicts the clean weight
+from it by one more row of the sampler's table, whose x0 is the answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def indices(item, phase, group, leaves, BM: tl.constexpr, TREE: tl.constexpr):
 @triton.jit
 def begin(z_at, clean_at, roots, candidate, state, step, key0, key1, initial_scale, phase, leaves,
           D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, MULTISTEP: tl.constexpr, TREE: tl.constexpr):
-    """z of a phase, and the last x0, to scratch: the initial draw at ``step``, or the roots'."""
+    """Writes a phase's first z and x0 to scratch: the initial draw at ``step``, or the roots'."""
     at = at_rows(0, BM, DP)
     if TREE:
         if phase > 0:
@@ -59,7 +59,7 @@ def _draw(z_at, clean_at, candidate, state, step, key0, key1, initial_scale, D: 
 
 @triton.jit
 def leave_roots(z_at, clean_at, roots, BM: tl.constexpr, DP: tl.constexpr, MULTISTEP: tl.constexpr):
-    """The end of phase 0: what the leaves go on from."""
+    """The end of phase 0: stores the roots' z and x0 for the leaves."""
     at = at_rows(0, BM, DP)
     tl.store(roots + at, tl.load(z_at + at))
     if MULTISTEP:
@@ -70,8 +70,8 @@ def leave_roots(z_at, clean_at, roots, BM: tl.constexpr, DP: tl.constexpr, MULTI
 @triton.jit
 def noise_again(z_at, kept_at, row, draw, candidate, state, step, key0, key1, mean,
                 D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr):
-    """Ranking draw number ``draw``: z becomes the finished action, kept aside at the first draw, with the
-    weight's entry at its mean, noised to the ranking's step."""
+    """Ranking draw number ``draw``: z becomes the finished action with the weight's entry at its mean, noised
+    to the ranking's step. The first draw keeps the finished action aside."""
     at = at_rows(0, BM, DP)
     if draw == 0:
         tl.store(kept_at + at, tl.load(z_at + at))

@@ -30,9 +30,9 @@ def clip_latent(z, entries, w_min, w_max, D: tl.constexpr):
 @triton.jit
 def update(z, eps, vjp, xi, last_clean, entries, row, w_min, w_max, D: tl.constexpr, GUIDED: tl.constexpr,
            CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr):
-    """One row of the sampler's table: (next z, its weight before any clip [BM], gradient, x0). ``entries``
-    [1, DP] numbers the columns; ``vjp`` is zeros where GUIDED is false. Of ``last_clean``, the x0 before,
-    nothing is read where MULTISTEP is false. Also called from Gluon, so that it makes no tensor itself."""
+    """One row of the sampler's table: (next z, its unclipped weight [BM], gradient, x0). ``entries`` [1, DP]
+    numbers the columns; ``vjp`` is zeros unless GUIDED; ``last_clean``, the previous x0, is read only if
+    MULTISTEP. Gluon calls it too, so it creates no tensor of its own."""
     last = entries == D - 1
     sigma = tl.load(row + SIGMA)
     gradient = vjp

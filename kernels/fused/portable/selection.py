@@ -12,8 +12,8 @@ from swg_fast.kernels.shared.philox import gumbel
 @triton.jit
 def selection_score(score, raw, inside, candidate, state, T, key0, key1, w_min, gumbel_scale,
                     SOFTMAX: tl.constexpr):
-    """What a tile's candidates are kept by, in Triton and Gluon: ``score``, where SOFTMAX the log of their
-    weights ``raw`` with Gumbel noise; never one that is not ``inside`` or is NaN."""
+    """The score by which a tile keeps a candidate, for Triton and Gluon: ``score`` or, if SOFTMAX, the log of
+    the weights ``raw`` plus Gumbel noise; -inf for a candidate that is not ``inside`` or is NaN."""
     if SOFTMAX:
         score = tl.log(tl.maximum(raw, w_min)) * gumbel_scale
         score += gumbel(candidate.to(tl.uint32), state, (T + 1).to(tl.uint32), key0, key1)
@@ -25,8 +25,8 @@ def keep_of_tile(z_at, weight_at, score_at, b, index, end, tile, N, first, state
                  gumbel_scale, best_score, best_index, best_weight, best_z, all_z, all_weight, all_expected,
                  D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, RANK: tl.constexpr,
                  SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr):
-    """The best of a finished tile's candidates ``index`` [BM] below ``end``, to place ``tile`` of best_*;
-    where WRITE_ALL, all of them too."""
+    """Writes the best of a finished tile's candidates ``index`` [BM] below ``end`` to place ``tile`` of
+    best_*; if WRITE_ALL, also all candidates."""
     entries = tl.arange(0, DP)
     inside = index < end
     z = tl.load(z_at + at_rows(0, BM, DP))
@@ -55,8 +55,8 @@ def keep_of_tile(z_at, weight_at, score_at, b, index, end, tile, N, first, state
 @triton.jit(do_not_specialize=["tiles"])
 def keep_best_kernel(best_score, best_index, best_weight, best_z, actions, weights, indices, tiles,
                      D: tl.constexpr, DP: tl.constexpr, BT: tl.constexpr):
-    """Of each state's tiles, the best: actions [B, D-1], weights [B], indices [B]. The lowest
-    index wins a tie, since tiles are in order."""
+    """The best of each state's tiles: actions [B, D-1], weights [B], indices [B]. Tiles are in order, so the
+    lowest index wins a tie."""
     b = tl.program_id(0)
     lanes = tl.arange(0, BT)
     top = float("-inf")

@@ -1,11 +1,12 @@
-"""The residual blocks, forwards and back, for a tile of candidates whose activations wait in scratch.
+"""The residual blocks' forward and backward passes, for a tile of candidates whose activations are in
+scratch.
 
-Letters: BM candidates a tile, BR rows of it at a time in a pass, H hidden, BC columns of the 4H-wide
-layer at a time. The residual stream and running sums are float32; products run in the weights' type,
-which is also that of what waits in scratch for them: operands, the cotangent, a stage's sums.
+Letters: BM candidates a tile, BR rows of it at a time in a pass, H hidden, BC columns of the 4H-wide layer at
+a time. The residual stream and running sums are float32. Products run in the weights' type, in which scratch
+also holds their operands, the cotangent and a stage's sums.
 
-Every stage goes from memory to memory, and no loop lets the compiler move code out of it
-(`disable_licm`): a stage's addresses and operands would otherwise hold registers through all others.
+Every stage reads from memory and writes to memory, and no loop lets the compiler move code out of it
+(`disable_licm`): otherwise a stage's addresses and operands would hold registers during all other stages.
 Scratch is private to a program and small enough to stay in the L2 cache.
 """
 
@@ -16,7 +17,7 @@ import os
 import triton
 import triton.language as tl
 
-# The interpreter multiplies bf16 operands as the integers that hold their bits.
+# The interpreter would multiply bf16 operands as the integers that hold their bits.
 WIDEN = tl.constexpr(os.environ.get("TRITON_INTERPRET", "0") == "1")
 
 
@@ -31,8 +32,8 @@ def dot(a, b, acc, PRECISION: tl.constexpr):
 
 @triton.jit
 def operand(a, dtype: tl.constexpr, PRECISION: tl.constexpr):
-    """``a`` as a product takes it: in ``dtype``, for tf32 rounded to its 10 bits of mantissa, since
-    the tensor cores would drop the other 13."""
+    """``a`` as a product's operand: in ``dtype``; for tf32 rounded to its 10 bits of mantissa, since the
+    tensor cores would truncate the other 13."""
     if PRECISION == "tf32":
         bits = a.to(tl.uint32, bitcast=True)
         return ((bits + 0x1000) & 0xFFFFE000).to(tl.float32, bitcast=True)
@@ -47,7 +48,7 @@ def tanh(u):
 
 @triton.jit
 def sigmoid(a):
-    """1 / (1 + exp(-a)), to 4 units of rounding: a square root's reciprocal squared takes fewer
+    """1 / (1 + exp(-a)), to 4 units of rounding. The square of a reciprocal square root takes fewer
     instructions and registers than a division."""
     r = tl.rsqrt(1.0 + tl.exp(-a))
     return r * r
@@ -55,8 +56,8 @@ def sigmoid(a):
 
 @triton.jit
 def silu(u, dtype: tl.constexpr):
-    """SiLU(2 u) = 2 u sigmoid(2 u) = u (1 + tanh(u)), which is rounded to ``dtype`` next: to bf16's 8
-    bits, for which the approximate tanh will do."""
+    """SiLU(2 u) = 2 u sigmoid(2 u) = u (1 + tanh(u)), to be rounded to ``dtype``. The approximate tanh
+    suffices for bf16's 8 bits."""
     if dtype == tl.bfloat16 and not WIDEN:
         return u + u * tanh(u)
     return 2.0 * u * sigmoid(2.0 * u)
@@ -64,8 +65,8 @@ def silu(u, dtype: tl.constexpr):
 
 @triton.jit
 def times_slope(inner, u, dtype: tl.constexpr):
-    """``inner`` times 2 SiLU'(2 u) = 1 + tanh(u) + u (1 - tanh(u)^2). The 2 is for the weights that
-    follow: those before a SiLU are kept halved, which loses nothing, and its slope meets them again."""
+    """``inner`` times 2 SiLU'(2 u) = 1 + tanh(u) + u (1 - tanh(u)^2). The weights before a SiLU are stored
+    halved, which is exact; the factor 2 cancels this in the product that follows."""
     if dtype == tl.bfloat16 and not WIDEN:
         t = tanh(u)
         return inner + inner * (t + u * (1.0 - t * t))
@@ -81,8 +82,8 @@ def at_rows(first, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def add_rows(h, sums, bias, first, pending, BR: tl.constexpr, H: tl.constexpr, KEEP: tl.constexpr):
-    """Rows of the residual stream at ``h`` with the last stage's ``sums`` and ``bias`` added, returned
-    [BR, H] and, where KEEP, stored; ``pending`` 0 says that there are none."""
+    """The rows at ``h`` of the residual stream plus the last stage's ``sums`` and ``bias`` [BR, H]; stored
+    too if KEEP. With ``pending`` 0 nothing is added."""
     at = at_rows(first, BR, H)
     rows = tl.load(h + at)
     rows += tl.load(sums + at, mask=pending != 0, other=0.0).to(tl.float32)
@@ -95,9 +96,9 @@ def add_rows(h, sums, bias, first, pending, BR: tl.constexpr, H: tl.constexpr, K
 @triton.jit
 def input_product(z, h, input_z, state_vectors, owners, time_row, D: tl.constexpr, DP: tl.constexpr,
                   BM: tl.constexpr, H: tl.constexpr, BR: tl.constexpr, OWNERS: tl.constexpr):
-    """The input layer [BM, H] to ``h``: z W_in in float32 multiply-adds (D columns are too few for
-    tensor cores, and z is the state itself), the state's vector and the step's row. Row r's vector
-    is state_vectors[owners[r]] where OWNERS, else the first."""
+    """The input layer [BM, H] to ``h``: z W_in in float32 multiply-adds (D columns are too few for tensor
+    cores, and z is the fp32 state), plus the state's vector and the step's row. Row r's vector is
+    state_vectors[owners[r]] if OWNERS, else the first."""
     columns = tl.arange(0, H)
     for first in tl.range(0, BM, BR, disable_licm=True):
         rows = first + tl.arange(0, BR)
@@ -114,7 +115,7 @@ def input_product(z, h, input_z, state_vectors, owners, time_row, D: tl.constexp
 
 @triton.jit
 def centred(rows, LN_EPS: tl.constexpr, H: tl.constexpr):
-    """``rows`` [BR, H] less their means, and 1 / std [BR]: their product is the LayerNorm of the rows."""
+    """``rows`` [BR, H] minus their means, and 1 / std [BR]; their product is the LayerNorm of the rows."""
     rows -= (tl.sum(rows, axis=1) / H)[:, None]
     inverse = 1.0 / tl.sqrt(tl.sum(rows * rows, axis=1) / H + LN_EPS)
     return rows, inverse
@@ -122,7 +123,8 @@ def centred(rows, LN_EPS: tl.constexpr, H: tl.constexpr):
 
 @triton.jit
 def through_norm(inner, x, H: tl.constexpr):
-    """The cotangent ``inner`` [BR, H] of a LayerNorm's result ``x`` taken back, but for 1 / std."""
+    """The cotangent of a LayerNorm's input from that of its result ``x``, ``inner`` [BR, H], without the
+    factor 1 / std."""
     mean = tl.sum(inner, axis=1) / H
     along = tl.sum(inner * x, axis=1) / H
     return inner - mean[:, None] - x * along[:, None]
@@ -140,7 +142,7 @@ def block_forward(h, sums, bias, pending, x, rstd, up, up_bias, down, LN_EPS: tl
         rows, inverse = centred(rows, LN_EPS, H)
         tl.store(rstd + first + tl.arange(0, BR), inverse)
         tl.store(x + at_rows(first, BR, H), operand(rows * inverse[:, None], dtype, PRECISION))
-    tl.debug_barrier()  # what one thread wrote, another may fetch
+    tl.debug_barrier()  # other threads may read what one thread wrote
     xd = tl.load(x + at_rows(0, BM, H))
     chunk = tl.arange(0, BC)
     total = tl.zeros([BM, H], tl.float32)
@@ -159,8 +161,8 @@ def block_forward(h, sums, bias, pending, x, rstd, up, up_bias, down, LN_EPS: tl
 @triton.jit
 def block_backward(g, sums, x, rstd, up, up_bias, down, BM: tl.constexpr, H: tl.constexpr,
                    BC: tl.constexpr, BR: tl.constexpr, PRECISION: tl.constexpr):
-    """The cotangent ``g`` [BM, H], in the weights' type, taken back through the block whose
-    normalised input is at ``x``; in place. The wide layer is computed again rather than kept."""
+    """Takes the cotangent ``g`` [BM, H], in the weights' type, back through the block whose normalised input
+    is at ``x``, in place. Recomputes the wide layer instead of storing it."""
     dtype: tl.constexpr = x.dtype.element_ty
     gd = tl.load(g + at_rows(0, BM, H))
     xd = tl.load(x + at_rows(0, BM, H))
@@ -191,14 +193,14 @@ def block_backward(g, sums, x, rstd, up, up_bias, down, BM: tl.constexpr, H: tl.
 @triton.jit
 def read_out_rows(h, sums, bias, pending, weight_row, g, BM: tl.constexpr, H: tl.constexpr,
                   BR: tl.constexpr, COTANGENT: tl.constexpr, PRECISION: tl.constexpr):
-    """SiLU of the finished stream to ``sums``; where COTANGENT, the cotangent of ``weight_row`` SiLU(h)
-    to ``g``."""
+    """SiLU of the finished stream to ``sums``; if COTANGENT, the cotangent of ``weight_row`` SiLU(h) to
+    ``g``."""
     dtype: tl.constexpr = sums.dtype.element_ty
     for first in tl.range(0, BM, BR, disable_licm=True):
         at = at_rows(first, BR, H)
         rows = add_rows(h, sums, bias, first, pending, BR, H, False)
         u = 0.5 * rows
-        tl.debug_barrier()  # all of these rows' sums are read
+        tl.debug_barrier()  # these rows' sums are read
         tl.store(sums + at, operand(silu(u, dtype), dtype, PRECISION))
         if COTANGENT:
             row = 0.5 * tl.load(weight_row + tl.arange(0, H)).to(tl.float32)
@@ -211,11 +213,11 @@ def read_out_rows(h, sums, bias, pending, weight_row, g, BM: tl.constexpr, H: tl
 def early_head(h, sums, bias, g, eps_w, head, head_bias, head_output, head_output_bias,
                BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, E: tl.constexpr, BR: tl.constexpr,
                GUIDED: tl.constexpr, PRECISION: tl.constexpr):
-    """The weight's own head on the stream after the second block: eps_w [BM], and its cotangent."""
+    """The weight's separate head on the stream after the second block: eps_w [BM], and its cotangent."""
     dtype: tl.constexpr = sums.dtype.element_ty
     for first in tl.range(0, BM, BR, disable_licm=True):
         rows = add_rows(h, sums, bias, first, 1, BR, H, True)
-        tl.debug_barrier()  # all of these rows' sums are read
+        tl.debug_barrier()  # these rows' sums are read
         tl.store(sums + at_rows(first, BR, H), operand(rows, dtype, PRECISION))
     tl.debug_barrier()
     hd = tl.load(sums + at_rows(0, BM, H))
@@ -241,8 +243,8 @@ def early_head(h, sums, bias, g, eps_w, head, head_bias, head_output, head_outpu
 @triton.jit
 def thin_product(a, weight, out, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
                  PRECISION: tl.constexpr):
-    """a weight^T [BM, DP] of ``a`` [BM, H] and ``weight`` [DP, H] to ``out``, 64 of H at a time: more
-    would keep a matrix descriptor for every 16 alive."""
+    """a weight^T [BM, DP] of ``a`` [BM, H] and ``weight`` [DP, H] to ``out``, 64 of H at a time: more would
+    keep a matrix descriptor for every 16 columns in registers."""
     dtype: tl.constexpr = a.dtype.element_ty
     columns = tl.arange(0, 64)[None, :]
     total = tl.zeros([BM, DP], tl.float32)

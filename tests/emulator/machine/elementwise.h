@@ -1,4 +1,4 @@
-// Instructions that take each lane for itself: LANEWISE(name, result, types of x, y, z, value).
+// Instructions that work lane by lane: LANEWISE(name, result, types of x, y, z, value).
 // 16-bit values and predicates (0 or all ones) live in 32-bit slots.
 #define SAME(NAME, T, VALUE) LANEWISE(NAME, T, T, T, T, VALUE)
 #define TEST(NAME, T, CONDITION) LANEWISE(NAME, u32, T, T, T, (CONDITION) ? ~0u : 0u)

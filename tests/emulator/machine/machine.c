@@ -91,7 +91,7 @@ static int deadlock(Machine *m) {
     return fail(m, 0, "deadlock:%s", waiting);
 }
 
-// Lets one transfer happen, where the mode says that it may happen now: late ones only when all wait.
+// Lets one transfer happen if the mode allows it now: late ones happen only when all warps wait.
 static int let_a_transfer_happen(Machine *m, int *idle) {
     int now = m->asynchronous == RANDOM ? (draw(m) & 3) == 0 || *idle > 64 : *idle > 64;
     if (!m->transfers_pending || !now) return 0;
@@ -117,8 +117,8 @@ static int finish_block(Machine *m) {
     return 0;
 }
 
-// Runs block `index` of `grid`. Seed 0 runs warps in order, each as far as it goes; others draw who runs
-// and for how long. -1: an error, in words in machine_error.
+// Runs block `index` of `grid`. Seed 0 runs warps in order, each as far as it can; other seeds draw the warp
+// and how long it runs. -1: an error, which machine_error describes.
 int machine_run(Machine *m, const s32 *constants, int constant_count, const s32 *specials, int special_count,
                 u8 *parameters, int parameter_bytes, const u32 *index, const u32 *grid, u64 seed,
                 int asynchronous, u64 limit) {

@@ -1,5 +1,5 @@
 // A machine for PTX translated to rows of integers: one block of threads (CTA) at a time. A register is
-// 32 lanes; a warp may be left after any instruction. What every part of it shares.
+// 32 lanes; the machine may switch warps after any instruction. Declarations that all its parts share.
 #include <math.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -20,7 +20,7 @@ typedef float f32;
 #define LANES 32
 #define MAX_WARPS 16
 #define ROW 20 // integers an instruction: operation, destinations, predicate and its sense, operands
-#define SHARED_BASE 1024u  // where shared memory begins, so that a null address is outside
+#define SHARED_BASE 1024u  // start of shared memory, so that a null address is outside
 #define POISON 0x7FFF7FFFu // NaN as float32 and as two bf16
 #define MOST_PRODUCTS 256
 #define MOST_COPIES 1024
@@ -31,8 +31,8 @@ typedef float f32;
 #define EACH_LANE _Pragma("GCC ivdep") for (int l = 0; l < LANES; l++)
 
 enum { SHARED = 1, GLOBAL = 2 };
-enum { AT_ISSUE, LATE, RANDOM }; // when what is asynchronous acts
-// What a report says; Python's KINDS has the words.
+enum { AT_ISSUE, LATE, RANDOM }; // when asynchronous operations take effect
+// Kinds of reports; Python's KINDS has their texts.
 enum {
     READ_AFTER_WRITE = 1,
     WRITE_AFTER_WRITE,
@@ -52,8 +52,8 @@ typedef struct {
     u32 of[MAX_WARPS];
 } Clock;
 
-// What is known of 4 bytes of memory: the last write, who may see it, reads since, and what asynchronous
-// operations still do with it. A write is ordered before warp w where w's clock has reached its `when`.
+// The state of 4 bytes of memory: the last write, who may see it, reads since, and asynchronous operations in
+// flight. A write is ordered before warp w if w's clock has reached its `when`.
 typedef struct {
     u32 wrote_when, wrote_at, wrote_block, read_block;
     u32 readers, writers;                 // warps: readers since the last write; writers of this same value
@@ -73,11 +73,11 @@ typedef struct {
 typedef struct {
     int valid;
     u32 address, expected, pending, phase;
-    s64 bytes; // that transfers still owe
+    s64 bytes; // that transfers still have to deliver
     Clock arriving, arriving_fence, done, done_fence;
 } Mbarrier;
 
-// A wgmma in flight; its accumulators hold poison until they are waited for.
+// A wgmma in flight; its accumulators hold poison until its wait.
 typedef struct {
     int at, group, executed, accumulator;
     u64 a, b;
@@ -93,7 +93,7 @@ typedef struct {
     u32 mask, to[LANES], bytes[LANES];
     u64 from[LANES];
 } Copy;
-// What Python's TensorMap puts where a CUtensorMap would be (whose bits NVIDIA does not document).
+// Python's TensorMap, in place of a CUtensorMap (whose bits NVIDIA does not document).
 typedef struct {
     u64 base;
     u32 dimensions, element;
@@ -112,7 +112,7 @@ typedef struct {
     u8 *registers;
     int at, id, done, waiting, barrier, spinning;
     u64 executed;
-    Clock clock, fence; // fence: what the asynchronous proxy may see
+    Clock clock, fence; // fence: writes that the asynchronous proxy may see
     Product products[MOST_PRODUCTS];
     int product_count, product_group;
     Accumulator *accumulators[16];

@@ -1,6 +1,6 @@
 // Global and shared memory: bounds, alignment, loads and stores, and cp.async.
 static inline Buffer *buffer_at(Machine *m, u64 address, int bytes) {
-    for (int i = -1; i < m->buffer_count; i++) { // the last one found is the likeliest
+    for (int i = -1; i < m->buffer_count; i++) { // the last one found is the most likely
         Buffer *b = m->buffers + (i < 0 ? m->last_buffer : i);
         if (address >= (u64)b->base && address + bytes <= (u64)b->base + b->size) {
             m->last_buffer = b - m->buffers;
@@ -87,7 +87,7 @@ static inline int write_shared(Machine *m, Warp *w, u32 address, int bytes, cons
     return 0;
 }
 
-// What one instruction of a warp moves: the sectors of 32 bytes that its lanes touch, each once.
+// Counts the sectors of 32 bytes that the lanes of a warp's instruction touch, each once.
 typedef struct {
     u64 seen[2 * LANES];
     int count;
@@ -199,7 +199,7 @@ static int issue_copy(Machine *m, Warp *w, const s32 *row, u32 mask) {
     return 0;
 }
 
-// Until at most `groups` of this warp's groups are in flight; what they wrote is then this warp's write.
+// Waits until at most `groups` of this warp's groups are in flight; the others' writes then are the warp's.
 static int wait_copies(Machine *m, Warp *w, int groups) {
     int i = 0;
     for (; i < w->copy_count && w->copies[i].group < w->copy_group - groups; i++) {

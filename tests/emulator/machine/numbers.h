@@ -1,4 +1,4 @@
-// Number formats, and the integer instructions that C has no operator for.
+// Number formats, and the integer instructions without an operator in C.
 static inline f32 as_float(u32 x) {
     f32 f;
     memcpy(&f, &x, 4);
@@ -31,7 +31,7 @@ static inline f32 from_half(int kind, u16 h) { return kind == 0 ? from_bf16(h) :
 static inline u32 nearest_tf32(u32 bits) { // cvt.rna: ties away from zero
     return (bits & 0x7f800000) == 0x7f800000 ? bits : (bits + 0x1000) & 0xffffe000u;
 }
-// A tensor core reads the upper 19 bits of a float32. `rounded`: as if it had been given the nearest.
+// A tensor core reads the upper 19 bits of a float32. `rounded`: rounds to nearest instead.
 static inline f32 from_tf32(int rounded, u32 bits) {
     return as_float(rounded ? nearest_tf32(bits) : bits & 0xffffe000u);
 }
@@ -54,7 +54,7 @@ static inline f32 larger(f32 a, f32 b) {
 static inline f32 quiet_nan(f32 a, f32 b, f32 otherwise) {
     return a != a || b != b ? as_float(0x7fffffff) : otherwise;
 }
-// As far from tanh as the PTX manual lets tanh.approx be, 2^-11 of it, up or down by the operand's bits.
+// tanh with the largest relative error that the PTX manual allows, 2^-11; the operand's bits give its sign.
 static inline f32 approximate_tanh(f32 x) {
     f32 error = as_bits(x) * 2654435761u >> 31 ? 0x1p-11f : -0x1p-11f;
     return tanhf(x) * (1.0f + error);

@@ -1,5 +1,5 @@
-// Race detection: every access to shared memory and to writable global memory is checked against what
-// barriers, mbarriers and waits have ordered so far.
+// Race detection: checks every access to shared memory and to writable global memory against the order
+// that barriers, mbarriers and waits have established.
 static __attribute__((noinline)) void report(Machine *m, int kind, int space, u64 address, int first_at,
                                              int first_warp, int second_at, int second_warp) {
     for (int i = 0; i < m->report_count; i++) {
@@ -29,8 +29,8 @@ static inline void remember_write(Machine *m, Word *word, int writer, u32 when, 
     word->written = 1;
 }
 
-// A read by warp w; `by_proxy`: by the asynchronous proxy (wgmma, TMA), which sees what ordinary stores
-// wrote only after a fence.
+// A read by warp w; `by_proxy`: by the asynchronous proxy (wgmma, TMA), which sees ordinary stores only after
+// a fence.
 static inline void check_read(Machine *m, Warp *w, Word *word, int space, u64 address, int by_proxy) {
     int me = w->id, writer = word->writer;
     if (word->writing)
@@ -52,7 +52,7 @@ static inline void check_read(Machine *m, Warp *w, Word *word, int space, u64 ad
     remember_read(word, w, w->at);
 }
 
-// A write by warp w, of the `same` value as is there or another.
+// A write by warp w; `same`: of the value that the memory already has.
 static inline void check_write(Machine *m, Warp *w, Word *word, int space, u64 address, int same,
                                int generic) {
     int me = w->id, together = 0;

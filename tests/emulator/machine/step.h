@@ -62,7 +62,7 @@ static u32 reduce(const u32 *x, int how) {
     return r;
 }
 
-// bar.sync and bar.arrive: 1 where the warp waits (or would have), -1 for an error.
+// bar.sync and bar.arrive: 1 if the warp waits (or would have), -1 for an error.
 static int meet(Machine *m, Warp *w, int id, int threads, int waits) {
     if (threads % LANES) return fail(m, w, "barrier for %d threads", threads);
     typeof(m->barrier[0]) *b = &m->barrier[id];
@@ -91,7 +91,7 @@ static int meet(Machine *m, Warp *w, int id, int threads, int waits) {
     return waits;
 }
 
-// mbarrier instructions, of each lane under the mask; try_wait for all of one barrier.
+// mbarrier instructions of each lane under the mask; try_wait takes all lanes of one barrier together.
 static int use_mbarrier(Machine *m, Warp *w, const s32 *row, u32 mask, int op) {
 #define OPERAND(i) (((u32 *)(w->registers + row[4 + (i)]))[l])
     int complete = 1;
@@ -131,7 +131,7 @@ static int same_in_all(const u32 *x) {
 #define TRY(CALL)                                                                                            \
     if (CALL) return -1;                                                                                     \
     break
-// 0: go on; 1: leave the warp (it waits or spins); -1: an error.
+// 0: continue; 1: switch warps (it waits or spins); -1: an error.
 static int step(Machine *m, Warp *w) {
     const s32 *row = m->code + (s64)w->at * ROW;
     u8 *R = w->registers, kept[4][LANES * 8];
@@ -149,7 +149,7 @@ static int step(Machine *m, Warp *w) {
         w->at++;
         return 0;
     }
-    int partial = mask != ~0u; // then lanes outside the mask get their destinations back
+    int partial = mask != ~0u; // lanes outside the mask get their destinations back
     for (int i = 0; partial && i < (destinations & 7); i++)
         memcpy(kept[i], U(i), destinations >> (3 + i) & 1 ? 256 : 128);
     switch (op) {

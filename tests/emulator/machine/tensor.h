@@ -79,7 +79,7 @@ static inline u32 swizzle(u32 address, int mode) {
     return address ^ (address >> 7 & bits[mode]) << 4;
 }
 
-// Of a wgmma operand, the address of 16 bytes. K-major: row i (of M or N), half j of K's 32 bytes.
+// The address of 16 bytes of a wgmma operand. K-major: row i (of M or N), half j of K's 32 bytes.
 // MN-major: row i of K, 16 bytes j along M or N.
 static inline u32 operand_address(u64 descriptor, int mn_major, int i, int j) {
     u32 start = (descriptor & 0x3fff) << 4;
@@ -103,7 +103,7 @@ static Shape shape_of(Machine *m, int at) {
 }
 static inline int depth(Shape s) { return s.kind == 1 ? 8 : 16; }
 
-// The detector's side of a product's reads: from issue on nobody may write there, until it is waited for.
+// Marks a product's reads for the detector: from its issue until its wait nobody may write there.
 static int touch_16(Machine *m, Warp *w, u32 address, int finished) {
     if (shared_fits(m, w, address, 16, "wgmma read")) return -1;
     for (int i = 0; m->detect && i < 16; i += 4) {
@@ -187,7 +187,7 @@ static void execute_product(Machine *m, Warp *w, Product *p) {
     p->executed = 1;
 }
 
-// Takes the accumulators out of the registers, which hold poison until the product is waited for.
+// Takes the accumulators from the registers, which hold poison until the product's wait.
 static int withdraw_accumulators(Machine *m, Warp *w, Product *p, Shape s) {
     int chosen = -1, free = -1, count = s.n / 2;
     for (int i = 0; i < 16; i++) {

@@ -99,7 +99,7 @@ static int issue_transfer(Machine *m, Warp *w, Transfer *wanted) {
     return 0;
 }
 
-// A store's bytes may move at any time; what the kernel may rely on changes only at its waits.
+// A store's bytes may move at any time; the kernel can rely on them only after its waits.
 static void capture(Machine *m, Transfer *t) {
     u64 bytes = t->captured ? 0 : box_bytes(&t->map);
     t->captured = 1;

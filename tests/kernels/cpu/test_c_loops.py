@@ -1,4 +1,4 @@
-"""The compiled loops of the CPU path, against autograd and the formulas they replace."""
+"""The compiled loops of the CPU path, against autograd and the formulas that they replace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHAPES = [(64, 3, "early", 5, 2), (64, 1, "joint", 0, 8), (128, 6, "joint", 29, 
 
 
 def poisoned(network, rows, guided):
-    """A tile whose buffers hold NaN, so that what is not written shows."""
+    """A tile whose buffers hold NaN, so that missing writes show."""
     tile = network.tile(rows, guided)
     for buffer in vars(tile).values():
         buffer.fill_(torch.nan)
@@ -78,7 +78,7 @@ def test_update_is_the_tables(sampler, rho):
     table = sampler_table(sampler, NoiseSchedule.vp(15), guidance_scale=rho, temperature=0.7)
     network = NativeNetwork(pack(make_network(2, 8, 64, 2, "joint"), 15), c_loops.library())
     z, eps, vjp, noise, last = torch.randn(5, 50, 9, generator=torch.Generator().manual_seed(0)) * 0.8
-    vjp[3] = torch.nan  # a gradient that is not a number counts as none
+    vjp[3] = torch.nan  # a gradient that is not a number counts as zero
     for t in (0, 7, 14):
         tile = poisoned(network, 50, True)
         for buffer, value in ((tile.z, z), (tile.eps, eps), (tile.vjp, vjp), (tile.noise, noise)):
@@ -90,7 +90,7 @@ def test_update_is_the_tables(sampler, rho):
             table, t, *(part.double() for part in (z, eps, vjp, noise, last)))
         if table.multistep:
             assert relative_error(tile.clean, clean) < 1e-5
-        # A step's bound: dividing by a clean weight near 0 magnifies the rounding of the weight.
+        # A step's bound: division by a clean weight near 0 magnifies its rounding.
         assert relative_error(tile.z, new) < 1e-5
         assert relative_error(tile.weight, weight) < 1e-5
         if rho:
@@ -102,7 +102,7 @@ def test_update_is_the_tables(sampler, rho):
 @needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_silu_everywhere(dtype):
-    """The whole range, infinities and NaN included, beside float64: relative, down to what vanishes."""
+    """The whole range, including infinities and NaN, against float64: relative error, down to denormals."""
     values = torch.cat([torch.linspace(-100, 100, 4001), torch.tensor([0.0, -0.0, 1e30, -1e30])]).to(dtype)
     a, slope = values.clone(), torch.full_like(values, torch.nan)
     silu = getattr(c_loops.library(), f"silu_{c_loops.SUFFIX[dtype]}")
@@ -111,7 +111,7 @@ def test_silu_everywhere(dtype):
     s = torch.sigmoid(x)
     unit = 4e-7 if dtype == torch.float32 else 2**-8
     assert ((a.double() - x * s).abs() <= unit * (x * s).abs() + 1e-35).all()
-    # 1 - s cancels where s is near 1, and a multiplies what is left.
+    # 1 - s cancels where s is near 1, and a multiplies the remainder.
     assert ((slope.double() - (s + x * s * (1 - s))).abs() <= 5 * unit).all()
     plain = values.clone()
     silu(len(plain), plain, None)

@@ -15,14 +15,14 @@ from swg_fast.kernels.shared.sampler_table import COLUMNS, SamplerTable
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.reference import philox
 
-MUCH = 1024.0  # of the gradient, added to eps: what rounding the sum takes from the gradient is little
+MUCH = 1024.0  # times the gradient is added to eps, so that rounding of the sum hardly affects it
 
 
 @dataclass(frozen=True)
 class Start:
     """N candidates of each of B states before the step ``t`` of ``T``, M = B N rows in all. Their z is
-    ``scale`` times their initial draw; noise words are those of candidates from ``first`` on and of ``words``
-    [B], without which state b has the word b."""
+    ``scale`` times their initial draw. Noise words are those of candidates from ``first`` on and of ``words``
+    [B]; without ``words`` state b has the word b."""
 
     states: torch.Tensor  # [B, S]
     N: int
@@ -42,7 +42,7 @@ class Start:
 
     @property
     def owners(self) -> torch.Tensor:
-        """Whose state each row has, [M]."""
+        """Each row's state, [M]."""
         return torch.arange(len(self.states), device=self.states.device).repeat_interleave(self.N)
 
     def _draw(self, step: int) -> torch.Tensor:
@@ -66,7 +66,7 @@ class Start:
 
 
 def centred(network: ScoreNetwork, schedule: NoiseSchedule, start: Start) -> ScoreNetwork:
-    """``network`` with the predicted weights around the middle of the clip, so that guidance acts."""
+    """``network`` with predicted weights around the middle of the clip, so that guidance acts."""
     z = start.z
     with torch.no_grad():
         eps_w = network(z, start.states[start.owners], torch.tensor(start.t, device=z.device))[:, -1]
@@ -100,7 +100,7 @@ def probe(table: SamplerTable, guidance: float) -> SamplerTable:
 
 def walk(fused: launch.KernelNetwork, table: SamplerTable, start: Start, config: Config | None
          ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(z [M, D], the weight before any clip [M]) at the end of the table's walk."""
+    """(z [M, D], the unclipped weight [M]) at the end of the table's walk."""
     *_, z, weight, _ = launch.sample(
         fused, table, fused.packed.hoist_states(start.states), start.state_words,
         launch.Asked(start.N, start.seed, start.first, return_candidates=True, config=config))
@@ -115,21 +115,21 @@ def eps_of(fused: launch.KernelNetwork, table: SamplerTable, start: Start, confi
 
 def with_gradient(fused: launch.KernelNetwork, table: SamplerTable, start: Start, config: Config | None
                   ) -> torch.Tensor:
-    """eps + MUCH gradient, [M, D]: eps to the bit where the gradient is 0."""
+    """eps + MUCH gradient, [M, D]; equals eps to the bit where the gradient is 0."""
     return walk(fused, probe(table, -MUCH), start, config)[0]
 
 
 def gradient_of(eps: torch.Tensor, sum_of_both: torch.Tensor) -> torch.Tensor:
-    """The gradient [M, D] of the logarithm of the clipped weight, by the results of `eps_of` and
+    """The gradient [M, D] of the logarithm of the clipped weight, from the results of `eps_of` and
     `with_gradient`."""
     return (sum_of_both - eps) / MUCH
 
 
 def check_gradient(eps: torch.Tensor, gradient: torch.Tensor, expected: reference.Step, z: torch.Tensor,
                    sigma: float, bound: float) -> None:
-    """The gradient against the reference's. Rows whose weight lies within rounding of a clip may fall on
-    either side of it. In the others the gradient is compared times the clean weight, which it divides by: the
-    product shows the gradient's error alone."""
+    """Compares the gradient with the reference's. A weight within rounding of a clip may fall on either side
+    of it; up to two such rows are skipped. In the others the gradient is multiplied by the clean weight that
+    divides it, so that only the gradient's own error shows."""
     theirs = expected.grad_log_weight
     both = (gradient.abs().sum(1) > 0) == (theirs.abs().sum(1) > 0)
     assert int(theirs.abs().sum(1).count_nonzero()) > len(z) // 8 and int((~both).sum()) <= 2

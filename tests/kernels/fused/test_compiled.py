@@ -1,6 +1,7 @@
-"""The fused kernels as compiled code: PTX for GPUs that are not here, run by the emulator.
+"""The fused kernels as compiled code: PTX for GPUs that this machine need not have, run by the emulator.
 
-Schedules differ in who runs when and in when asynchronous copies and products act; bits must not.
+Schedules vary the order of warps and the time at which asynchronous copies and products take effect; bits
+must not vary.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated")]
 
 
 def check_step(monkeypatch, capability, dtype, head, config, hidden=64, M=70, rho=5.0, schedules=SCHEDULES):
-    """A guided step within its type's bound of the reference, the same in all schedules, without a race."""
+    """A guided step is within its type's bound of the reference, the same in all schedules, without a race.
+    """
     schedule, network, start = step_problem(hidden, head, M)
     fused = launch.KernelNetwork.lay_out(pack(network, 15, launch.DTYPES[dtype], "cpu"), dtype)
     table = row(ddpm(schedule, rho, 0.7), start.t, start)
@@ -55,7 +57,7 @@ def check_step(monkeypatch, capability, dtype, head, config, hidden=64, M=70, rh
     return emulation
 
 
-@pytest.mark.parametrize(  # every pair of two: all three of all shipped ones are marked compiled
+@pytest.mark.parametrize(  # every pair of values; tests marked compiled cover all triples of the shipped ones
     "capability,head,dtype",
     [
         (80, "early", "bf16"),
@@ -77,8 +79,8 @@ def test_guided_step(monkeypatch, capability, head, dtype):
 
 
 def check_traffic(emulation, head, config, rows):
-    """The report's bytes are those that the code moves: of weights exactly, of scratch but for what has a
-    few entries a row."""
+    """The report's bytes are those that the code moves: exactly for weights; for scratch, except values with
+    a few entries a row."""
     per_row = {name: bytes_moved / rows for name, bytes_moved in emulation.traffic.items()}
     model = bytes_per_candidate(64, 3, config.tile, head_width=256 * (head == "early"))
     assert per_row["up"] + per_row["down"] + (head == "early") * per_row["head"] == model["weights"]
@@ -86,7 +88,7 @@ def check_traffic(emulation, head, config, rows):
 
 
 def source_functions():
-    """The function that each line of the kernels' modules is in."""
+    """The function of each line of the kernels' modules."""
     lines = {}
     for module in (kernels, phases, selection, stages):
         for node in ast.parse(Path(module.__file__).read_text()).body:
@@ -103,7 +105,7 @@ def source_functions():
     "capability,head,config", [(90, "joint", Config(64, 32, 4, 2)), (80, "early", Config(64, 32, 4, 2))]
 )
 def test_exchanges_between_threads_are_documented(monkeypatch, capability, head, config):
-    """docs/kernel.md names each place where one thread reads what another wrote to memory."""
+    """docs/kernel.md names each place where a thread reads another's write to memory."""
     page = (Path(__file__).parents[3] / "docs" / "kernel.md").read_text()
     documented = set(re.findall(r"^\| [^|]* \| `(\w+)` \| `(\w+)` \| [^|]*barrier", page, re.M))
     schedule, network, start = step_problem(64, head, config.tile + 5)
@@ -185,5 +187,5 @@ def test_shipped_trajectories(monkeypatch, T, N, B, softmax, head, which):
     want = policy.sample(states, n_candidates=N, seed=9, backend="torch", dtype="fp32",
                          return_candidates=True)
     away = (z[..., :-1] - want.candidates).abs().amax(-1)
-    # bf16 trajectories part where guidance divides by a weight near 0; most do not.
+    # bf16 trajectories diverge where guidance divides by a weight near 0; most do not.
     assert float(away.median()) < 0.02 and float((away < 0.1).float().mean()) > 0.7

@@ -1,4 +1,4 @@
-"""Faults put into the compiled kernels on purpose: the emulator must see them."""
+"""Faults inserted into the compiled kernels: the emulator must find them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("emulated")
 
 
 def faults(ptx, pattern):
-    """The kernel with each instruction that matches taken out, one at a time."""
+    """The kernel without one of the matching instructions, for each of them."""
     lines = ptx.split("\n")
     for i, line in enumerate(lines):
         if re.search(pattern, line) and not line.strip().startswith("//"):
@@ -31,7 +31,7 @@ def faults(ptx, pattern):
 
 
 def swaps(ptx):
-    """The kernel with two accumulators of one wgmma exchanged, one product at a time."""
+    """The kernel with two accumulators of one wgmma exchanged, for each product."""
     for registers in dict.fromkeys(re.findall(r"wgmma\.mma_async\S+ \{([^}]*)\}", ptx)):
         names = [name.strip() for name in registers.split(",")]
         names[0], names[2] = names[2], names[0]
@@ -39,7 +39,7 @@ def swaps(ptx):
 
 
 class Mutants:
-    """A guided step at hidden 64 on sm_90, to be run with faults in it."""
+    """A guided step at hidden 64 on sm_90, to run with faults in it."""
 
     def __init__(self, monkeypatch, head="joint"):
         schedule, network, start = step_problem(64, head, 64)
@@ -52,7 +52,7 @@ class Mutants:
         assert not self.seen(self.ptx)
 
     def seen(self, ptx):
-        """Whether a run is not as the unchanged kernel's: a race, an error, or other bits."""
+        """Whether a run differs from the unchanged kernel's: a race, an error, or other bits."""
         self.emulation.edit = lambda _: ptx
         for schedule in ((0, "late"), (1, "random"), (2, "random")):
             self.emulation.results.clear()
@@ -75,7 +75,7 @@ FAULTS = {
 
 @pytest.mark.slow
 def test_faults_are_seen(monkeypatch):
-    """All instructions of a kind taken out, or two accumulators exchanged."""
+    """Removes all instructions of a kind, or exchanges two accumulators."""
     mutants = Mutants(monkeypatch)
     for kind, pattern in FAULTS.items():
         assert mutants.seen(re.sub(pattern + r"[^;]*;", "", mutants.ptx)), kind
@@ -85,8 +85,8 @@ def test_faults_are_seen(monkeypatch):
 @pytest.mark.compiled
 @pytest.mark.parametrize("head", ["early", "joint"])
 def test_single_faults_are_seen(monkeypatch, head):
-    """One instruction at a time. Not seen is what another orders too: Triton puts barriers beside each
-    other, and one fence covers several products."""
+    """Removes one instruction at a time. The emulator misses those whose order something else ensures too:
+    Triton puts barriers beside each other, and one fence covers several products."""
     mutants = Mutants(monkeypatch, head)
     for kind, least in (("product's wait", 0.8), ("copy's wait", 0.8), ("barrier", 0.6), ("fence", 0.4)):
         seen = [mutants.seen(ptx) for ptx in faults(mutants.ptx, FAULTS[kind])]

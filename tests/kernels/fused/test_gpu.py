@@ -1,5 +1,5 @@
-"""The fused kernel at real sizes, compiled, with the configurations that it ships with: wherever a GPU
-is. The tests of `test_portable.py` run there too, without the interpreter."""
+"""The fused kernels at real sizes, compiled, with their shipped configurations, on machines with a GPU. There
+the tests of `test_portable.py` run without the interpreter too."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def gluon(hidden):
 
 
 def test_scratch_fits_beside_a_million_candidates():
-    """Under 64 MiB on an H100's 132 multiprocessors, whatever N: sizes depend on the tile alone."""
-    config = CONFIGS[90, 256, "bf16"].many[1]  # the portable kernel's, which is the larger
+    """Scratch is under 64 MiB on an H100's 132 multiprocessors for any N: sizes depend on the tile alone."""
+    config = CONFIGS[90, 256, "bf16"].many[1]  # the portable kernel's scratch is larger
     sizes = launch.scratch_sizes(256, 3, 16, config.tile)
     scratch = 132 * (2 * sizes.LOW + 4 * sizes.WIDE)
-    tiles = 2**20 // config.tile * (3 + 16) * 4  # what every tile leaves for the last reduction
+    tiles = 2**20 // config.tile * (3 + 16) * 4  # each tile's result for the last reduction
     assert scratch + tiles < 64 * 2**20
 
 
@@ -59,7 +59,7 @@ def test_guided_step(head, dtype, hidden, N):
     gradient = gradient_of(eps, with_gradient(fused, table, start, config))
     expected = start.expected(network, schedule, guidance_scale=5.0, temperature=0.7)
     assert relative_error(eps.cpu(), expected.eps.cpu()) < BOUNDS[dtype]
-    # The gradient times the clean weight that it divides by, of rows whose weight both find inside the clip.
+    # The gradient times the clean weight that divides it, for rows whose weight both find inside the clip.
     sigma = float(schedule.sigmas[start.t])
     pairs = ((gradient, eps), (expected.grad_log_weight, expected.eps))
     ours, theirs = (gradient.abs().sum(1) > 0 for gradient, _ in pairs)
@@ -69,8 +69,8 @@ def test_guided_step(head, dtype, hidden, N):
         mine, theirs = ((g * (z - sigma * e)[:, -1:])[both].cpu() for g, e in pairs)
         assert relative_error(mine, theirs) < BOUNDS[dtype]
     if dtype == "fp32":
-        # Dividing by a clean weight near the clip magnifies rounding, and one of 40,000 may fall on its other
-        # side: rows away from it.
+        # Near the clip, rounding of the clean weight grows by a division or moves a row to the clip's other
+        # side; rows away from it are compared.
         far = ((z[:, -1] - sigma * expected.eps[:, -1]).abs() > 0.05) & both
         stepped, _ = walk(fused, table, start, config)
         assert relative_error(stepped[far].cpu(), expected.z[far].cpu()) < 1e-4
@@ -110,7 +110,7 @@ def distance(a, b):
 
 @gpu
 def test_bf16_trajectories():
-    """Trajectories diverge; the distribution stays, and so does the quality of what is kept."""
+    """Trajectories diverge, but their distribution and the quality of the kept candidates agree."""
     policy = Policy(make_network(29, 8, 256, 3, "joint"), NoiseSchedule.vp(15), device="cuda")
     states, N = torch.randn(8, 29, device="cuda"), 4096
 
@@ -122,7 +122,7 @@ def test_bf16_trajectories():
     for b in range(len(states)):
         one, two, three = (drawn.candidates[b].cpu() for drawn in (exact, other, low))
         assert distance(three, one) < 1.5 * distance(two, one)
-    # The candidate that bf16 keeps, by its weight in fp32: among the best hundredth.
+    # The weight in fp32 of the candidate that bf16 keeps is among the best hundredth.
     kept = exact.candidate_weights.gather(1, low.indices[:, None])
     rank = (exact.candidate_weights > kept).float().mean(1)
     assert float(rank.median()) < 0.01
@@ -138,7 +138,8 @@ def test_bf16_trajectories():
     (128, "early", "dpmpp_2m", 1.0, 15, 2**16 + 1, 1, "plain"),
 ])
 def test_the_gluon_kernels_candidates_are_the_portable_ones(hidden, head, name, rho, T, N, B, search):
-    """As near as bf16 lets them be, and of them the best is kept; twice the same bits."""
+    """Candidates agree within bf16's precision, and each kernel keeps its best; a second run gives the same
+    bits."""
     dtype, config = gluon(hidden)
     policy = Policy(make_network(5, 8, hidden, 3, head), NoiseSchedule.vp(T), device="cuda")
     packed = pack(policy.model.network, T, launch.DTYPES[dtype], policy.device)
@@ -161,7 +162,7 @@ def test_the_gluon_kernels_candidates_are_the_portable_ones(hidden, head, name, 
     actions, weights, indices, z, raw, expected = ours
     assert not z.isnan().any() and not raw.isnan().any()
     away = (z - portable[3]).abs().amax(-1)
-    # Trajectories part where guidance divides by a weight near 0; most do not.
+    # Trajectories diverge where guidance divides by a weight near 0; most do not.
     assert float(away.median()) < 0.02 and float((away < 0.1).float().mean()) > 0.8
     assert float((raw - portable[4]).abs().median()) < 0.02 * max(1.0, float(portable[4].abs().median()))
     if search != "softmax":

@@ -1,5 +1,5 @@
 """The Gluon kernels for sm_90 as compiled code, at their real sizes, in the emulator: a step against the
-reference, whole trajectories with trees, rankings and solvers against the portable kernel."""
+reference; whole trajectories with trees, rankings and solvers against the portable kernel."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def check_step(monkeypatch, hidden, head, rho, M, schedules=SCHEDULES):
 
 
 def check_traffic(emulation, hidden, head, rho, rows):
-    """The report's bytes are those that the code moves: of weights exactly, of scratch but for what has a
-    few entries a row."""
+    """The report's bytes are those that the code moves: exactly for weights; for scratch, except values with
+    a few entries a row."""
     per_row = {name: bytes_moved / rows for name, bytes_moved in emulation.traffic.items()}
     model = gluon_bytes_per_candidate(hidden, 3, 64, head_width=256 * (head == "early"), guided=rho > 0)
     streamed = ["up", "down", "ends", *(["head"] if head == "early" else [])]
@@ -77,13 +77,13 @@ def check_traffic(emulation, hidden, head, rho, rows):
 @pytest.mark.parametrize("head", ["early", "joint"])
 @pytest.mark.parametrize("hidden", [128, 256])
 def test_step(monkeypatch, hidden, head, rho, M):
-    """Within bf16's bound of the reference; no race; the same bits in all schedules, with copies and
-    products at issue, at random and as late as allowed."""
+    """Within bf16's bound of the reference; no race; the same bits in all schedules, with copies and products
+    at issue, at random and as late as allowed."""
     check_step(monkeypatch, hidden, head, rho, M)
 
 
 def both_kernels(monkeypatch, hidden, head, name, rho, T, N, B, schedules, **keywords):
-    """What the Gluon kernel keeps of B states, the same in all schedules, and what the portable one does."""
+    """The Gluon kernel's results for B states, the same in all schedules, and the portable kernel's."""
     network, schedule = make_network(5, 8, hidden, 3, head), NoiseSchedule.vp(T)
     fused = launch.KernelNetwork.lay_out(pack(network, T, torch.bfloat16), "bf16")
     table = sampler_table(name, schedule, guidance_scale=rho, temperature=1.0)
@@ -110,8 +110,8 @@ def both_kernels(monkeypatch, hidden, head, name, rho, T, N, B, schedules, **key
     (128, "early", "dpmpp_2m", 1.0, 15, 70, 1, "plain"),
 ])
 def test_trajectories_are_the_portable_kernels(monkeypatch, hidden, head, name, rho, T, N, B, search):
-    """Candidates, weights and expectations as near to the portable kernel's as bf16 lets them be, and of
-    those the best is kept."""
+    """Candidates, weights and expectations agree with the portable kernel's within bf16's precision, and the
+    best candidate is kept."""
     keywords = {"softmax": search == "softmax"}
     if "tree" in search:
         keywords["tree"] = Tree(leaves=4, shared=1)
@@ -122,7 +122,7 @@ def test_trajectories_are_the_portable_kernels(monkeypatch, hidden, head, name, 
                                          ((1, "random"), (0, "late")), **keywords)
     actions, weights, indices, z, raw, expected = ours
     away = (z - portable[3]).abs().amax(-1)
-    # Trajectories part where guidance divides by a weight near 0; most do not.
+    # Trajectories diverge where guidance divides by a weight near 0; most do not.
     assert float(away.median()) < 0.02 and float((away < 0.1).float().mean()) > 0.8
     assert float((raw - portable[4]).abs().median()) < 0.02 * max(1.0, float(portable[4].abs().median()))
     score = raw
@@ -139,7 +139,7 @@ def test_trajectories_are_the_portable_kernels(monkeypatch, hidden, head, name, 
 
 @pytest.mark.compiled
 def test_noise_is_the_references(monkeypatch):
-    """Seen through a step that adds nothing else: z' = xi."""
+    """Measured by a step that adds nothing else: z' = xi."""
     schedule, network, start = step_problem(128, "joint", 70)
     start = replace(start, first=977, seed=2**40 + 3, words=torch.tensor([5]))
     fused = launch.KernelNetwork.lay_out(pack(network, 15, torch.bfloat16), "bf16")
@@ -152,7 +152,7 @@ def test_noise_is_the_references(monkeypatch):
 
 
 def left_out(ptx, pattern):
-    """The kernel with each instruction that matches taken out, one at a time."""
+    """The kernel without one of the matching instructions, for each of them."""
     for match in re.finditer(pattern + r"[^;]*;", ptx):
         yield ptx[: match.start()] + ptx[match.end():]
 
@@ -160,8 +160,8 @@ def left_out(ptx, pattern):
 @pytest.mark.compiled
 @pytest.mark.parametrize("pattern", [r"fence\.proxy\.async", r"wgmma\.wait_group\.sync\.aligned"])
 def test_faults_are_seen(monkeypatch, pattern):
-    """A fence or a wait taken out of the network: a race, other bits, or an error of the machine. (Some
-    instructions are repeated needlessly by the compiler; most are not.)"""
+    """Without a fence or a wait of the network the machine finds a race, other bits, or an error. (The
+    compiler repeats some instructions needlessly; most are needed.)"""
     run, emulation, *_ = step(monkeypatch, 128, "joint", 5.0, 70)
     whole = run(0, "late")
     ptx = emulation.compiled["sample_kernel"].ptx
@@ -189,7 +189,8 @@ def test_scratch_and_what_is_not_supported():
 
 
 def test_many_candidates_on_capability_9_take_them():
-    """Where they have the network; few, and other GPUs, the portable kernels."""
+    """Networks that the Gluon kernels support take them; few candidates, and other GPUs, take the portable
+    kernels."""
     many, few = 132 * 64, 132 * 64 - 1
     for hidden in GLUON:
         assert suitable(90, hidden, "bf16", many, 132)[0] is GLUON[hidden]

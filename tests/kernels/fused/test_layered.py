@@ -1,5 +1,5 @@
-"""The layered kernels against the reference and the portable kernel: under Triton's interpreter here, on
-the device where a GPU is (see conftest)."""
+"""The layered kernels against the reference and the portable kernel: under Triton's interpreter, or on a GPU
+if the machine has one (see conftest)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def random(*shape, seed=0):
 
 
 def both(monkeypatch, policy, states, dtype, config, **keywords):
-    """What the reference and the kernels of a configuration draw."""
+    """The candidates drawn by the reference and by a configuration's kernels."""
     monkeypatch.setattr(launch.KernelNetwork, "config", lambda *_, **__: config)
     keywords = {"temperature": 1.0, "seed": 9, "return_candidates": True} | keywords
     return (policy.sample(states, backend="reference", **keywords),
@@ -48,16 +48,16 @@ def both(monkeypatch, policy, states, dtype, config, **keywords):
 def test_candidates_are_the_references(monkeypatch, head, dtype, rho):
     policy = Policy(make_network(5, 3, 64, 3, head), NoiseSchedule.vp(2), device=DEVICE)
     expected, got = both(monkeypatch, policy, random(2, 5), dtype, SMALL, n_candidates=17, guidance_scale=rho)
-    # Guidance divides by a clean weight, which magnifies some rows' rounding, and clips: where it is near 0.
+    # Division by a clean weight near 0 magnifies rounding and leads to the clips; other rows are compared.
     plain = expected.candidate_weights.abs() < (10 if rho else torch.inf)
     assert int(plain.sum()) >= 20
     for mine, theirs in ((got.candidates, expected.candidates),
                          (got.candidate_weights, expected.candidate_weights)):
         assert relative_error(mine[plain].cpu(), theirs[plain].cpu()) < BOUNDS[dtype]
-    if dtype == "fp32":  # clipped to one action, candidates tie: any of those may be kept
+    if dtype == "fp32":  # clipped to one action, candidates tie, and any of them may be kept
         kept = expected.candidate_weights.gather(1, got.indices[:, None])[:, 0]
         assert relative_error(kept, expected.weights) < BOUNDS["fp32"]
-        assert torch.equal(got.indices, got.candidate_weights.argmax(1))  # of its own, the first
+        assert torch.equal(got.indices, got.candidate_weights.argmax(1))  # the first of its own
 
 
 @pytest.mark.parametrize("hidden,blocks,head,A,config", [
@@ -65,7 +65,7 @@ def test_candidates_are_the_references(monkeypatch, head, dtype, rho):
     (128, 4, "joint", 8, Config(32, 64, 4, 4, kind="layers")),
     (256, 2, "early", 8, Config(16, 128, 4, 3, kind="layers"))])
 def test_other_shapes(monkeypatch, hidden, blocks, head, A, config):
-    T = 2 if hidden == 64 else 1  # for the interpreter's time
+    T = 2 if hidden == 64 else 1  # to shorten the interpreter's run
     policy = Policy(make_network(5, A, hidden, blocks, head), NoiseSchedule.vp(T), device=DEVICE)
     expected, got = both(monkeypatch, policy, random(3, 5), "fp32", config, n_candidates=5,
                          guidance_scale=2.0)
@@ -81,7 +81,7 @@ def test_samplers_are_the_references(monkeypatch, sampler, steps):
     expected, got = both(monkeypatch, policy, random(2, 5), "fp32", SMALL, n_candidates=16,
                          guidance_scale=3.0, sampler=sampler, sampler_steps=steps)
     assert relative_error(got.candidates.cpu(), expected.candidates.cpu()) < BOUNDS["fp32"]
-    # The highest are steps divided by a clean weight near 0, and their rounding with them.
+    # The highest weights come from division by a clean weight near 0, which magnifies their rounding.
     assert relative_error(got.candidate_weights.cpu(), expected.candidate_weights.cpu()) < 1e-3
     assert torch.equal(got.indices, expected.indices)
 
@@ -100,7 +100,7 @@ def test_ragged_sizes(monkeypatch, B, N):
 
 @pytest.mark.parametrize("select", ["max_weight", "softmax"])
 def test_the_references_candidate_is_kept(monkeypatch, select):
-    """Of more than one program's, with words of 64 and 32 bits."""
+    """Among more candidates than one program's, with words of 64 and 32 bits."""
     policy = Policy(make_network(5, 3, 64, 2), NoiseSchedule.vp(2), device=DEVICE)
     expected, got = both(monkeypatch, policy, random(2, 5), "fp32", Config(64, 128, 4, 2, kind="layers"),
                          n_candidates=layered_plan.KEEP_ROWS + 3, guidance_scale=1.0, select=select,
@@ -121,7 +121,7 @@ def problem(head="joint", T=2, rho=1.0, dtype="fp32", B=2):
 
 @pytest.mark.parametrize("head", ["early", "joint"])
 def test_the_portable_kernels_candidates(head):
-    """A part of them, that does not begin at 0: as near as the order of sums lets them be."""
+    """A range of candidates that does not begin at 0 agrees up to the order of sums."""
     fused, table, vectors, words = problem(head)
     ours, portable = (launch.sample(fused, table, vectors, words, launch.Asked(
         20, 9, first=1000, return_candidates=True, config=config)) for config in (SMALL, PORTABLE))
@@ -130,8 +130,8 @@ def test_the_portable_kernels_candidates(head):
 
 
 def recorded(once):
-    """Stands for `capture` where there is no GPU: the launches of a run, on the memory that it had, with
-    what Python computed in between frozen."""
+    """Replaces `capture` on a machine without a GPU: repeats a run's launches on the same memory, with
+    Python's computations in between frozen."""
     calls = []
 
     class Recorded:
@@ -149,7 +149,7 @@ def recorded(once):
 
 
 def test_a_replay_serves_other_decisions(monkeypatch):
-    """Other states, words, seeds and first candidates, of one shape; what it returned before stays."""
+    """Other states, words, seeds and first candidates of one shape; earlier results stay unchanged."""
     if DEVICE.type == "cpu":
         monkeypatch.setattr(layered_launch, "capture", recorded)
         monkeypatch.setattr(layered_launch, "replays", lambda device: True)
@@ -184,7 +184,7 @@ def test_the_last_plans_are_kept(monkeypatch):
 
 
 def test_what_takes_them():
-    """Few candidates do, without a tree or a ranking, which they are refused."""
+    """Few candidates take the layered kernels, which refuse a tree and a ranking."""
     fused, table, vectors, words = problem()
     assert fused.config(LAYERS_UP_TO, True).kind == "layers"
     assert fused.config(LAYERS_UP_TO + 1, True).kind == "portable"

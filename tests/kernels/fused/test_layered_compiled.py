@@ -28,12 +28,12 @@ def check(monkeypatch, capability, hidden, head, config, N=19, multistep=False):
     emulation = Emulation(capability).install(monkeypatch)
 
     def draw():
-        fused.plans.clear()  # new memory, poisoned
+        fused.plans.clear()  # new memory, filled with NaN
         return launch.sample(fused, table, vectors, torch.arange(B),
                              launch.Asked(N, 9, return_candidates=True, config=config))
 
     outputs = [emulation.run(draw, *one) for one in SCHEDULES]
-    # Bytes of one word, which two warps write in a conversion of layouts: no race (tests/emulator/README.md).
+    # Two warps write bytes of one word in a layout conversion: no race (tests/emulator/README.md).
     races = [race for race in emulation.races if "st.shared.b8" not in race.first]
     assert not races, races[0]
     assert same_bits(outputs)
@@ -44,7 +44,7 @@ def check(monkeypatch, capability, hidden, head, config, N=19, multistep=False):
     want = Policy(network, schedule).sample(states, n_candidates=N, seed=9, backend="torch", dtype="fp32",
                                             sampler=make.__name__, return_candidates=True)
     away = (z[..., :-1] - want.candidates).abs().amax(-1)
-    # bf16 trajectories part where guidance divides by a weight near 0; most do not.
+    # bf16 trajectories diverge where guidance divides by a weight near 0; most do not.
     assert float(away.median()) < 0.02 and float((away < 0.1).float().mean()) > 0.7
     return set().union(*(result.operations for _, result in emulation.results))
 

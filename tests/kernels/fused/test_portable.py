@@ -1,5 +1,5 @@
-"""The fused kernels against the reference: under Triton's interpreter here, on the device where a
-GPU is (see conftest)."""
+"""The fused kernels against the reference: under Triton's interpreter, or on a GPU if the machine has one
+(see conftest)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SMALL = Config(16, 32, 4, 1)
 @pytest.fixture(autouse=True)
 def poison(monkeypatch):
     poison_kernel_memory(monkeypatch)
-    monkeypatch.setattr(launch, "LAYERS_UP_TO", 0)  # the layered kernels' tests are in test_layered.py
+    monkeypatch.setattr(launch, "LAYERS_UP_TO", 0)  # test_layered.py tests the layered kernels
 
 
 def random(*shape, seed=0):
@@ -73,7 +73,7 @@ def test_guided_step(dtype, A, head_rho):
         # Rows whose weight lies within rounding of a clip may fall on either side of it.
         same = (gradient.abs().sum(1) > 0) == (expected.grad_log_weight.abs().sum(1) > 0)
         assert int((~same).sum()) <= (0 if dtype == "fp32" else 1)
-        # Times its own clean weight, which it divides by: the product shows the gradient's error alone.
+        # Multiplied by the clean weight that divides it, so that only the gradient's own error shows.
         sigma = float(schedule.sigmas[start.t])
         mine, theirs = ((g * (start.z - sigma * eps)[:, -1:])[same].cpu()
                         for g, eps in ((gradient, eps), (expected.grad_log_weight, expected.eps)))
@@ -114,7 +114,7 @@ def test_tiles_of_several_passes(config, head):
 @pytest.mark.parametrize("make", [ddim, dpmpp_2m, dpmpp_2m_sde])
 @pytest.mark.parametrize("head", ["early", "joint"])
 def test_solvers_step(head, make, j):
-    """Row j; where it reads the last x0, after a row that leaves z as it is and x0 at half of it."""
+    """Row j. If it reads the last x0, it follows a row that keeps z and leaves half of z as x0."""
     schedule = NoiseSchedule.vp(15)
     network = make_network(5, 3, 64, 3, head).to(DEVICE)
     table = make(schedule, 2.0, 0.7, sampler_steps=6)
@@ -133,7 +133,7 @@ def test_solvers_step(head, make, j):
                               to=steps[at + 1], last=last)
     assert relative_error(z.cpu(), expected.z.cpu()) < 1e-5
     assert relative_error(weight.cpu(), expected.weight.cpu()) < 1e-4
-    # x0 as the next row's last one: a row that leaves it for z.
+    # The next row's last x0 is this x0; a row passes it on as z.
     if only.multistep:
         after = torch.tensor([1.0 if name == "previous" else 0.0 for name in COLUMNS])
         shown = replace(only, coefficients=torch.stack([after.double(), *only.coefficients]),
@@ -162,7 +162,8 @@ def test_solvers_are_the_references(sampler, steps, temperature, rho):
 @pytest.mark.parametrize("head,sampler,steps,leaves,shared", [
     ("early", "dpmpp_2m_sde", 3, 4, 1), ("joint", "ddpm", None, 12, 1), ("early", "ddpm_x0", None, 36, 1)])
 def test_trees_and_rankings_are_the_references(request, head, sampler, steps, leaves, shared):
-    """Groups of several roots in several tiles, whole tiles and parts of one; ranked in the same launch."""
+    """Groups of several roots in several tiles, in whole tiles and in parts of one; the same launch ranks
+    them."""
     if leaves == 4:
         request.getfixturevalue("overflow_checked")
     policy = Policy(make_network(5, 3, 64, 2, head), NoiseSchedule.vp(15 if steps else 3), device=DEVICE)
@@ -179,9 +180,10 @@ def test_trees_and_rankings_are_the_references(request, head, sampler, steps, le
         "select": "max_weight", "keep_share": 0.3, "return_candidates": False})
     weights, ranks = expected.candidate_weights.cpu(), expected.expected_weights.cpu()
     kept = reference.keep_among(weights, ranks, 0.3)
-    # Of many that guidance leaves at one weight, rounding chooses; what is kept is of the share, and as good.
+    # Guidance leaves many candidates at one weight, among which rounding chooses; the kept one is in the
+    # share, and as good.
     best = weights.gather(1, kept[:, None])[:, 0]
-    # They are in the hundreds: a step divided by a clean weight near 0, and its rounding with it.
+    # Weights in the hundreds come from division by a clean weight near 0, which magnifies their rounding.
     assert relative_error(parts.weights.cpu(), best) < 1e-3
     share = ranks.sort(dim=1, descending=True).values[:, math.ceil(0.3 * 36) - 1]
     assert (ranks.gather(1, parts.indices.cpu()[:, None])[:, 0] >= share - 1e-4).all()
@@ -205,8 +207,8 @@ def test_a_ranking_of_what_the_kernel_draws(ranking):
     (1, 1024, 16, 132), (1, 1024, 128, 132), (64, 4096, 128, 132), (2, 48, 16, 3), (1, 4096, 64, 1)])
 @pytest.mark.parametrize("leaves", [2, 4, 16])
 def test_groups_of_roots(states, N, tile, resident, leaves):
-    """A group fits the tile that its roots walk in and covers all of them; the longest program walks no
-    more than it would without a tree."""
+    """A group fits its roots' tile and the groups cover all roots; the longest program walks no more rows
+    than without a tree."""
     if N % leaves:
         return
     group, items, phases = launch.grouping(states, N, Tree(leaves, 4), 6, tile, resident)
@@ -236,7 +238,7 @@ def test_golden_networks(case):
 
 
 def test_noise_is_the_references():
-    """Drawn in the kernel, seen through a step that adds nothing else: z' = xi."""
+    """The kernel's own noise, measured by a step that adds nothing else: z' = xi."""
     schedule = NoiseSchedule.vp(4)
     words = torch.randint(2**31, (5,), generator=torch.Generator().manual_seed(2))
     start = Start(torch.zeros(5, 2, device=DEVICE), 8, 9, 2, T=4, seed=0xFEDCBA9876543210, first=2**30 + 977,
@@ -246,7 +248,7 @@ def test_noise_is_the_references():
     coefficients[:, COLUMNS.index("noise")] = 1.0
     fused = kernel_network(make_network(2, 8, 64, 2), 4, "fp32")
     z, _ = walk(fused, replace(table, coefficients=coefficients), start, SMALL)
-    # Every normal to a few units of fp32 rounding means that every word was the same.
+    # Normals that agree to a few units of fp32 rounding come from equal words.
     assert float((z - start.noise).abs().max()) < 2e-6
     assert relative_error(z.cpu(), start.noise.cpu()) < 1e-6
 
@@ -272,7 +274,7 @@ def test_all_candidates_and_chunks():
     expected = policy.sample(states, backend="reference", return_candidates=True, **keywords)
     got = policy.sample(states, backend="triton", dtype="fp32", return_candidates=True, **keywords)
     assert relative_error(got.candidates.cpu(), expected.candidates.cpu()) < 1e-4
-    near = expected.candidate_weights.abs() < 5  # beyond, one step of guidance divided by a weight near 0
+    near = expected.candidate_weights.abs() < 5  # larger weights come from division by a weight near 0
     assert near.float().mean() > 0.5
     assert relative_error(got.candidate_weights[near].cpu(), expected.candidate_weights[near].cpu()) < 1e-4
     parts = policy.sample(states, backend="triton", dtype="fp32", chunk=16, **keywords)
@@ -317,13 +319,13 @@ def test_without_a_gpu_the_error_names_the_way():
 
 
 def test_bf16_trajectories_follow_the_same_distribution(monkeypatch):
-    """Trajectories diverge in bf16, distributions must not: the distance of bf16 from fp32 samples is
-    within a few times that of fp32 samples with another seed."""
+    """Trajectories diverge in bf16, distributions must not: the distance of bf16 from fp32 samples is within
+    a few times that between fp32 samples of two seeds."""
     from swg_fast.evaluation.toy import sliced_wasserstein
 
     policy = Policy(make_network(2, 2, 64, 2), NoiseSchedule.vp(4), device=DEVICE)
     N = 512
-    if DEVICE.type == "cpu":  # the interpreter's time goes with the number of tiles
+    if DEVICE.type == "cpu":  # the interpreter's time grows with the number of tiles
         monkeypatch.setattr(launch.KernelNetwork, "config", lambda *_, **__: Config(128, 64, 4, 1))
 
     def draw(dtype, seed, backend="triton"):

@@ -1,4 +1,4 @@
-"""The kernels' SiLU in bf16 takes an approximate tanh: what that adds to bf16's own rounding."""
+"""The kernels' SiLU in bf16 uses an approximate tanh: the error that this adds to bf16's rounding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-TANH_ERROR = 2.0**-11  # relative, the most that the PTX manual gives for tanh.approx.f32
+TANH_ERROR = 2.0**-11  # relative, the PTX manual's bound for tanh.approx.f32
 
 
 def bf16(x: np.ndarray) -> np.ndarray:
@@ -25,8 +25,8 @@ def slope(u: np.ndarray, t: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("function", [silu, slope])
 @pytest.mark.parametrize("sign", [-1, 1, 0], ids=["low", "high", "either"])
 def test_the_approximation_hides_below_the_rounding(function, spread, sign):
-    """With tanh as wrong as allowed, always low, always high or at random, what the tensor cores are
-    given is hardly further from the truth than its rounding to bf16 makes it alone."""
+    """With tanh at its largest error, always low, always high or at random, the tensor cores' operands have
+    hardly more error than rounding to bf16 alone gives."""
     generator = np.random.default_rng(0)
     u = generator.normal(0, spread / 2, 200_000)
     exact, t = function(u, np.tanh(u)), np.tanh(u)

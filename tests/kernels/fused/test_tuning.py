@@ -1,4 +1,4 @@
-"""Which configuration a launch takes: the table's, or the one that was measured and kept."""
+"""The configuration of a launch: the table's, or the one that was measured and kept."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_shape_without_an_entry_has_a_configuration():
     few = configurations.suitable(90, 256, "bf16", 1024, 132)
     many = configurations.suitable(90, 256, "bf16", 2**17, 132)
     assert few[0].tile < many[0].tile
-    assert configurations.suitable(90, 256, "bf16", 4096, 132)[0].tile == 64  # of 16 would be two turns each
+    assert configurations.suitable(90, 256, "bf16", 4096, 132)[0].tile == 64  # tiles of 16 take two turns
 
 
 def test_auto_on_cuda_is_the_fused_kernel(monkeypatch):

@@ -20,7 +20,7 @@ SHAPES = [(29, 8, 256, 3, 32, "early", 0.1), (5, 2, 40, 2, 13, "early", 0.3), (0
 
 
 def make(S, A, hidden, blocks, batch, head, dropout):
-    """A trainer whose LayerNorms and biases are not at their trivial initial values, and random rows."""
+    """A trainer whose LayerNorms and biases have other than their initial values, and random rows."""
     torch.manual_seed(S)
     settings = TrainSettings(actor_batch=batch, dropout=dropout, ema_rate=0.1, actor_steps=200,
                              weight_decay=0.01, weight_loss=2.5)
@@ -45,7 +45,7 @@ def quick_steps(trainer, data, rows, draws, some):
 @needs_compiler
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "S{}-A{}-H{}-L{}-M{}-{}-{}".format(*s))
 def test_a_hundred_steps_equal_the_plain_ones(shape):
-    """Each from the plain run's state; fewer steps where the network is large."""
+    """Each step starts from the plain run's state; large networks take fewer steps."""
     (plain, data, rows, draws), (quick, *_) = make(*shape), make(*shape)
     for step in range(100 if shape[2] < 100 else 5):
         expected = plain_step(plain, data, rows, draws, step)
@@ -54,7 +54,8 @@ def test_a_hundred_steps_equal_the_plain_ones(shape):
         theirs, mine = gather_state(plain), gather_state(quick)
         assert theirs.keys() == mine.keys()
         for name, tensor in theirs.items():
-            # Adam's first step divides a gradient by its own size: rounding of one near 0 counts in full.
+            # Adam's first step divides a gradient by its own size, so the rounding of one near 0 counts in
+            # full.
             assert relative_error(mine[name], tensor) < 3e-5, (step, name)
             mine[name].copy_(tensor)
 
@@ -76,7 +77,7 @@ def test_every_parameters_gradient():
 
 @needs_compiler
 def test_runs_stay_together():
-    """In several calls, without being set to the same state in between."""
+    """In several calls, without being reset to the same state in between."""
     shape = (11, 3, 64, 2, 64, "early", 0.1)
     (plain, data, rows, draws), (quick, *_) = make(*shape), make(*shape)
     expected = torch.stack([plain_step(plain, data, rows, draws, step) for step in range(100)])

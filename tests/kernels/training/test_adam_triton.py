@@ -1,4 +1,4 @@
-"""Adam by the kernel, under the interpreter or on a GPU, against torch.optim in double precision."""
+"""Adam's kernel, under the interpreter or on a GPU, against torch.optim in double precision."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 @pytest.mark.parametrize("size,decay,averaged", [(1, 0.0, False), (BLOCK, 10.0, True),
                                                  (2 * BLOCK + 77, 10.0, True), (BLOCK - 1, 0.0, True)])
 def test_the_steps_of_torch(size, decay, averaged):
-    """Five steps with other gradients and learning rates each; entries without gradient among them."""
+    """Five steps with different gradients and learning rates; some entries have no gradient."""
     start = 0.01 * torch.randn(size, generator=torch.Generator().manual_seed(0))
     exact = torch.nn.Parameter(start.double())
     optimizer = torch.optim.AdamW([exact], lr=1.0, weight_decay=decay)
     mean = torch.zeros(size, dtype=torch.float64)
-    guard = torch.full((size + 64,), 7.0, device=DEVICE)  # past its end nothing is written
+    guard = torch.full((size + 64,), 7.0, device=DEVICE)  # nothing is written past its end
     parameter = torch.nn.Parameter(guard[:size])
     parameter.data.copy_(start)
     state = {"step": torch.zeros((), device=DEVICE), "exp_avg": torch.zeros(size, device=DEVICE),
@@ -52,7 +52,7 @@ def test_the_steps_of_torch(size, decay, averaged):
 
 @pytest.mark.usefixtures("overflow_checked")
 def test_it_goes_on_from_a_state_of_torchs():
-    """Two steps by torch.optim and two by the kernel are four by torch.optim."""
+    """Two steps by torch.optim and two by the kernel equal four by torch.optim."""
     start = torch.linspace(-0.01, 0.01, 200, device=DEVICE)
     grads = torch.randn(4, 200, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     kept = []
@@ -77,7 +77,7 @@ def test_it_goes_on_from_a_state_of_torchs():
 @pytest.mark.parametrize("by_kernel", [False, True])
 @pytest.mark.parametrize("averaged", [False, True])
 def test_a_step_of_a_flat_parameter(monkeypatch, averaged, by_kernel):
-    """`take_step` is the optimiser's step and the average's, with the kernel and without."""
+    """`take_step` equals the optimiser's step and the average's, with the kernel and without."""
     monkeypatch.setattr(flats, "runs_triton", lambda device: by_kernel)
     torch.manual_seed(0)
     flat = FlatParameters([torch.nn.Linear(37, 11).to(DEVICE)])

@@ -21,7 +21,7 @@ CLOSE = (-0.05, 0.02)  # returns within which few of the targets below lie
 
 
 def make(monkeypatch, S, A, M, H, bounds=UNBOUNDED, norm=True, **settings):
-    """A trainer whose LayerNorm and biases are not at their trivial initial values, and random rows."""
+    """A trainer whose LayerNorm and biases have other than their initial values, and random rows."""
     monkeypatch.setattr(critic, "TwinQ", partial(TwinQ, hidden_dim=H))
     monkeypatch.setattr(critic, "ValueNetwork", partial(ValueNetwork, hidden_dim=H))
     torch.manual_seed(S)
@@ -39,8 +39,9 @@ def make(monkeypatch, S, A, M, H, bounds=UNBOUNDED, norm=True, **settings):
     (45, 24, 16, 300, UNBOUNDED, True), (29, 8, 64, 256, CLOSE, True), (3, 1, 5, 40, CLOSE, False),
     (29, 8, 64, 256, UNBOUNDED, False)])
 def test_a_hundred_steps_equal_the_plain_ones(monkeypatch, S, A, M, H, bounds, norm):
-    """Each from the plain run's state: where a ReLU's input or an advantage is zero but for rounding, one
-    row's share of a gradient differs, and a free run of the plain step drifts as far from float64."""
+    """Each step starts from the plain run's state. Where rounding decides the sign of a ReLU's input or of an
+    advantage, one row's part of a gradient differs; a free run of the plain step drifts as far from float64.
+    """
     plain, data = make(monkeypatch, S, A, M, H, bounds, norm)
     quick, _ = make(monkeypatch, S, A, M, H, bounds, norm)
     rows = torch.randint(len(data), (100, M), generator=torch.Generator().manual_seed(0))
@@ -68,7 +69,7 @@ def test_learning_rate_falls_to_zero(monkeypatch):
     quick.steps(data, rows[:1], {}, 0)
     constant.steps(data, rows[:1], {}, 0)
     assert not torch.equal(quick.value_flat.data, before)
-    assert torch.equal(quick.value_flat.data, constant.value_flat.data)  # the first step is a whole one
+    assert torch.equal(quick.value_flat.data, constant.value_flat.data)  # the first step has the whole rate
     quick.steps(data, rows[1:10], {}, 1)
     last = quick.value_flat.data.clone()
     quick.steps(data, rows[10:], {}, 10)
@@ -78,7 +79,7 @@ def test_learning_rate_falls_to_zero(monkeypatch):
 
 
 def test_noise_is_on_the_actions_alone(monkeypatch):
-    """Steps with noise are those on rows to which it was added beforehand, and leave the rows alone."""
+    """Steps with noise equal steps on rows with the noise added beforehand, and do not change the rows."""
     S, A, M = 5, 3, 16
     plain, data = make(monkeypatch, S, A, M, 40)
     noisy, _ = make(monkeypatch, S, A, M, 40, action_noise=0.5)
@@ -98,7 +99,7 @@ def test_noise_is_on_the_actions_alone(monkeypatch):
 
 
 def test_runs_stay_together(monkeypatch):
-    """Without being put right in between."""
+    """Without being reset to the same state in between."""
     plain, data = make(monkeypatch, 29, 8, 64, 256)
     quick, _ = make(monkeypatch, 29, 8, 64, 256)
     rows = torch.randint(len(data), (100, 64), generator=torch.Generator().manual_seed(0))
@@ -110,7 +111,7 @@ def test_runs_stay_together(monkeypatch):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_targets_beyond_the_bounds_count_as_the_bounds(monkeypatch, compiled):
-    """Both losses of a step, from what the networks give and clipping by hand; most targets lie outside."""
+    """Both losses of a step, from the networks' outputs with clipping by hand; most targets lie outside."""
     S, A, M = 6, 2, 64
     trainer, data = make(monkeypatch, S, A, M, 256, CLOSE)
     s, s_next, a = data[:M, :S], data[:M, S:2 * S], data[:M, 2 * S:-2]
@@ -124,7 +125,7 @@ def test_targets_beyond_the_bounds_count_as_the_bounds(monkeypatch, compiled):
     assert relative_error(losses[0], of_value) < 1e-5
     again, _ = make(monkeypatch, S, A, M, 256, CLOSE)
     with torch.no_grad():
-        v_next = trainer.value(s_next)  # Q learns from the V of after its step
+        v_next = trainer.value(s_next)  # Q learns from V after its step
         assert float(((v_next < CLOSE[0]) | (v_next > CLOSE[1])).float().mean()) > 0.3
         goal = data[:M, -2] + 0.99 * data[:M, -1] * v_next.clip(*CLOSE)
         of_q = (again.q(s, a) - goal).square().mean()

@@ -1,4 +1,4 @@
-"""Dropout's masks by the kernel, under the interpreter or on a GPU, against the plain ones."""
+"""The kernel's dropout masks, under the interpreter or on a GPU, against the plain ones."""
 
 from __future__ import annotations
 

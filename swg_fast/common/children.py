@@ -87,10 +87,8 @@ def _main(descriptor: int) -> None:
     try:
         function, arguments = pipe.recv()
         function(pipe, *arguments)
-    except (EOFError, ConnectionError):
-        return  # the parent is gone
     except BaseException as error:
-        with suppress(OSError):
+        with suppress(OSError):  # the parent is gone, which may be the error
             pipe.send(Failure(f"{type(error).__name__}: {reason(error)}", not isinstance(error, UsageError)))
 
 

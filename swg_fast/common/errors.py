@@ -13,6 +13,11 @@ class UsageError(ValueError):
     ``ValueError``.
     """
 
+    def __str__(self) -> str:
+        """One line that any terminal shows as it is, whatever a file or another package put into it."""
+        line = " ".join(super().__str__().splitlines())
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
 
 @contextmanager
 def opened_by(what: str) -> Iterator[None]:
@@ -25,4 +30,12 @@ def opened_by(what: str) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """An exception's own words in one line; its type's name where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return words(error) or type(error).__name__
+
+
+def words(error: BaseException) -> str:
+    """An exception's own words in one line, perhaps none."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:  # someone else's, which fails to say what it is
+        return ""

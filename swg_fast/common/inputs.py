@@ -84,8 +84,8 @@ def index_row(indices: Any, count: int, device: torch.device) -> torch.Tensor:
     if given.shape != (count,):
         raise UsageError(f"state_indices has shape {list(given.shape)}, expected [{count}]: "
                          "one index a state")
-    tensor = given.to(device, torch.int64)
-    whole = not given.is_floating_point() or bool((given == given.trunc()).all())  # NaN equals nothing
-    if not whole or bool(((given < 0) | (given >= WORD)).any()):
+    exact = given.double() if given.is_floating_point() else given  # torch computes little in narrow types
+    whole = not exact.is_floating_point() or bool((exact == exact.trunc()).all())  # NaN equals nothing
+    if not whole or bool(((exact < 0) | (exact >= WORD)).any()):
         raise UsageError("state_indices must be whole numbers in 0..2**32-1")
-    return tensor
+    return exact.to(device, torch.int64)

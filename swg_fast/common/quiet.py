@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
+from swg_fast.common.errors import words
+
 
 @contextlib.contextmanager
 def unlogged() -> Iterator[None]:
@@ -70,9 +72,9 @@ def standing_in(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
 
 def explain(error: BaseException) -> str:
     """An exception's whole message on one line; where it has none, its type and where it was raised."""
-    words = " ".join(str(error).split())
-    if words:
-        return words
+    said = words(error)
+    if said:
+        return said
     last = traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f" in {Path(frame.filename).name}, line {frame.lineno}: {frame.line}" for frame in last)
     return type(error).__name__ + where

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.common.errors import UsageError
+from swg_fast.common.errors import UsageError, opened_by
+from swg_fast.common.quiet import explain
 
 FIRST = ("achieved_goal", "observation", "desired_goal")
 VECTOR = ""  # the name of an observation that is no dictionary
@@ -24,6 +25,9 @@ def leaf_names(tree: Any) -> list[str]:
     children = _children(tree)
     if children is None:
         return [VECTOR]
+    odd = [name for name in children if not isinstance(name, str) or not name or "/" in name]
+    if odd:
+        raise UsageError(f"a part of the observations is named {odd[0]!r}; rename it to a text without '/'")
     order = [name for name in FIRST if name in children]
     order += sorted(set(children) - set(order))
     return [f"{name}/{rest}" if rest else name
@@ -35,7 +39,8 @@ def choose(tree: Any, wanted: Sequence[str] | None, source: str) -> list[str]:
 
     Raises `UsageError` for a name that ``tree`` does not have.
     """
-    names = leaf_names(tree)
+    with opened_by(f"{source}:"):
+        names = leaf_names(tree)
     if wanted is None:
         return names
     chosen = []
@@ -61,7 +66,22 @@ def leaf(tree: Any, name: str) -> Any:
 
 def flatten(tree: Any, names: Sequence[str]) -> np.ndarray:
     """One observation [S] float32 of the leaves ``names`` in their order."""
-    return np.concatenate([np.ravel(np.asarray(leaf(tree, name), np.float32)) for name in names])
+    return np.concatenate([_vector(tree, name) for name in names])
+
+
+def _vector(tree: Any, name: str) -> np.ndarray:
+    """The leaf of that name as a vector. `UsageError` where it is missing or not of real numbers."""
+    label = f"the observation{f' {name!r}' if name else ''}"
+    try:
+        part = leaf(tree, name)
+        array = np.asarray(part)
+        if array.dtype.kind not in "buifO" or np.ma.is_masked(part):
+            raise TypeError(f"masked {array.dtype}" if np.ma.is_masked(part) else str(array.dtype))
+        with np.errstate(over="ignore"):  # infinity, which the caller refuses
+            return array.astype(np.float32).ravel()
+    except Exception as error:  # of a space's structure that is not the observation's, or of other libraries
+        raise UsageError(f"{label} is not the real numbers that its space says ({explain(error)}); mend the "
+                         "environment") from error
 
 
 def flatten_rows(tree: Any, names: Sequence[str]) -> np.ndarray:
@@ -85,7 +105,7 @@ def check_spaces(space: Any, names: Sequence[str], source: str) -> None:
                              f"{list(part.shape)}; swg-fast takes states, so use its state-based variant")
 
 
-def _children(tree: Any) -> Mapping[str, Any] | None:
+def _children(tree: Any) -> Mapping[Any, Any] | None:
     spaces = getattr(tree, "spaces", None)
     if isinstance(spaces, Mapping):  # a Dict space is a mapping too, but its `in` tests members of the space
         return spaces

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from swg_fast.common.checks import MAX_FLOAT32, shown
 from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.envs import flatten
@@ -15,6 +16,8 @@ from swg_fast.envs.base import Maze, Step, TaskEnv
 from swg_fast.envs.mazes import maze_of
 
 SUCCESS_KEYS = ("success", "is_success")  # in the `info` of environments that have goals
+RESET = ("observation", "info")
+STEP = ("observation", "reward", "terminated", "truncated", "info")
 
 
 class GymnasiumEnv(TaskEnv):
@@ -49,19 +52,22 @@ class GymnasiumEnv(TaskEnv):
     def reset(self, seed: int) -> np.ndarray:
         with quiet(), self.own_random(seed):  # OGBench draws from numpy's global generator
             self.env.action_space.seed(seed)
-            observation, info = self.env.reset(seed=seed)
+            given = self.env.reset(seed=seed)
+        observation, info = _values(given, "reset", RESET)
         self.truncated, self.success = False, None
         self._note_success(info)
         return flatten.flatten(observation, self.keys)
 
     def step(self, action: np.ndarray) -> Step:
         action = self.low + (np.clip(action, -1, 1) + 1) * 0.5 * (self.high - self.low)
+        action = np.clip(action, self.low, self.high)  # which rounding may leave
         with self.own_random():
-            observation, reward, terminated, truncated, info = self.env.step(
-                action.astype(self._action_type).reshape(self._action_shape))
-        self.truncated = bool(truncated and not terminated)
+            given = self.env.step(action.astype(self._action_type).reshape(self._action_shape))
+        observation, reward, terminated, truncated, info = _values(given, "step", STEP)
+        ended, stopped = _number("terminated", terminated) != 0, _number("truncated", truncated) != 0
+        self.truncated = stopped and not ended
         self._note_success(info)
-        return Step(flatten.flatten(observation, self.keys), float(reward), bool(terminated or truncated))
+        return Step(flatten.flatten(observation, self.keys), _number("the reward", reward), ended or stopped)
 
     def score(self, total_reward: float, success: bool | None) -> float:
         if self._references is not None:
@@ -104,8 +110,9 @@ class GymnasiumEnv(TaskEnv):
 
     def _note_success(self, info: dict[str, Any]) -> None:
         for key in SUCCESS_KEYS:
-            if key in info:
-                self.success = bool(self.success) or bool(np.any(info[key]))
+            if info.get(key) is not None:
+                self.success = bool(self.success) or any(
+                    _number(key, value) for value in np.ravel(np.asarray(info[key], object)))
 
     def _says_success(self) -> bool:
         self.reset(0)
@@ -124,10 +131,34 @@ def action_bounds(space: Any, source: str) -> tuple[np.ndarray, np.ndarray]:
         raise UsageError(f"{source}: its actions are {space}; swg-fast acts with bounded vectors of "
                          "real numbers (Box)")
     low, high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
-        raise UsageError(f"{source}: its actions have no finite bounds; wrap the environment in "
-                         "gymnasium.wrappers.RescaleAction")
+    if not (np.abs([low, high]) <= MAX_FLOAT32).all():
+        raise UsageError(f"{source}: its actions have no finite bounds; give its action space a finite low "
+                         "and high (Box)")
+    if not (low < high).all():
+        index = int(np.argmin(low < high))
+        raise UsageError(f"{source}: its action {index} goes from {low[index]:g} to {high[index]:g}; give its "
+                         "action space a low below the high, and leave out what cannot move")
     return low, high
+
+
+def _values(given: Any, method: str, names: tuple[str, ...]) -> Any:
+    """What an environment's ``method`` gave, if it is what Gymnasium's API asks for."""
+    if not isinstance(given, tuple | list) or len(given) != len(names):
+        count = f"{len(given)} values" if isinstance(given, tuple | list) else f"a {type(given).__name__}"
+        raise UsageError(f"its {method} gives {count}, and Gymnasium's gives ({', '.join(names)}); mend the "
+                         "environment")
+    if not isinstance(given[-1], Mapping):
+        raise UsageError(f"its {method} gives the info {shown(given[-1])}, expected a dictionary; mend the "
+                         "environment")
+    return given
+
+
+def _number(name: str, value: Any) -> float:
+    """``value`` as a float, if it is one real number, perhaps in an array; only a reward may be NaN."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "buif" or (np.isnan(array).any() and "reward" not in name):
+        raise UsageError(f"the step gives {name} {shown(value)}, expected one number; mend the environment")
+    return float(array.reshape(-1)[0])
 
 
 def _version(package: str) -> str:

@@ -91,7 +91,7 @@ def _make_wrapped(task: str, make: Any, keys: Sequence[str] | None, **options: A
             return GymnasiumEnv(env, task, keys=keys, **options)
     except UsageError:
         raise
-    except Exception as error:  # a third-party constructor may raise anything
+    except (Exception, SystemExit) as error:  # a third-party constructor may raise anything
         raise UsageError(f"{task} cannot be made here ({explain(error)})") from error
 
 

@@ -107,8 +107,6 @@ def work(pipe: Connection, making: Making, slots: Sequence[int]) -> None:
                 results[slot] = order.function(envs[slot], value)
             signal.setitimer(signal.ITIMER_REAL, 0)
             pipe.send(results)
-    except (EOFError, ConnectionError):
-        return  # the parent is gone
     except _Slow:
         failure = (f"it took over {making.settings.step_timeout:g} s; give slow environments a longer "
                    "--step-timeout")
@@ -117,7 +115,7 @@ def work(pipe: Connection, making: Making, slots: Sequence[int]) -> None:
     except BaseException as error:
         failure = f"{type(error).__name__}: {explain(error)}"
     signal.setitimer(signal.ITIMER_REAL, 0)
-    with suppress(OSError):
+    with suppress(OSError):  # the parent is gone, which may be the error
         pipe.send(SlotFailure(failure, slot))
 
 

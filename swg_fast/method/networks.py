@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from swg_fast.common.checks import choice, flag, number, whole
 from swg_fast.common.errors import UsageError
 
 LAYER_NORM_EPS = 1e-6  # flax's default, which the published checkpoints were trained with
@@ -16,6 +17,11 @@ WEIGHT_HEADS = ("early", "joint")
 # Sizes far beyond any use; a large machine still holds their parameters.
 MOST = {"state_dim": 2**16, "action_dim": 2**12, "num_blocks": 256, "hidden_dim": 2**14,
         "time_embed_dim": 2**12}
+
+
+def _size(name: str, value: int) -> int:
+    """``value`` in the range of that size; a task may have no state."""
+    return whole(name, value, 0 if name == "state_dim" else 1, MOST[name])
 
 
 def _xavier(layer: nn.Linear) -> nn.Linear:
@@ -78,31 +84,20 @@ class ScoreNetwork(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if weight_head not in WEIGHT_HEADS:
-            raise UsageError(
-                f"unknown weight head {weight_head!r}; use one of {', '.join(WEIGHT_HEADS)}"
-            )
-        if state_dim < 0 or action_dim < 1 or hidden_dim < 1 or time_embed_dim % 2:
-            raise UsageError(
-                "ScoreNetwork needs state_dim >= 0, action_dim >= 1, hidden_dim >= 1 and an even "
-                f"time_embed_dim; got {state_dim}, {action_dim}, {hidden_dim}, {time_embed_dim}"
-            )
-        for name, value in (("state_dim", state_dim), ("action_dim", action_dim), ("num_blocks", num_blocks),
-                            ("hidden_dim", hidden_dim), ("time_embed_dim", time_embed_dim)):
-            if value > MOST[name]:
-                raise UsageError(f"{name} must be at most {MOST[name]}, got {value}")
-        if num_blocks < (2 if weight_head == "early" else 1):
+        self.state_dim = state_dim = _size("state_dim", state_dim)
+        self.action_dim = action_dim = _size("action_dim", action_dim)
+        self.hidden_dim = hidden_dim = _size("hidden_dim", hidden_dim)
+        self.num_blocks = num_blocks = _size("num_blocks", num_blocks)
+        self.weight_head = choice("weight head", weight_head, WEIGHT_HEADS)
+        self.time_embed_dim = time_embed_dim = _size("time_embed_dim", time_embed_dim)
+        self.dropout = dropout = number("dropout", dropout, 0.0, below=1.0)
+        if time_embed_dim % 2:
+            raise UsageError(f"time_embed_dim must be even, a cosine and a sine each, got {time_embed_dim}")
+        if weight_head == "early" and num_blocks < 2:
             raise UsageError(
                 f"weight_head={weight_head!r} with num_blocks={num_blocks}: the early head reads "
                 "the second block, so use num_blocks >= 2, or weight_head='joint'"
             )
-        self.state_dim = state_dim
-        self.action_dim = action_dim
-        self.hidden_dim = hidden_dim
-        self.num_blocks = num_blocks
-        self.weight_head = weight_head
-        self.time_embed_dim = time_embed_dim
-        self.dropout = dropout
 
         width = 2 * time_embed_dim
         self.time_features = FourierFeatures(time_embed_dim)
@@ -156,7 +151,9 @@ class TwinQ(nn.Module):
 
     def __init__(self, state_dim: int, action_dim: int, hidden_dim: int = 256) -> None:
         super().__init__()
-        self.state_dim, self.action_dim, self.hidden_dim = state_dim, action_dim, hidden_dim
+        self.state_dim = state_dim = _size("state_dim", state_dim)
+        self.action_dim = action_dim = _size("action_dim", action_dim)
+        self.hidden_dim = hidden_dim = _size("hidden_dim", hidden_dim)
         sizes = (state_dim + action_dim, hidden_dim, hidden_dim, 1)
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
@@ -194,8 +191,9 @@ class ValueNetwork(nn.Module):
 
     def __init__(self, state_dim: int, hidden_dim: int = 256, norm: bool = True) -> None:
         super().__init__()
-        self.state_dim, self.hidden_dim = state_dim, hidden_dim
-        self.norm = nn.LayerNorm(state_dim, eps=LAYER_NORM_EPS) if norm else nn.Identity()
+        self.state_dim = state_dim = _size("state_dim", state_dim)
+        self.hidden_dim = hidden_dim = _size("hidden_dim", hidden_dim)
+        self.norm = nn.LayerNorm(state_dim, eps=LAYER_NORM_EPS) if flag("norm", norm) else nn.Identity()
         self.layers = nn.Sequential(
             _xavier(nn.Linear(state_dim, hidden_dim)), nn.ReLU(),
             _xavier(nn.Linear(hidden_dim, hidden_dim)), nn.ReLU(),

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from swg_fast.common.checks import choice, text, whole
 from swg_fast.common.errors import UsageError
+from swg_fast.common.inputs import real_tensor
 
 MAX_STEPS = 10_000  # T; the noise of every step is held for every candidate
 
@@ -24,12 +26,13 @@ class NoiseSchedule:
     betas: torch.Tensor
 
     def __post_init__(self) -> None:
-        betas = torch.as_tensor(self.betas).detach().to("cpu", torch.float64)
+        betas = real_tensor("betas", self.betas).to("cpu", torch.float64)
         if betas.ndim != 1 or not 1 <= betas.numel() <= MAX_STEPS:
             raise UsageError(f"a noise schedule needs betas of shape [T], T in 1..{MAX_STEPS}, got "
                              f"{list(betas.shape)}")
         if not bool(((betas > 0) & (betas < 1)).all()):
             raise UsageError("every beta of a noise schedule must lie strictly between 0 and 1")
+        text("the name of a noise schedule", self.name)
         object.__setattr__(self, "betas", betas)
 
     @property
@@ -53,35 +56,31 @@ class NoiseSchedule:
     def vp(cls, num_steps: int) -> NoiseSchedule:
         """Variance-preserving SDE discretised in ``num_steps`` steps, beta from 0.1 to 10."""
         k = _steps(num_steps)
-        T = num_steps
+        T = len(k)
         alphas = torch.exp(-0.1 / T - 0.5 * 9.9 * (2 * k - 1) / T**2)
         return cls("vp", 1.0 - alphas)
 
     @classmethod
     def cosine(cls, num_steps: int) -> NoiseSchedule:
         """Squared-cosine schedule (Nichol & Dhariwal, eq. 17) with offset 0.008, beta <= 0.999."""
-        steps = torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), _steps(num_steps)]) / num_steps
+        steps = torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), _steps(num_steps)])
+        steps /= len(steps) - 1
         bar = torch.cos((steps + 0.008) / 1.008 * (math.pi / 2)) ** 2
         return cls("cosine", (1.0 - bar[1:] / bar[:-1]).clamp(0.0, 0.999))
 
     @classmethod
     def linear(cls, num_steps: int) -> NoiseSchedule:
         """Betas evenly spaced from 1e-4 to 2e-2."""
-        _steps(num_steps)
-        return cls("linear", torch.linspace(1e-4, 2e-2, num_steps, dtype=torch.float64, device="cpu"))
+        return cls("linear", torch.linspace(1e-4, 2e-2, len(_steps(num_steps)), dtype=torch.float64, device="cpu"))
 
     @classmethod
     def by_name(cls, name: str, num_steps: int) -> NoiseSchedule:
         """Schedule ``vp``, ``cosine`` or ``linear``; `UsageError` for another name."""
-        if name not in SCHEDULES:
-            raise UsageError(f"unknown schedule {name!r}; use one of {', '.join(SCHEDULES)}")
-        return getattr(cls, name)(num_steps)
+        return getattr(cls, choice("schedule", name, SCHEDULES))(num_steps)
 
 
 SCHEDULES = ("vp", "cosine", "linear")
 
 
 def _steps(num_steps: int) -> torch.Tensor:
-    if not 1 <= num_steps <= MAX_STEPS:
-        raise UsageError(f"a noise schedule needs 1..{MAX_STEPS} steps, got {num_steps}")
-    return torch.arange(1, num_steps + 1, dtype=torch.float64, device="cpu")
+    return torch.arange(1, whole("num_steps", num_steps, 1, MAX_STEPS) + 1, dtype=torch.float64, device="cpu")

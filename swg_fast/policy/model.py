@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from swg_fast.common.errors import UsageError, reason
 from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.weight_family import WeightFamily
@@ -46,7 +47,7 @@ class Model:
         """The same parts with networks of their own to sample with, on ``device`` (None: where they are): in
         float32, evaluating, without gradients. The ones that were given stay as they are."""
         with own_surroundings():
-            own = {name: copy.deepcopy(module) for name, module in self.networks()}
+            own = {name: _copy(name, module) for name, module in self.networks()}
             return replace(self, **{
                 name: module.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
                 for name, module in own.items()})
@@ -68,3 +69,11 @@ class Model:
     def family(self) -> WeightFamily | None:
         """The family of weight functions that the network was trained with; None for one function."""
         return WeightFamily.from_card(self.card)
+
+
+def _copy(name: str, module: nn.Module) -> Any:
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:  # of whatever somebody has hung onto it: a lock, a tensor with a gradient
+        raise UsageError(f"the {name} cannot be copied ({reason(error)}); take off what was added to it, such "
+                         "as pruning (torch.nn.utils.prune.remove)") from error

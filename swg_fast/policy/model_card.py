@@ -10,11 +10,10 @@ from typing import Any, Required
 from torch import nn
 from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
-from swg_fast.common.checks import choice, number, text, whole
-from swg_fast.common.errors import UsageError
+from swg_fast.common.checks import text
+from swg_fast.common.errors import UsageError, opened_by
 from swg_fast.common.meta_modules import shapes_only
 from swg_fast.common.read_files import read_json, validated
-from swg_fast.method.networks import MOST, WEIGHT_HEADS
 from swg_fast.method.schedule import MAX_STEPS
 from swg_fast.method.weight_family import WeightFamily
 from swg_fast.policy.model import NETWORKS
@@ -101,14 +100,7 @@ def empty_modules(card: Mapping[str, Any], shapes: Shapes, where: Path) -> dict[
 
 
 def _empty(kind: type[nn.Module], part: str, values: dict[str, Any]) -> nn.Module:
-    for key, value in values.items():
-        if key in MOST:
-            whole(f"{part}.{key}", value, 0 if key == "state_dim" else 1, MOST[key])  # a toy has no state
-        elif key == "weight_head":
-            choice("weight head", value, WEIGHT_HEADS)
-        elif key == "dropout":
-            number(f"{part}.{key}", value, 0.0, below=1.0)
-    with shapes_only():
+    with opened_by(f"{part}:"), shapes_only():
         return kind(**values)
 
 

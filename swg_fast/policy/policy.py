@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from swg_fast.common.checks import whole
+from swg_fast.common.checks import flag, shown, text, whole
+from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device
 from swg_fast.common.inputs import real_tensor
-from swg_fast.method.networks import ScoreNetwork, TwinQ
+from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.backends import registry
 from swg_fast.policy.backends.job import Samples
@@ -49,11 +50,13 @@ class Policy:
     """
 
     def __init__(self, network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None = None, *,
-                 device: str | torch.device = "cpu",
-                 defaults: SamplingConfig | Mapping[str, Any] | None = None, **parts: Any) -> None:
+                 value: ValueNetwork | None = None, ranker: Ranker | None = None,
+                 card: Mapping[str, Any] | None = None, device: str | torch.device = "cpu",
+                 defaults: SamplingConfig | Mapping[str, Any] | None = None) -> None:
         self.device = resolve_device(device)
-        parts["card"] = dict(parts.get("card") or {})
-        model = Model(network, schedule, critic, **parts)
+        if not isinstance(card, Mapping | None):
+            raise UsageError(f"card is {shown(card)}, expected names and values, such as {{'task': 'mine'}}")
+        model = Model(network, schedule, critic, value, dict(card or {}), ranker)
         own = model.card.get("sampling") if defaults is None else defaults
         self.config, self.execution = own_settings(own)
         self.family = model.family
@@ -101,7 +104,7 @@ class Policy:
 
     def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
         """The backend ``name`` in compute type ``dtype`` (None: the policy's own), packed once and kept."""
-        dtype = dtype or self.execution.dtype
+        dtype = self.execution.dtype if dtype is None else text("dtype", dtype)
         key = (registry.resolve(name, self.device, self.model.network, dtype), dtype)
         if key not in self._backends:
             with own_surroundings():
@@ -134,6 +137,9 @@ class Policy:
 
         Raises `UsageError` as `sample` does for settings.
         """
+        if not isinstance(execution, Execution | None):
+            raise UsageError(f"execution is {shown(execution)}; give an Execution, or settings by name, such "
+                             "as backend='torch'")
         key: Any = None
         plain = all(type(value) in PLAIN for value in overrides.values())  # nothing changes behind the key
         if plain and isinstance(config, SamplingConfig | str | None):
@@ -170,7 +176,7 @@ class Policy:
         """
         observation = real_tensor("states", observation)
         one = observation.ndim == 1
-        if deterministic:
+        if flag("deterministic", deterministic):
             settings |= {"n_candidates": 1, "temperature": 0.0}
         actions = self.sample(observation, seed=seed, **settings).actions.cpu().numpy()
         return (actions[0] if one else actions), state

@@ -11,6 +11,7 @@ from torch import nn
 from swg_fast import reference
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import check_memory
+from swg_fast.common.meta_modules import shapes_only
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.backends.job import Samples, SamplingJob
 from swg_fast.policy.backends.streaming import DRAWS, Backend
@@ -47,6 +48,19 @@ def check_model(model: Model) -> None:
             raise UsageError(f"the {what} is for states of {theirs[0]} and actions of {theirs[1]}, the "
                              f"network for {sizes[0]} and {sizes[1]}; they are from different tasks")
         check_finite(part, what)
+        _check_layers(part, kinds[what], what)
+
+
+def _check_layers(part: Any, kind: Any, what: str) -> None:
+    """`UsageError` where ``part`` is not the function that its sizes say: that one a backend computes and a
+    checkpoint keeps."""
+    with shapes_only():
+        plain = kind(**part.config())
+    own, sound = ({name: getattr(tensor, "shape", None) for name, tensor in module.state_dict().items()}
+                  for module in (part, plain))
+    if own != sound or type(part).forward is not kind.forward:
+        raise UsageError(f"the {what} computes something else than a {kind.__name__} of its sizes; give one whose "
+                         "weights alone were changed, without pruning, parametrizations or quantisation")
 
 
 def check_room(job: SamplingJob, backend: Backend) -> None:

@@ -226,7 +226,7 @@ def spoiled(name, value):
         (lambda: Policy(make_network(S, A, 16), NoiseSchedule.vp(3), device=3.5), "unknown device"),
         (lambda: NoiseSchedule("x", torch.tensor([0.1, 1.0])), "beta"),
         (lambda: NoiseSchedule("x", torch.full((20_000,), 0.1)), "1..10000"),
-        (lambda: NoiseSchedule.vp(10**12), "1..10000"),
+        (lambda: NoiseSchedule.vp(10**12), "num_steps must be at most 10000"),
         (lambda: make_network(S, A, 10**9), "at most"),
         (lambda: make_network(S, A, 8, 10**9), "at most"),
         (lambda: set_threads(10**6), "at most"),

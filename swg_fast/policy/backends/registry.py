@@ -18,9 +18,7 @@ from swg_fast.policy.model import Model
 
 def backend_class(name: str) -> type[Backend]:
     """The class behind a backend's name; `UsageError` for an unknown one."""
-    if name not in BACKENDS:
-        choice("backend", name, ("auto", *BACKENDS))
-    module, attribute = BACKENDS[name].split(":")
+    module, attribute = BACKENDS[choice("backend", name, BACKENDS)].split(":")
     return getattr(import_module(module), attribute)
 
 
@@ -31,7 +29,7 @@ def resolve(name: str, device: Device, network: ScoreNetwork | None = None, dtyp
     kernels do not support, and in fp32, where libraries are many times as fast as the kernels, which then
     have no tensor cores.
     """
-    if name != "auto":
+    if choice("backend", name, ("auto", *BACKENDS)) != "auto":
         return name
     if device.type == "cpu":
         return "cpu"

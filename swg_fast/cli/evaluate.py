@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from swg_fast.cli.options import SEED, own_default, with_options
+from swg_fast.cli.options import PATH, SEED, own_default, with_options
 from swg_fast.common.errors import UsageError
 from swg_fast.envs.settings import EnvSettings
 from swg_fast.evaluation.counts import MAX_SEEDS, EpisodeCounts
@@ -59,9 +59,9 @@ class Outputs:
 @click.option("--episode-limit", type=int, help="Steps after which an episode ends.  [default: the "
                                                 "environment's own]")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
-@click.option("--json", type=Path, help="Write the result as JSON.")
-@click.option("--plot", type=Path, help="Draw every episode's path through the maze, or the returns.")
-@click.option("--video", type=Path, help="Write episode 0 as .mp4 or .gif.")
+@click.option("--json", type=PATH, help="Write the result as JSON.")
+@click.option("--plot", type=PATH, help="Draw every episode's path through the maze, or the returns.")
+@click.option("--video", type=PATH, help="Write episode 0 as .mp4 or .gif.")
 @click.option("--profile", is_flag=True, help="Say where the time went.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def evaluate(task: str, policy_name: str | None, preset: str | None, device: str, profile: bool, quiet: bool,

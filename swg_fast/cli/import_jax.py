@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from swg_fast.cli.options import PATH
 from swg_fast.common.optional_packages import check
 
 
 @click.command("import-jax")
-@click.argument("directory", type=Path)
-@click.option("--out", type=Path, required=True, help="Folder of the checkpoint to write.")
+@click.argument("directory", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder of the checkpoint to write.")
 @click.option("--schedule", type=click.Choice(["vp", "cosine", "linear"]), default="vp")
 @click.option("--num-steps", type=click.IntRange(min=1), default=15, help="Denoising steps T.")
 @click.option("--task", help="D4RL task, for the model card.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swg_fast.cli.options import whole_numbers
+from swg_fast.cli.options import PATH, whole_numbers
 from swg_fast.common.checks import MAX_CANDIDATES
 from swg_fast.policy.sampling import check_overrides
 
@@ -62,8 +62,8 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
 @click.option("--guidance-scale", type=float, default=5.0)
 @click.option("--repeats", type=click.IntRange(min=1), default=4, help="Turns of each contender.")
-@click.option("--json", "json_path", type=Path)
-@click.option("--plot", "plot_path", type=Path)
+@click.option("--json", "json_path", type=PATH)
+@click.option("--plot", "plot_path", type=PATH)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: str, guidance_scale: float,
           json_path: Path | None, plot_path: Path | None, quiet: bool, **settings: Any) -> None:

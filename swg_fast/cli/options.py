@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import MISSING, Field
+from pathlib import Path
 from typing import Any
 
 import click
 
+from swg_fast.common.atomic_files import user_path
 from swg_fast.common.checks import whole
 from swg_fast.common.errors import UsageError
 from swg_fast.common.settings_fields import checked, kind_of, range_text
 
+
+class PathName(click.ParamType):
+    """A file or a folder as it is written; pathlib would take no name for the current folder."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return user_path(value)
+
+
+PATH = PathName()
 SEED = click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of everything random.")
 
 

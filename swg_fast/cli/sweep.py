@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from swg_fast.cli.options import PATH
+
 
 @click.command()
-@click.argument("file", type=Path)
+@click.argument("file", type=PATH)
 @click.option("--out", help="Folder of the results.  [default: runs/sweeps/FILE's name]")
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE",
               help="Another value for a setting of FILE, such as train.critic_steps=1000, "

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from swg_fast.cli.options import own_default, whole_numbers, with_options
+from swg_fast.cli.options import PATH, own_default, whole_numbers, with_options
 
 
 def _entries() -> Iterator[tuple[Field, str]]:
@@ -23,8 +23,8 @@ def _entries() -> Iterator[tuple[Field, str]]:
 @click.argument("name", metavar="spiral|gaussians8|checkerboard|two-moons|rings|swissroll")
 @click.option("--sampler-steps", help="Steps that a solver walks, one number or several: 4,6,15.  "
                                       "[default: all]")
-@click.option("--json", "json_path", type=Path, help="Write the distances as JSON.")
-@click.option("--plot", "plot_path", type=Path, help="Draw data, target and samples.")
+@click.option("--json", "json_path", type=PATH, help="Write the distances as JSON.")
+@click.option("--plot", "plot_path", type=PATH, help="Draw data, target and samples.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def toy(name: str, sampler_steps: str | None, json_path: Path | None, plot_path: Path | None, quiet: bool,
         **chosen: Any) -> None:

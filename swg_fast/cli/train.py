@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swg_fast.cli.options import own_default, with_options
+from swg_fast.cli.options import PATH, own_default, with_options
 
 if TYPE_CHECKING:
     from swg_fast.training.phase_clock import Clock
@@ -30,7 +30,7 @@ def _entries() -> Iterator[tuple[Field, str]]:
 @click.argument("task", required=False)
 @click.option("--out", help="Folder of the run.  [default: runs/TASK]")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
-@click.option("--config", "config_path", type=Path,
+@click.option("--config", "config_path", type=PATH,
               help="TOML file with any of the settings below, as names with _ for -. A run writes its own to "
                    "OUT/config.toml. An option here wins over the file, the file over the task's preset.")
 @click.option("--stop-after", type=click.IntRange(min=1),

@@ -11,6 +11,7 @@ from swg_fast.common.errors import UsageError
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
 VIDEOS = (".mp4", ".gif")
+OURS = ("model.safetensors", "model_card.json", "config.toml", "sweep.json")  # what other commands read
 
 
 def check_output(path: str | Path, option: str = "", suffixes: tuple[str, ...] = ()) -> None:
@@ -32,6 +33,8 @@ def check_output(path: str | Path, option: str = "", suffixes: tuple[str, ...] =
         if suffixes and target.suffix.lower() not in suffixes:
             raise UsageError(f"{name}: {'type ' + target.suffix if target.suffix else 'no type'} is not one "
                              f"that can be written; end the name in {', '.join(suffixes)}")
+        if target.name in OURS and target.exists():
+            raise UsageError(f"{name}: is a policy's, a run's or a sweep's own file; give another name")
         if not target.parent.is_dir():
             raise UsageError(f"{name}: its folder does not exist; create it first")
         if target.exists() and not os.access(target, os.W_OK):

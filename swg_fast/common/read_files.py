@@ -68,7 +68,7 @@ def read_json(path: str | Path, kind: Any = None, mend: str = "give a JSON file 
     path = user_path(path)
     try:
         text = read_text(path, mend)
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+        value = _parsed(text)
     except RecursionError as error:
         raise UsageError(f"{path}: nested too deeply; {mend}") from error
     except UsageError:
@@ -76,6 +76,19 @@ def read_json(path: str | Path, kind: Any = None, mend: str = "give a JSON file 
     except ValueError as error:
         raise UsageError(f"{path}: not valid JSON ({error}); {mend}") from error
     return value if kind is None else validated(migrate(value), kind, str(path), mend)
+
+
+def check_readable(value: Any, name: str) -> None:
+    """`UsageError` where `read_json` would not take ``value`` again, written as JSON."""
+    try:
+        _parsed(json.dumps(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{name}: could not be read again ({error}); keep to plain numbers, texts, lists and "
+                         "dictionaries") from error
+
+
+def _parsed(text: str) -> Any:
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
 
 
 def validated(value: Any, kind: Any, name: str, mend: str) -> Any:

@@ -75,7 +75,7 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
     if target.is_file():
         _check_hdf5(target, str(target), "delete it to download it again")
         return target
-    base = (mirror or SERVER).rstrip("/")
+    base = (SERVER if mirror is None else mirror).rstrip("/")
     if not base.startswith(("http://", "https://", "file://")):
         raise UsageError(f"--mirror {mirror}: expected an address that begins with http:// or https://")
     address = f"{base}/{remote_path(task)}"

@@ -136,8 +136,8 @@ def action_bounds(space: Any, source: str) -> tuple[np.ndarray, np.ndarray]:
                          "and high (Box)")
     if not (low < high).all():
         index = int(np.argmin(low < high))
-        raise UsageError(f"{source}: its action {index} goes from {low[index]:g} to {high[index]:g}; give its "
-                         "action space a low below the high, and leave out what cannot move")
+        raise UsageError(f"{source}: its action {index} goes from {low[index]:g} to {high[index]:g}; give "
+                         "its action space a low below the high, and leave out what cannot move")
     return low, high
 
 

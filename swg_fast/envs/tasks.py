@@ -65,15 +65,15 @@ def set_by_presets() -> frozenset[str]:
     return frozenset(name for preset in presets().values() for name in preset.training)
 
 
-def find_preset(task: str) -> Preset:
-    """The preset of ``task``; `UsageError`, with the nearest names, where there is none."""
+def find_preset(task: str, more: str = "") -> Preset:
+    """The preset of ``task``; `UsageError`, with the nearest names and ``more``, where there is none."""
     table = presets()
     if task not in table:
         import difflib
 
         near = difflib.get_close_matches(task, table, n=3, cutoff=0.4) or list(table)[:3]
         raise UsageError(f"unknown environment {task!r}; did you mean {', '.join(near)}? "
-                         "'swg-fast info' lists all")
+                         f"'swg-fast info' lists all{more}")
     return table[task]
 
 
@@ -85,7 +85,7 @@ def preset_for(task: str) -> Preset:
     if not isinstance(task, str):
         raise UsageError(f"a task is a name, got {task!r}")
     if task in presets() or not (task.startswith(MINARI) or GYMNASIUM.fullmatch(task)):
-        return find_preset(task)
+        return find_preset(task, "; a name of your own, with --new-task, ends in a version: mine-v0")
     values = next(kind for kind in _file()["other"] if re.search(kind["pattern"], task, re.IGNORECASE))
     return Preset(task=task, family="other", training=values["training"], sampling={}, episodes=50,
                   max_episode_steps=None, state_dim=None, action_dim=None)

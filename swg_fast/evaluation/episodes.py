@@ -235,7 +235,7 @@ class _Runner:
                 episode.path.append(result.position)
             if result.done or self._over(vector, slot):
                 if not np.isfinite(episode.total_reward):
-                    raise EnvironmentFailed("its rewards add up to more than a number holds; scale them", slot)
+                    raise EnvironmentFailed("its rewards add up to no finite number; scale them", slot)
                 self.finished.append(self.running.pop(slot))
                 free.append(slot)
         if free:

@@ -71,7 +71,8 @@ class NoiseSchedule:
     @classmethod
     def linear(cls, num_steps: int) -> NoiseSchedule:
         """Betas evenly spaced from 1e-4 to 2e-2."""
-        return cls("linear", torch.linspace(1e-4, 2e-2, len(_steps(num_steps)), dtype=torch.float64, device="cpu"))
+        T = len(_steps(num_steps))
+        return cls("linear", torch.linspace(1e-4, 2e-2, T, dtype=torch.float64, device="cpu"))
 
     @classmethod
     def by_name(cls, name: str, num_steps: int) -> NoiseSchedule:

@@ -14,7 +14,7 @@ from torch import nn
 from swg_fast.common.atomic_files import replacing, sha256, sweep, user_path, write_json
 from swg_fast.common.checks import choice
 from swg_fast.common.errors import UsageError
-from swg_fast.common.read_files import validated
+from swg_fast.common.read_files import check_readable, validated
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.model import NETWORKS, Model
 from swg_fast.policy.model_card import FORMAT, Card, empty_modules, read_card
@@ -48,6 +48,9 @@ def save_checkpoint(directory: str | Path, model: Model, *, dtype: str = "fp32")
         "stored": dtype,
     }
     validated(card, Card, "the policy's card", "keep to the types of a card that 'swg-fast train' writes")
+    check_readable(card, "the policy's card")
+    if any("\ud800" <= c <= "\udfff" for c in str(directory)):  # safetensors opens only names in UTF-8
+        raise UsageError(f"{directory}: a name that is no text in UTF-8; give another")
     sweep(directory)
     with replacing(directory / WEIGHTS) as temporary:
         save_file(tensors, temporary)

@@ -75,5 +75,5 @@ def _copy(name: str, module: nn.Module) -> Any:
     try:
         return copy.deepcopy(module)
     except Exception as error:  # of whatever somebody has hung onto it: a lock, a tensor with a gradient
-        raise UsageError(f"the {name} cannot be copied ({reason(error)}); take off what was added to it, such "
-                         "as pruning (torch.nn.utils.prune.remove)") from error
+        raise UsageError(f"the {name} cannot be copied ({reason(error)}); take off what was added to it"
+                         ) from error

@@ -59,8 +59,9 @@ def _check_layers(part: Any, kind: Any, what: str) -> None:
     own, sound = ({name: getattr(tensor, "shape", None) for name, tensor in module.state_dict().items()}
                   for module in (part, plain))
     if own != sound or type(part).forward is not kind.forward:
-        raise UsageError(f"the {what} computes something else than a {kind.__name__} of its sizes; give one whose "
-                         "weights alone were changed, without pruning, parametrizations or quantisation")
+        raise UsageError(f"the {what} computes something else than a {kind.__name__} of its sizes; give one "
+                         "of which the weights alone were changed, without pruning, parametrizations or "
+                         "quantisation")
 
 
 def check_room(job: SamplingJob, backend: Backend) -> None:

@@ -77,6 +77,12 @@ def text(name: str, value: Any) -> str:
     return value
 
 
+def of_kind(name: str, value: Any, kind: type, mend: str) -> None:
+    """`UsageError`, which ends in ``mend``, where ``value`` is no ``kind``."""
+    if not isinstance(value, kind):
+        raise UsageError(f"{name} is {shown(value)}, expected {kind.__name__}; {mend}")
+
+
 def pair(name: str, value: Any) -> tuple[float, float]:
     """``value`` as two finite numbers."""
     try:

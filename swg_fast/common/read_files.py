@@ -83,8 +83,8 @@ def check_readable(value: Any, name: str) -> None:
     try:
         _parsed(json.dumps(value))
     except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{name}: could not be read again ({error}); keep to plain numbers, texts, lists and "
-                         "dictionaries") from error
+        raise UsageError(f"{name}: could not be read again ({error}); keep to plain numbers, texts, lists "
+                         "and dictionaries") from error
 
 
 def _parsed(text: str) -> Any:

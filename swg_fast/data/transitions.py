@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from swg_fast.common.checks import flag, whole
 from swg_fast.common.errors import UsageError
 
 REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
@@ -156,6 +157,9 @@ def to_transitions(
 
     Raises `UsageError` for data that `check_layout` and `check_values` reject.
     """
+    if max_episode_steps is not None:
+        max_episode_steps = whole("max_episode_steps", max_episode_steps, 1, 2**31 - 1)
+    continues_after_terminal = flag("continues_after_terminal", continues_after_terminal)
     raw = {key: np.asarray(raw[key]) for key in ARRAYS if key in raw}
     check_layout(raw, source)
     check_values(raw, source)

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from swg_fast.common.checks import shown
 from swg_fast.common.errors import UsageError
 from swg_fast.envs.base import TaskEnv
 from swg_fast.envs.registry import make_env
@@ -43,7 +44,13 @@ class Task(gymnasium.Env):
         return observation, self._info()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        observation, reward, done = self.task.step(np.asarray(action))
+        try:
+            given = np.asarray(action, np.float64).reshape(self.task.action_dim)
+        except (TypeError, ValueError, RuntimeError):
+            given = np.array([np.nan])
+        if not np.isfinite(given).all():
+            raise UsageError(f"the action is {shown(action)}; give {self.task.action_dim} finite numbers")
+        observation, reward, done = self.task.step(np.asarray(action).reshape(given.shape))
         truncated = self.task.truncated
         return observation, reward, done and not truncated, truncated, self._info()
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from swg_fast.common.checks import shown, text
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
 from swg_fast.common.quiet import explain, quiet, standing_in
@@ -32,6 +33,10 @@ def make_env(task: str, observation_keys: Sequence[str] | None = None, trust: Se
     Raises `UsageError` for an unknown name, for what is not installed or trusted, and for environments that a
     state-based policy cannot act in.
     """
+    text("task", task)
+    for name, given in (("observation_keys", observation_keys or ()), ("trust", trust)):
+        if isinstance(given, str) or not all(isinstance(each, str) for each in given):
+            raise UsageError(f"{name} is {shown(given)}; give a list of names")
     with BorrowedRandom().lent(), random_kept():
         return _make(task, observation_keys, trust)
 

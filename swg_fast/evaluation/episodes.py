@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from swg_fast.common.checks import of_kind
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import cores
 from swg_fast.common.intervals import Interval, score_interval
@@ -102,11 +103,14 @@ def evaluate(policy: Policy, task: str, config: SamplingConfig | str | None = No
     Raises `UsageError` for an unknown task, a policy of other sizes, arguments out of range, an environment
     that fails, hangs or gives what is no number, or a worker that died.
     """
+    of_kind("policy", policy, Policy, "give what load_policy returns")
+    of_kind("task", task, str, "give the name of a task, such as 'Hopper-v5'")
+    settings = environment or EnvSettings()
+    of_kind("environment", settings, EnvSettings, "such as EnvSettings(step_timeout=10)")
     seeds = list(EpisodeCounts(episodes, seed, envs, workers).seed)
     sampler = policy.bind(config, **overrides)
     check_drawn(sampler.config)
     keys = observation_keys(policy)
-    settings = environment or EnvSettings()
     env = make_env(task, keys, settings.trust)
     if (env.state_dim, env.action_dim) != (policy.state_dim, policy.action_dim):
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from swg_fast.policy.soundness import check_model
 from swg_fast.policy.surroundings import own_surroundings
 
 MOST_BOUND = 64  # samplers that a policy keeps; each is a few tables
+COUNTING = threading.Lock()  # threads that share a policy draw different noise
 EXECUTION = frozenset(entry.name for entry in fields(Execution))
 PLAIN = {int, float, str, bool, type(None)}
 
@@ -186,9 +188,9 @@ class Policy:
         self._seed, self._calls = whole("seed", seed, 0, 2**32 - 1), 0
 
     def _next_seed(self) -> int:
-        seed = self._seed + (self._calls << 32)
-        self._calls += 1
-        return seed
+        with COUNTING:
+            self._calls += 1
+            return self._seed + (self._calls - 1 << 32)
 
 
 def _box(low: float, high: float, size: int) -> Any:

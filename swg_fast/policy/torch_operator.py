@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from swg_fast.common.checks import of_kind
 from swg_fast.common.errors import UsageError
 from swg_fast.policy.policy import Policy
 from swg_fast.policy.sampling import SamplingConfig
@@ -27,6 +28,9 @@ class Sampler(torch.nn.Module):
     def __init__(self, policy: Policy, name: str | None = None, config: SamplingConfig | str | None = None,
                  **overrides: Any) -> None:
         super().__init__()
+        of_kind("policy", policy, Policy, "give what load_policy returns")
+        if name is not None:
+            of_kind("name", name, str, "give a text")
         self.bound = policy.bind(config, **overrides)
         self.device, self.action_dim = policy.device, policy.action_dim
         self.name = name if name is not None else _new_name()
@@ -61,6 +65,9 @@ def _named(name: str) -> Sampler:
 @torch.library.custom_op("swg_fast::sample", mutates_args=())
 def sample(states: Tensor, seed: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
     """Actions [B, A], weights [B], indices [B] by the `Sampler` of this name."""
+    if seed.numel() != 1 or seed.is_floating_point():
+        raise UsageError(f"seed is a {seed.dtype} tensor of shape {list(seed.shape)}; give one whole number, "
+                         "such as torch.tensor(0)")
     kept = _named(name).bound.sample(states, seed=int(seed) & 2**64 - 1)
     return kept.actions, kept.weights, kept.indices
 

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_network
+from conftest import make_network, make_recording
 from torch.nn.utils import parametrizations, prune
 
-from swg_fast import NoiseSchedule, Policy, ScoreNetwork, TwinQ, UsageError, ValueNetwork, load_policy
+from swg_fast import (
+    NoiseSchedule,
+    Policy,
+    Sampler,
+    ScoreNetwork,
+    TwinQ,
+    UsageError,
+    ValueNetwork,
+    evaluate,
+    load_policy,
+)
 from swg_fast.common.errors import reason
 from swg_fast.common.quiet import explain
+from swg_fast.data.transitions import to_transitions
+from swg_fast.envs import make, make_env
 from swg_fast.policy.sampling import Execution, SamplingConfig
 
 S, A = 5, 3
 STATES = np.linspace(-1, 1, 2 * S).reshape(2, S).astype(np.float32)
+DATA = make_recording(20, 10, states=S, actions=A)
 SIZES_BAD = ("16", None, 16.0, True, -1, float("nan"), [16], 10**9)
 MAKERS = {
     "hidden_dim": lambda v: ScoreNetwork(S, A, v),
@@ -91,7 +105,8 @@ PARTS = {
     "a numbered schedule": (schedule([0.1], 3), "must be a string, got 3"),
     "a lock": (lambda: changed(lambda n: setattr(n, "lock", threading.Lock())), "cannot be copied"),
     "pruning": (lambda: changed(lambda n: prune.l1_unstructured(n.input, "weight", 0.3)), "without pruning"),
-    "a parametrization": (lambda: changed(lambda n: parametrizations.weight_norm(n.input)), "parametrizations"),
+    "a parametrization": (
+        lambda: changed(lambda n: parametrizations.weight_norm(n.input)), "parametrizations"),
     "another layer": (lambda: changed(lambda n: setattr(n, "input", torch.nn.Linear(3, 3))), "its sizes"),
     "a size that lies": (lambda: changed(lambda n: setattr(n, "state_dim", 6)), "its sizes"),
     "another function": (with_forward, "computes something else"),
@@ -122,6 +137,27 @@ CALLS = {
     "deterministic in words": (lambda p: p.predict(STATES, deterministic="no"), "true or false, got 'no'"),
     "narrow indices that are halves": (
         lambda p: p.sample(STATES, state_indices=torch.tensor([0.5, 1]).to(torch.float8_e4m3fn)), "whole"),
+    "a sampler of no policy": (lambda p: Sampler(None), "policy is None, expected Policy"),
+    "a numbered sampler": (lambda p: Sampler(p, 3), "name is 3, expected str"),
+    "half a seed": (lambda p: Sampler(p)(torch.tensor(STATES), torch.tensor(3.5)), "give one whole number"),
+    "two seeds": (lambda p: Sampler(p)(torch.tensor(STATES), torch.tensor([1, 2])), "give one whole number"),
+    "evaluate a name": (lambda p: evaluate("antmaze-umaze-v2", "Pendulum-v1"), "expected Policy"),
+    "evaluate in no task": (lambda p: evaluate(p, None), "give the name of a task"),
+    "evaluate in tasks": (lambda p: evaluate(p, ["Pendulum-v1"]), "give the name of a task"),
+    "environment as names": (
+        lambda p: evaluate(p, "Pendulum-v1", environment={"step_timeout": 3}), "such as EnvSettings("),
+    "a task of bytes": (lambda p: make_env(b"Pendulum-v1"), "task must be a string"),
+    "keys as text": (lambda p: make_env("Pendulum-v1", "abc"), "observation_keys is 'abc'; give a list"),
+    "numbers as keys": (lambda p: make_env("Pendulum-v1", [1]), "observation_keys is [1]; give a list"),
+    "trust as text": (lambda p: make_env("a:B-v0", trust="a"), "trust is 'a'; give a list"),
+    "an action in words": (lambda p: make("Pendulum-v1").step("x"), "the action is 'x'; give 1 finite"),
+    "an action too many": (lambda p: make("Pendulum-v1").step([1, 2]), "the action is [1, 2]; give 1"),
+    "an action that is NaN": (lambda p: make("Pendulum-v1").step([np.nan]), "give 1 finite numbers"),
+    "a complex action": (lambda p: make("Pendulum-v1").step([1j]), "give 1 finite numbers"),
+    "a limit in words": (lambda p: to_transitions(DATA, max_episode_steps="x"), "max_episode_steps must be"),
+    "a limit below one": (lambda p: to_transitions(DATA, max_episode_steps=-1), "at least 1"),
+    "going on in words": (
+        lambda p: to_transitions(DATA, continues_after_terminal="no"), "true or false, got 'no'"),
 }
 
 
@@ -151,14 +187,20 @@ def test_what_could_not_be_loaded_again_is_not_saved(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_threads_that_share_a_policy_draw_different_noise(policy):
+    with ThreadPoolExecutor(8) as pool:
+        seeds = list(pool.map(lambda _: policy._next_seed(), range(2000)))
+    assert len(set(seeds)) == 2000
+
+
 class Silent(Exception):
     def __str__(self):
         raise ValueError
 
 
 @pytest.mark.parametrize("said,shown", {
-    "two\nlines": "two lines", "\x1b[2J": "\\x1b[2J", "\udcff": "\\udcff", "a\u2028b": "a b", "é 中": "é 中",
-    "a\tb\0": "a\\tb\\x00"}.items())
+    "two\nlines": "two lines", "\x1b[2J": "\\x1b[2J", "\udcff": "\\udcff", "a\u2028b": "a b",
+    "é 中": "é 中", "a\tb\0": "a\\tb\\x00"}.items())
 def test_a_message_is_one_line_that_a_terminal_can_show(said, shown):
     assert str(UsageError(said)) == shown
 

@@ -17,8 +17,8 @@ BAD = {
     "import of no name": (["import-jax", "", "--out", "o"], "an empty path names nothing"),
     "a sweep without a name": (["sweep", ""], "an empty path names nothing"),
     "config without a name": (["train", "--config", ""], "an empty path names nothing"),
-    "the policy's card": ([*EVALUATE, "--json", "mine/model_card.json"], "a policy's, a run's or a sweep's own"),
-    "a policy's weights": (["toy", "spiral", "--json", "mine/model.safetensors"], "a policy's, a run's or a sweep's"),
+    "the policy's card": ([*EVALUATE, "--json", "mine/model_card.json"], "sweep's own file; give"),
+    "a policy's weights": (["toy", "spiral", "--json", "mine/model.safetensors"], "sweep's own file"),
     "a mirror without an address": (["download", "hopper-medium-v2", "--mirror", ""], "begins with http"),
     "a name of one's own without a version": (["train", "mine", "--new-task"], "ends in a version: mine-v0"),
 }

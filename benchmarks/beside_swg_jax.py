@@ -52,8 +52,8 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seed
          json_path: Path, quiet: bool, **options: Any) -> None:
     import torch
 
+    from swg_fast.data.load import load_for
     from swg_fast.sweep.cells import training_settings
-    from swg_fast.sweep.store import load
 
     budget = {name: options.pop(name) for name in BUDGET}
     play = Play(**options)
@@ -61,7 +61,7 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seed
         raise click.UsageError("give one --dataset for each --task, or none")
     kept = recorded(json_path, {"runs": []})["runs"]
     for task, source in zip(tasks, datasets or tasks, strict=True):
-        data = load(task, source)
+        data = load_for(task, source)
         for seed in seeds:
             settings = training_settings(task, budget | {"seed": seed})
             same = {"task": task, "data": data.fingerprint(), "settings": settings.to_dict(),

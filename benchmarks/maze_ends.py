@@ -20,13 +20,13 @@ import numpy as np
 from benchmarks.measuring import policy_option, threads_option
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.seeds import stream_seed
+from swg_fast.data.load import load_for
 from swg_fast.data.transitions import Transitions
 from swg_fast.envs import make_env
 from swg_fast.envs.tasks import find_preset
 from swg_fast.evaluation.episodes import STATE_STRIDE
 from swg_fast.evaluation.inspect.places import way_in
 from swg_fast.policy.policy import Policy, load_policy
-from swg_fast.sweep.store import load
 
 ON_ITS_BACK = 50  # steps in a row
 AROUND = 25  # steps before and after a step
@@ -105,7 +105,7 @@ def main(task: str, policy_name: str | None, episodes: int, seed: int, data: Pat
               "falls": falls([(path[:, :2], upright(path)) for path in paths]),
               "sampling": asdict(policy.settings(**sampling))}
     if data is not None:
-        recorded = load(task, str(data))
+        recorded = load_for(task, str(data))
         result["metres_left"] = metres_left(recorded, found)
         every, begins = recorded.observations, np.flatnonzero(np.diff(recorded.episodes)) + 1
         result["falls_recorded"] = falls([(part[:, :2], upright(part)) for part in np.split(every, begins)])

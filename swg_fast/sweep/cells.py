@@ -19,6 +19,7 @@ from swg_fast.common.hardware import resolve_device
 from swg_fast.common.identity import key_of
 from swg_fast.common.read_files import exists
 from swg_fast.common.settings_fields import check_named, nearest
+from swg_fast.data.load import load_for
 from swg_fast.envs.tasks import preset_for
 from swg_fast.sweep.cell_checks import (
     Prospect,
@@ -135,15 +136,15 @@ def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Calla
     return list(cells.values())
 
 
-def check_here(trainings: list[Training], load: Callable[[str, str], Any], device: str) -> None:
+def check_here(trainings: list[Training], device: str) -> None:
     """`UsageError` where this machine lacks the ``device``, or where its memory, its processor or the data do
-    not allow a training. ``load`` (task, source) gives the data."""
+    not allow a training."""
     found = resolve_device(device)
     sources: dict[str, list[Training]] = {}
     for training in trainings:
         sources.setdefault(f"{training.task} {training.source}", []).append(training)
     for some in sources.values():
-        data = load(some[0].task, some[0].source)
+        data = load_for(some[0].task, some[0].source)
         kinds = {key_of(training.settings | {"seed": 0}): training for training in some}
         for training in kinds.values():
             with opened_by(f"training on {training.task}:"):

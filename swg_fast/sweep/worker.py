@@ -12,11 +12,12 @@ import numpy as np
 from swg_fast.common.atomic_files import finite, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.identity import key_of
+from swg_fast.data.load import load_for
 from swg_fast.policy.checkpoint import CARD
 from swg_fast.sweep.cell_checks import sampling_of
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.settings import RunSettings
-from swg_fast.sweep.store import Store, load, locked
+from swg_fast.sweep.store import Store, locked
 
 
 def run_training(training: Training, store: Store, run: RunSettings) -> None:
@@ -38,7 +39,7 @@ def run_training(training: Training, store: Store, run: RunSettings) -> None:
         if store.trained(training.key):
             return
         torch.set_num_threads(run.threads)
-        data = load(training.task, training.source)
+        data = load_for(training.task, training.source)
         if data.fingerprint() != training.data_hash:
             raise UsageError(f"{training.source}: the data changed since the sweep was planned; "
                              "start it again")
@@ -121,7 +122,8 @@ def _rank(policy: Any, cell: Cell) -> list[float | None]:
     if policy.model.critic is None:
         raise UsageError("the rank correlation needs a critic and this policy has none; leave out [rank]")
     train = cell.training
-    kept, held_out = load(train.task, train.source).split(train.settings["held_out"], train.settings["seed"])
+    data = load_for(train.task, train.source)
+    kept, held_out = data.split(train.settings["held_out"], train.settings["seed"])
     states = (held_out if len(held_out) else kept).observations
     rows = np.random.default_rng(cell.rank["seed"]).choice(len(states), min(cell.rank["states"], len(states)),
                                                            replace=False)

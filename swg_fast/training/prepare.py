@@ -14,7 +14,8 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device, set_threads
 from swg_fast.common.output_paths import check_folder
 from swg_fast.common.read_files import exists
-from swg_fast.data import Transitions, load_dataset
+from swg_fast.data import Transitions
+from swg_fast.data.load import load_for
 from swg_fast.envs.gymnasium_ids import check_task
 from swg_fast.envs.tasks import Preset, preset_for
 from swg_fast.training.logger import check_logger
@@ -84,7 +85,7 @@ def prepare_run(task: str | None = None, *, out: str | Path | None = None, confi
     check_folder(out)
     if options.critic is not None:
         options = replace(options, critic=str(user_path(options.critic).resolve()))
-    data = _load(task, preset, options)
+    data = _load(task, options)
     card = _card(task, preset, data, options.dataset or task)
     options = replace(options, device=device, threads=torch.get_num_threads())
     if options.dataset and exists(options.dataset):
@@ -92,16 +93,11 @@ def prepare_run(task: str | None = None, *, out: str | Path | None = None, confi
     return PreparedRun(task, data, settings, options, out, card)
 
 
-def _load(task: str, preset: Preset, options: RunOptions) -> Transitions:
+def _load(task: str, options: RunOptions) -> Transitions:
     if options.dataset == "":
         raise UsageError("--dataset '' names nothing; give a file, a D4RL dataset or minari:DATASET")
-    source = options.dataset or task
     keys = options.observation_keys.split(",") if options.observation_keys is not None else None
-    data = load_dataset(source, max_episode_steps=preset.max_episode_steps, task=task,
-                        continues_after_terminal=preset.family == "antmaze", observation_keys=keys,
-                        mirror=options.mirror)
-    preset.check_sizes(data.observations.shape[1], data.actions.shape[1], source)
-    return data
+    return load_for(task, options.dataset or task, observation_keys=keys, mirror=options.mirror)
 
 
 def _card(task: str, preset: Preset, data: Transitions, source: str) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from contextlib import suppress
 from typing import Any, NoReturn, TextIO, cast
 
 import click
 
-from swg_fast.common.errors import UsageError
+from swg_fast.common.errors import Note, UsageError
 
 NO_MEMORY = "memory ran out; use smaller sizes, or close other programs"
 
@@ -18,6 +19,7 @@ NO_MEMORY = "memory ran out; use smaller sizes, or close other programs"
 def run(command: click.Command) -> None:
     """Runs ``command`` with the program's arguments."""
     _mend_streams()
+    warnings.formatwarning = _in_one_line
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; a notebook's backend may not be installed
     try:
         command(standalone_mode=False)
@@ -46,6 +48,12 @@ def run(command: click.Command) -> None:
         if isinstance(error, OSError) and error.filename is None and _unprintable():
             _refuse(f"what it found cannot be printed ({error.strerror}); send the output elsewhere")
         raise
+
+
+def _in_one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+                 line: str | None = None, plain: Any = warnings.formatwarning) -> str:
+    """A `Note` without the place in the code that gave it; any other warning as Python has it."""
+    return f"note: {message}\n" if category is Note else plain(message, category, filename, lineno, line)
 
 
 class _Forgiving:

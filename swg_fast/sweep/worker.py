@@ -124,10 +124,10 @@ def _rank(policy: Any, cell: Cell) -> list[float | None]:
     train = cell.training
     data = load_for(train.task, train.source)
     kept, held_out = data.split(train.settings["held_out"], train.settings["seed"])
-    states = (held_out if len(held_out) else kept).observations
-    rows = np.random.default_rng(cell.rank["seed"]).choice(len(states), min(cell.rank["states"], len(states)),
+    seen = (held_out if len(held_out) else kept).observations
+    rows = np.random.default_rng(cell.rank["seed"]).choice(len(seen), min(cell.rank["states"], len(seen)),
                                                            replace=False)
-    states = torch.from_numpy(states[np.sort(rows)])
+    states = torch.from_numpy(seen[np.sort(rows)])
     sampling = sampling_of(cell.settings)
     sampling |= {"n_candidates": cell.rank["candidates"], "seed": cell.rank["seed"]}
     drawn = policy.sample(states, return_candidates=True, **sampling)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device, set_threads
 from swg_fast.common.output_paths import check_folder
-from swg_fast.common.read_files import exists
+from swg_fast.common.read_files import exists, is_file
 from swg_fast.data import Transitions
 from swg_fast.data.load import load_for
 from swg_fast.envs.gymnasium_ids import check_task
@@ -22,6 +23,7 @@ from swg_fast.training.logger import check_logger
 from swg_fast.training.loop import LoopOptions
 from swg_fast.training.run import train
 from swg_fast.training.run_config import RunOptions, read_config, resolve
+from swg_fast.training.run_folder import RUN
 from swg_fast.training.settings import TrainSettings
 
 
@@ -60,7 +62,7 @@ class PreparedRun:
 
 def prepare_run(task: str | None = None, *, out: str | Path | None = None, config: str | Path | None = None,
                 **chosen: Any) -> PreparedRun:
-    """The run of ``task`` in the folder ``out`` (default: runs/TASK), with ``chosen`` fields of
+    """The run of ``task`` in the folder ``out`` (default: `default_folder`), with ``chosen`` fields of
     `TrainSettings` and `RunOptions`, where None is not chosen.
 
     A chosen value wins over the TOML file ``config``, the file over the task's preset, the preset over the
@@ -81,7 +83,7 @@ def prepare_run(task: str | None = None, *, out: str | Path | None = None, confi
     if options.threads:
         set_threads(options.threads)
     device = str(resolve_device(options.device))
-    out = user_path(Path("runs") / task if out is None else out)
+    out = user_path(default_folder(task) if out is None else out)
     check_folder(out)
     if options.critic is not None:
         options = replace(options, critic=str(user_path(options.critic).resolve()))
@@ -91,6 +93,12 @@ def prepare_run(task: str | None = None, *, out: str | Path | None = None, confi
     if options.dataset and exists(options.dataset):
         options = replace(options, dataset=str(user_path(options.dataset).resolve()))
     return PreparedRun(task, data, settings, options, out, card)
+
+
+def default_folder(task: str) -> Path:
+    """runs/TASK, with "-" for what parts folders; or the nested folder that an older version made of it."""
+    nested, flat = Path("runs") / task, Path("runs") / re.sub(r"[/\\]+", "-", task)
+    return nested if is_file(nested / RUN) and not exists(flat) else flat
 
 
 def _load(task: str, options: RunOptions) -> Transitions:

@@ -18,6 +18,7 @@ import click
 import numpy as np
 
 from benchmarks.measuring import policy_option, threads_option
+from swg_fast.cli.ending import run
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data.load import load_for
@@ -58,7 +59,7 @@ def falls(paths: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, flo
                    "falls_per_1000_steps": 1000 * fallen[kind] / max(1, steps[kind])} for kind in steps}
 
 
-def run(policy: Policy, task: str, episodes: int, seed: int, **sampling: Any) -> list[dict[str, Any]]:
+def play(policy: Policy, task: str, episodes: int, seed: int, **sampling: Any) -> list[dict[str, Any]]:
     """For every episode: its end (reached, overturned or time_up), its steps, the metres at its beginning and
     end, and its path. ``sampling`` are keywords of `Policy.sample`."""
     envs = [make_env(task) for _ in range(episodes)]
@@ -98,7 +99,7 @@ def main(task: str, policy_name: str | None, episodes: int, seed: int, data: Pat
          **sampling: Any) -> None:
     """Plays the episodes and counts their ends."""
     policy = load_policy(policy_name or task)
-    found = run(policy, task, episodes, seed, **sampling)
+    found = play(policy, task, episodes, seed, **sampling)
     counts = {end: sum(each["end"] == end for each in found) for end in ("reached", "overturned", "time_up")}
     paths = [np.stack(each.pop("path")) for each in found]
     result = {"task": task, "seed": seed, "counts": counts, "episodes": found,
@@ -132,4 +133,4 @@ def metres_left(recorded: Transitions, found: list[dict[str, Any]]) -> dict[str,
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.maze_ends import upright
+from swg_fast.cli.ending import run
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.console import print_table
 from swg_fast.common.figures import new_figure, save_figure
@@ -113,4 +114,4 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -54,10 +54,10 @@ def check_run(data: Transitions, settings: TrainSettings, device: torch.device) 
         raise UsageError(f"held_out={settings.held_out:g} and min_travel={settings.min_travel:g} leave "
                          "nothing to train on; use less of one of them")
     if settings.held_out > 0 and not (used & mask).any():
-        what, why = ("diffusion losses", f"the body travels min_travel={settings.min_travel:g} in none of them; "
-                     "hold out more, or use another seed") if mask.any() else (
-            "losses", "the data are one episode; add episodes, or use held_out=0")
-        note(f"held_out={settings.held_out:g}: no {what} of episodes held out will be measured, since {why}")
+        what = ("diffusion loss of held-out episodes, in none of which the body travels "
+                f"min_travel={settings.min_travel:g}; hold out more, or use another seed" if mask.any() else
+                "loss of held-out episodes, since the data are one episode; add episodes, or use held_out=0")
+        note(f"held_out={settings.held_out:g}: the run will log no {what}")
     _check_memory(data, settings, device)
     return rewards
 

@@ -28,10 +28,10 @@ DATA = small_data()
 ONE = replace(DATA, episodes=DATA.episodes * 0)
 MOVING = replace(DATA, observations=DATA.observations * (DATA.episodes == 0)[:, None])  # in one episode only
 HELD_OUT = {
-    "one episode": (ONE, {"held_out": 0.2}, "held_out=0.2: no losses of episodes held out"),
+    "one episode": (ONE, {"held_out": 0.2}, "held_out=0.2: the run will log no loss of held-out episodes"),
     "one episode, by default": (ONE, {}, "the data are one episode"),
     "none that travels": (MOVING, {"held_out": 0.1, "min_travel": 0.5, "seed": 1},
-                          "no diffusion losses of episodes held out will be measured, since the body travels"),
+                          "no diffusion loss of held-out episodes, in none of which the body travels"),
     "one episode, none asked for": (ONE, {"held_out": 0.0}, None),
     "many": (DATA, {"held_out": 0.1}, None),
 }
@@ -51,7 +51,8 @@ def test_a_validation_without_episodes_is_said_first(name, tmp_path, monkeypatch
 
 LINE = '{"phase": "critic", "step": 20}\n'
 LINES = {"none": ("", 0), "good": (LINE, 0), "empty lines": (f"\n{LINE}\n\n", 0),
-         "cut short": ("{\n" + LINE, 1), "two": ('{"step": 1}\n[1]\n' + LINE, 2), "being written": (LINE + '{"phase": "cri', 0)}
+         "cut short": ("{\n" + LINE, 1), "two": ('{"step": 1}\n[1]\n' + LINE, 2),
+         "being written": (LINE + '{"phase": "cri', 0)}
 
 
 @pytest.mark.parametrize("name", LINES)

@@ -61,10 +61,9 @@ def check_step(monkeypatch, capability, dtype, head, config, hidden=64, M=70, rh
     [
         (80, "early", "bf16"),
         (90, "joint", "bf16"),
-        (80, "joint", "tf32"),
-        (90, "early", "tf32"),
-        (80, "early", "fp32"),
         (90, "joint", "fp32"),
+        *(pytest.param(*case, marks=pytest.mark.compiled)
+          for case in ((80, "joint", "tf32"), (90, "early", "tf32"), (80, "early", "fp32"))),
     ],
 )
 def test_guided_step(monkeypatch, capability, head, dtype):

@@ -20,6 +20,7 @@ from conftest import (
     ddpm_x0,
     dpmpp_2m,
     dpmpp_2m_sde,
+    every_pair,
     make_network,
     poison_kernel_memory,
     relative_error,
@@ -55,11 +56,11 @@ def kernel_network(network, T, dtype):
     return launch.KernelNetwork.lay_out(pack(network, T, launch.DTYPES[dtype], DEVICE), dtype)
 
 
-@pytest.mark.parametrize("rho", [0.0, 5.0])
-@pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16"])
-@pytest.mark.parametrize("A", [2, 8, 24], ids=lambda a: f"D{a + 1}")
-@pytest.mark.parametrize("head", ["early", "joint"])
-def test_guided_step(head, A, dtype, rho):
+@pytest.mark.parametrize("dtype,A,head_rho", every_pair(
+    ["fp32", "tf32", "bf16"], [2, 8, 24], [("early", 0.0), ("joint", 5.0), ("early", 5.0), ("joint", 0.0)]),
+    ids=lambda value: f"D{value + 1}" if isinstance(value, int) else str(value))
+def test_guided_step(dtype, A, head_rho):
+    head, rho = head_rho
     schedule, start = NoiseSchedule.vp(15), Start(random(2, 5, seed=1), 17, A + 1, 6)
     network = centred(make_network(5, A, 64, 3, head).to(DEVICE), schedule, start)
     expected = start.expected(network, schedule, guidance_scale=rho, temperature=0.7)
@@ -250,9 +251,8 @@ def test_noise_is_the_references():
     assert relative_error(z.cpu(), start.noise.cpu()) < 1e-6
 
 
-@pytest.mark.parametrize("N", [1, 16, 37])
-@pytest.mark.parametrize("select", ["max_weight", "softmax", "max_q"])
-@pytest.mark.parametrize("head", ["early", "joint"])
+@pytest.mark.parametrize("select,N,head", every_pair(
+    ["max_weight", "softmax", "max_q"], [1, 16, 37], ["early", "joint"]))
 def test_sample_keeps_the_references_candidate(head, select, N, critic):
     policy = Policy(make_network(5, 3, 64, 3, head), NoiseSchedule.vp(3), critic, device=DEVICE)
     states = random(2, 5)

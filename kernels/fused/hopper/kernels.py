@@ -47,7 +47,7 @@ def candidates_of(item, phase, group, leaves, TREE: gl.constexpr, layout: gl.con
 
 @gluon.jit
 def noise(candidate, state, step, k0, k1, DP: gl.constexpr, few: gl.constexpr):
-    """Standard normals [64, DP] in layout ``few`` for ``candidate`` [64]; ``state`` is a number or [64, 1]."""
+    """Standard normals [64, DP] in layout ``few`` for ``candidate`` [64]; ``state``: a number or [64, 1]."""
     entry = gl.arange(0, DP, gl.SliceLayout(0, few)).to(gl.uint32)[None, :]
     return normal_entries(candidate.to(gl.uint32)[:, None], state, step.to(gl.uint32), entry, k0, k1)
 

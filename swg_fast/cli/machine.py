@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import click
 
+from swg_fast.common.errors import UsageError
 from swg_fast.policy.backend_names import BACKENDS
 
 
@@ -76,7 +77,6 @@ def _other_environments() -> str:
 
 
 def _simulator() -> str:
-    from swg_fast.common.errors import UsageError
     from swg_fast.envs import simulator
 
     try:
@@ -88,7 +88,6 @@ def _simulator() -> str:
 
 
 def _rendering_status() -> str:
-    from swg_fast.common.errors import UsageError
     from swg_fast.envs import make_env
 
     try:

@@ -15,6 +15,7 @@ from swg_fast.common.errors import UsageError, reason
 from swg_fast.common.meta_modules import shapes_only
 from swg_fast.common.optional_packages import need
 from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.policy.model import check_fit
 
 Network = TypeVar("Network", bound=nn.Module)
 FLOATS = ("float16", "float32", "float64")
@@ -115,30 +116,21 @@ def import_directory(directory: str | Path, tree: str | None = None) -> tuple[
     directory = user_path(directory)
     if not directory.is_dir():
         raise UsageError(f"{directory}: no such folder; give the one that SWG-JAX saved its models in")
-    found = {kind: _newest(directory, f"{kind}_params_*.msgpack")
-             for kind in ("actor", "critic", "value")}
+    found = {kind: _newest(directory, f"{kind}_params_*.msgpack") for kind in MARKERS}
     if found["actor"] is None:
         raise UsageError(f"{directory}: no actor_params_*.msgpack below it; give the folder that "
                          "SWG-JAX saved its models in")
     held = {kind: read_msgpack(path) for kind, path in found.items() if path is not None}
-    names = {name for kind, params in held.items() for name in _trees(params, kind)}
-    if tree is not None and not any(_is_called(name, tree) for name in names):
-        raise UsageError(f"--tree {tree}: the files have {', '.join(sorted(names)) or 'no trees'}; name one "
-                         "of these")
+    names = sorted({name for kind, params in held.items() for name in _trees(params, kind)})
+    if names and tree is not None and not any(_is_called(name, tree) for name in names):
+        raise UsageError(f"--tree {tree}: the files have {', '.join(names)}; name one of these")
     network = score_network(held["actor"], tree)
-    q = v = None
-    if found["critic"] is not None:
-        q = critic(held["critic"], tree)
-        if q.state_dim != network.state_dim + network.action_dim:
-            raise UsageError(f"{found['critic']}: takes {q.state_dim} inputs, the actor's state and "
-                             f"action are {network.state_dim} + {network.action_dim}; "
-                             "the files are from different tasks")
-        q.state_dim, q.action_dim = network.state_dim, network.action_dim
-    if found["value"] is not None:
-        v = value(held["value"], tree)
-        if v.state_dim != network.state_dim:
-            raise UsageError(f"{found['value']}: takes states of {v.state_dim}, the actor's are of "
-                             f"{network.state_dim}; the files are from different tasks")
+    q = critic(held["critic"], tree) if "critic" in held else None
+    v = value(held["value"], tree) if "value" in held else None
+    if q is not None:  # takes both in one
+        q.state_dim, q.action_dim = q.state_dim - network.action_dim, network.action_dim
+    parts = {"network": network, "critic": q, "value": v}
+    check_fit([(name, part) for name, part in parts.items() if part is not None], 0)
     return network, q, v, {k: str(p.name) for k, p in found.items() if p is not None}
 
 

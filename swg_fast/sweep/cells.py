@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from swg_fast.common.atomic_files import user_path
@@ -140,15 +140,12 @@ def check_here(trainings: list[Training], device: str) -> None:
     """`UsageError` where this machine lacks the ``device``, or where its memory, its processor or the data do
     not allow a training."""
     found = resolve_device(device)
-    sources: dict[str, list[Training]] = {}
-    for training in trainings:
-        sources.setdefault(f"{training.task} {training.source}", []).append(training)
-    for some in sources.values():
-        data = load_for(some[0].task, some[0].source)
-        kinds = {key_of(training.settings | {"seed": 0}): training for training in some}
-        for training in kinds.values():
-            with opened_by(f"training on {training.task}:"):
-                check_run(data, TrainSettings.from_dict(training.settings), found)
+    load = lru_cache(1)(load_for)  # one of a source after the other, so that one is in memory
+    kinds = {(t.task, t.source, key_of(t.settings | {"seed": 0})): t for t in trainings}
+    for training in (kinds[key] for key in sorted(kinds)):
+        data = load(training.task, training.source)
+        with opened_by(f"training on {training.task}:"):
+            check_run(data, TrainSettings.from_dict(training.settings), found)
 
 
 def check_names(report: list[dict[str, Any]], cells: list[Cell]) -> None:

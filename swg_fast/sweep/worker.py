@@ -119,6 +119,8 @@ def _rank(policy: Any, cell: Cell) -> list[float | None]:
     import torch
     from scipy.stats import spearmanr
 
+    from swg_fast.policy.backends.search import asked
+
     if policy.model.critic is None:
         raise UsageError("the rank correlation needs a critic and this policy has none; leave out [rank]")
     train = cell.training
@@ -131,10 +133,8 @@ def _rank(policy: Any, cell: Cell) -> list[float | None]:
     sampling = sampling_of(cell.settings)
     sampling |= {"n_candidates": cell.rank["candidates"], "seed": cell.rank["seed"]}
     drawn = policy.sample(states, return_candidates=True, **sampling)
-    b, n, _ = drawn.candidates.shape
     with torch.no_grad():
-        values = policy.model.critic.minimum(
-            states.to(policy.device).repeat_interleave(n, dim=0), drawn.candidates.flatten(0, 1)).view(b, n)
+        values = asked(policy.model.critic, states.to(policy.device), drawn.candidates)
     found = []
     expected = cell.settings.get("select") == "expected_weight"
     ranking = drawn.expected_weights if expected else drawn.candidate_weights

@@ -6,12 +6,12 @@ import os
 import re
 import sys
 import warnings
-from contextlib import suppress
 from typing import Any, NoReturn, TextIO, cast
 
 import click
 
 from swg_fast.common.errors import Note, UsageError
+from swg_fast.common.progress import Spare
 
 NO_MEMORY = "memory ran out; use smaller sizes, or close other programs"
 
@@ -56,35 +56,16 @@ def _in_one_line(message: Warning | str, category: type[Warning], filename: str,
     return f"note: {message}\n" if category is Note else plain(message, category, filename, lineno, line)
 
 
-class _Forgiving:
-    """Standard error on a disk that may be full: what cannot be written is lost, and the work goes on."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._stream.flush()
-
-
 def _mend_streams() -> None:
-    """Gives the program the standard streams that it was started without, and one that forgives."""
+    """Gives the program the standard streams that it lacks, and an error output that may be full."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is the stream's
             os.set_inheritable(descriptor, True)
             stream = os.fdopen(descriptor, "r" if name == "stdin" else "w")
             setattr(sys, name, stream)
-    if not isinstance(sys.stderr, _Forgiving):
-        sys.stderr = cast(TextIO, _Forgiving(sys.stderr))
+    if not isinstance(sys.stderr, Spare):
+        sys.stderr = cast(TextIO, Spare("stderr"))
 
 
 def _refuse(cause: str) -> NoReturn:

@@ -133,6 +133,7 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str, trust: S
                        ) -> tuple[Any, str]:
     """The policy and its name. A task without a bundled policy gets an untrained one, and is told."""
     from swg_fast.common.hardware import resolve_device
+    from swg_fast.envs import make_env
     from swg_fast.policy.checkpoint import find_checkpoint
     from swg_fast.policy.policy import load_policy, untrained_policy
 
@@ -142,8 +143,6 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str, trust: S
     try:
         folder = find_checkpoint(task)
     except UsageError:
-        from swg_fast.envs import make_env
-
         env = make_env(task, trust=trust)
         click.echo(f"no policy is bundled for {task}: using an UNTRAINED network, whose score says "
                    "nothing; give a trained one with --policy", err=True)

@@ -99,8 +99,8 @@ def _check_work(config: SamplingConfig, steps: int, tree: Tree | None, draws: in
     """`UsageError` for a decision that would not end."""
     compared = config.select != "none" or config.keep_share < 1  # else only the first is drawn
     n = config.n_candidates if compared else 1
-    shared = tree.shared if tree is not None else 0
-    rows = n * (steps - shared + draws) + n * shared // (tree.leaves if tree is not None else 1)
+    tree = tree or Tree(1, 0)
+    rows = n * (steps - tree.shared + draws) + n * tree.shared // tree.leaves
     if rows > MOST_ROWS:
         raise UsageError(f"{n:,} candidates with {steps:,} steps and {draws:,} ranking_draws would take "
                          f"{rows:,} passes of the network for a state, over {MOST_ROWS:,}; use fewer "

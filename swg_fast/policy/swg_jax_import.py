@@ -26,12 +26,9 @@ MARKERS = {"actor": "FourierFeatures_0/kernel", "critic": "VmapQ_Model_0/MLP_0/D
 
 
 def score_network(params: Tree, name: str | None = None) -> ScoreNetwork:
-    """A `ScoreNetwork` from the parameters of SWG-JAX's actor; its shape is read off them. ``name`` is
-    that of the tree to take, where there are several.
-
-    ``MLPResNet_mod_0`` gives the ``early`` head, ``MLPResNet_0`` the ``joint`` one. Raises
-    `UsageError` where parameters are missing or of other shapes.
-    """
+    """A `ScoreNetwork` from the parameters of SWG-JAX's actor, or from those below ``name`` where there are
+    several; its shape is read off them. ``MLPResNet_mod_0`` gives the ``early`` head, ``MLPResNet_0`` the
+    ``joint`` one. Raises `UsageError` where parameters are missing or of other shapes."""
     tree = _below(params, "actor", name)
     early = any(key.startswith("MLPResNet_mod_0/") for key in tree)
     trunk = "MLPResNet_mod_0" if early else "MLPResNet_0"

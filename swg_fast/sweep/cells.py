@@ -137,8 +137,7 @@ def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Calla
 
 
 def check_here(trainings: list[Training], device: str) -> None:
-    """`UsageError` where this machine lacks the ``device``, or where its memory, its processor or the data do
-    not allow a training."""
+    """`UsageError` where this machine, its memory, its ``device`` or the data do not allow a training."""
     found = resolve_device(device)
     load = lru_cache(1)(load_for)  # one of a source after the other, so that one is in memory
     kinds = {(t.task, t.source, key_of(t.settings | {"seed": 0})): t for t in trainings}

@@ -25,9 +25,11 @@ from swg_fast.common.errors import UsageError
 @click.option("--every-state", is_flag=True, help="Measure the critic at each of the run's saved states too.")
 @click.option("--threads", type=int, help="CPU threads.  [default: all]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the states and the candidates.")
+@click.option("--trust", multiple=True, metavar="NAME",
+              help="Code that may run, as for 'swg-fast train'. Can be given several times.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def inspect(name: str, dataset: str | None, task: str | None, out: str | None, every_state: bool,
-            threads: int | None, quiet: bool, **drawn: Any) -> None:
+            threads: int | None, trust: tuple[str, ...], quiet: bool, **drawn: Any) -> None:
     """Look at what a run or a policy has learnt.
 
     Pictures of the value (over the maze, and against the recorded returns), of the advantages, of the
@@ -62,10 +64,11 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     data = load_dataset(dataset, task=source.task,
                         max_episode_steps=preset.max_episode_steps if preset else None,
                         continues_after_terminal=bool(preset and preset.family == "antmaze"),
-                        observation_keys=source.observation_keys)
+                        observation_keys=source.observation_keys, trust=trust)
     if preset is not None and task is not None:
         preset.check_sizes(data.observations.shape[1], data.actions.shape[1], dataset)
-    figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state)
+    figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state,
+                          trust=trust)
     print_table(f"{name}: {figures['progress']}", rows(figures))
     click.echo(f"pictures and inspect.json: {folder}")
 

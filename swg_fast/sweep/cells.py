@@ -115,13 +115,13 @@ def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Calla
     """
     with opened_by(f"{plan.path}:"):
         plan.check_count()
-        device = section("run", RunSettings, plan.run).device
+        run = section("run", RunSettings, plan.run)
         checked: list[Cell] = []
         policy_of = once(finished)
         for settings, axes in plan.cells():
             where = " ".join(", ".join(f"{name} = {value}" for name, value in axes.items()).split())
             with opened_by(f"cell {where}:") if where else nullcontext():
-                checked.append(_cell(settings, axes, device, policy_of))
+                checked.append(_cell(settings, axes, run, policy_of))
         check_names(plan.report, checked)
     data, policy = cache(hash_data), cache(hash_policy)
     cells: dict[str, Cell] = {}
@@ -164,8 +164,8 @@ def check_names(report: list[dict[str, Any]], cells: list[Cell]) -> None:
                                  f"{nearest(name, names)}")
 
 
-def _cell(values: dict[str, Any], axes: dict[str, Any], device: str,
-          policy_of: Callable[[str, str], Prospect]) -> Cell:
+def _cell(values: dict[str, Any], axes: dict[str, Any], run: RunSettings,
+          policy_of: Callable[..., Prospect]) -> Cell:
     """A cell whose settings are checked; the hashes of what it reads are not known yet."""
     sections = {name: _section(values, name) for name in SECTIONS}
     asked = {key.partition(".")[0] for key in values}
@@ -176,7 +176,7 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], device: str,
     if "task" not in values:
         raise UsageError("no task; set task = \"antmaze-umaze-v2\" or another, or a [toy]")
     task = text("task", values["task"])
-    task_sizes(task)  # says where there is no such task
+    task_sizes(task, run.trust)  # says where there is no such task
     rank = asdict(section("rank", RankSettings, sections["rank"])) if "rank" in asked else {}
     if "policy" in asked and sections["train"]:
         raise UsageError("a cell has either a policy or training settings; take out one of them")
@@ -186,17 +186,18 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], device: str,
     policy, training = None, None
     if "policy" in asked:
         policy = _whole(text("policy", values["policy"]))
-        prospect = policy_of(policy, task)
+        prospect = policy_of(policy, task, run.trust)
     else:
         with opened_by("[train]"):
             chosen = training_settings(task, sections["train"])
         prospect = to_train(chosen)
         training = Training(task, _source(values, task), "", dict(vars(chosen)))
     with opened_by("[evaluate]"):
-        check_evaluation(sections["evaluate"], prospect, device)
+        check_evaluation(sections["evaluate"], prospect, run.device)
     if rank:
         with opened_by("[rank]"):
-            check_evaluation(sections["evaluate"] | {"n_candidates": rank["candidates"]}, prospect, device)
+            drawn = sections["evaluate"] | {"n_candidates": rank["candidates"]}
+            check_evaluation(drawn, prospect, run.device)
     return Cell("evaluate", axes, sections["evaluate"], task, policy, training=training, rank=rank)
 
 

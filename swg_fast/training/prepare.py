@@ -99,7 +99,7 @@ def _load(task: str, preset: Preset, options: RunOptions) -> Transitions:
     keys = options.observation_keys.split(",") if options.observation_keys is not None else None
     data = load_dataset(source, max_episode_steps=preset.max_episode_steps, task=task,
                         continues_after_terminal=preset.family == "antmaze", observation_keys=keys,
-                        mirror=options.mirror)
+                        mirror=options.mirror, trust=options.trust)
     preset.check_sizes(data.observations.shape[1], data.actions.shape[1], source)
     return data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
@@ -137,8 +138,8 @@ def _limit(env: TaskEnv, settings: EnvSettings) -> int | None:
     """After how many steps an episode ends, whatever the environment says."""
     if settings.episode_limit is not None or env.max_episode_steps is not None:
         return settings.episode_limit
-    say(f"{env.task} has no time limit: its episodes end after {ENDLESS:,} steps at the latest; choose another "
-        "number with --episode-limit")
+    warnings.warn(f"{env.task} has no time limit, so its episodes end after {ENDLESS:,} steps at the latest; "
+                  "choose another number with --episode-limit", stacklevel=3)
     return ENDLESS
 
 
@@ -251,7 +252,6 @@ class _Runner:
             mean = np.mean([episode.total_reward for episode in self.finished])
             bar.set_postfix({"mean_return": f"{mean:.3g}"})
             self._begin(vector, free)
-
 
     def _over(self, vector: VectorEnv, slot: int) -> bool:
         """Whether the slot's episode has reached the limit. Raises for one that has no end."""

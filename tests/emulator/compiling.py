@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,10 @@ def _switch_off() -> None:
 
 @functools.cache
 def _process() -> ProcessPoolExecutor:
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_switch_off)
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     atexit.register(pool.shutdown)
+    with patch.dict(os.environ, PYTHONSAFEPATH="1"):  # no module of the current folder
+        pool.submit(_switch_off).result()
     return pool
 
 

@@ -30,10 +30,10 @@ def _switch_off() -> None:
 
 @functools.cache
 def _process() -> ProcessPoolExecutor:
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-    atexit.register(pool.shutdown)
     with patch.dict(os.environ, PYTHONSAFEPATH="1"):  # no module of the current folder
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         pool.submit(_switch_off).result()
+    atexit.register(pool.shutdown)
     return pool
 
 

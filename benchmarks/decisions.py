@@ -61,8 +61,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The extent of the measurements: numbers of candidates, N of the part episodes, states, episodes and
-    turns."""
+    """The extent of the measurements: candidates, N of the part episodes, states, episodes and turns."""
 
     candidates: list[int]
     episode_candidates: list[int]

@@ -109,8 +109,7 @@ def nearest(observations: np.ndarray, actions: np.ndarray, episodes: np.ndarray)
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """A line for each cell: scores with intervals, how often the door opens, and the median step of its
-    opening."""
+    """A line for each cell: scores with intervals, how often the door opens, and its median step."""
     lines = ["| who acts | how | score, 200 steps | score, 300 steps | opened | at step |", "|---" * 6 + "|"]
     for name in (part for part in found if part not in APART):
         for key, cell in found[name].items():

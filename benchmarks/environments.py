@@ -4,7 +4,7 @@
 
 A rate is for random actions, the median over turns, in the process's CPU time, which other programs hardly
 affect. The one-step error is the median over recorded steps of a position's largest difference, with mended
-contacts and with MuJoCo's.
+and with MuJoCo's contacts.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
     python -m benchmarks.gpu [--parts parity,peers] [--swg-jax PATH]
 
 Writes benchmarks/results/<device>/gpu.json after every part, and a picture of the throughput. Parts of an
-earlier run stay unless they run again. `--device cpu --tiny` runs all parts at small sizes, to check that
-they work.
+earlier run stay unless they run again. `--device cpu --tiny` runs small sizes, to check that they work.
 """
 
 from __future__ import annotations

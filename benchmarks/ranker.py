@@ -3,8 +3,7 @@
     python -m benchmarks.ranker hopper-medium-v2 --data FILE --out runs/hopper-ranker
 
 Advantages need a value network, which a bundled policy lacks: it is fitted again by the critic's own loss,
-with a fixed Q. The checkpoint goes to OUT/policy. 'swg-fast train --ranker-steps' trains a new policy with
-its ranker.
+with a fixed Q. The checkpoint goes to OUT/policy. 'swg-fast train --ranker-steps' trains both at once.
 """
 
 from __future__ import annotations

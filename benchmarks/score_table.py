@@ -111,8 +111,8 @@ def main(task: str, policy_name: str | None, device: str, seed: int, seeds: list
 
 def play(policy: Policy, task: str, asked: Asked, same: dict[str, Any], kept: dict[str, Any], path: Path
          ) -> None:
-    """Plays the cells that ``kept`` lacks, and writes it to ``path`` after each; ``same`` are the seeds and
-    the sampler of all cells."""
+    """Plays the cells that ``kept`` lacks; writes it to ``path`` after each. All share ``same``: seeds,
+    sampler."""
     rows, used = kept["rows"], policy.backend("auto", asked.dtype)
     known = {(row["n_candidates"], row["guidance_scale"], row["select"], row["temperature"])
              for row in rows}

@@ -30,8 +30,7 @@ def draw(space, rng, n):
 
 def create(name, folder, monkeypatch, space, actions, lengths=(7, 4), *, rewards=None, infos=None, ends=None,
            edit=None, **metadata):
-    """A dataset of random episodes; ``rewards``, ``infos`` and ``ends`` are functions of episode number and
-    length."""
+    """A dataset of random episodes; ``rewards``, ``infos``, ``ends`` take an episode's number and length."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder))
     rng = np.random.default_rng(0)
     buffers = []

@@ -1,5 +1,4 @@
-"""Compiles Triton functions for a GPU that this machine need not have, in a process without Triton's
-interpreter."""
+"""Compiles Triton functions for GPUs that may be absent, in a process without Triton's interpreter."""
 
 from __future__ import annotations
 

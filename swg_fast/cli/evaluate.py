@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -15,10 +15,12 @@ from swg_fast.envs.settings import EnvSettings
 from swg_fast.evaluation.counts import MAX_SEEDS, EpisodeCounts
 from swg_fast.policy.sampling import PRESETS, Execution, SamplingConfig
 
+Record = TypeVar("Record")
+
 
 def entries() -> Iterator[tuple[Field, str]]:
     """The fields of an evaluation and its search, and what stands in where one is left out."""
-    for entry in fields(EpisodeCounts):
+    for entry in (*fields(EpisodeCounts), *fields(EnvSettings)):
         yield entry, own_default(entry)
     for entry in fields(SamplingConfig):
         yield entry, "the policy's"
@@ -52,12 +54,6 @@ class Outputs:
 @SEED
 @click.option("--seeds", help="Several evaluation seeds: 0,1,2, or how many from --seed on. Scores are given "
                               "for each and for all.")
-@click.option("--trust", multiple=True, metavar="NAME", help="A module or an entry point, as MODULE:NAME, "
-              "outside the known packages whose code may run. Can be given several times.")
-@click.option("--step-timeout", type=float, default=EnvSettings.step_timeout,
-              help="Seconds after which a step of an environment has failed.")
-@click.option("--episode-limit", type=int, help="Steps after which an episode ends.  [default: the "
-                                                "environment's own]")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--json", type=Path, help="Write the result as JSON.")
 @click.option("--plot", type=Path, help="Draw every episode's path through the maze, or the returns.")
@@ -78,12 +74,10 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
     from swg_fast.evaluation.episodes import evaluate as play
     from swg_fast.evaluation.video import record_video
 
-    outputs = Outputs(*(options.pop(name) for name in ("json", "plot", "video")))
-    environment = EnvSettings(*(options.pop(entry.name) for entry in fields(EnvSettings)))
-    outputs.check(task, environment.trust)
     options["seed"] = _seeds(options["seed"], options.pop("seeds"))
-    given = {entry.name: options.pop(entry.name) for entry in fields(EpisodeCounts)}
-    counts = EpisodeCounts(**{name: value for name, value in given.items() if value is not None})
+    outputs = Outputs(*(options.pop(name) for name in ("json", "plot", "video")))
+    environment, counts = _popped(EnvSettings, options), _popped(EpisodeCounts, options)
+    outputs.check(task, environment.trust)
     policy, name = _load_or_untrained(task, policy_name, device, environment.trust)
     _say_leaves(policy, preset, options)
     result = play(policy, task, preset, progress=not quiet, environment=environment, **vars(counts),
@@ -101,6 +95,12 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
     if outputs.video is not None:
         frames = record_video(result, outputs.video, progress=not quiet)
         click.echo(f"{outputs.video}: {frames} frames")
+
+
+def _popped(record: type[Record], options: dict[str, Any]) -> Record:
+    """The ``record`` of the options that are its fields and were given; takes all of its fields out."""
+    given = {entry.name: options.pop(entry.name) for entry in fields(record)}  # type: ignore[arg-type]
+    return record(**{name: value for name, value in given.items() if value is not None})
 
 
 def _say_leaves(policy: Any, preset: str | None, options: dict[str, Any]) -> None:

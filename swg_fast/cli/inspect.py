@@ -25,9 +25,11 @@ from swg_fast.common.errors import UsageError
 @click.option("--every-state", is_flag=True, help="Measure the critic at each of the run's saved states too.")
 @click.option("--threads", type=int, help="CPU threads.  [default: all]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the states and the candidates.")
+@click.option("--trust", multiple=True, metavar="NAME",
+              help="Code that may run, as for 'swg-fast train'. Can be given several times.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def inspect(name: str, dataset: str | None, task: str | None, out: str | None, every_state: bool,
-            threads: int | None, quiet: bool, **drawn: Any) -> None:
+            threads: int | None, trust: tuple[str, ...], quiet: bool, **drawn: Any) -> None:
     """Look at what a run or a policy has learnt.
 
     Pictures of the value (over the maze, and against the recorded returns), of the advantages, of the
@@ -57,8 +59,9 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     beside = source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}")
     folder = user_path(beside if out is None else out)
     check_folder(folder)
-    data = load_for(source.task, dataset, observation_keys=source.observation_keys)
-    figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state)
+    data = load_for(source.task, dataset, observation_keys=source.observation_keys, trust=trust)
+    figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state,
+                          trust=trust)
     print_table(f"{name}: {figures['progress']}", rows(figures))
     click.echo(f"pictures and inspect.json: {folder}")
 

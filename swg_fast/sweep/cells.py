@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from swg_fast.common.atomic_files import user_path
@@ -116,13 +116,13 @@ def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Calla
     """
     with opened_by(f"{plan.path}:"):
         plan.check_count()
-        device = section("run", RunSettings, plan.run).device
+        run = section("run", RunSettings, plan.run)
         checked: list[Cell] = []
         policy_of = once(finished)
         for settings, axes in plan.cells():
             where = " ".join(", ".join(f"{name} = {value}" for name, value in axes.items()).split())
             with opened_by(f"cell {where}:") if where else nullcontext():
-                checked.append(_cell(settings, axes, device, policy_of))
+                checked.append(_cell(settings, axes, run, policy_of))
         check_names(plan.report, checked)
     data, policy = cache(hash_data), cache(hash_policy)
     cells: dict[str, Cell] = {}
@@ -136,10 +136,11 @@ def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Calla
     return list(cells.values())
 
 
-def check_here(trainings: list[Training], device: str) -> None:
-    """`UsageError` where this machine, its memory, its ``device`` or the data do not allow a training."""
-    found = resolve_device(device)
-    load = lru_cache(1)(load_for)  # one of a source after the other, so that one is in memory
+def check_here(trainings: list[Training], run: RunSettings) -> None:
+    """`UsageError` where this machine, its memory, its device or the data do not allow a training."""
+    found = resolve_device(run.device)
+    # One of a source after the other, so that one is in memory.
+    load = lru_cache(1)(partial(load_for, trust=run.trust))
     kinds = {(t.task, t.source, key_of(t.settings | {"seed": 0})): t for t in trainings}
     for training in (kinds[key] for key in sorted(kinds)):
         data = load(training.task, training.source)
@@ -161,8 +162,8 @@ def check_names(report: list[dict[str, Any]], cells: list[Cell]) -> None:
                                  f"{nearest(name, names)}")
 
 
-def _cell(values: dict[str, Any], axes: dict[str, Any], device: str,
-          policy_of: Callable[[str, str], Prospect]) -> Cell:
+def _cell(values: dict[str, Any], axes: dict[str, Any], run: RunSettings,
+          policy_of: Callable[..., Prospect]) -> Cell:
     """A cell whose settings are checked; the hashes of what it reads are not known yet."""
     sections = {name: _section(values, name) for name in SECTIONS}
     asked = {key.partition(".")[0] for key in values}
@@ -173,7 +174,7 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], device: str,
     if "task" not in values:
         raise UsageError("no task; set task = \"antmaze-umaze-v2\" or another, or a [toy]")
     task = text("task", values["task"])
-    task_sizes(task)  # says where there is no such task
+    task_sizes(task, run.trust)  # says where there is no such task
     rank = asdict(section("rank", RankSettings, sections["rank"])) if "rank" in asked else {}
     if "policy" in asked and sections["train"]:
         raise UsageError("a cell has either a policy or training settings; take out one of them")
@@ -183,17 +184,18 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], device: str,
     policy, training = None, None
     if "policy" in asked:
         policy = _whole(text("policy", values["policy"]))
-        prospect = policy_of(policy, task)
+        prospect = policy_of(policy, task, run.trust)
     else:
         with opened_by("[train]"):
             chosen = training_settings(task, sections["train"])
         prospect = to_train(chosen)
         training = Training(task, _source(values, task), "", dict(vars(chosen)))
     with opened_by("[evaluate]"):
-        check_evaluation(sections["evaluate"], prospect, device)
+        check_evaluation(sections["evaluate"], prospect, run.device)
     if rank:
         with opened_by("[rank]"):
-            check_evaluation(sections["evaluate"] | {"n_candidates": rank["candidates"]}, prospect, device)
+            drawn = sections["evaluate"] | {"n_candidates": rank["candidates"]}
+            check_evaluation(drawn, prospect, run.device)
     return Cell("evaluate", axes, sections["evaluate"], task, policy, training=training, rank=rank)
 
 

@@ -16,7 +16,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -137,11 +137,11 @@ def locked(path: Path, wait: bool = False) -> AbstractContextManager[None]:
                      wait=wait)
 
 
-def hash_data(task: str, source: str) -> str:
+def hash_data(task: str, source: str, trust: Sequence[str] = ()) -> str:
     """A hash of the transitions that ``source`` gives for ``task``; the file's layout does not count."""
     from swg_fast.data.load import load_for
 
-    return load_for(task, source).fingerprint()
+    return load_for(task, source, trust=trust).fingerprint()
 
 
 def hash_policy(name: str) -> str:

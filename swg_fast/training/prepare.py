@@ -105,7 +105,8 @@ def _load(task: str, options: RunOptions) -> Transitions:
     if options.dataset == "":
         raise UsageError("--dataset '' names nothing; give a file, a D4RL dataset or minari:DATASET")
     keys = options.observation_keys.split(",") if options.observation_keys is not None else None
-    return load_for(task, options.dataset or task, observation_keys=keys, mirror=options.mirror)
+    return load_for(task, options.dataset or task, observation_keys=keys, mirror=options.mirror,
+                    trust=options.trust)
 
 
 def _card(task: str, preset: Preset, data: Transitions, source: str) -> dict[str, Any]:

@@ -145,6 +145,16 @@ def test_kitchen_nested_goals(tmp_path, monkeypatch):
     assert one.observations.shape == (11, 66)
 
 
+@pytest.mark.parametrize("form", ["arrow", "parquet"])
+def test_other_formats_give_the_same(tmp_path, monkeypatch, form):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (minari[arrow])")
+    found = []
+    for each in ("hdf5", form):
+        create(f"D4RL/antmaze/{each}-v0", tmp_path, monkeypatch, MAZE, unit(8), data_format=each)
+        found.append(load_dataset(f"minari:D4RL/antmaze/{each}-v0").fingerprint())
+    assert found[0] == found[1]
+
+
 def test_mujoco_actions_are_scaled_and_scores_referenced(tmp_path, monkeypatch):
     """Pendulum's torque of +-2 becomes +-1, as in its environment; scores lie between the references."""
     actions = spaces.Box(-2, 2, (1,), np.float32)

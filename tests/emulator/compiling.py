@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ def _switch_off() -> None:
 
 @functools.cache
 def _process() -> ProcessPoolExecutor:
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_switch_off)
+    with patch.dict(os.environ, PYTHONSAFEPATH="1"):  # no module of the current folder
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        pool.submit(_switch_off).result()
     atexit.register(pool.shutdown)
     return pool
 

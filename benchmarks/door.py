@@ -24,6 +24,7 @@ import click
 import numpy as np
 
 from benchmarks.measuring import Several, recorded, save
+from swg_fast.cli.ending import run
 from swg_fast.common.intervals import mean_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data.hdf5 import read_hdf5
@@ -109,8 +110,7 @@ def nearest(observations: np.ndarray, actions: np.ndarray, episodes: np.ndarray)
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """A line for each cell: scores with intervals, how often the door opens, and the median step of its
-    opening."""
+    """A line for each cell: scores with intervals, how often the door opens, and its median step."""
     lines = ["| who acts | how | score, 200 steps | score, 300 steps | opened | at step |", "|---" * 6 + "|"]
     for name in (part for part in found if part not in APART):
         for key, cell in found[name].items():
@@ -132,13 +132,13 @@ def markdown(found: dict[str, Any]) -> str:
 @click.option("--json", "json_path", type=Path, required=True)
 def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[float],
          candidates: list[int], sources: str, json_path: Path) -> None:
+    results = recorded(json_path, {}, dict[str, dict[str, Any]])
     env, raw = make_env(TASK), read_hdf5(data)
     assert isinstance(env, D4RLEnv)
     ends = np.flatnonzero(raw["timeouts"].astype(bool) | (raw["terminals"] > 0))
     begins = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - begins + 1
     first = raw["observations"][begins]
-    results = recorded(json_path, {})
 
     def starts(hand: str, door: str) -> list[tuple]:
         """One start for each demonstration; two with the task's doors, which differ in every episode."""
@@ -188,4 +188,4 @@ def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -228,7 +228,7 @@ def counters(device: torch.device, tiny: bool) -> dict[str, Any]:
 
 def training(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
     """Steps/s of the captured step, the eager one and jitted JAX."""
-    from benchmarks.training import build
+    from benchmarks.training_worker import build
 
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     rows = []

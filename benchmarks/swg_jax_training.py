@@ -23,8 +23,7 @@ from swg_fast.training.settings import TrainSettings
 
 
 def import_checkout(checkout: str | Path, task: str) -> SimpleNamespace:
-    """The checkout's agent and data set classes. Raises `FileNotFoundError` if ``checkout`` is not a checkout
-    of SWG-JAX."""
+    """The checkout's agent and data set classes. Raises `FileNotFoundError` for another folder."""
     if not (Path(checkout) / "src" / "agent" / "swg_agent.py").is_file():
         raise FileNotFoundError(f"{checkout}: no src/agent/swg_agent.py; give a checkout of SWG-JAX")
     make_env(task)  # prepares D4RL's import, which the checkout repeats

@@ -11,8 +11,7 @@ from swg_fast.reference.guidance import predicted_weight
 
 
 def keep(scores: torch.Tensor) -> torch.Tensor:
-    """Index [B] of the highest score in each row [B, N]. Ties go to the lowest index; NaN never beats a
-    number."""
+    """Index [B] of each row's highest score [B, N]. Ties go to the lowest index; NaN never beats a number."""
     scores = torch.where(scores.isnan(), -torch.inf, scores)
     best = scores.amax(dim=1, keepdim=True)
     order = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)

@@ -115,8 +115,7 @@ def sample(network: Any, schedule: Any, states: torch.Tensor, noise: Noise | Map
     """Draws z_0 = [action, weight], [M, D], for each row of states [M, S].
 
     ``noise`` is a `Noise` or a mapping with its two fields; ``settings`` are the fields of `Settings`.
-    Solvers may take only ``sampler_steps`` of the trained steps. ``return_trajectory`` returns every step
-    too.
+    Solvers may take only ``sampler_steps`` of the trained steps. ``return_trajectory`` adds all steps.
     """
     if isinstance(noise, Mapping):
         noise = Noise(noise["initial"], noise["steps"])

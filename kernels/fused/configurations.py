@@ -1,8 +1,8 @@
 """Launch configurations: one table by capability, hidden size and compute type.
 
 The sm_90 entries at hidden size 256 are sorted by their speed on an H200. `docs/kernel-notes.md` lists the
-entries that compile without a spill. A device uses the first entry until `kernels.fused.tuning` has found its
-fastest.
+entries that compile without a spill. A device uses the first entry until `kernels.fused.tuning` finds its
+best.
 """
 
 from __future__ import annotations

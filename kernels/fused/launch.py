@@ -55,8 +55,8 @@ def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> ScratchSi
 @dataclass(frozen=True)
 class KernelNetwork:
     """A packed network in the kernels' layout. z's side is padded to DP; ``down`` is transposed, so that
-    every chunk of the wide layer is contiguous rows of H; the weights before a SiLU are halved, since the
-    kernels compute SiLU(2 u)."""
+    every chunk of the wide layer is contiguous rows of H; weights before a SiLU are halved, for the kernels'
+    SiLU(2 u)."""
 
     packed: PackedNetwork
     dtype: str
@@ -110,8 +110,8 @@ class KernelNetwork:
         return sizes(self.shape.H, self.shape.L, self.shape.DP, config.tile)
 
     def scratch(self, tiles: int, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scratch for the activations of tiles that run together, in the weights' type and in float32; small
-        enough for the L2 cache."""
+        """Scratch of the tiles that run together, in the weights' type and in float32; it fits the L2
+        cache."""
         sizes, device = self.sizes(config), self.packed.device
         return (_unwritten(device, tiles * sizes.LOW, dtype=DTYPES[self.dtype]),
                 _unwritten(device, tiles * sizes.WIDE))

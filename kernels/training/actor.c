@@ -1,7 +1,7 @@
-/* The diffusion's whole step: the score network's forward and backward pass, AdamW and the moving average.
- * It computes the same as `swg_fast.training.diffusion.DiffusionTrainer.step` in plain PyTorch. The time's
- * embedding enters the input layer as a table with one row for each step of the schedule, not once for each
- * row of the batch. */
+/* The diffusion's whole step: the score network's forward and backward pass, AdamW and the moving average. It
+ * computes the same as `swg_fast.training.diffusion.DiffusionTrainer.step` in plain PyTorch. The time's
+ * embedding enters the input layer as a table with a row for each step of the schedule, not once for each
+ * batch row. */
 #include "actor.h"
 #include "adam.h"
 #include "dropout.h"
@@ -316,8 +316,7 @@ static void all_actor_steps(void *job, struct team *team, long index) {
     }
 }
 
-/* Places the buffers in one block of zeros, whose padding stays zero; returns the block's size while there is
- * none. */
+/* Places the buffers in one block of zeros, whose padding stays zero; without a block, returns its size. */
 static long lay_out_actor(struct actor_work *w, float *block) {
     const struct actor *c = w->c;
     const long M = c->M, H = c->H, wide = 2 * c->E, outputs = c->A + 1;
@@ -345,8 +344,7 @@ static long lay_out_actor(struct actor_work *w, float *block) {
     return used;
 }
 
-/* The floats of memory that steps need. The memory is zero before the first call; later calls get it as the
- * last one left it. */
+/* The floats of memory that steps need: zeros for the first call, unchanged between calls. */
 long actor_room(const struct actor *c) {
     struct actor_work w = {.c = c, .p = actor_parameters(c, c->p)};
     return lay_out_actor(&w, NULL);

@@ -49,7 +49,7 @@ class ActorShape:
 
     @property
     def size(self) -> int:
-        """The network's parameters."""
+        """The number of the network's parameters."""
         S, A, H, E = self.state_dim, self.action_dim, self.hidden_dim, self.time_embed_dim
         first = E // 2 + 2 * E * (3 * E + 2) + H * (A + 1 + S + 2 * E + 1)
         last = A * (H + 1) + HEAD * (H + 2) + 1 if self.early else (A + 1) * (H + 1)

@@ -1,5 +1,5 @@
-"""Adam over one flat parameter on a GPU, and the running average that follows it, in one launch; a second one
-counts the step.
+"""Adam over one flat parameter on a GPU, and the running average that follows it, in one launch; a
+second one counts the step.
 
 PyTorch's fused Adam gives 65,536 entries to a block, so a million parameters occupy a tenth of a GPU.
 """

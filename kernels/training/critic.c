@@ -283,8 +283,7 @@ static void all_steps(void *job, struct team *team, long index) {
     for (long step = 0; step < w->c->count; step++) one_step(team, index, w, step);
 }
 
-/* Places the buffers in one block of zeros, whose padding stays zero; returns the block's size while there is
- * none. */
+/* Places the buffers in one block of zeros, whose padding stays zero; without a block, returns its size. */
 static long lay_out(struct work *w, float *block) {
     const struct critic *c = w->c;
     long used = 0;
@@ -304,8 +303,7 @@ static long lay_out(struct work *w, float *block) {
     return used;
 }
 
-/* The floats of memory that steps need. The memory is zero before the first call; later calls get it as the
- * last one left it. */
+/* The floats of memory that steps need: zeros for the first call, unchanged between calls. */
 long critic_room(const struct critic *c) {
     struct work w = {.c = c};
     return lay_out(&w, NULL);

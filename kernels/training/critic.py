@@ -46,13 +46,13 @@ class CriticShape:
 
     @property
     def q_size(self) -> int:
-        """Parameters of both Q."""
+        """The number of both Q's parameters."""
         S, A, H = self.state_dim, self.action_dim, self.hidden_dim
         return 2 * ((S + A + H + 3) * H + 1)
 
     @property
     def value_size(self) -> int:
-        """Parameters of V."""
+        """The number of V's parameters."""
         S, H = self.state_dim, self.hidden_dim
         return (2 * S if self.norm else 0) + (S + H + 3) * H + 1
 

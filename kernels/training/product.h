@@ -9,8 +9,7 @@
  * `slope`), times `factor`, or added to the present value. */
 enum finish { KEEP, RELU, GATE, SILU, SCALE, ADD };
 
-/* Prefetches part of the next panel's weights, up to CHUNK rows from k of columns from n, while this one is
- * used. */
+/* Prefetches part of the next panel's weights: up to CHUNK rows from k, columns from n. */
 static inline void prefetch(const float *weight, long ld, int transposed, long k, long K, long n, long N, long part,
                             long parts) {
     const long count = at_most(CHUNK, K - k), width = at_most(P, N - n), tall = transposed ? width : count;

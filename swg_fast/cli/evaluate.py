@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -15,10 +15,12 @@ from swg_fast.envs.settings import EnvSettings
 from swg_fast.evaluation.counts import MAX_SEEDS, EpisodeCounts
 from swg_fast.policy.sampling import PRESETS, Execution, SamplingConfig
 
+Record = TypeVar("Record")
+
 
 def entries() -> Iterator[tuple[Field, str]]:
     """The fields of an evaluation and its search, and what stands in where one is left out."""
-    for entry in fields(EpisodeCounts):
+    for entry in (*fields(EpisodeCounts), *fields(EnvSettings)):
         yield entry, own_default(entry)
     for entry in fields(SamplingConfig):
         yield entry, "the policy's"
@@ -52,12 +54,6 @@ class Outputs:
 @SEED
 @click.option("--seeds", help="Several evaluation seeds: 0,1,2, or how many from --seed on. Scores are given "
                               "for each and for all.")
-@click.option("--trust", multiple=True, metavar="NAME", help="A module or an entry point, as MODULE:NAME, "
-              "outside the known packages whose code may run. Can be given several times.")
-@click.option("--step-timeout", type=float, default=EnvSettings.step_timeout,
-              help="Seconds after which a step of an environment has failed.")
-@click.option("--episode-limit", type=int, help="Steps after which an episode ends.  [default: the "
-                                                "environment's own]")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--json", type=PATH, help="Write the result as JSON.")
 @click.option("--plot", type=PATH, help="Draw every episode's path through the maze, or the returns.")
@@ -78,12 +74,10 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
     from swg_fast.evaluation.episodes import evaluate as play
     from swg_fast.evaluation.video import record_video
 
-    outputs = Outputs(*(options.pop(name) for name in ("json", "plot", "video")))
-    environment = EnvSettings(*(options.pop(entry.name) for entry in fields(EnvSettings)))
-    outputs.check(task, environment.trust)
     options["seed"] = _seeds(options["seed"], options.pop("seeds"))
-    given = {entry.name: options.pop(entry.name) for entry in fields(EpisodeCounts)}
-    counts = EpisodeCounts(**{name: value for name, value in given.items() if value is not None})
+    outputs = Outputs(*(options.pop(name) for name in ("json", "plot", "video")))
+    environment, counts = _popped(EnvSettings, options), _popped(EpisodeCounts, options)
+    outputs.check(task, environment.trust)
     policy, name = _load_or_untrained(task, policy_name, device, environment.trust)
     _say_leaves(policy, preset, options)
     result = play(policy, task, preset, progress=not quiet, environment=environment, **vars(counts),
@@ -101,6 +95,12 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
     if outputs.video is not None:
         frames = record_video(result, outputs.video, progress=not quiet)
         click.echo(f"{outputs.video}: {frames} frames")
+
+
+def _popped(record: type[Record], options: dict[str, Any]) -> Record:
+    """The ``record`` of the options that are its fields and were given; takes all of its fields out."""
+    given = {entry.name: options.pop(entry.name) for entry in fields(record)}  # type: ignore[arg-type]
+    return record(**{name: value for name, value in given.items() if value is not None})
 
 
 def _say_leaves(policy: Any, preset: str | None, options: dict[str, Any]) -> None:
@@ -132,13 +132,10 @@ def _seeds(first: int, text: str | None) -> list[int]:
 def _load_or_untrained(task: str, policy_name: str | None, device: str, trust: Sequence[str]
                        ) -> tuple[Any, str]:
     """The policy and its name. A task without a bundled policy gets an untrained one, and is told."""
-    import torch
-
     from swg_fast.common.hardware import resolve_device
-    from swg_fast.method.networks import ScoreNetwork
-    from swg_fast.method.schedule import NoiseSchedule
+    from swg_fast.envs import make_env
     from swg_fast.policy.checkpoint import find_checkpoint
-    from swg_fast.policy.policy import Policy, load_policy
+    from swg_fast.policy.policy import load_policy, untrained_policy
 
     resolve_device(device)
     if policy_name is not None:
@@ -146,16 +143,10 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str, trust: S
     try:
         folder = find_checkpoint(task)
     except UsageError:
-        folder = None
-    if folder is None:
-        from swg_fast.envs import make_env
-
         env = make_env(task, trust=trust)
         click.echo(f"no policy is bundled for {task}: using an UNTRAINED network, whose score says "
                    "nothing; give a trained one with --policy", err=True)
-        torch.manual_seed(0)
-        network = ScoreNetwork(env.state_dim, env.action_dim)
-        return Policy(network, NoiseSchedule.vp(15), device=device), "untrained"
+        return untrained_policy(env.state_dim, env.action_dim, device), "untrained"
     return load_policy(folder, device), task
 
 

@@ -25,9 +25,11 @@ from swg_fast.common.errors import UsageError
 @click.option("--every-state", is_flag=True, help="Measure the critic at each of the run's saved states too.")
 @click.option("--threads", type=int, help="CPU threads.  [default: all]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the states and the candidates.")
+@click.option("--trust", multiple=True, metavar="NAME",
+              help="Code that may run, as for 'swg-fast train'. Can be given several times.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def inspect(name: str, dataset: str | None, task: str | None, out: str | None, every_state: bool,
-            threads: int | None, quiet: bool, **drawn: Any) -> None:
+            threads: int | None, trust: tuple[str, ...], quiet: bool, **drawn: Any) -> None:
     """Look at what a run or a policy has learnt.
 
     Pictures of the value (over the maze, and against the recorded returns), of the advantages, of the
@@ -41,8 +43,7 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     from swg_fast.common.console import print_table
     from swg_fast.common.hardware import set_threads
     from swg_fast.common.output_paths import check_folder
-    from swg_fast.data import load_dataset
-    from swg_fast.envs.tasks import preset_for
+    from swg_fast.data.load import load_for
     from swg_fast.evaluation.inspect.learnt import check_task_fits, find_source
     from swg_fast.evaluation.inspect.measure import Draws
     from swg_fast.evaluation.inspect.run import inspect_run
@@ -58,14 +59,9 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     beside = source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}")
     folder = user_path(beside if out is None else out)
     check_folder(folder)
-    preset = preset_for(source.task) if source.task else None
-    data = load_dataset(dataset, task=source.task,
-                        max_episode_steps=preset.max_episode_steps if preset else None,
-                        continues_after_terminal=bool(preset and preset.family == "antmaze"),
-                        observation_keys=source.observation_keys)
-    if preset is not None and task is not None:
-        preset.check_sizes(data.observations.shape[1], data.actions.shape[1], dataset)
-    figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state)
+    data = load_for(source.task, dataset, observation_keys=source.observation_keys, trust=trust)
+    figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state,
+                          trust=trust)
     print_table(f"{name}: {figures['progress']}", rows(figures))
     click.echo(f"pictures and inspect.json: {folder}")
 

@@ -54,7 +54,7 @@ def with_options(entries: Callable[[], Iterable[tuple[Field, str]]]) -> type[Set
 def own_default(entry: Field) -> str:
     """The field's default in words; empty where it is None."""
     default = entry.default
-    if default is None or default is MISSING:
+    if default is None or default is MISSING or default == ():
         return ""
     return "on" if default is True else "off" if default is False else str(default)
 
@@ -65,9 +65,15 @@ def option(entry: Field, default: str) -> click.Option:
     name = "--" + entry.name.replace("_", "-")
     names = [entry.name, *(says["flags"] or [f"{name}/--no-{name[2:]}" if kind is bool else name])]
     notes = [f"default: {default}"] * bool(default) + [text for text in (range_text(entry),) if text]
+    several: dict[str, Any] = {"multiple": True, "metavar": "NAME", "callback": _given}
     return click.Option(
         names, default=None, show_default=False, nargs=2 if kind is tuple else 1, type=_type(entry),
-        help=says["help"] + (f"  [{'; '.join(notes)}]" if notes else ""))
+        help=says["help"] + (f"  [{'; '.join(notes)}]" if notes else ""), **(several if kind is list else {}))
+
+
+def _given(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The names of an option that takes several; None where it is not given."""
+    return value or None
 
 
 def _type(entry: Field) -> Any:
@@ -76,7 +82,7 @@ def _type(entry: Field) -> Any:
         return click.Choice(list(says["choices"]))
     if says["words"] or says["check"] is not None:
         return _Own(entry)
-    return float if kind is tuple else kind
+    return float if kind is tuple else str if kind is list else kind
 
 
 class _Own(click.ParamType):

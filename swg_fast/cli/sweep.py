@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,11 @@ def sweep(file: Path, out: str | None, overrides: tuple[str, ...], address: str 
         run = section("run", RunSettings, plan.run)
         if address is None:
             check_fit("cpus", run.cpus, cpus)
-    cells = resolved.resolve(plan, stores.hash_data, stores.hash_policy)
+    cells = resolved.resolve(plan, partial(stores.hash_data, trust=run.trust), stores.hash_policy)
     store = stores.Store(out)
     trainings, missing = store.pending(cells)
     if missing and address is None:
-        resolved.check_here(trainings, stores.load, run.device)
+        resolved.check_here(trainings, run)
     trained = len({cell.training.key for cell in cells if cell.training})
     click.echo(f"{plan.title}: {len(cells)} cells ({len(cells) - len(missing)} done), "
                f"{trained} trainings ({len(trainings)} to do); {store.folder}")

@@ -95,6 +95,13 @@ def pair(name: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
+def names(name: str, value: Any) -> tuple[str, ...]:
+    """``value``, a list or tuple of texts, as a tuple."""
+    if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+        raise UsageError(f"{name} must be a list of names, got {shown(value)}")
+    return tuple(value)
+
+
 def shown(value: Any) -> str:
     """``value`` in one short line."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**20:

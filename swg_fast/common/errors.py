@@ -1,7 +1,8 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can mend this", and the notes that stop nothing."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,15 @@ class UsageError(ValueError):
         """One line that any terminal shows as it is, whatever a file or another package put into it."""
         line = " ".join(super().__str__().splitlines())
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+class Note(UserWarning):
+    """What a user should know and what stops nothing. The command line prints it in one line."""
+
+
+def note(text: str) -> None:
+    """Warns with a `Note`, the same text once in a process: Python counts by the place that warns."""
+    warnings.warn(text, Note, stacklevel=1)
 
 
 @contextmanager

@@ -3,9 +3,9 @@ printed."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,11 +31,19 @@ class _Burst:
     def __init__(self) -> None:
         self._last = -BURST
 
-    def stop(self, number: int) -> None:
-        now = time.monotonic()
-        if now - self._last >= BURST:
+    def begins(self) -> bool:
+        """Whether the signal that has come is the first of a burst."""
+        now, last = time.monotonic(), self._last
+        if now - last >= BURST:
             self._last = now
+        return self._last != last
+
+    def stop(self, number: int) -> None:
+        if self.begins():
             raise Stopped(number)
+
+    def forget(self) -> None:
+        self._last = -BURST
 
 
 _burst = _Burst()
@@ -43,12 +51,19 @@ _burst = _Burst()
 
 def install() -> None:
     """Makes the signals raise `Stopped`, except those that the process was started to ignore (nohup)."""
-    global _burst
-    _burst = _Burst()
+    _burst.forget()
+    atexit.register(_end_deaf)
     with suppress(ValueError):  # only the main thread can set handlers
         for number in STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _stop)
+
+
+def _end_deaf() -> None:
+    """Ignores the signals while the interpreter ends: it takes their handlers away, and the rest of a burst
+    would kill the process and change its exit code."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
@@ -79,16 +94,19 @@ def deferred() -> Iterator[Callable[[], int | None]]:
     """Yields a function that returns the number of the signal that asked to stop, or None, so that work can
     stop where it suits.
 
-    A second signal raises `Stopped` at once. A signal that the work did not look for before its end is raised
-    after the block. Outside the main thread no signal is caught.
+    The rest of a burst is no second wish; a later signal raises `Stopped` at once. A signal that the work did
+    not look for before its end is raised after the block. Outside the main thread no signal is caught.
     """
     asked: list[int] = []
-    ended, burst = False, _Burst()
+    ended = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         if asked:
-            burst.stop(number)
-        asked.append(number)
+            _burst.stop(number)
+        else:
+            _burst.forget()
+            _burst.begins()
+            asked.append(number)
 
     before = {}
     try:
@@ -104,6 +122,7 @@ def deferred() -> Iterator[Callable[[], int | None]]:
         for number, handler in before.items():
             signal.signal(number, handler)
         if ended and asked:
+            _burst.forget()
             signal.raise_signal(asked[0])
 
 
@@ -164,20 +183,3 @@ def held() -> Iterator[None]:
             signal.signal(number, handler)
         if asked:
             signal.raise_signal(asked[0])
-
-
-def end_with_parent() -> None:
-    """Ends this worker process when its parent is gone, however that ended. It is the initializer of a pool,
-    whose workers would otherwise wait for ever."""
-    from multiprocessing import parent_process
-    from multiprocessing.connection import wait
-
-    parent = parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -33,8 +33,6 @@ def check_output(path: str | Path, option: str = "", suffixes: tuple[str, ...] =
         if suffixes and target.suffix.lower() not in suffixes:
             raise UsageError(f"{name}: {'type ' + target.suffix if target.suffix else 'no type'} is not one "
                              f"that can be written; end the name in {', '.join(suffixes)}")
-        if target.name in OURS and target.exists():
-            raise UsageError(f"{name}: is a policy's, a run's or a sweep's own file; give another name")
         if not target.parent.is_dir():
             raise UsageError(f"{name}: its folder does not exist; create it first")
         if target.exists() and not os.access(target, os.W_OK):
@@ -56,6 +54,9 @@ def check_outputs(**paths: str | Path | None) -> None:
             continue
         check_output(path, f"--{option}", {"plot": PICTURES, "video": VIDEOS}.get(option, ()))
         target = resolved(user_path(path))
+        if target.name in OURS and target.exists():
+            raise UsageError(f"--{option} {path}: is a policy's, a run's or a sweep's own file; give another "
+                             "name")
         if target in seen and not is_stream(target):
             raise UsageError(f"--{seen[target]} and --{option} are one file, {path}; give two names")
         seen[target] = option

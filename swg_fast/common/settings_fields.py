@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
-from swg_fast.common.checks import MAX_FLOAT32, choice, flag, number, pair, text, whole
+from swg_fast.common.checks import MAX_FLOAT32, choice, flag, names, number, pair, text, whole
 from swg_fast.common.errors import UsageError
 
 KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "tuple[float, float]": tuple,
-                          "Any": object}
+                          "tuple[str, ...]": list, "Any": object}
 MOST = 2**63 - 1
 
 
@@ -76,7 +76,7 @@ def checked(entry: Field, value: Any) -> Any:
                      bounds.get("max", bounds.get("top", MOST)))
     if kind is float:
         return number(entry.name, value, **_ends(bounds))
-    check: Callable[[str, Any], Any] = flag if kind is bool else text if kind is str else pair
+    check: Callable[[str, Any], Any] = {bool: flag, str: text, list: names}.get(kind, pair)
     return check(entry.name, value)
 
 
@@ -118,9 +118,9 @@ def table(record: type) -> str:
     lines = ["| setting | default | values | what it does |", "|---|---|---|---|"]
     for entry in fields(record):
         says = entry.metadata
-        kind = kind_of(entry).__name__.replace("tuple", "two numbers")
+        kind = kind_of(entry).__name__.replace("tuple", "two numbers").replace("list", "names")
         values = ", ".join(f"`{value}`" for value in says["choices"] or says["words"])
         values = values if says["choices"] else ", ".join(filter(None, (values, range_text(entry) or kind)))
-        default = "" if entry.default in (None, MISSING) else f"`{entry.default}`"
+        default = "" if entry.default in (None, MISSING, ()) else f"`{entry.default}`"
         lines.append(f"| `{entry.name}` | {default} | {values} | {says['help']} |")
     return "\n".join(lines)

@@ -46,8 +46,12 @@ def check_sizes(arrays: Mapping[str, Declared], file: Path, source: str) -> None
             raise UsageError(f"{source}: {key!r} is declared with shape {list(array.shape or ())}, "
                              f"{array.size:,} bytes, and {array.stored:,} are stored; the file is "
                              "incomplete, write it again")
-    check_memory(COPIES * sum(array.size for array in arrays.values()), source,
-                 "use a smaller dataset or a larger machine")
+    check_fits(sum(array.size for array in arrays.values()), source)
+
+
+def check_fits(size: int, source: str) -> None:
+    """`UsageError` where arrays of ``size`` bytes are more than the memory."""
+    check_memory(COPIES * size, source, "use a smaller dataset or a larger machine")
 
 
 def check_real(array: Any, key: str, source: str, kinds: str = "f") -> None:

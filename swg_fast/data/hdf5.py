@@ -81,15 +81,16 @@ def check_tree(path: Path, source: str) -> None:
     check_sizes(arrays, path, source)
 
 
-def unreadable(source: str, error: BaseException, mend: str = "download or copy it again") -> UsageError:
-    """What h5py's ``error`` about a file means; ``mend`` is for a damaged one."""
+def unreadable(source: str, error: BaseException, mend: str = "download or copy it again",
+               form: str = "HDF5 file") -> UsageError:
+    """What a reader's ``error`` about a file means; ``mend`` is for a damaged one."""
     said = reason(error)
     if "unable to lock" in said or "already open for" in said:
         return UsageError(f"{source}: is open in another program ({said}); wait until that has closed it")
     if "filter" in said:
         return UsageError(f"{source}: is compressed in a way that h5py here cannot read ({said}); save it "
                           "with gzip or uncompressed, such as with 'h5repack -f GZIP=4'")
-    return UsageError(f"{source}: not a readable HDF5 file ({said}); {mend}")
+    return UsageError(f"{source}: not a readable {form} ({said}); {mend}")
 
 
 def _array(file: Any, key: str, source: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.common.seeds import BorrowedRandom, random_kept
+from swg_fast.data.arrow import FORMATS, check_arrow
 from swg_fast.data.gate import check_real
 from swg_fast.data.hdf5 import DAMAGE, check_tree, unreadable
 from swg_fast.data.transitions import ARRAYS, Transitions, to_transitions
@@ -38,10 +39,12 @@ def load_minari(name: str, observation_keys: Sequence[str] | None = None, trust:
     and where the goal is left out but the evaluation has more than one.
     """
     source = f"minari:{name}"
-    dataset = open_dataset(name)
-    main = Path(dataset.storage.data_path) / "main_data.hdf5"
-    if main.exists():
-        check_tree(main, source)
+    dataset = open_dataset(name, trust)
+    folder, form = Path(dataset.storage.data_path), dataset.storage.FORMAT
+    if form in FORMATS:
+        check_arrow(folder, form, source)
+    else:
+        check_tree(folder / "main_data.hdf5", source)
     reader = _Reader(dataset, observation_keys, source, trust)
     try:
         episodes = [reader.read(episode) for episode in dataset.iterate_episodes()]
@@ -50,7 +53,7 @@ def load_minari(name: str, observation_keys: Sequence[str] | None = None, trust:
     except MemoryError as error:
         raise UsageError(f"{source} needs more memory than there is; use a larger machine") from error
     except (*DAMAGE, IndexError) as error:
-        raise unreadable(source, error) from error
+        raise unreadable(source, error, form=f"{form} dataset") from error
     if not reader.steps:
         raise UsageError(f"{source} has no steps")
     raw = {key: np.concatenate([episode[key] for episode in episodes]) for key in ARRAYS}

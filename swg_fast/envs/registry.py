@@ -116,7 +116,7 @@ def _make_ogbench(task: str, name: re.Match[str], keys: Sequence[str] | None) ->
 def _make_minari(task: str, keys: Sequence[str] | None, trust: Sequence[str]) -> TaskEnv:
     from swg_fast.envs.minari_dataset import open_dataset, recover
 
-    dataset = open_dataset(task.removeprefix(MINARI))
+    dataset = open_dataset(task.removeprefix(MINARI), trust)
     metadata = dataset.storage.metadata
     low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     references = (float(low), float(high)) if low is not None and high is not None and high > low else None

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swg_fast.common.checks import number, whole
-from swg_fast.common.errors import UsageError
+from swg_fast.common.settings_fields import check_fields, setting
 
 STATE_STRIDE = 1 << 16  # the noise's state word is episode * STATE_STRIDE + step
+ENDLESS = 10_000  # steps of an episode where neither the environment nor the user has a limit
 LONGEST = 86_400.0  # seconds of a step
 
 
 @dataclass(frozen=True)
 class EnvSettings:
-    """``trust``: modules and entry points outside the known packages whose code may run. ``step_timeout``:
-    seconds after which a step has failed. ``episode_limit``: an episode ends after so many steps; None leaves
-    that to the environment."""
+    """Whose code environments may run, and when a step and an episode are over."""
 
-    trust: tuple[str, ...] = ()
-    step_timeout: float = 60.0
-    episode_limit: int | None = None
+    trust: tuple[str, ...] = setting(
+        (), "A module or an entry point, as MODULE:NAME, outside the known packages whose code may run. Can "
+            "be given several times.")
+    step_timeout: float = setting(60.0, "Seconds after which a step of an environment has failed.", bottom=0,
+                                  top=LONGEST, min_open=True)
+    episode_limit: int | None = setting(
+        None, f"Steps after which an episode ends. Left out: the environment's own, or {ENDLESS:,} where it "
+              "has none.", bottom=1, top=STATE_STRIDE - 1)
 
     def __post_init__(self) -> None:
-        if isinstance(self.trust, str) or not all(isinstance(name, str) for name in self.trust):
-            raise UsageError(f"trust must be a list of names, got {self.trust!r}")
-        number("step_timeout", self.step_timeout, above=0, high=LONGEST)
-        if self.episode_limit is not None:
-            whole("episode_limit", self.episode_limit, 1, STATE_STRIDE - 1)
+        check_fields(self)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from swg_fast.common.intervals import Interval, score_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.envs.base import Maze, TaskEnv
 from swg_fast.envs.registry import make_env
-from swg_fast.envs.settings import STATE_STRIDE, EnvSettings
+from swg_fast.envs.settings import ENDLESS, STATE_STRIDE, EnvSettings
 from swg_fast.envs.vector import EnvironmentFailed, VectorEnv
 from swg_fast.evaluation.counts import EpisodeCounts, check_drawn
 from swg_fast.policy.bound_sampler import BoundSampler
@@ -118,6 +119,7 @@ def evaluate(policy: Policy, task: str, config: SamplingConfig | str | None = No
             f"{task} has {env.state_dim} and {env.action_dim}; give a policy trained on it")
     envs = min(episodes, envs or 64)
     workers = workers or min(cores(), envs, 16)
+    settings = replace(settings, episode_limit=_limit(env, settings))
     runners = [_Runner(sampler, episodes, one, progress) for one in seeds]
     started = time.perf_counter()
     seconds = {"start": 0.0, "sampling": 0.0, "waiting": 0.0}
@@ -134,6 +136,15 @@ def evaluate(policy: Policy, task: str, config: SamplingConfig | str | None = No
         task, done, _score(env, done, seeds[0] if len(seeds) == 1 else None), env.score_name,
         [_score(env, runner.done, runner.seed) for runner in runners],
         sum(runner.candidates for runner in runners), seconds, env.maze(), used, env.simulator())
+
+
+def _limit(env: TaskEnv, settings: EnvSettings) -> int | None:
+    """After how many steps an episode ends, whatever the environment says."""
+    if settings.episode_limit is not None or env.max_episode_steps is not None:
+        return settings.episode_limit
+    warnings.warn(f"{env.task} has no time limit, so its episodes end after {ENDLESS:,} steps at the latest; "
+                  "choose another number with --episode-limit", stacklevel=3)
+    return ENDLESS
 
 
 def _score(env: TaskEnv, episodes: list[Episode], seed: int | None) -> Score:
@@ -248,11 +259,10 @@ class _Runner:
             bar.set_postfix({"mean_return": f"{mean:.3g}"})
             self._begin(vector, free)
 
-
     def _over(self, vector: VectorEnv, slot: int) -> bool:
         """Whether the slot's episode has reached the limit. Raises for one that has no end."""
-        length, limit = self.running[slot].length, vector.settings.episode_limit
-        if limit is None and length == STATE_STRIDE - 1:
+        length, limit = self.running[slot].length, vector.settings.episode_limit or STATE_STRIDE
+        if length == STATE_STRIDE - 1 < limit:
             raise EnvironmentFailed("the episode has no end; give it one with --episode-limit", slot)
         return length == limit
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SamplerKind:
-    """A sampler's abilities: to walk ``fewer_steps`` than were trained, and to draw noise after the initial
-    draw."""
+    """A sampler's abilities: to walk ``fewer_steps`` than were trained, and to draw noise at later steps."""
 
     fewer_steps: bool
     stochastic: bool

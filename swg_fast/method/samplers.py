@@ -22,8 +22,7 @@ Columns = dict[str, torch.Tensor]
 
 
 def evenly_spaced(trained: int, count: int | None) -> tuple[int, ...]:
-    """``count`` of the steps 0..trained-1 in rising order, including both ends; a single step is the last.
-    None takes all."""
+    """``count`` (None: all) of the steps 0..trained-1, rising, with both ends; a single step is the last."""
     if count is None:
         return tuple(range(trained))
     if not 1 <= count <= trained:
@@ -68,8 +67,7 @@ class Walk:
 
 
 def ddpm(walk: Walk) -> SamplerTable:
-    """Algorithm 2 as in the paper and the authors' JAX code: the state is clipped, the noise has variance
-    beta."""
+    """Algorithm 2 as in the paper and the authors' JAX code: clips the state; the noise has variance beta."""
     schedule, columns = walk.schedule, walk.columns()
     columns["state"] = schedule.alphas.rsqrt()
     columns["epsilon"] = -schedule.betas / schedule.sigmas * schedule.alphas.rsqrt()

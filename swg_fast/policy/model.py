@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -77,3 +77,15 @@ def _copy(name: str, module: nn.Module) -> Any:
     except Exception as error:  # of whatever somebody has hung onto it: a lock, a tensor with a gradient
         raise UsageError(f"the {name} cannot be copied ({reason(error)}); take off what was added to it"
                          ) from error
+
+
+def check_fit(networks: Iterable[tuple[str, Any]], code: int) -> None:
+    """`UsageError` where the networks, by name and the score network first, are for other states or actions.
+    That one alone sees a weight function's code, of ``code`` entries, beside the state."""
+    (_, first), *others = networks
+    states, actions = first.state_dim - code, first.action_dim
+    for name, part in others:
+        theirs = part.state_dim, getattr(part, "action_dim", actions)  # V has no action
+        if theirs != (states, actions):
+            raise UsageError(f"the {name} is for states of {theirs[0]} and actions of {theirs[1]}, the "
+                             f"network for {states} and {actions}; they are from different tasks")

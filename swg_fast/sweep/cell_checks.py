@@ -4,7 +4,7 @@ uses and by the plan of its search."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from typing import Any
@@ -65,18 +65,18 @@ class Sizes:
 
 
 @once
-def task_sizes(task: str) -> Sizes:
+def task_sizes(task: str, trust: Sequence[str]) -> Sizes:
     """The sizes of ``task``: its preset's, or its environment's. `UsageError` where there is no such task."""
     preset = preset_for(task)
     if preset.state_dim is not None or task.startswith(MINARI):
         return Sizes(preset.state_dim, preset.action_dim)
-    env = make_env(task)
+    env = make_env(task, trust=trust)
     return Sizes(env.state_dim, env.action_dim)
 
 
-def finished(name: str, task: str) -> Prospect:
+def finished(name: str, task: str, trust: Sequence[str]) -> Prospect:
     """The policy ``name``. `UsageError` where there is none, or where it is not for ``task``."""
-    policy, wanted = load_policy(name), task_sizes(task)
+    policy, wanted = load_policy(name), task_sizes(task, trust)
     sizes = Sizes(policy.state_dim, policy.action_dim)
     if wanted.states is not None and sizes != wanted:
         raise UsageError(f"policy {name} is for states of {sizes.states} and actions of {sizes.actions}, and "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from swg_fast.common.atomic_files import user_path
@@ -19,6 +19,7 @@ from swg_fast.common.hardware import resolve_device
 from swg_fast.common.identity import key_of
 from swg_fast.common.read_files import exists
 from swg_fast.common.settings_fields import check_named, nearest
+from swg_fast.data.load import load_for
 from swg_fast.envs.tasks import preset_for
 from swg_fast.sweep.cell_checks import (
     Prospect,
@@ -115,13 +116,13 @@ def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Calla
     """
     with opened_by(f"{plan.path}:"):
         plan.check_count()
-        device = section("run", RunSettings, plan.run).device
+        run = section("run", RunSettings, plan.run)
         checked: list[Cell] = []
         policy_of = once(finished)
         for settings, axes in plan.cells():
             where = " ".join(", ".join(f"{name} = {value}" for name, value in axes.items()).split())
             with opened_by(f"cell {where}:") if where else nullcontext():
-                checked.append(_cell(settings, axes, device, policy_of))
+                checked.append(_cell(settings, axes, run, policy_of))
         check_names(plan.report, checked)
     data, policy = cache(hash_data), cache(hash_policy)
     cells: dict[str, Cell] = {}
@@ -135,19 +136,16 @@ def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Calla
     return list(cells.values())
 
 
-def check_here(trainings: list[Training], load: Callable[[str, str], Any], device: str) -> None:
-    """`UsageError` where this machine lacks the ``device``, or where its memory, its processor or the data do
-    not allow a training. ``load`` (task, source) gives the data."""
-    found = resolve_device(device)
-    sources: dict[str, list[Training]] = {}
-    for training in trainings:
-        sources.setdefault(f"{training.task} {training.source}", []).append(training)
-    for some in sources.values():
-        data = load(some[0].task, some[0].source)
-        kinds = {key_of(training.settings | {"seed": 0}): training for training in some}
-        for training in kinds.values():
-            with opened_by(f"training on {training.task}:"):
-                check_run(data, TrainSettings.from_dict(training.settings), found)
+def check_here(trainings: list[Training], run: RunSettings) -> None:
+    """`UsageError` where this machine, its memory, its device or the data do not allow a training."""
+    found = resolve_device(run.device)
+    # One of a source after the other, so that one is in memory.
+    load = lru_cache(1)(partial(load_for, trust=run.trust))
+    kinds = {(t.task, t.source, key_of(t.settings | {"seed": 0})): t for t in trainings}
+    for training in (kinds[key] for key in sorted(kinds)):
+        data = load(training.task, training.source)
+        with opened_by(f"training on {training.task}:"):
+            check_run(data, TrainSettings.from_dict(training.settings), found)
 
 
 def check_names(report: list[dict[str, Any]], cells: list[Cell]) -> None:
@@ -164,8 +162,8 @@ def check_names(report: list[dict[str, Any]], cells: list[Cell]) -> None:
                                  f"{nearest(name, names)}")
 
 
-def _cell(values: dict[str, Any], axes: dict[str, Any], device: str,
-          policy_of: Callable[[str, str], Prospect]) -> Cell:
+def _cell(values: dict[str, Any], axes: dict[str, Any], run: RunSettings,
+          policy_of: Callable[..., Prospect]) -> Cell:
     """A cell whose settings are checked; the hashes of what it reads are not known yet."""
     sections = {name: _section(values, name) for name in SECTIONS}
     asked = {key.partition(".")[0] for key in values}
@@ -176,7 +174,7 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], device: str,
     if "task" not in values:
         raise UsageError("no task; set task = \"antmaze-umaze-v2\" or another, or a [toy]")
     task = text("task", values["task"])
-    task_sizes(task)  # says where there is no such task
+    task_sizes(task, run.trust)  # says where there is no such task
     rank = asdict(section("rank", RankSettings, sections["rank"])) if "rank" in asked else {}
     if "policy" in asked and sections["train"]:
         raise UsageError("a cell has either a policy or training settings; take out one of them")
@@ -186,17 +184,18 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], device: str,
     policy, training = None, None
     if "policy" in asked:
         policy = _whole(text("policy", values["policy"]))
-        prospect = policy_of(policy, task)
+        prospect = policy_of(policy, task, run.trust)
     else:
         with opened_by("[train]"):
             chosen = training_settings(task, sections["train"])
         prospect = to_train(chosen)
         training = Training(task, _source(values, task), "", dict(vars(chosen)))
     with opened_by("[evaluate]"):
-        check_evaluation(sections["evaluate"], prospect, device)
+        check_evaluation(sections["evaluate"], prospect, run.device)
     if rank:
         with opened_by("[rank]"):
-            check_evaluation(sections["evaluate"] | {"n_candidates": rank["candidates"]}, prospect, device)
+            drawn = sections["evaluate"] | {"n_candidates": rank["candidates"]}
+            check_evaluation(drawn, prospect, run.device)
     return Cell("evaluate", axes, sections["evaluate"], task, policy, training=training, rank=rank)
 
 

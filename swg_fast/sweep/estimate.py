@@ -127,7 +127,7 @@ def time_one(cells: list[Cell], run: RunSettings) -> Timing:
 
 
 def _time_training(training: Training, folder: Path, run: RunSettings) -> float:
-    from swg_fast.sweep.store import load
+    from swg_fast.data.load import load_for
     from swg_fast.training.history import HISTORY, read_history
     from swg_fast.training.loop import LoopOptions
     from swg_fast.training.run import train
@@ -136,7 +136,7 @@ def _time_training(training: Training, folder: Path, run: RunSettings) -> float:
     full = TrainSettings.from_dict(training.settings)
     short = replace(full, critic_steps=min(STEPS, full.critic_steps),
                     actor_steps=min(STEPS, full.actor_steps))
-    data = load(training.task, training.source)
+    data = load_for(training.task, training.source, trust=run.trust)
     options = LoopOptions(folder / "states", progress=False)
     train(data, short, folder, device=run.device, options=options)
     lines = read_history(folder / "logs" / HISTORY)
@@ -146,6 +146,7 @@ def _time_training(training: Training, folder: Path, run: RunSettings) -> float:
 
 
 def _time_evaluation(cell: Cell, policy_name: str, run: RunSettings) -> float:
+    from swg_fast.envs.settings import EnvSettings
     from swg_fast.evaluation.episodes import free_running_rate
     from swg_fast.policy.policy import load_policy
 
@@ -158,7 +159,8 @@ def _time_evaluation(cell: Cell, policy_name: str, run: RunSettings) -> float:
     started = time.perf_counter()
     policy.sample(states, **sampling)
     sampling_seconds = (time.perf_counter() - started) / len(states)
-    stepping = 1 / free_running_rate(cell.task, envs, counts.workers or run.threads, SECONDS)
+    stepping = 1 / free_running_rate(cell.task, envs, counts.workers or run.threads, SECONDS,
+                                     EnvSettings(run.trust))
     return (sampling_seconds + stepping) * _env_steps(cell) / cell_work(cell)
 
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from swg_fast.common.checks import MAX_SEED, number
 from swg_fast.common.errors import UsageError, opened_by
 from swg_fast.common.hardware import max_threads
-from swg_fast.common.settings_fields import check_fields, check_named, setting
+from swg_fast.common.settings_fields import check_fields, check_named, like, setting
+from swg_fast.envs.settings import EnvSettings
 from swg_fast.evaluation.counts import MOST_DRAWN
 from swg_fast.training.settings import MOST_STEPS
 
@@ -32,15 +33,16 @@ def _cpus(name: str, value: Any) -> float:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """A [run] section: the resources of a cell, how often Ray retries after a worker was killed, and the
-    steps between a training's saved states and between its log lines. A cell has a thread for each of its
-    CPUs unless ``threads`` says otherwise."""
+    """A [run] section: the resources of a cell, how often Ray retries after a worker was killed, whose code
+    may run, and the steps between a training's saved states and between its log lines. A cell has a thread
+    for each of its CPUs unless ``threads`` says otherwise."""
 
     cpus: Any = setting(1, "CPUs of a cell, or a share of one.", check=_cpus)
     gpus: Any = setting(0, "GPUs of a cell, or a share of one.", check=_devices)
     threads: int | None = setting(None, "torch's threads. Left out: one a CPU.", min=1, top=max_threads())
     retries: int = setting(3, "How often a worker that was killed is tried again.", min=0, top=1000)
     save_every: int = setting(2000, "Training steps between two saved states.", min=1, top=MOST_STEPS)
+    trust: tuple[str, ...] = like(EnvSettings, "trust", ())
     log_every: int = setting(500, "Training steps between two log lines.", min=1, top=MOST_STEPS)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -137,21 +137,11 @@ def locked(path: Path, wait: bool = False) -> AbstractContextManager[None]:
                      wait=wait)
 
 
-def hash_data(task: str, source: str) -> str:
+def hash_data(task: str, source: str, trust: Sequence[str] = ()) -> str:
     """A hash of the transitions that ``source`` gives for ``task``; the file's layout does not count."""
-    return load(task, source).fingerprint()
+    from swg_fast.data.load import load_for
 
-
-def load(task: str, source: str) -> Any:
-    """The `Transitions` that a training of ``task`` learns from."""
-    from swg_fast.data import load_dataset
-    from swg_fast.envs.tasks import preset_for
-
-    preset = preset_for(task)
-    data = load_dataset(source, max_episode_steps=preset.max_episode_steps, task=task,
-                        continues_after_terminal=preset.family == "antmaze")
-    preset.check_sizes(data.observations.shape[1], data.actions.shape[1], source)
-    return data
+    return load_for(task, source, trust=trust).fingerprint()
 
 
 def hash_policy(name: str) -> str:

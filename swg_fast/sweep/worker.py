@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import numpy as np
 from swg_fast.common.atomic_files import finite, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.identity import key_of
+from swg_fast.data.load import load_for
 from swg_fast.policy.checkpoint import CARD
 from swg_fast.sweep.cell_checks import sampling_of
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.settings import RunSettings
-from swg_fast.sweep.store import Store, load, locked
+from swg_fast.sweep.store import Store, locked
 
 
 def run_training(training: Training, store: Store, run: RunSettings) -> None:
@@ -38,7 +40,7 @@ def run_training(training: Training, store: Store, run: RunSettings) -> None:
         if store.trained(training.key):
             return
         torch.set_num_threads(run.threads)
-        data = load(training.task, training.source)
+        data = load_for(training.task, training.source, trust=run.trust)
         if data.fingerprint() != training.data_hash:
             raise UsageError(f"{training.source}: the data changed since the sweep was planned; "
                              "start it again")
@@ -90,6 +92,7 @@ def _toy(cell: Cell, store: Store) -> dict[str, Any]:
 
 def _evaluate(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
     from swg_fast.common.hardware import device_name
+    from swg_fast.envs.settings import EnvSettings
     from swg_fast.evaluation.episodes import evaluate
     from swg_fast.evaluation.report import evaluation_json
     from swg_fast.policy.policy import load_policy
@@ -97,7 +100,7 @@ def _evaluate(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
     folder = cell.policy or str(store.training(cell.training.key) / "policy")
     policy = load_policy(folder, run.device)
     settings = {"workers": run.threads} | cell.settings
-    found = evaluate(policy, cell.task, progress=False, **settings)
+    found = evaluate(policy, cell.task, progress=False, environment=EnvSettings(run.trust), **settings)
     result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}",
                              device_name(policy.device))
     pooled = found.pooled
@@ -107,32 +110,33 @@ def _evaluate(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
     if cell.training:
         result["training"] = policy.card["training"]
     if cell.rank:
-        result["rank_correlations"] = _rank(policy, cell)
+        result["rank_correlations"] = _rank(policy, cell, run.trust)
     return result
 
 
-def _rank(policy: Any, cell: Cell) -> list[float | None]:
+def _rank(policy: Any, cell: Cell, trust: Sequence[str]) -> list[float | None]:
     """For each of some held-out states, Spearman's correlation between the candidates' ranking weight and the
     critic's value; None where one of them does not vary. The weight is the expected one where candidates are
     selected by it, else the sampled one. A diagnostic: a critic may be wrong about actions off the data."""
     import torch
     from scipy.stats import spearmanr
 
+    from swg_fast.policy.backends.search import asked
+
     if policy.model.critic is None:
         raise UsageError("the rank correlation needs a critic and this policy has none; leave out [rank]")
     train = cell.training
-    kept, held_out = load(train.task, train.source).split(train.settings["held_out"], train.settings["seed"])
-    states = (held_out if len(held_out) else kept).observations
-    rows = np.random.default_rng(cell.rank["seed"]).choice(len(states), min(cell.rank["states"], len(states)),
+    data = load_for(train.task, train.source, trust=trust)
+    kept, held_out = data.split(train.settings["held_out"], train.settings["seed"])
+    seen = (held_out if len(held_out) else kept).observations
+    rows = np.random.default_rng(cell.rank["seed"]).choice(len(seen), min(cell.rank["states"], len(seen)),
                                                            replace=False)
-    states = torch.from_numpy(states[np.sort(rows)])
+    states = torch.from_numpy(seen[np.sort(rows)])
     sampling = sampling_of(cell.settings)
     sampling |= {"n_candidates": cell.rank["candidates"], "seed": cell.rank["seed"]}
     drawn = policy.sample(states, return_candidates=True, **sampling)
-    b, n, _ = drawn.candidates.shape
     with torch.no_grad():
-        values = policy.model.critic.minimum(
-            states.to(policy.device).repeat_interleave(n, dim=0), drawn.candidates.flatten(0, 1)).view(b, n)
+        values = asked(policy.model.critic, states.to(policy.device), drawn.candidates)
     found = []
     expected = cell.settings.get("select") == "expected_weight"
     ranking = drawn.expected_weights if expected else drawn.candidate_weights

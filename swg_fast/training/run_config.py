@@ -15,7 +15,8 @@ from typing import Any
 from swg_fast.common.atomic_files import write_text
 from swg_fast.common.errors import UsageError
 from swg_fast.common.read_files import read_toml
-from swg_fast.common.settings_fields import check_fields, checked, setting
+from swg_fast.common.settings_fields import check_fields, checked, like, setting
+from swg_fast.envs.settings import EnvSettings
 from swg_fast.envs.tasks import Preset
 from swg_fast.training.logger import LOGGERS
 from swg_fast.training.saved_state import KEEP
@@ -37,6 +38,7 @@ class RunOptions:
     observation_keys: str | None = setting(
         None, "Parts of a dictionary observation, comma-separated and in order, such as "
               "achieved_goal,observation. Left out: all of them, the goal included.")
+    trust: tuple[str, ...] = like(EnvSettings, "trust", ())
     mirror: str | None = setting(
         None, "Address that has D4RL's folders below it, to download TASK's data from.")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N.")

@@ -62,6 +62,7 @@ def main(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_pat
     work = [row for row in work if row["dtype"] in kinds and row["hidden"] in hidden]
     if not work:
         raise UsageError(f"--hidden-dims {hidden_dims}: the fused kernels have 64, 128 and 256")
+    os.environ["PYTHONSAFEPATH"] = "1"  # of the workers, which take no module of the current folder
     with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
         with shielded(pool=True):
             compiled = pool.map(report_row, work)

@@ -48,8 +48,7 @@ class Instruction:
         return self.name.split(".")[0]
 
     def flop(self, warps: int) -> int | None:
-        """Operations over all ``warps`` that run it; None if the code does not show them (on sm_100 a
-        descriptor does)."""
+        """Operations over all ``warps`` that run it; None if a descriptor hides them (on sm_100)."""
         if self.kind == "HGMMA":
             m, n, k = map(int, re.search(r"(\d+)x(\d+)x(\d+)", self.name).groups())
             return 2 * m * n * k * warps // 4

@@ -2,8 +2,8 @@
 
 The model issues each warp's instructions in order, as their control words allow (stalls, scoreboards), on
 four sub-partitions whose pipes have the widths below. It keeps the queues of matrix products, shared memory,
-the L2 cache, barriers and asynchronous copies. Its figures rank listings; docs/kernel-notes.md compares them
-with an H200.
+the L2 cache, barriers and asynchronous copies. Its figures rank listings;
+docs/kernel-notes.md compares them with an H200.
 """
 
 from __future__ import annotations

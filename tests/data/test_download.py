@@ -29,6 +29,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.cut, self.tag, self.asked, self.paths = content, None, '"1"', [], []
+        self.length = None  # what Content-Length says instead
         self.shift = 0  # shifts the part that answers a range
         self.address = f"http://127.0.0.1:{self.server_address[1]}/d4rl"
 
@@ -46,7 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
         body = server.content[begin:]
         self.send_response(206 if begin else 200)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", server.length or str(len(body)))
         self.send_header("ETag", server.tag)
         if begin:
             self.send_header("Content-Range", f"bytes {begin + server.shift}-{len(server.content) - 1}/*")
@@ -74,6 +75,12 @@ def test_addresses_are_d4rls():
     infos = d4rl_import.import_d4rl("infos")
     for task in presets():
         assert f"{SERVER}/{remote_path(task)}" == infos.DATASET_URLS[task], task
+
+
+@pytest.mark.parametrize("length", ["many", "-1", "1e3", "\xb2"])
+def test_a_length_that_is_no_number_is_left_aside(server, length):
+    server.length = length
+    assert download(TASK, mirror=server.address, progress=False).read_bytes() == server.content
 
 
 def test_whole_and_from_the_cache(server, tmp_path, monkeypatch, capsys):

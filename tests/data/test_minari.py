@@ -30,8 +30,7 @@ def draw(space, rng, n):
 
 def create(name, folder, monkeypatch, space, actions, lengths=(7, 4), *, rewards=None, infos=None, ends=None,
            edit=None, **metadata):
-    """A dataset of random episodes; ``rewards``, ``infos`` and ``ends`` are functions of episode number and
-    length."""
+    """A dataset of random episodes; ``rewards``, ``infos``, ``ends`` take an episode's number and length."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder))
     rng = np.random.default_rng(0)
     buffers = []
@@ -144,6 +143,16 @@ def test_kitchen_nested_goals(tmp_path, monkeypatch):
     np.testing.assert_allclose(data.observations[2, 67:74], kettle[2], rtol=1e-6)
     one = load_dataset("minari:D4RL/kitchen/test-v0", observation_keys=["observation", "desired_goal/kettle"])
     assert one.observations.shape == (11, 66)
+
+
+@pytest.mark.parametrize("form", ["arrow", "parquet"])
+def test_other_formats_give_the_same(tmp_path, monkeypatch, form):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (minari[arrow])")
+    found = []
+    for each in ("hdf5", form):
+        create(f"D4RL/antmaze/{each}-v0", tmp_path, monkeypatch, MAZE, unit(8), data_format=each)
+        found.append(load_dataset(f"minari:D4RL/antmaze/{each}-v0").fingerprint())
+    assert found[0] == found[1]
 
 
 def test_mujoco_actions_are_scaled_and_scores_referenced(tmp_path, monkeypatch):

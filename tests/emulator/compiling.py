@@ -1,5 +1,4 @@
-"""Compiles Triton functions for a GPU that this machine need not have, in a process without Triton's
-interpreter."""
+"""Compiles Triton functions for GPUs that may be absent, in a process without Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ def _switch_off() -> None:
 
 @functools.cache
 def _process() -> ProcessPoolExecutor:
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_switch_off)
+    with patch.dict(os.environ, PYTHONSAFEPATH="1"):  # no module of the current folder
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        pool.submit(_switch_off).result()
     atexit.register(pool.shutdown)
     return pool
 

@@ -63,8 +63,7 @@ class Emulation:
         self._kernels: dict[str, Kernel] = {}
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Emulation:
-        """Replaces the kernels of `kernels.fused.launch`, including the layered and the Gluon ones, by the
-        machine."""
+        """Replaces all kernels of `kernels.fused.launch`, layered and Gluon ones too, by the machine."""
         from swg_fast.kernels.fused import launch
         from swg_fast.kernels.fused.hopper import launch as hopper_launch
         from swg_fast.kernels.fused.layered import plan as layered_plan

@@ -33,8 +33,7 @@ class MachineError(Exception):
 
 @dataclass(frozen=True)
 class TensorMap:
-    """Replaces a TMA descriptor: a tensor, the box of one copy (slowest dimension first), and the swizzle in
-    bytes."""
+    """Replaces a TMA descriptor: a tensor, a copy's box (slowest dimension first), the swizzle in bytes."""
 
     tensor: torch.Tensor
     box: tuple[int, ...]

@@ -106,8 +106,7 @@ def test_what_is_ordered_is_no_race():
 
 
 def emulate(name, types, constants, capability, warps, stages, grid, tensors, numbers=()):
-    """The last of ``tensors``, the outputs, under each schedule; checks for no races and the same bits in
-    each."""
+    """The last of ``tensors``, the outputs, under all schedules; checks for no races and equal bits."""
     compiled = compile_kernel("emulator.small_kernels", name, types, constants, capability, warps, stages)
     kernel, outputs = Kernel(compiled.ptx, compiled.shared), []
     for seed, asynchronous in SCHEDULES:

@@ -27,8 +27,8 @@ def test_sliced_wasserstein_of_a_shift():
 
 
 def test_guidance_moves_samples_to_the_target(tmp_path):
-    """After a twentieth of the real check's training the distance must be halved, with a solver in 5 steps
-    and with all steps."""
+    """A twentieth of the real check's training must halve the distance, in 5 solver steps and in all
+    steps."""
     result = run_toy("gaussians8", steps=600, batch=256, hidden_dim=64, samples=4000, progress=False,
                      sampler="dpmpp_2m_sde", sampler_steps=[15, 5])
     assert list(result.by_steps) == [5, 15] and result.distances is result.by_steps[15]

@@ -161,7 +161,7 @@ FINE = {
 def nothing_read(monkeypatch):
     """No data may be loaded and no policy hashed before a plan is checked."""
     for name in ("hash_data", "hash_policy"):
-        monkeypatch.setattr(store, name, lambda *found: pytest.fail(f"{found} was read"))
+        monkeypatch.setattr(store, name, lambda *found, **more: pytest.fail(f"{found} was read"))
 
 
 def refused(folder, text, *words, options=()):
@@ -202,8 +202,8 @@ MACHINE = {
 def test_what_this_machine_cannot_do_is_refused(name, tmp_path, monkeypatch):
     text, words = MACHINE[name]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(store, "hash_data", lambda *found: "data")
-    monkeypatch.setattr(store, "load", lambda *found: small_data())
+    monkeypatch.setattr(store, "hash_data", lambda *found, trust: "data")
+    monkeypatch.setattr(cells, "load_for", lambda *found, trust: small_data())
     refused(tmp_path, text, words)
 
 

@@ -183,7 +183,8 @@ SAVED_BAD = {
 @pytest.mark.parametrize("name", SAVED_BAD)
 def test_what_could_not_be_loaded_again_is_not_saved(name, tmp_path):
     parts, folder, word = SAVED_BAD[name]
-    refused(lambda: Policy(make_network(S, A, 16), NoiseSchedule.vp(3), **parts).save(tmp_path / folder), word)
+    refused(lambda: Policy(make_network(S, A, 16), NoiseSchedule.vp(3), **parts).save(tmp_path / folder),
+            word)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from conftest import make_network
 
 from swg_fast import NoiseSchedule, Policy, UsageError
+from swg_fast.cli.ending import run
 from swg_fast.cli.main import cli
 
 EVALUATE = ["evaluate", "Pendulum-v1", "--policy", "mine"]
@@ -34,3 +35,12 @@ def test_commands(name, tmp_path, monkeypatch):
     found = CliRunner().invoke(cli, arguments, standalone_mode=False)
     assert isinstance(found.exception, UsageError) and word in str(found.exception)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_current_folder_that_is_gone(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit) as ended:
+        run(cli)
+    assert ended.value.code == 2 and "the current folder is gone" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import warnings
@@ -16,6 +17,7 @@ from conftest import make_recording, write_hdf5
 from swg_fast import UsageError, load_dataset
 from swg_fast.common import interrupts
 from swg_fast.data import download as downloads
+from swg_fast.data.arrow import check_arrow
 from swg_fast.data.gate import Declared, check_sizes
 from swg_fast.data.hdf5 import check_tree, unreadable
 from swg_fast.data.ogbench import _check_file
@@ -24,6 +26,8 @@ from swg_fast.kernels.shared import c_compiler
 
 ROWS = {"observations": np.zeros((9, 3), "f4"), "actions": np.zeros((9, 2), "f4"),
         "terminals": np.zeros(9, "f4"), "qpos": np.zeros((9, 4), "f4")}
+
+WIDTH = 1237  # occurs nowhere else in a small file
 
 
 def tree(write):
@@ -59,6 +63,35 @@ def locked(path):
             holder.stdin.close()
 
 
+def ogbenchs(path):
+    pytest.importorskip("ogbench")
+    rows = {name: np.zeros((9, width), "f4") for name, width in (("actions", 8), ("qpos", 15), ("qvel", 14))}
+    np.savez(path.with_suffix(".npz"), **rows, observations=np.full((9, 29), 1e30, "f4"),
+             terminals=(np.arange(9) == 8).astype("f4"))
+    load_dataset(path.with_suffix(".npz"), task="antmaze-medium-navigate-singletask-v0")
+
+
+def arrow(edit):
+    """Checks a folder in Minari's layout whose one file ``edit`` changes: two rows of `WIDTH` numbers."""
+
+    def run(path):
+        pa = pytest.importorskip("pyarrow")
+        file = path.parent / "data" / "0" / "part-0.arrow"
+        file.parent.mkdir(parents=True)
+        column = pa.FixedSizeListArray.from_arrays(np.zeros(2 * WIDTH), WIDTH)
+        with pa.ipc.new_file(str(file), pa.schema([("actions", column.type)])) as writer:
+            writer.write_batch(pa.RecordBatch.from_arrays([column], names=["actions"]))
+        edit(file)
+        check_arrow(path.parent / "data", "arrow", "minari:x")
+
+    return run
+
+
+def wide(width):
+    return lambda file: file.write_bytes(file.read_bytes().replace(struct.pack("<i", WIDTH),
+                                                                   struct.pack("<i", width)))
+
+
 def missing_filter(path):
     raise unreadable(str(path), OSError("required filter 'blosc' is not registered"))
 
@@ -76,13 +109,20 @@ GATE = {
     "integer actions": (zipped(actions=np.zeros((9, 2), int)), "expected floating point"),
     "more than the memory": (lambda path: check_sizes({"a": Declared((2**45,), np.dtype("f4"), 1, True)},
                                                       path.parent, "x"), "are stored"),
+    "OGBench's beyond float32's squares": (ogbenchs, "'observations' reach 1e+30"),
+    "Arrow's gigabytes": (arrow(wide(2**31 - 1)), "GB of memory"),
+    "Arrow's rows that are not there": (arrow(wide(2 * WIDTH)), "not a readable Arrow file"),
+    "Arrow cut short": (arrow(lambda file: os.truncate(file, 300)), "not a readable Arrow file"),
+    "a link of Arrow's": (arrow(lambda file: (file.parent / "part-1.arrow").symlink_to(file)),
+                          "'0/part-1.arrow' is a link"),
     "open elsewhere": (locked, "is open in another program"),
     "a missing filter": (missing_filter, "save it with gzip"),
 }
 
 
 @pytest.mark.parametrize("name", GATE)
-def test_a_dataset_is_refused_before_it_is_read(name, tmp_path):
+def test_a_dataset_is_refused_before_it_is_read(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("swg_fast.common.hardware.available_memory", lambda: 2**33)
     run, word = GATE[name]
     with pytest.raises(UsageError) as error:
         run(tmp_path / "data.hdf5")

@@ -93,7 +93,7 @@ def test_losses_fall_and_the_policy_prefers_rewarded_actions(tmp_path, data):
 
 
 def test_a_ranker_and_a_network_that_reads_learn_the_weights(tmp_path, data):
-    """Both rank the actions that the critic prefers above the others; resuming a finished run gives the same
+    """Both rank the critic's favourite actions above the others; a resumed finished run has the same
     ranker."""
     settings = TrainSettings(critic_steps=600, actor_steps=600, dropout=0.0, discount=0.5, read_share=0.3,
                              ranker_steps=400, ranker_hidden_dim=32,
@@ -135,8 +135,7 @@ def test_steps_that_stand_are_left_to_the_critic(tmp_path, data):
 
 
 def test_a_ranker_has_what_is_off_the_data_below(tmp_path, data):
-    """Actions lie within 0.2, and the first entry's sign decides the weight: an action at 0.8 must not rank
-    high."""
+    """Actions lie within 0.2, and the first entry's sign decides the weight; 0.8 must not rank high."""
     data = replace(data, actions=0.2 * data.actions)
     weights = np.where(data.actions[:, 0] > 0, 0.9, 0.1).astype(np.float32)
     settings = TrainSettings(ranker_steps=600, ranker_hidden_dim=32, ranker_others=0.5)

@@ -4,8 +4,7 @@
 A program's two warp groups walk separate work items, tiles of 64: of pair p one takes item 2 p, the other
 item 2 p + 1. Both walk the same phases and rows, since they share one ring of weights. If the number of items
 is odd, the second group still walks the last pair but keeps nothing. z and its companions use layout ``few``,
-in which four threads of one warp hold a row; between steps they stay in scratch that is private to the
-thread.
+in which four threads of one warp hold a row; between steps they wait in the thread's own scratch.
 
 A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` holds eps, d eps_w / dz [64, DP], the parked
 h [64, H], z and x0 [64, DP], the weight and the ranking's score [64].
@@ -48,8 +47,7 @@ def candidates_of(item, phase, group, leaves, TREE: gl.constexpr, layout: gl.con
 
 @gluon.jit
 def noise(candidate, state, step, k0, k1, DP: gl.constexpr, few: gl.constexpr):
-    """Standard normals [64, DP] in layout ``few`` for the rows' ``candidate`` [64]; ``state`` is a number or
-    [64, 1]."""
+    """Standard normals [64, DP] in layout ``few`` for ``candidate`` [64]; ``state``: a number or [64, 1]."""
     entry = gl.arange(0, DP, gl.SliceLayout(0, few)).to(gl.uint32)[None, :]
     return normal_entries(candidate.to(gl.uint32)[:, None], state, step.to(gl.uint32), entry, k0, k1)
 

@@ -39,8 +39,8 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
     Returns the ring's next slot.
 
     With the early head the backward pass starts after the second block. h waits in scratch, and the forward
-    pass resumes from there. ``low`` has room for x [64, H] of L - 1 blocks; h [64, H] has its place after eps
-    and d eps_w / dz.
+    pass resumes from there. ``low`` has room for x [64, H] of L - 1 blocks; h [64, H] follows eps and d eps_w
+    / dz.
     """
     DEPTH: gl.constexpr = 2 if E > 0 else L
     x, g = memory.x.index(GROUP), memory.g.index(GROUP)

@@ -141,8 +141,7 @@ def early_head(weights, k, memory, GROUP: gl.constexpr, E: gl.constexpr, GUIDED:
                H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr, wide: gl.constexpr,
                lhs: gl.constexpr):
     """(eps_w [64] of the stream, the ring's next slot). The stream is in bf16 in g's place; if GUIDED, its
-    cotangent replaces it there. Takes half a slot at a time, since the cotangent's sum leaves no room for
-    more."""
+    cotangent replaces it there. Takes half a slot at a time: the cotangent's sum leaves no room for more."""
     HALF: gl.constexpr = BC // 2
     thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, HALF, 16])
     g, group = memory.g.index(GROUP), gl.to_tensor(GROUP)

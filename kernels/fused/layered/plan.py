@@ -22,14 +22,13 @@ REDUCE = 128  # bests of tiles that `keep_best_kernel` reads at a time
 
 
 def narrow(chunk: int) -> int:
-    """Columns a program of a layer with H columns: a quarter of ``chunk``, for as many programs as a layer
-    with 4H columns has."""
+    """Columns a program of a layer with H columns: a quarter of ``chunk``, for as many programs as with
+    4H."""
     return max(16, chunk // 4)
 
 
 def depth(kind: int, size: int) -> int:
-    """How many of the ``size`` terms of a narrow product are fetched at a time: 256 bytes a row, in entries
-    of ``kind`` bytes."""
+    """How many of a narrow product's ``size`` terms to fetch at a time: 256 bytes, of ``kind`` bytes each."""
     most = 256 // kind
     return most if size % most == 0 else 64
 

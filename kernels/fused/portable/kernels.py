@@ -6,8 +6,7 @@ D = A + 1 entries of z, padded to DP with zeros; L blocks; E the early head's wi
 - ``low``, the weights' type: L + 2 slots [BM, H] for each block's normalised input, the cotangent g of the
   residual stream, and one stage's results for the next.
 - ``wide``, float32: the residual stream h [BM, H]; L rows [BM] of 1 / std; z, eps, d eps_w / dz and the last
-  x0 [BM, DP] (the finished z replaces x0 while candidates are ranked); eps_w, the weight and the ranking's
-  score [BM].
+  x0 [BM, DP] (the finished z replaces x0 during a ranking); eps_w, the weight, the ranking's score [BM].
 """
 
 from __future__ import annotations

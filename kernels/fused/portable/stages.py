@@ -1,5 +1,4 @@
-"""The residual blocks' forward and backward passes, for a tile of candidates whose activations are in
-scratch.
+"""Forward and backward passes of the residual blocks, for a tile of candidates with activations in scratch.
 
 Letters: BM candidates a tile, BR rows of it at a time in a pass, H hidden, BC columns of the 4H-wide layer at
 a time. The residual stream and running sums are float32. Products run in the weights' type, in which scratch
@@ -56,8 +55,8 @@ def sigmoid(a):
 
 @triton.jit
 def silu(u, dtype: tl.constexpr):
-    """SiLU(2 u) = 2 u sigmoid(2 u) = u (1 + tanh(u)), to be rounded to ``dtype``. The approximate tanh
-    suffices for bf16's 8 bits."""
+    """SiLU(2 u) = u (1 + tanh(u)), to be rounded to ``dtype``: approximate tanh suffices for bf16's 8
+    bits."""
     if dtype == tl.bfloat16 and not WIDEN:
         return u + u * tanh(u)
     return 2.0 * u * sigmoid(2.0 * u)
@@ -123,8 +122,7 @@ def centred(rows, LN_EPS: tl.constexpr, H: tl.constexpr):
 
 @triton.jit
 def through_norm(inner, x, H: tl.constexpr):
-    """The cotangent of a LayerNorm's input from that of its result ``x``, ``inner`` [BR, H], without the
-    factor 1 / std."""
+    """A LayerNorm's input cotangent, without 1 / std, from that of its result ``x``, ``inner`` [BR, H]."""
     mean = tl.sum(inner, axis=1) / H
     along = tl.sum(inner * x, axis=1) / H
     return inner - mean[:, None] - x * along[:, None]
@@ -193,8 +191,7 @@ def block_backward(g, sums, x, rstd, up, up_bias, down, BM: tl.constexpr, H: tl.
 @triton.jit
 def read_out_rows(h, sums, bias, pending, weight_row, g, BM: tl.constexpr, H: tl.constexpr,
                   BR: tl.constexpr, COTANGENT: tl.constexpr, PRECISION: tl.constexpr):
-    """SiLU of the finished stream to ``sums``; if COTANGENT, the cotangent of ``weight_row`` SiLU(h) to
-    ``g``."""
+    """SiLU of the finished stream to ``sums``; if COTANGENT, that of ``weight_row`` SiLU(h) to ``g``."""
     dtype: tl.constexpr = sums.dtype.element_ty
     for first in tl.range(0, BM, BR, disable_licm=True):
         at = at_rows(first, BR, H)

@@ -64,7 +64,7 @@ def _edges(x: np.ndarray) -> np.ndarray:
 
 
 def maze(task: str, grid: Grid, way: Way | None, value: np.ndarray, walking: np.ndarray,
-         positive: np.ndarray, settings: TrainSettings, path: Path) -> None:
+         positive: np.ndarray, settings: TrainSettings, path: Path, trust: Sequence[str]) -> None:
     """Over the maze: mean V of all states; mean V of states that lead to another bin, as steps to the goal
     where rewards are -1 a step; the share of positive advantages; the distance to the goal along recorded
     steps. ``value``, ``walking`` and ``positive`` are [bins]."""
@@ -87,7 +87,7 @@ def maze(task: str, grid: Grid, way: Way | None, value: np.ndarray, walking: np.
     rows = -(-len(panels) // columns)
     height = 5.2 * (top - bottom) / (right - left) + 1.1
     figure, axes = _figure(13, rows * height, rows, columns)
-    walls = _walls(task)
+    walls = _walls(task, trust)
     for ax, (title, bins, colours) in zip(axes, panels, strict=False):
         image = ax.imshow(bins.reshape(grid.shape), origin="lower", extent=grid.extent, cmap=colours,
                           interpolation="nearest")
@@ -103,12 +103,12 @@ def maze(task: str, grid: Grid, way: Way | None, value: np.ndarray, walking: np.
     save_figure(figure, path, dpi=120)
 
 
-def _walls(task: str) -> Maze | None:
+def _walls(task: str, trust: Sequence[str]) -> Maze | None:
     """The maze of ``task``; None where this machine cannot make its environment."""
     from swg_fast.envs import make_env
 
     try:
-        return make_env(task).maze()
+        return make_env(task, trust=trust).maze()
     except UsageError:
         return None
 

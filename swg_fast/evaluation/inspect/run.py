@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from swg_fast.training.settings import TrainSettings
 
 
 def inspect_run(source: Source, data: Transitions, out: Path, draws: measure.Draws, *,
-                every_state: bool = False) -> dict[str, Any]:
+                every_state: bool = False, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Measures what ``source`` has learnt on ``data`` and writes ``out/inspect.json`` and its pictures.
 
     Candidates are drawn unguided and guided; their states are of held-out episodes where ``source`` was
-    trained on ``data``. With ``every_state`` the critic's saved states are measured too. Returns the
-    figures of the JSON.
+    trained on ``data``. With ``every_state`` the critic's saved states are measured too. ``trust`` is as in
+    `make_env`. Returns the figures of the JSON.
 
     Raises `UsageError` where there is no critic and value to look at, or no saved state.
     """
@@ -42,7 +43,7 @@ def inspect_run(source: Source, data: Transitions, out: Path, draws: measure.Dra
     draw.values(value, returns, out / "value.png")
     draw.advantages(advantage, figures["advantages"]["positive"], out / "advantages.png")
     if _has_maze(source):
-        figures["maze"] = _maze(source.task, data, value, advantage, settings, out)
+        figures["maze"] = _maze(source.task, data, value, advantage, settings, out, trust)
     if learnt.policy is not None:
         figures["weights"] = _weights(source, learnt, data, settings, draws, out)
     if every_state:
@@ -88,11 +89,11 @@ def _has_maze(source: Source) -> bool:
 
 
 def _maze(task: str, data: Transitions, value: np.ndarray, advantage: np.ndarray, settings: TrainSettings,
-          out: Path) -> dict[str, Any]:
+          out: Path, trust: Sequence[str]) -> dict[str, Any]:
     way, grid = places.way_in(data)
     walking = grid.mean(value, grid.moved)
     draw.maze(task, grid, way, grid.mean(value), walking, grid.mean(advantage > 0), settings,
-              out / "maze.png")
+              out / "maze.png", trust)
     if way is None:
         return {"rewarded_steps": 0}
     return {"bin_metres": places.BIN, "goal": way.goal.tolist(),

@@ -1,7 +1,6 @@
 """The fused kernels as compiled code: PTX for GPUs that this machine need not have, run by the emulator.
 
-Schedules vary the order of warps and the time at which asynchronous copies and products take effect; bits
-must not vary.
+Schedules vary the order of warps and the time of asynchronous copies and products; bits must not vary.
 """
 
 from __future__ import annotations

@@ -138,8 +138,7 @@ def test_bf16_trajectories():
     (128, "early", "dpmpp_2m", 1.0, 15, 2**16 + 1, 1, "plain"),
 ])
 def test_the_gluon_kernels_candidates_are_the_portable_ones(hidden, head, name, rho, T, N, B, search):
-    """Candidates agree within bf16's precision, and each kernel keeps its best; a second run gives the same
-    bits."""
+    """Candidates agree within bf16's precision; each kernel keeps its best; a second run gives equal bits."""
     dtype, config = gluon(hidden)
     policy = Policy(make_network(5, 8, hidden, 3, head), NoiseSchedule.vp(T), device="cuda")
     packed = pack(policy.model.network, T, launch.DTYPES[dtype], policy.device)

@@ -110,8 +110,7 @@ def both_kernels(monkeypatch, hidden, head, name, rho, T, N, B, schedules, **key
     (128, "early", "dpmpp_2m", 1.0, 15, 70, 1, "plain"),
 ])
 def test_trajectories_are_the_portable_kernels(monkeypatch, hidden, head, name, rho, T, N, B, search):
-    """Candidates, weights and expectations agree with the portable kernel's within bf16's precision, and the
-    best candidate is kept."""
+    """Results agree with the portable kernel's within bf16's precision, and the best candidate is kept."""
     keywords = {"softmax": search == "softmax"}
     if "tree" in search:
         keywords["tree"] = Tree(leaves=4, shared=1)
@@ -189,8 +188,7 @@ def test_scratch_and_what_is_not_supported():
 
 
 def test_many_candidates_on_capability_9_take_them():
-    """Networks that the Gluon kernels support take them; few candidates, and other GPUs, take the portable
-    kernels."""
+    """Supported networks take them; few candidates, and other GPUs, take the portable kernels."""
     many, few = 132 * 64, 132 * 64 - 1
     for hidden in GLUON:
         assert suitable(90, hidden, "bf16", many, 132)[0] is GLUON[hidden]

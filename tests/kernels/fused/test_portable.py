@@ -162,8 +162,7 @@ def test_solvers_are_the_references(sampler, steps, temperature, rho):
 @pytest.mark.parametrize("head,sampler,steps,leaves,shared", [
     ("early", "dpmpp_2m_sde", 3, 4, 1), ("joint", "ddpm", None, 12, 1), ("early", "ddpm_x0", None, 36, 1)])
 def test_trees_and_rankings_are_the_references(request, head, sampler, steps, leaves, shared):
-    """Groups of several roots in several tiles, in whole tiles and in parts of one; the same launch ranks
-    them."""
+    """Groups of several roots in several tiles, whole tiles and parts of one; the same launch ranks them."""
     if leaves == 4:
         request.getfixturevalue("overflow_checked")
     policy = Policy(make_network(5, 3, 64, 2, head), NoiseSchedule.vp(15 if steps else 3), device=DEVICE)
@@ -180,8 +179,7 @@ def test_trees_and_rankings_are_the_references(request, head, sampler, steps, le
         "select": "max_weight", "keep_share": 0.3, "return_candidates": False})
     weights, ranks = expected.candidate_weights.cpu(), expected.expected_weights.cpu()
     kept = reference.keep_among(weights, ranks, 0.3)
-    # Guidance leaves many candidates at one weight, among which rounding chooses; the kept one is in the
-    # share, and as good.
+    # Guidance leaves many candidates at one weight; rounding chooses one in the share that is as good.
     best = weights.gather(1, kept[:, None])[:, 0]
     # Weights in the hundreds come from division by a clean weight near 0, which magnifies their rounding.
     assert relative_error(parts.weights.cpu(), best) < 1e-3
@@ -207,8 +205,8 @@ def test_a_ranking_of_what_the_kernel_draws(ranking):
     (1, 1024, 16, 132), (1, 1024, 128, 132), (64, 4096, 128, 132), (2, 48, 16, 3), (1, 4096, 64, 1)])
 @pytest.mark.parametrize("leaves", [2, 4, 16])
 def test_groups_of_roots(states, N, tile, resident, leaves):
-    """A group fits its roots' tile and the groups cover all roots; the longest program walks no more rows
-    than without a tree."""
+    """A group fits its roots' tile, groups cover all roots, and no program walks more rows than without a
+    tree."""
     if N % leaves:
         return
     group, items, phases = launch.grouping(states, N, Tree(leaves, 4), 6, tile, resident)

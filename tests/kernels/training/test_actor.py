@@ -54,8 +54,7 @@ def test_a_hundred_steps_equal_the_plain_ones(shape):
         theirs, mine = gather_state(plain), gather_state(quick)
         assert theirs.keys() == mine.keys()
         for name, tensor in theirs.items():
-            # Adam's first step divides a gradient by its own size, so the rounding of one near 0 counts in
-            # full.
+            # Adam's first step divides a gradient by its own size: rounding of one near 0 counts in full.
             assert relative_error(mine[name], tensor) < 3e-5, (step, name)
             mine[name].copy_(tensor)
 

@@ -63,8 +63,8 @@ def critic(params: Tree, name: str | None = None) -> TwinQ:
     tree = _below(params, "critic", name)
     layers = ("MLP_0/Dense_0", "MLP_0/Dense_1", "Dense_0")
     kernels = [_get(tree, f"VmapQ_Model_0/{layer}/kernel", 3) for layer in layers]
-    # The split of the input is the caller's.
-    network = _build(tree, TwinQ, {"state_dim": kernels[0].shape[1], "action_dim": 0,
+    # The split of the input is the caller's; an action has at least one number.
+    network = _build(tree, TwinQ, {"state_dim": kernels[0].shape[1] - 1, "action_dim": 1,
                                    "hidden_dim": kernels[1].shape[2]})
     with torch.no_grad():
         for i, layer in enumerate(layers):
@@ -124,8 +124,8 @@ def import_directory(directory: str | Path, tree: str | None = None) -> tuple[
     network = score_network(held["actor"], tree)
     q = critic(held["critic"], tree) if "critic" in held else None
     v = value(held["value"], tree) if "value" in held else None
-    if q is not None:  # takes both in one
-        q.state_dim, q.action_dim = q.state_dim - network.action_dim, network.action_dim
+    if q is not None:  # one of both together was an action
+        q.state_dim, q.action_dim = q.state_dim + 1 - network.action_dim, network.action_dim
     parts = {"network": network, "critic": q, "value": v}
     check_fit([(name, part) for name, part in parts.items() if part is not None], 0)
     return network, q, v, {k: str(p.name) for k, p in found.items() if p is not None}

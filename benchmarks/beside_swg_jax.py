@@ -19,8 +19,24 @@ import click
 
 from benchmarks.beside_report import CROSSED, JAX, OURS, show
 from benchmarks.measuring import ROOT, Several, recorded, save, threads_option
+from swg_fast.cli.ending import run
 
 BUDGET = ("critic_steps", "actor_steps", "actor_batch", "hidden_dim")  # options of both trainings
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training of both and what they played: ``what`` was compared, and a row for each policy and rule."""
+
+    what: dict[str, Any]
+    rows: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The JSON."""
+
+    runs: tuple[Run, ...]
 
 
 @dataclass(frozen=True)
@@ -52,16 +68,16 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seed
          json_path: Path, quiet: bool, **options: Any) -> None:
     import torch
 
+    from swg_fast.data.load import load_for
     from swg_fast.sweep.cells import training_settings
-    from swg_fast.sweep.store import load
 
     budget = {name: options.pop(name) for name in BUDGET}
     play = Play(**options)
     if datasets and len(datasets) != len(tasks):
         raise click.UsageError("give one --dataset for each --task, or none")
-    kept = recorded(json_path, {"runs": []})["runs"]
+    kept = recorded(json_path, {"runs": []}, Compared)["runs"]
     for task, source in zip(tasks, datasets or tasks, strict=True):
-        data = load(task, source)
+        data = load_for(task, source)
         for seed in seeds:
             settings = training_settings(task, budget | {"seed": seed})
             same = {"task": task, "data": data.fingerprint(), "settings": settings.to_dict(),
@@ -112,7 +128,6 @@ def compare(checkout: Path, task: str, data: Any, settings: Any, folder: Path, p
 def train_ours(data: Any, settings: Any, folder: Path, progress: bool) -> tuple[Path, dict[str, float]]:
     """The folder of swg-fast's policy and the seconds of each phase, computed from its steps a second, so
     that a resumed phase counts in full."""
-    from swg_fast.common.read_files import read_json
     from swg_fast.training.history import HISTORY, read_history
     from swg_fast.training.loop import LoopOptions
     from swg_fast.training.run import train
@@ -123,9 +138,9 @@ def train_ours(data: Any, settings: Any, folder: Path, progress: bool) -> tuple[
               options=LoopOptions(folder / "states", progress=progress))
     rates = {phase: statistics.median(line[f"{phase}/steps_per_second"] for line in lines)
              for phase, lines in read_history(folder / "logs" / HISTORY).items()}
-    full = read_json(policy / "model_card.json")["training"]["settings"]
-    return policy, {phase: full[f"{phase}_steps"] / rates[phase] for phase in ("critic", "actor")}
+    steps = {"critic": settings.critic_steps, "actor": settings.actor_steps}
+    return policy, {phase: count / rates[phase] for phase, count in steps.items()}
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from swg_fast.cli.ending import run
 from swg_fast.envs.tasks import find_preset
 from swg_fast.policy.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
 
@@ -36,4 +37,4 @@ def main(checkpoint: Path, name: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

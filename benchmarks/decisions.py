@@ -96,12 +96,20 @@ def contenders(policy: Policy, chosen: Chosen) -> dict[str, dict[str, Any]]:
     return {name: shared | every[name] for name in (chosen.only.split(",") if chosen.only else every)}
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """The JSON: its settings, and figures by part and cell."""
+
+    settings: dict[str, Any]
+    parts: dict[str, dict[str, dict[str, Any]]]
+
+
 class Results:
     """The JSON by part and cell. Raises `UsageError` if it was made with other settings."""
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path = path
-        self.data = recorded(path, {"settings": settings, "parts": {}})
+        self.data = recorded(path, {"settings": settings, "parts": {}}, Recorded)
         changed = [k for k, v in settings.items() if self.data["settings"].get(k) != v]
         if changed:
             raise UsageError(f"{path} was made with another {changed[0]}; give that, or another file")

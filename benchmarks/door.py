@@ -24,6 +24,7 @@ import click
 import numpy as np
 
 from benchmarks.measuring import Several, recorded, save
+from swg_fast.cli.ending import run
 from swg_fast.common.intervals import mean_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data.hdf5 import read_hdf5
@@ -131,13 +132,13 @@ def markdown(found: dict[str, Any]) -> str:
 @click.option("--json", "json_path", type=Path, required=True)
 def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[float],
          candidates: list[int], sources: str, json_path: Path) -> None:
+    results = recorded(json_path, {}, dict[str, dict[str, Any]])
     env, raw = make_env(TASK), read_hdf5(data)
     assert isinstance(env, D4RLEnv)
     ends = np.flatnonzero(raw["timeouts"].astype(bool) | (raw["terminals"] > 0))
     begins = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - begins + 1
     first = raw["observations"][begins]
-    results = recorded(json_path, {})
 
     def starts(hand: str, door: str) -> list[tuple]:
         """One start for each demonstration; two with the task's doors, which differ in every episode."""
@@ -187,4 +188,4 @@ def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

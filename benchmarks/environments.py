@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks import one_step
 from benchmarks.measuring import save
+from swg_fast.cli.ending import run
 from swg_fast.common.errors import UsageError
-from swg_fast.common.read_files import read_json
 from swg_fast.data.download import remote_path
 from swg_fast.envs import contacts, make_env
 from swg_fast.envs.d4rl_import import FAMILY_MODULES
@@ -101,11 +101,12 @@ def main(json_path: Path, steps: int, turns: int) -> None:
     from swg_fast.envs import simulator
 
     tasks = {task: look_at(task, steps, turns) for task in presets()}
-    save(json_path, {"tasks": tasks, "one_step": one_step_errors(),
-                     "families": {family: family_status(family) for family in FAMILY_MODULES},
-                     "simulator": simulator.describe()})
-    click.echo(markdown(read_json(json_path)))
+    found = {"tasks": tasks, "one_step": one_step_errors(),
+             "families": {family: family_status(family) for family in FAMILY_MODULES},
+             "simulator": simulator.describe()}
+    save(json_path, found)
+    click.echo(markdown(found))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

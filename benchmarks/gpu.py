@@ -12,9 +12,8 @@ import os
 import re
 import subprocess
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
@@ -30,6 +29,13 @@ from swg_fast.evaluation.bench.run import Bench
 
 PARTS = ("ceilings", "parity", "sanitizer", "configurations", "peers", "few", "layered", "throughput",
          "early", "memory", "counters", "training")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the JSON has beside its parts."""
+
+    device: str
 
 
 def commit() -> str:
@@ -58,7 +64,10 @@ def main(device: str, tiny: bool, parts: str, swg_jax: str | None, out: Path | N
     folder = out or ROOT / "benchmarks" / "results" / (
         "tiny" if tiny else re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"))
     path = folder / "gpu.json"
-    report: dict[str, Any] = recorded(path, {"device": name})
+    report = recorded(path, {"device": name}, Measured)
+    if report["device"] != name:
+        raise UsageError(f"{path} has the measurements of {report['device']}, and this is {name}; give "
+                         "another --out")
     started = time.perf_counter()
     for part in parts.split(","):
         keywords = {"swg_jax": swg_jax} if part == "peers" else {}

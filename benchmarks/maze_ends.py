@@ -18,15 +18,16 @@ import click
 import numpy as np
 
 from benchmarks.measuring import policy_option, threads_option
+from swg_fast.cli.ending import run
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.seeds import stream_seed
+from swg_fast.data.load import load_for
 from swg_fast.data.transitions import Transitions
 from swg_fast.envs import make_env
 from swg_fast.envs.tasks import find_preset
 from swg_fast.evaluation.episodes import STATE_STRIDE
 from swg_fast.evaluation.inspect.places import way_in
 from swg_fast.policy.policy import Policy, load_policy
-from swg_fast.sweep.store import load
 
 ON_ITS_BACK = 50  # steps in a row
 AROUND = 25  # steps before and after a step
@@ -58,7 +59,7 @@ def falls(paths: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, flo
                    "falls_per_1000_steps": 1000 * fallen[kind] / max(1, steps[kind])} for kind in steps}
 
 
-def run(policy: Policy, task: str, episodes: int, seed: int, **sampling: Any) -> list[dict[str, Any]]:
+def play(policy: Policy, task: str, episodes: int, seed: int, **sampling: Any) -> list[dict[str, Any]]:
     """For every episode: its end (reached, overturned or time_up), its steps, the metres at its beginning and
     end, and its path. ``sampling`` are keywords of `Policy.sample`."""
     envs = [make_env(task) for _ in range(episodes)]
@@ -98,14 +99,14 @@ def main(task: str, policy_name: str | None, episodes: int, seed: int, data: Pat
          **sampling: Any) -> None:
     """Plays the episodes and counts their ends."""
     policy = load_policy(policy_name or task)
-    found = run(policy, task, episodes, seed, **sampling)
+    found = play(policy, task, episodes, seed, **sampling)
     counts = {end: sum(each["end"] == end for each in found) for end in ("reached", "overturned", "time_up")}
     paths = [np.stack(each.pop("path")) for each in found]
     result = {"task": task, "seed": seed, "counts": counts, "episodes": found,
               "falls": falls([(path[:, :2], upright(path)) for path in paths]),
               "sampling": asdict(policy.settings(**sampling))}
     if data is not None:
-        recorded = load(task, str(data))
+        recorded = load_for(task, str(data))
         result["metres_left"] = metres_left(recorded, found)
         every, begins = recorded.observations, np.flatnonzero(np.diff(recorded.episodes)) + 1
         result["falls_recorded"] = falls([(part[:, :2], upright(part)) for part in np.split(every, begins)])
@@ -132,4 +133,4 @@ def metres_left(recorded: Transitions, found: list[dict[str, Any]]) -> dict[str,
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from benchmarks.maze_ends import upright
+from swg_fast.cli.ending import run
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.console import print_table
 from swg_fast.common.figures import new_figure, save_figure
+from swg_fast.data.load import load_for
 from swg_fast.data.transitions import Transitions
 from swg_fast.evaluation.inspect.learnt import find_source, load_learnt
 from swg_fast.evaluation.inspect.places import way_in
-from swg_fast.sweep.store import load
 
 BANDS = (0, 5, 10, 20, 30, 40, 60)  # metres to the goal
 STATES = 60_000
@@ -76,7 +77,7 @@ def steps(v: float | None, discount: float) -> float | None:
 @click.option("--plot", type=Path)
 def main(runs: tuple[str, ...], task: str, data: Path, seed: int, path: Path, plot: Path | None) -> None:
     """Measures V in every RUN."""
-    recorded = load(task, str(data))
+    recorded = load_for(task, str(data))
     states, metres = places(recorded, seed)
     found = [values(run, recorded, states, metres) for run in runs]
     write_json(path, {"task": task, "seed": seed, "runs": found})
@@ -113,4 +114,4 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

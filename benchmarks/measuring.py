@@ -11,7 +11,8 @@ import click
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.console import versions
 from swg_fast.common.hardware import set_threads
-from swg_fast.common.read_files import read_json
+from swg_fast.common.output_paths import check_output
+from swg_fast.common.read_files import is_file, read_json, validated
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,9 +43,19 @@ threads_option = click.option("--threads", type=int, help="CPU threads of torch.
                               expose_value=False, callback=_use_threads)
 
 
-def recorded(path: Path, start: dict[str, Any]) -> dict[str, Any]:
-    """The JSON of an earlier run at ``path``, or ``start`` if there is none."""
-    return read_json(path) if path.exists() else start
+def read_result(path: Path, kind: Any) -> Any:
+    """The JSON of an earlier run at ``path``, as it stands: it may have more than ``kind`` says. `UsageError`
+    where it does not have that."""
+    found = read_json(path)
+    validated(found, kind, str(path), "another script wrote it, so give another file")
+    return found
+
+
+def recorded(path: Path, start: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """`read_result`, or ``start`` if there is no file. `UsageError` where none can be written, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_output(path)
+    return read_result(path, kind) if is_file(path) else start
 
 
 def save(path: Path, found: dict[str, Any]) -> None:

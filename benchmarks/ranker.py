@@ -18,8 +18,8 @@ import torch
 from swg_fast.cli.ending import run
 from swg_fast.common.errors import UsageError
 from swg_fast.common.seeds import stream_seed
-from swg_fast.data import Transitions, load_dataset
-from swg_fast.envs.tasks import preset_for
+from swg_fast.data import Transitions
+from swg_fast.data.load import load_for
 from swg_fast.method.networks import TwinQ, ValueNetwork
 from swg_fast.method.weight_functions import compute_weights
 from swg_fast.policy.checkpoint import load_checkpoint, save_checkpoint
@@ -89,9 +89,7 @@ def main(checkpoint: str, data: str, task: str | None, out: Path, value_steps: i
     known = {field.name for field in fields(TrainSettings)}
     settings = replace(TrainSettings(**{k: v for k, v in own.items() if k in known}), ranker_steps=steps,
                        ranker_hidden_dim=hidden_dim, ranker_others=others)
-    preset = preset_for(task or policy.card["task"])
-    loaded = load_dataset(data, task=preset.task, max_episode_steps=preset.max_episode_steps,
-                          continues_after_terminal=preset.family == "antmaze")
+    loaded = load_for(task or policy.card["task"], data)
     advantages = find_advantages(policy, loaded, settings, value_steps)
     weights = compute_weights(advantages, settings.weight_function, settings.parameter_of_weights(),
                               rescale=settings.rescale_weights).numpy()

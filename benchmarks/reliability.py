@@ -25,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.measuring import ROOT, save
+from swg_fast.cli.ending import run
 from swg_fast.common.atomic_files import sha256
 
 SETTINGS = ["--critic-steps", "12000", "--critic-batch", "32", "--actor-steps", "12000",
@@ -123,4 +124,4 @@ def main(count: int, seed: int, note: str, json_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,15 +17,17 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.measuring import ROOT, Several, policy_option, recorded, save, threads_option
+from benchmarks.measuring import ROOT, Several, policy_option, read_result, recorded, save, threads_option
+from swg_fast.cli.ending import run
 from swg_fast.common.atomic_files import write_json
+from swg_fast.common.errors import UsageError
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.intervals import interval_text, score_interval
-from swg_fast.common.read_files import read_json
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.envs import make_env
 from swg_fast.evaluation.episodes import evaluate
 from swg_fast.policy.checkpoint import CARD, find_checkpoint
+from swg_fast.policy.model_card import read_card
 from swg_fast.policy.policy import Policy, load_policy
 
 SCORES = ROOT / "benchmarks" / "results" / "scores"
@@ -44,6 +46,33 @@ def parts(selection: str) -> dict[str, Any]:
     """``max_weight/ranker/0.25`` as keywords of `Policy.sample`."""
     found: dict[str, Any] = dict(zip(("select", "ranking", "keep_share"), selection.split("/"), strict=False))
     return found | {"keep_share": float(found.get("keep_share", 1))}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is read of a cell. ``interval`` has low and high; None for one episode."""
+
+    n_candidates: int
+    guidance_scale: float
+    select: str
+    temperature: float
+    normalized_score: float
+    interval: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The JSON."""
+
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Walk(Scores):
+    """The JSON of a sampler that walks fewer steps, or all (None)."""
+
+    sampler: str
+    sampler_steps: int | None
 
 
 @dataclass(frozen=True)
@@ -92,10 +121,10 @@ def main(task: str, policy_name: str | None, device: str, seed: int, seeds: list
     policy = load_policy(name, device)
     own = policy.settings(sampler=asked.sampler, sampler_steps=asked.sampler_steps)
     same = {"seeds": seeds or [seed], "sampler": own.sampler, "sampler_steps": own.sampler_steps}
-    kept = recorded(json_path, same | {"rows": []})
+    kept = recorded(json_path, same | {"rows": []}, Scores)
     for setting, value in same.items():
         if kept.get(setting) != value:
-            raise click.UsageError(f"{json_path} has scores with {setting} = {kept.get(setting)}; give that, "
+            raise UsageError(f"{json_path} has scores with {setting} = {kept.get(setting)}; give that, "
                                    "or another file")
     if data_path:
         kept["behaviour"] = behaviour(task, data_path)
@@ -105,7 +134,7 @@ def main(task: str, policy_name: str | None, device: str, seed: int, seeds: list
         draw(task, kept["rows"], plot_path)
     if card:
         path, used = find_checkpoint(name) / CARD, policy.backend("auto", asked.dtype)
-        write_json(path, read_json(path) | {"scores": kept["rows"],
+        write_json(path, read_card(path) | {"scores": kept["rows"],
                                             "scores_backend": f"{used.name} {used.dtype}"})
 
 
@@ -165,11 +194,16 @@ def behaviour_text(found: dict[str, Any]) -> str:
     return text
 
 
+def walked(folder: Path) -> list[dict[str, Any]]:
+    """The JSONs of one policy by several samplers."""
+    return [read_result(path, Walk) for path in sorted(folder.glob("*.json"))]
+
+
 def walks(folder: Path) -> str:
     """One policy by several samplers, fewest steps first: a line for each cell of the folder's JSONs, with
     its temperature if that does not depend on N."""
     every = [{"sampler": found["sampler"], "steps": found["sampler_steps"], **row}
-             for found in map(read_json, folder.glob("*.json")) for row in found["rows"]]
+             for found in walked(folder) for row in found["rows"]]
     every.sort(key=lambda row: (row["steps"] or np.inf, row["sampler"], row["n_candidates"],
                                 row["guidance_scale"], row["temperature"]))
     heats = {(row["n_candidates"], row["temperature"]) for row in every}
@@ -237,4 +271,4 @@ def _arms(row: dict[str, Any]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ import click
 import numpy as np
 
 from benchmarks.measuring import Several, save
+from swg_fast.cli.ending import run
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.policy.policy import Policy, load_policy
 
@@ -160,4 +161,4 @@ def draw(rows: list[dict[str, Any]], paper: list[dict[str, Any]], path: Path) ->
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from benchmarks.measuring import policy_option, save
+from swg_fast.cli.ending import run
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.policy.policy import load_policy
 
@@ -50,4 +51,4 @@ def main(task: str, policy_name: str | None, data_path: Path, states: int, candi
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -23,6 +23,7 @@ import click
 
 from benchmarks.training_run import markdown, measure
 from benchmarks.training_worker import serve
+from swg_fast.cli.ending import run
 from swg_fast.common.children import Child, Failure
 from swg_fast.common.interrupts import shielded
 
@@ -89,7 +90,6 @@ def main(turns: int, json_path: Path, one_core: bool) -> None:
     from swg_fast.common.atomic_files import write_json
     from swg_fast.common.console import versions
     from swg_fast.common.hardware import device_name
-    from swg_fast.common.read_files import read_json
 
     if find_spec("jax") is None:
         raise click.ClickException("the peer needs jax; pip install 'swg-fast[bench]'")
@@ -106,11 +106,12 @@ def main(turns: int, json_path: Path, one_core: bool) -> None:
                              "jax_steps_per_second": jax, "ratio": ours / jax, "times_plain": ours / plain})
                 click.echo(f"{phase} {precision} {batch}, {len(some)} core(s): {ours:.1f} steps/s, plain "
                            f"{plain:.1f}, jax {jax:.1f}")
-    write_json(json_path, {
+    found = {
         "machine": device_name(torch.device("cpu")), "cores": len(cores), "results": rows,
-        "whole_run": whole_run(cores[0]), "versions": versions()})
-    click.echo(markdown(read_json(json_path)))
+        "whole_run": whole_run(cores[0]), "versions": versions()}
+    write_json(json_path, found)
+    click.echo(markdown(found))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ import click
 import numpy as np
 
 from benchmarks.measuring import save
+from swg_fast.cli.ending import run
 
 
 class Vector(NamedTuple):
@@ -137,4 +138,4 @@ def _actions(task: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,6 +13,7 @@ import click
 
 from benchmarks.pages import gpu, mazes, policies, scale, tables  # noqa: F401 (their blocks register)
 from benchmarks.pages.blocks import ROOT, filled
+from swg_fast.cli.ending import run
 from swg_fast.common.atomic_files import replacing
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -41,4 +42,4 @@ def main(check: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from swg_fast.common.read_files import read_json
 
 ROOT = Path(__file__).parents[2]
 PLACE = re.compile(r"<!-- made: (\S+)(.*?) -->\n.*?<!-- end -->", re.S)
@@ -22,7 +23,7 @@ def block(function: Callable[..., str | dict[str, Any]]) -> Callable[..., str | 
 
 def recorded(name: str) -> Any:
     """The JSON of that name in benchmarks/results."""
-    return json.loads((ROOT / "benchmarks" / "results" / name).read_text())
+    return read_json(ROOT / "benchmarks" / "results" / name)
 
 
 def made(name: str, *arguments: str) -> str:

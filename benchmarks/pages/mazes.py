@@ -6,8 +6,7 @@ from typing import Any
 
 from benchmarks.pages.blocks import block, recorded, score
 from benchmarks.pages.scale import candidates_cells
-from benchmarks.score_table import WALKS
-from swg_fast.common.read_files import read_json
+from benchmarks.score_table import WALKS, walked
 
 LARGE = "antmaze-large-play-v2"
 
@@ -58,7 +57,7 @@ def large_play_steps() -> dict[str, Any]:
     """Scores by sampler, steps and temperature, and how far a kept candidate lies from their mean."""
     scores = {(one["sampler"], one["sampler_steps"], row["temperature"]):
               f"{row['normalized_score']:.0f} [{row['interval']['low']:.0f}, {row['interval']['high']:.0f}]"
-              for one in map(read_json, sorted((WALKS / f"{LARGE}-weak").glob("*.json")))
+              for one in walked(WALKS / f"{LARGE}-weak")
               for row in one["rows"]}
     six = [scores.pop((sampler, 6, 0.5)) for sampler in ("dpmpp_2m", "dpmpp_2m_sde")]
     others = sorted(value.split()[0] for (*_, heat), value in scores.items() if heat == 0.5)

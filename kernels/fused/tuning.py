@@ -11,7 +11,6 @@ import os
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 import triton
 
+from swg_fast.common.errors import note
 from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.fused.records import Shape
 from swg_fast.kernels.shared.binary_cache import cache_folder
@@ -57,8 +57,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        warnings.warn(f"{path}: not readable ({error}); delete it and run 'swg-fast tune' again",
-                      stacklevel=2)
+        note(f"{path}: not readable ({error}); delete it and run 'swg-fast tune' again")
         return {}
 
 

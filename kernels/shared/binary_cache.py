@@ -9,11 +9,12 @@ import hashlib
 import os
 import stat
 import tempfile
-import warnings
 from functools import lru_cache
 from pathlib import Path
 
 from platformdirs import user_cache_path
+
+from swg_fast.common.errors import note
 
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -41,8 +42,8 @@ def _folder(own: str | None, xdg: str | None, home: str | None) -> Path:
         folder = Path(own or xdg or "~/.cache/swg-fast")
     if reason is None:
         return folder
-    warnings.warn(f"cache folder {folder} is not used, since {reason}; what is compiled is lost when this "
-                  "process ends. Set SWG_FAST_CACHE to a folder of yours", stacklevel=4)
+    note(f"cache folder {folder} is not used, since {reason}; what is compiled is lost when this "
+         "process ends. Set SWG_FAST_CACHE to a folder of yours")
     return private_folder()
 
 

@@ -14,11 +14,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from swg_fast.common.errors import note
 from swg_fast.kernels.shared.binary_cache import cache_folder, keep, private_folder, trusted
 
 Loaded = TypeVar("Loaded")
@@ -60,8 +60,8 @@ def compiled(source: Path, included: tuple[Path, ...], load: Callable[[Path], Lo
             said = [f"no end after {error.timeout:.0f} s"]
         else:
             said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        warnings.warn(f"{command} could not compile {source.name} ({said[0] if said else error}); "
-                      "going on without it, slower", stacklevel=2)
+        note(f"{command} could not compile {source.name} ({said[0] if said else error}); "
+             "going on without it, slower")
         return None
 
 

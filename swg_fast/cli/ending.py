@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import suppress
+import warnings
 from typing import Any, NoReturn, TextIO, cast
 
 import click
 
-from swg_fast.common.errors import UsageError
+from swg_fast.common.errors import Note, UsageError
+from swg_fast.common.progress import Spare
 
 NO_MEMORY = "memory ran out; use smaller sizes, or close other programs"
 
@@ -18,6 +19,7 @@ NO_MEMORY = "memory ran out; use smaller sizes, or close other programs"
 def run(command: click.Command) -> None:
     """Runs ``command`` with the program's arguments."""
     _mend_streams()
+    warnings.formatwarning = _in_one_line
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; a notebook's backend may not be installed
     try:
         command(standalone_mode=False)
@@ -48,35 +50,22 @@ def run(command: click.Command) -> None:
         raise
 
 
-class _Forgiving:
-    """Standard error on a disk that may be full: what cannot be written is lost, and the work goes on."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._stream.flush()
+def _in_one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+                 line: str | None = None, plain: Any = warnings.formatwarning) -> str:
+    """A `Note` without the place in the code that gave it; any other warning as Python has it."""
+    return f"note: {message}\n" if category is Note else plain(message, category, filename, lineno, line)
 
 
 def _mend_streams() -> None:
-    """Gives the program the standard streams that it was started without, and one that forgives."""
+    """Gives the program the standard streams that it lacks, and an error output that may be full."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is the stream's
             os.set_inheritable(descriptor, True)
             stream = os.fdopen(descriptor, "r" if name == "stdin" else "w")
             setattr(sys, name, stream)
-    if not isinstance(sys.stderr, _Forgiving):
-        sys.stderr = cast(TextIO, _Forgiving(sys.stderr))
+    if not isinstance(sys.stderr, Spare):
+        sys.stderr = cast(TextIO, Spare("stderr"))
 
 
 def _refuse(cause: str) -> NoReturn:

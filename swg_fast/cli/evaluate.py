@@ -132,13 +132,10 @@ def _seeds(first: int, text: str | None) -> list[int]:
 def _load_or_untrained(task: str, policy_name: str | None, device: str, trust: Sequence[str]
                        ) -> tuple[Any, str]:
     """The policy and its name. A task without a bundled policy gets an untrained one, and is told."""
-    import torch
-
     from swg_fast.common.hardware import resolve_device
-    from swg_fast.method.networks import ScoreNetwork
-    from swg_fast.method.schedule import NoiseSchedule
+    from swg_fast.envs import make_env
     from swg_fast.policy.checkpoint import find_checkpoint
-    from swg_fast.policy.policy import Policy, load_policy
+    from swg_fast.policy.policy import load_policy, untrained_policy
 
     resolve_device(device)
     if policy_name is not None:
@@ -146,16 +143,10 @@ def _load_or_untrained(task: str, policy_name: str | None, device: str, trust: S
     try:
         folder = find_checkpoint(task)
     except UsageError:
-        folder = None
-    if folder is None:
-        from swg_fast.envs import make_env
-
         env = make_env(task, trust=trust)
         click.echo(f"no policy is bundled for {task}: using an UNTRAINED network, whose score says "
                    "nothing; give a trained one with --policy", err=True)
-        torch.manual_seed(0)
-        network = ScoreNetwork(env.state_dim, env.action_dim)
-        return Policy(network, NoiseSchedule.vp(15), device=device), "untrained"
+        return untrained_policy(env.state_dim, env.action_dim, device), "untrained"
     return load_policy(folder, device), task
 
 

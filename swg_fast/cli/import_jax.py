@@ -15,7 +15,10 @@ from swg_fast.common.optional_packages import check
 @click.option("--schedule", type=click.Choice(["vp", "cosine", "linear"]), default="vp")
 @click.option("--num-steps", type=click.IntRange(min=1), default=15, help="Denoising steps T.")
 @click.option("--task", help="D4RL task, for the model card.")
-def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: str | None) -> None:
+@click.option("--tree", metavar="NAME", help="Which tree of parameters to take, such as target, where a file "
+                                             "has several of one kind.")
+def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: str | None,
+               tree: str | None) -> None:
     """Turn SWG-JAX's actor_params_*.msgpack (and critic, value) below DIRECTORY into a checkpoint."""
     check("msgpack", "'swg-fast import-jax'")
     from swg_fast.common.output_paths import check_folder
@@ -26,7 +29,7 @@ def import_jax(directory: Path, out: Path, schedule: str, num_steps: int, task: 
 
     check_folder(out)
     betas = NoiseSchedule.by_name(schedule, num_steps)
-    network, critic, value, files = import_directory(directory)
+    network, critic, value, files = import_directory(directory, tree)
     card = {"task": task, "imported_from": files}
     save_checkpoint(out, Model(network, betas, critic, value, card))
     shape = ", ".join(f"{k} {v}" for k, v in network.config().items())

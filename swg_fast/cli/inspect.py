@@ -43,8 +43,7 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     from swg_fast.common.console import print_table
     from swg_fast.common.hardware import set_threads
     from swg_fast.common.output_paths import check_folder
-    from swg_fast.data import load_dataset
-    from swg_fast.envs.tasks import preset_for
+    from swg_fast.data.load import load_for
     from swg_fast.evaluation.inspect.learnt import check_task_fits, find_source
     from swg_fast.evaluation.inspect.measure import Draws
     from swg_fast.evaluation.inspect.run import inspect_run
@@ -60,13 +59,7 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     beside = source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}")
     folder = user_path(beside if out is None else out)
     check_folder(folder)
-    preset = preset_for(source.task) if source.task else None
-    data = load_dataset(dataset, task=source.task,
-                        max_episode_steps=preset.max_episode_steps if preset else None,
-                        continues_after_terminal=bool(preset and preset.family == "antmaze"),
-                        observation_keys=source.observation_keys, trust=trust)
-    if preset is not None and task is not None:
-        preset.check_sizes(data.observations.shape[1], data.actions.shape[1], dataset)
+    data = load_for(source.task, dataset, observation_keys=source.observation_keys, trust=trust)
     figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state,
                           trust=trust)
     print_table(f"{name}: {figures['progress']}", rows(figures))

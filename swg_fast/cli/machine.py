@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import click
 
+from swg_fast.common.errors import UsageError
 from swg_fast.policy.backend_names import BACKENDS
 
 
@@ -31,12 +32,11 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
     from swg_fast.policy.backends.registry import backend_class, resolve
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = versions()
     auto = resolve("auto", device)
     rows = [
         ("system", f"{platform.system()} {platform.release()} {platform.machine()}, "
                    f"{cores()} cores, torch threads: {torch.get_num_threads()}"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in found.items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
         ("device", torch.cuda.get_device_name() if device.type == "cuda" else "cpu (no CUDA device)"),
         ("cpu", f"{torch.backends.cpu.get_cpu_capability()}; loops between products: {_loops()}"),
         ("backends", f"{', '.join(BACKENDS)}; auto is {auto!r} here, and its dtype auto is "
@@ -47,9 +47,8 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
         from swg_fast.envs.status import family_status
 
         rows += [(f"d4rl {family}", family_status(family)) for family in FAMILY_MODULES]
-        rows.append(("other environments", _other_environments()))
-        rows.append(("simulator", _simulator()))
-        rows.append(("rendering", _rendering_status()))
+        rows += [("other environments", _other_environments()), ("simulator", _simulator()),
+                 ("rendering", _rendering_status())]
     return rows
 
 
@@ -76,7 +75,6 @@ def _other_environments() -> str:
 
 
 def _simulator() -> str:
-    from swg_fast.common.errors import UsageError
     from swg_fast.envs import simulator
 
     try:
@@ -88,7 +86,6 @@ def _simulator() -> str:
 
 
 def _rendering_status() -> str:
-    from swg_fast.common.errors import UsageError
     from swg_fast.envs import make_env
 
     try:

@@ -35,19 +35,14 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_policy(task: str | None, state_dim: int, action_dim: int, hidden_dim: int, weight_head: str,
                     device: str, **rest: Any) -> Any:
-        import torch
-
         from swg_fast.common.hardware import resolve_device
-        from swg_fast.method.networks import ScoreNetwork
-        from swg_fast.method.schedule import NoiseSchedule
-        from swg_fast.policy.policy import Policy, load_policy
+        from swg_fast.policy.policy import load_policy, untrained_policy
 
         resolve_device(device)
         if task:
             return command(load_policy(task, device), **rest)
-        torch.manual_seed(0)
-        network = ScoreNetwork(state_dim, action_dim, hidden_dim, weight_head=weight_head)
-        return command(Policy(network, NoiseSchedule.vp(15), device=device), **rest)
+        return command(untrained_policy(state_dim, action_dim, device, hidden_dim=hidden_dim,
+                                        weight_head=weight_head), **rest)
 
     return functools.reduce(lambda f, option: option(f), reversed(options), with_policy)
 

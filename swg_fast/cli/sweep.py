@@ -51,7 +51,7 @@ def sweep(file: Path, out: str | None, overrides: tuple[str, ...], address: str 
     store = stores.Store(out)
     trainings, missing = store.pending(cells)
     if missing and address is None:
-        resolved.check_here(trainings, partial(stores.load, trust=run.trust), run.device)
+        resolved.check_here(trainings, run)
     trained = len({cell.training.key for cell in cells if cell.training})
     click.echo(f"{plan.title}: {len(cells)} cells ({len(cells) - len(missing)} done), "
                f"{trained} trainings ({len(trainings)} to do); {store.folder}")

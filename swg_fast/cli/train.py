@@ -28,7 +28,7 @@ def _entries() -> Iterator[tuple[Field, str]]:
 
 @click.command(cls=with_options(_entries))
 @click.argument("task", required=False)
-@click.option("--out", help="Folder of the run.  [default: runs/TASK]")
+@click.option("--out", help="Folder of the run.  [default: runs/TASK, with - for /]")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--config", "config_path", type=Path,
               help="TOML file with any of the settings below, as names with _ for -. A run writes its own to "

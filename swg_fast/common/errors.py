@@ -1,7 +1,8 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can mend this", and the notes that stop nothing."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,15 @@ class UsageError(ValueError):
     The command line prints the message alone and exits with code 2; in Python it is an ordinary
     ``ValueError``.
     """
+
+
+class Note(UserWarning):
+    """What a user should know and what stops nothing. The command line prints it in one line."""
+
+
+def note(text: str) -> None:
+    """Warns with a `Note`, the same text once in a process: Python counts by the place that warns."""
+    warnings.warn(text, Note, stacklevel=1)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -184,20 +183,3 @@ def held() -> Iterator[None]:
             signal.signal(number, handler)
         if asked:
             signal.raise_signal(asked[0])
-
-
-def end_with_parent() -> None:
-    """Ends this worker process when its parent is gone, however that ended. It is the initializer of a pool,
-    whose workers would otherwise wait for ever."""
-    from multiprocessing import parent_process
-    from multiprocessing.connection import wait
-
-    parent = parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -18,21 +18,22 @@ class Spare:
     the rest goes nowhere."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name, self.stream = name, getattr(sys, name)
 
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> int:
         """Writes ``text`` at once."""
-        stream = getattr(sys, self.name)
         try:
-            stream.write(text)
-            stream.flush()
+            self.stream.write(text)
+            self.stream.flush()
         except (OSError, ValueError):  # closed, too
             with suppress(OSError, ValueError):
-                stream.close()  # drops what it still holds, which the interpreter would write at its end
-            setattr(sys, self.name, open(os.devnull, "w"))  # noqa: SIM115  stays open
+                self.stream.close()  # drops what it still holds, which the interpreter would write at its end
+            self.stream = open(os.devnull, "w")  # noqa: SIM115  stays open
+            setattr(sys, self.name, self.stream)
+        return len(text)
 
     def flush(self) -> None:
         """Nothing is left to write."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(getattr(sys, self.name), name)
+        return getattr(self.stream, name)

@@ -11,7 +11,20 @@ from swg_fast.common.errors import UsageError
 from swg_fast.data.download import download
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.data.transitions import Transitions, to_transitions
-from swg_fast.envs.tasks import presets
+from swg_fast.envs.tasks import OGBENCH, preset_for, presets
+
+
+def load_for(task: str | None, source: str, *, observation_keys: Sequence[str] | None = None,
+             mirror: str | None = None, trust: Sequence[str] = ()) -> Transitions:
+    """The transitions that a training of ``task`` learns from (None: of no known task), read by the task's
+    preset. `UsageError` as `load_dataset` raises, and where their sizes are not the task's."""
+    preset = preset_for(task) if task is not None else None
+    data = load_dataset(source, task=task, max_episode_steps=preset.max_episode_steps if preset else None,
+                        continues_after_terminal=preset is not None and preset.family == "antmaze",
+                        observation_keys=observation_keys, mirror=mirror, trust=trust)
+    if preset is not None:
+        preset.check_sizes(data.observations.shape[1], data.actions.shape[1], source)
+    return data
 
 
 def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
@@ -38,8 +51,6 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
         return load_minari(text.removeprefix("minari:"), observation_keys, trust)
     if observation_keys is not None:
         raise UsageError(f"{text}: its observations are one vector, so leave --observation-keys out")
-    from swg_fast.envs.tasks import OGBENCH
-
     if OGBENCH.fullmatch(text) or text.endswith(".npz"):
         from swg_fast.data.ogbench import load_ogbench
 

@@ -35,8 +35,8 @@ class Preset:
         """`UsageError` where data or a policy of these sizes, from ``source``, is not for this task."""
         if self.state_dim is not None and (state_dim, action_dim) != (self.state_dim, self.action_dim):
             raise UsageError(f"{source}: observations of {state_dim} and actions of {action_dim}, and "
-                             f"{self.task} has {self.state_dim} and {self.action_dim}; name the task that "
-                             "the data was recorded in")
+                             f"{self.task} has states of {self.state_dim} and actions of {self.action_dim}; "
+                             "give data of that task, or name the task that the data was recorded in")
 
 
 def _file() -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 
 from swg_fast.common.checks import MAX_SEED, flag, whole
+from swg_fast.common.errors import note
 from swg_fast.common.inputs import index_row, state_rows
 from swg_fast.policy.backends.job import Samples, SamplingJob
 from swg_fast.policy.backends.streaming import Backend
@@ -47,8 +46,8 @@ class BoundSampler:
         """As `Policy.sample`, with the settings that are bound."""
         config = self.config
         if config.temperature == 0 and config.n_candidates > 1:
-            warnings.warn(f"temperature 0 makes all {config.n_candidates} candidates the same; use a "
-                          "temperature above 0 to resample", stacklevel=3)
+            note(f"temperature 0 makes all {config.n_candidates} candidates the same; use a temperature "
+                 "above 0 to resample")
         with own_surroundings():
             rows = state_rows(states, self._width, self.backend.device)
             indices = index_row(state_indices, len(rows), self.backend.device)

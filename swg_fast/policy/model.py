@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from swg_fast.common.errors import UsageError
 from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.weight_family import WeightFamily
@@ -68,3 +69,15 @@ class Model:
     def family(self) -> WeightFamily | None:
         """The family of weight functions that the network was trained with; None for one function."""
         return WeightFamily.from_card(self.card)
+
+
+def check_fit(networks: Iterable[tuple[str, Any]], code: int) -> None:
+    """`UsageError` where the networks, by name and the score network first, are for other states or actions.
+    That one alone sees a weight function's code, of ``code`` entries, beside the state."""
+    (_, first), *others = networks
+    states, actions = first.state_dim - code, first.action_dim
+    for name, part in others:
+        theirs = part.state_dim, getattr(part, "action_dim", actions)  # V has no action
+        if theirs != (states, actions):
+            raise UsageError(f"the {name} is for states of {theirs[0]} and actions of {theirs[1]}, the "
+                             f"network for {states} and {actions}; they are from different tasks")

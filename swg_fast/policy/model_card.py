@@ -17,7 +17,7 @@ from swg_fast.common.read_files import read_json, validated
 from swg_fast.method.networks import MOST, WEIGHT_HEADS
 from swg_fast.method.schedule import MAX_STEPS
 from swg_fast.method.weight_family import WeightFamily
-from swg_fast.policy.model import NETWORKS
+from swg_fast.policy.model import NETWORKS, check_fit
 from swg_fast.policy.sampling import own_settings
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -75,14 +75,13 @@ def empty_modules(card: Mapping[str, Any], shapes: Shapes, where: Path) -> dict[
         own_settings(card.get("sampling"))
         text("schedule", card["schedule"])
         family = WeightFamily.from_card(card)
-        code = family.width if family is not None else 0
         modules = {part: _empty(kind, part, card[part])
                    for part, kind in NETWORKS.items() if part == "network" or card.get(part) is not None}
+        check_fit(modules.items(), family.width if family is not None else 0)
     except (KeyError, TypeError) as error:
         raise UsageError(f"{name}: incomplete ({error}); copy the checkpoint again") from error
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
-    _check_fit(modules, name, code)
     expected = {f"{part}.{key}": tuple(tensor.shape)
                 for part, module in modules.items() for key, tensor in module.state_dict().items()}
     betas = shapes.get("betas", ())
@@ -110,16 +109,3 @@ def _empty(kind: type[nn.Module], part: str, values: dict[str, Any]) -> nn.Modul
             number(f"{part}.{key}", value, 0.0, below=1.0)
     with shapes_only():
         return kind(**values)
-
-
-def _check_fit(modules: Mapping[str, Any], name: Path, code: int) -> None:
-    network = modules["network"]
-    for part, module in modules.items():
-        for size in ("state_dim", "action_dim"):
-            if part == "network" or not hasattr(module, size):
-                continue
-            theirs, ours = getattr(module, size), getattr(network, size)
-            ours -= code if size == "state_dim" else 0  # a weight function's code, which only it sees
-            if theirs != ours:
-                raise UsageError(f"{name}: {part}.{size} is {theirs} and network.{size} {ours}; the parts "
-                                 "are from different tasks")

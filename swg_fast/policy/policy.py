@@ -195,3 +195,9 @@ def load_policy(name_or_path: str | Path, device: str | torch.device = "cpu") ->
     """A policy from a checkpoint's folder, or a bundled one by name (``antmaze-umaze-v2``)."""
     with own_surroundings():
         return Policy(**load_checkpoint(name_or_path).parts(), device=device)
+
+
+def untrained_policy(state_dim: int, action_dim: int, device: str, **sizes: Any) -> Policy:
+    """A policy that knows nothing, the same each time; ``sizes`` are `ScoreNetwork`'s."""
+    torch.manual_seed(0)
+    return Policy(ScoreNetwork(state_dim, action_dim, **sizes), NoiseSchedule.vp(15), device=device)

@@ -17,6 +17,7 @@ from swg_fast.policy.model import Model
 from swg_fast.policy.sampling import SamplingConfig
 
 COLDEST = 1e-30
+MOST_ROWS = 2**36  # of the network, for one decision: a day of the fastest GPU
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | Non
         if mean is None and family is not None and config.guidance is not None:
             mean = family.mean_weight(config.guidance)
         ranking = plan_ranking(model.schedule, model.card, config.ranking_draws, config.ranking_step, mean)
+    _check_work(config, table.num_steps, tree, ranking.draws if ranking is not None else 0)
     return SearchPlan(config, table, model.network.action_dim + 1, tree, ranking, expects, code)
 
 
@@ -91,6 +93,18 @@ def _check_coefficients(table: SamplerTable) -> None:
         raise UsageError(f"the sampler's coefficient {COLUMNS[column]!r} of denoising step "
                          f"{table.steps[row]} is beyond float32's range; use a schedule whose betas are "
                          "further from 0 and 1")
+
+
+def _check_work(config: SamplingConfig, steps: int, tree: Tree | None, draws: int) -> None:
+    """`UsageError` for a decision that would not end."""
+    compared = config.select != "none" or config.keep_share < 1  # else only the first is drawn
+    n = config.n_candidates if compared else 1
+    tree = tree or Tree(1, 0)
+    rows = n * (steps - tree.shared + draws) + n * tree.shared // tree.leaves
+    if rows > MOST_ROWS:
+        raise UsageError(f"{n:,} candidates with {steps:,} steps and {draws:,} ranking_draws would take "
+                         f"{rows:,} passes of the network for a state, over {MOST_ROWS:,}; use fewer "
+                         "candidates, sampler_steps or ranking_draws")
 
 
 def plan_tree(table: SamplerTable, n_candidates: int, leaves: int, branch_after: int | None

@@ -14,7 +14,7 @@ from swg_fast.common.hardware import check_memory
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.backends.job import Samples, SamplingJob
 from swg_fast.policy.backends.streaming import DRAWS, Backend
-from swg_fast.policy.model import NETWORKS, Model
+from swg_fast.policy.model import NETWORKS, Model, check_fit
 
 
 def check_finite(module: nn.Module, what: str) -> None:
@@ -29,8 +29,7 @@ def check_finite(module: nn.Module, what: str) -> None:
 
 
 def check_model(model: Model) -> None:
-    """`UsageError` where the parts of a policy are of wrong types, do not fit or are not finite. The score
-    network alone sees a weight function's code beside the state."""
+    """`UsageError` where the parts of a policy are of wrong types, do not fit or are not finite."""
     kinds: dict[str, type] = {"schedule": NoiseSchedule, **NETWORKS}
     for what, kind in kinds.items():
         value = getattr(model, what)
@@ -39,13 +38,8 @@ def check_model(model: Model) -> None:
             wanted = kind.__name__ + ("" if needed else " or None")
             raise UsageError(f"{what}: a {type(value).__name__} was given, expected {wanted}")
     family = model.family
-    code = family.width if family is not None else 0
-    sizes = model.network.state_dim - code, model.network.action_dim
+    check_fit(model.networks(), family.width if family is not None else 0)
     for what, part in model.networks():
-        theirs = part.state_dim, getattr(part, "action_dim", sizes[1])
-        if what != "network" and sizes != theirs:
-            raise UsageError(f"the {what} is for states of {theirs[0]} and actions of {theirs[1]}, the "
-                             f"network for {sizes[0]} and {sizes[1]}; they are from different tasks")
         check_finite(part, what)
 
 

@@ -15,19 +15,21 @@ from swg_fast.common.errors import UsageError, reason
 from swg_fast.common.meta_modules import shapes_only
 from swg_fast.common.optional_packages import need
 from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.policy.model import check_fit
 
 Network = TypeVar("Network", bound=nn.Module)
 FLOATS = ("float16", "float32", "float64")
 Tree = Mapping[str, Any]  # 'a/b/c' -> array
+# An entry that each kind of network has, and its prefix, such as "params/", is the name of its tree.
+MARKERS = {"actor": "FourierFeatures_0/kernel", "critic": "VmapQ_Model_0/MLP_0/Dense_0/kernel",
+           "value": "OutputVDense/kernel"}
 
 
-def score_network(params: Tree) -> ScoreNetwork:
-    """A `ScoreNetwork` from the parameters of SWG-JAX's actor; its shape is read off them.
-
-    ``MLPResNet_mod_0`` gives the ``early`` head, ``MLPResNet_0`` the ``joint`` one. Raises
-    `UsageError` where parameters are missing or of other shapes.
-    """
-    tree = _below(params, "FourierFeatures_0/kernel", "actor")
+def score_network(params: Tree, name: str | None = None) -> ScoreNetwork:
+    """A `ScoreNetwork` from the parameters of SWG-JAX's actor, or from those below ``name`` where there are
+    several; its shape is read off them. ``MLPResNet_mod_0`` gives the ``early`` head, ``MLPResNet_0`` the
+    ``joint`` one. Raises `UsageError` where parameters are missing or of other shapes."""
+    tree = _below(params, "actor", name)
     early = any(key.startswith("MLPResNet_mod_0/") for key in tree)
     trunk = "MLPResNet_mod_0" if early else "MLPResNet_0"
     blocks = len({key.split("/")[1] for key in tree if key.startswith(f"{trunk}/MLPResNetBlock_")})
@@ -56,9 +58,9 @@ def score_network(params: Tree) -> ScoreNetwork:
     return network.eval()
 
 
-def critic(params: Tree) -> TwinQ:
+def critic(params: Tree, name: str | None = None) -> TwinQ:
     """A `TwinQ` from the parameters of SWG-JAX's vmapped Q ensemble."""
-    tree = _below(params, "VmapQ_Model_0/MLP_0/Dense_0/kernel", "critic")
+    tree = _below(params, "critic", name)
     layers = ("MLP_0/Dense_0", "MLP_0/Dense_1", "Dense_0")
     kernels = [_get(tree, f"VmapQ_Model_0/{layer}/kernel", 3) for layer in layers]
     # The split of the input is the caller's.
@@ -71,9 +73,9 @@ def critic(params: Tree) -> TwinQ:
     return network.eval()
 
 
-def value(params: Tree) -> ValueNetwork:
+def value(params: Tree, name: str | None = None) -> ValueNetwork:
     """A `ValueNetwork` from the parameters of SWG-JAX's value model."""
-    tree = _below(params, "OutputVDense/kernel", "value")
+    tree = _below(params, "value", name)
     kernel = _get(tree, "MLP_0/Dense_0/kernel", 2)
     network = _build(tree, ValueNetwork, {"state_dim": kernel.shape[0], "hidden_dim": kernel.shape[1]})
     _norm(network.norm, tree, "MLP_0/LayerNorm_0")
@@ -100,9 +102,10 @@ def read_msgpack(path: str | Path) -> dict[str, np.ndarray]:
                          ) from error
 
 
-def import_directory(directory: str | Path) -> tuple[ScoreNetwork, TwinQ | None, ValueNetwork | None,
-                                                     dict[str, str]]:
-    """The newest actor below ``directory`` and, if there, critic and value, with the files used.
+def import_directory(directory: str | Path, tree: str | None = None) -> tuple[
+        ScoreNetwork, TwinQ | None, ValueNetwork | None, dict[str, str]]:
+    """The newest actor below ``directory`` and, if there, critic and value, with the files used. ``tree`` is
+    the name of the tree to take from a file that has several of one kind.
 
     The authors write ``actor_params_STEP.msgpack`` and the like into ``models/actor`` and
     ``models/critic``; any arrangement below ``directory`` will do.
@@ -110,25 +113,21 @@ def import_directory(directory: str | Path) -> tuple[ScoreNetwork, TwinQ | None,
     directory = user_path(directory)
     if not directory.is_dir():
         raise UsageError(f"{directory}: no such folder; give the one that SWG-JAX saved its models in")
-    found = {kind: _newest(directory, f"{kind}_params_*.msgpack")
-             for kind in ("actor", "critic", "value")}
+    found = {kind: _newest(directory, f"{kind}_params_*.msgpack") for kind in MARKERS}
     if found["actor"] is None:
         raise UsageError(f"{directory}: no actor_params_*.msgpack below it; give the folder that "
                          "SWG-JAX saved its models in")
-    network = score_network(read_msgpack(found["actor"]))
-    q = v = None
-    if found["critic"] is not None:
-        q = critic(read_msgpack(found["critic"]))
-        if q.state_dim != network.state_dim + network.action_dim:
-            raise UsageError(f"{found['critic']}: takes {q.state_dim} inputs, the actor's state and "
-                             f"action are {network.state_dim} + {network.action_dim}; "
-                             "the files are from different tasks")
-        q.state_dim, q.action_dim = network.state_dim, network.action_dim
-    if found["value"] is not None:
-        v = value(read_msgpack(found["value"]))
-        if v.state_dim != network.state_dim:
-            raise UsageError(f"{found['value']}: takes states of {v.state_dim}, the actor's are of "
-                             f"{network.state_dim}; the files are from different tasks")
+    held = {kind: read_msgpack(path) for kind, path in found.items() if path is not None}
+    names = sorted({name for kind, params in held.items() for name in _trees(params, kind)})
+    if names and tree is not None and not any(_is_called(name, tree) for name in names):
+        raise UsageError(f"--tree {tree}: the files have {', '.join(names)}; name one of these")
+    network = score_network(held["actor"], tree)
+    q = critic(held["critic"], tree) if "critic" in held else None
+    v = value(held["value"], tree) if "value" in held else None
+    if q is not None:  # takes both in one
+        q.state_dim, q.action_dim = q.state_dim - network.action_dim, network.action_dim
+    parts = {"network": network, "critic": q, "value": v}
+    check_fit([(name, part) for name, part in parts.items() if part is not None], 0)
     return network, q, v, {k: str(p.name) for k, p in found.items() if p is not None}
 
 
@@ -158,16 +157,29 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Any:
             yield f"{prefix}{key}", item
 
 
-def _below(params: Tree, marker: str, kind: str) -> dict[str, Any]:
-    """``params`` without whatever prefix ('params/', say) stands before ``marker``."""
-    prefixes = [key[: -len(marker)] for key in params if key.endswith(f"/{marker}") or key == marker]
-    if len(prefixes) > 1:
-        names = ", ".join(prefix.rstrip("/") or "the top" for prefix in prefixes)
-        raise UsageError(f"{len(prefixes)} trees of {kind} parameters: {names}; save the one that is meant "
-                         "in a file of its own")
-    for prefix in prefixes:
+def _trees(params: Tree, kind: str) -> list[str]:
+    """The names of the trees of this kind: what stands before its marker, "." where nothing does."""
+    marker = MARKERS[kind]
+    return [key[: -len(marker)].rstrip("/") or "." for key in params
+            if key.endswith(f"/{marker}") or key == marker]
+
+
+def _is_called(name: str, asked: str) -> bool:
+    return name == asked or name.startswith(f"{asked}/")  # flax has the rest itself: target/params
+
+
+def _below(params: Tree, kind: str, asked: str | None) -> dict[str, Any]:
+    """``params`` of one tree, without the prefix ('params/', say) that is its name: the only one, or the one
+    that is ``asked`` for."""
+    names = _trees(params, kind)
+    chosen = [name for name in names if len(names) == 1 or asked is not None and _is_called(name, asked)]
+    if len(chosen) == 1:
+        prefix = "" if chosen[0] == "." else f"{chosen[0]}/"
         return {k[len(prefix):]: v for k, v in params.items() if k.startswith(prefix)}
-    raise UsageError(f"not SWG-JAX {kind} parameters: no '{marker}' among "
+    if names:
+        raise UsageError(f"{len(names)} trees of {kind} parameters: {', '.join(names)}; choose one with "
+                         "--tree NAME")
+    raise UsageError(f"not SWG-JAX {kind} parameters: no '{MARKERS[kind]}' among "
                      f"{len(params)} entries (first: {next(iter(params), 'none')!r})")
 
 

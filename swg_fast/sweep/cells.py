@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from swg_fast.common.atomic_files import user_path
@@ -19,6 +19,7 @@ from swg_fast.common.hardware import resolve_device
 from swg_fast.common.identity import key_of
 from swg_fast.common.read_files import exists
 from swg_fast.common.settings_fields import check_named, nearest
+from swg_fast.data.load import load_for
 from swg_fast.envs.tasks import preset_for
 from swg_fast.sweep.cell_checks import (
     Prospect,
@@ -135,19 +136,15 @@ def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Calla
     return list(cells.values())
 
 
-def check_here(trainings: list[Training], load: Callable[[str, str], Any], device: str) -> None:
-    """`UsageError` where this machine lacks the ``device``, or where its memory, its processor or the data do
-    not allow a training. ``load`` (task, source) gives the data."""
-    found = resolve_device(device)
-    sources: dict[str, list[Training]] = {}
-    for training in trainings:
-        sources.setdefault(f"{training.task} {training.source}", []).append(training)
-    for some in sources.values():
-        data = load(some[0].task, some[0].source)
-        kinds = {key_of(training.settings | {"seed": 0}): training for training in some}
-        for training in kinds.values():
-            with opened_by(f"training on {training.task}:"):
-                check_run(data, TrainSettings.from_dict(training.settings), found)
+def check_here(trainings: list[Training], run: RunSettings) -> None:
+    """`UsageError` where this machine, its memory, its device or the data do not allow a training."""
+    found = resolve_device(run.device)
+    load = lru_cache(1)(load_for)  # one of a source after the other, so that one is in memory
+    kinds = {(t.task, t.source, key_of(t.settings | {"seed": 0})): t for t in trainings}
+    for training in (kinds[key] for key in sorted(kinds)):
+        data = load(training.task, training.source, trust=run.trust)
+        with opened_by(f"training on {training.task}:"):
+            check_run(data, TrainSettings.from_dict(training.settings), found)
 
 
 def check_names(report: list[dict[str, Any]], cells: list[Cell]) -> None:

@@ -127,7 +127,7 @@ def time_one(cells: list[Cell], run: RunSettings) -> Timing:
 
 
 def _time_training(training: Training, folder: Path, run: RunSettings) -> float:
-    from swg_fast.sweep.store import load
+    from swg_fast.data.load import load_for
     from swg_fast.training.history import HISTORY, read_history
     from swg_fast.training.loop import LoopOptions
     from swg_fast.training.run import train
@@ -136,7 +136,7 @@ def _time_training(training: Training, folder: Path, run: RunSettings) -> float:
     full = TrainSettings.from_dict(training.settings)
     short = replace(full, critic_steps=min(STEPS, full.critic_steps),
                     actor_steps=min(STEPS, full.actor_steps))
-    data = load(training.task, training.source, run.trust)
+    data = load_for(training.task, training.source, trust=run.trust)
     options = LoopOptions(folder / "states", progress=False)
     train(data, short, folder, device=run.device, options=options)
     lines = read_history(folder / "logs" / HISTORY)

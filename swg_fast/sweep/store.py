@@ -139,19 +139,9 @@ def locked(path: Path, wait: bool = False) -> AbstractContextManager[None]:
 
 def hash_data(task: str, source: str, trust: Sequence[str] = ()) -> str:
     """A hash of the transitions that ``source`` gives for ``task``; the file's layout does not count."""
-    return load(task, source, trust).fingerprint()
+    from swg_fast.data.load import load_for
 
-
-def load(task: str, source: str, trust: Sequence[str] = ()) -> Any:
-    """The `Transitions` that a training of ``task`` learns from; ``trust`` is as in `make_env`."""
-    from swg_fast.data import load_dataset
-    from swg_fast.envs.tasks import preset_for
-
-    preset = preset_for(task)
-    data = load_dataset(source, max_episode_steps=preset.max_episode_steps, task=task,
-                        continues_after_terminal=preset.family == "antmaze", trust=trust)
-    preset.check_sizes(data.observations.shape[1], data.actions.shape[1], source)
-    return data
+    return load_for(task, source, trust=trust).fingerprint()
 
 
 def hash_policy(name: str) -> str:

@@ -13,11 +13,12 @@ import numpy as np
 from swg_fast.common.atomic_files import finite, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.common.identity import key_of
+from swg_fast.data.load import load_for
 from swg_fast.policy.checkpoint import CARD
 from swg_fast.sweep.cell_checks import sampling_of
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.settings import RunSettings
-from swg_fast.sweep.store import Store, load, locked
+from swg_fast.sweep.store import Store, locked
 
 
 def run_training(training: Training, store: Store, run: RunSettings) -> None:
@@ -39,7 +40,7 @@ def run_training(training: Training, store: Store, run: RunSettings) -> None:
         if store.trained(training.key):
             return
         torch.set_num_threads(run.threads)
-        data = load(training.task, training.source, run.trust)
+        data = load_for(training.task, training.source, trust=run.trust)
         if data.fingerprint() != training.data_hash:
             raise UsageError(f"{training.source}: the data changed since the sweep was planned; "
                              "start it again")
@@ -120,22 +121,22 @@ def _rank(policy: Any, cell: Cell, trust: Sequence[str]) -> list[float | None]:
     import torch
     from scipy.stats import spearmanr
 
+    from swg_fast.policy.backends.search import asked
+
     if policy.model.critic is None:
         raise UsageError("the rank correlation needs a critic and this policy has none; leave out [rank]")
     train = cell.training
-    data = load(train.task, train.source, trust)
+    data = load_for(train.task, train.source, trust=trust)
     kept, held_out = data.split(train.settings["held_out"], train.settings["seed"])
-    states = (held_out if len(held_out) else kept).observations
-    rows = np.random.default_rng(cell.rank["seed"]).choice(len(states), min(cell.rank["states"], len(states)),
+    seen = (held_out if len(held_out) else kept).observations
+    rows = np.random.default_rng(cell.rank["seed"]).choice(len(seen), min(cell.rank["states"], len(seen)),
                                                            replace=False)
-    states = torch.from_numpy(states[np.sort(rows)])
+    states = torch.from_numpy(seen[np.sort(rows)])
     sampling = sampling_of(cell.settings)
     sampling |= {"n_candidates": cell.rank["candidates"], "seed": cell.rank["seed"]}
     drawn = policy.sample(states, return_candidates=True, **sampling)
-    b, n, _ = drawn.candidates.shape
     with torch.no_grad():
-        values = policy.model.critic.minimum(
-            states.to(policy.device).repeat_interleave(n, dim=0), drawn.candidates.flatten(0, 1)).view(b, n)
+        values = asked(policy.model.critic, states.to(policy.device), drawn.candidates)
     found = []
     expected = cell.settings.get("select") == "expected_weight"
     ranking = drawn.expected_weights if expected else drawn.candidate_weights

@@ -31,6 +31,16 @@ class DiffusionTrainer:
     phase = "actor"
     loss_names = ("action_loss", "weight_loss")
 
+    @classmethod
+    def of(cls, settings: TrainSettings, state_dim: int, action_dim: int, device: torch.device
+           ) -> DiffusionTrainer:
+        """The trainer of a new network, as ``settings`` have it."""
+        family = settings.family()
+        network = ScoreNetwork(state_dim + (family.width if family else 0), action_dim, settings.hidden_dim,
+                               settings.num_blocks, settings.weight_head, dropout=settings.dropout)
+        schedule = NoiseSchedule.by_name(settings.schedule, settings.num_steps)
+        return cls(network, schedule, settings, device)
+
     def __init__(self, network: ScoreNetwork, schedule: NoiseSchedule, settings: TrainSettings,
                  device: torch.device) -> None:
         self.settings = settings

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from swg_fast.common.atomic_files import finite, unwritable
+from swg_fast.common.errors import note
 
 HISTORY = "history.jsonl"
 
@@ -41,17 +42,22 @@ def read_history(path: Path) -> dict[str, list[Line]]:
     """phase -> its lines by step; {} where there is no file.
 
     A resumed run repeats the steps after its last saved state: the newest line of a step counts. Lines that
-    are none, as a crash or an editor leaves them, are skipped.
+    are none, as a crash or an editor leaves them, are skipped; a `Note` counts them.
     """
     phases: dict[str, dict[int, Line]] = {}
-    for text in path.read_bytes().splitlines() if path.is_file() else ():
+    skipped = 0
+    for text in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):
-            continue
+            line = None
         if _is_line(line):
             phase = line.pop("phase")
             phases.setdefault(phase, {})[line["step"]] = finite(line)
+        elif text.strip():
+            skipped += text.endswith((b"\n", b"\r"))  # without an end, it is just being written
+    if skipped:
+        note(f"{path}: skipped {skipped} line(s) that no run writes; curves and figures lack them")
     return {phase: [lines[step] for step in sorted(lines)] for phase, lines in phases.items()}
 
 

@@ -32,7 +32,8 @@ class WandbWriter:
     def __init__(self, folder: Path, config: Mapping[str, Any], resume: bool) -> None:
         wandb = need("wandb", "--logger wandb")
         known = folder / "wandb-run.json"
-        name = _known_run(known) if resume else None
+        mend = "delete it to begin new curves"
+        name = read_json(known, KnownRun, mend).id if resume and known.is_file() else None
         self.run = wandb.init(project="swg-fast", name=folder.resolve().parent.name, dir=str(folder), id=name,
                               config=dict(config), resume="allow" if name else None)
         write_json(known, {"id": self.run.id})
@@ -51,10 +52,6 @@ class KnownRun:
     """The run's name at Weights & Biases."""
 
     id: str
-
-
-def _known_run(path: Path) -> str | None:
-    return read_json(path, KnownRun, "delete it to begin new curves").id if path.is_file() else None
 
 
 def check_logger(kind: str) -> None:

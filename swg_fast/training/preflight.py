@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from swg_fast.common.errors import UsageError
+from swg_fast.common.errors import UsageError, note
 from swg_fast.common.hardware import check_memory
 from swg_fast.common.meta_modules import shapes_only
 from swg_fast.data import Transitions
@@ -53,6 +53,11 @@ def check_run(data: Transitions, settings: TrainSettings, device: torch.device) 
     if not (used & ~mask).any():
         raise UsageError(f"held_out={settings.held_out:g} and min_travel={settings.min_travel:g} leave "
                          "nothing to train on; use less of one of them")
+    if settings.held_out > 0 and not (used & mask).any():
+        what = ("diffusion loss of held-out episodes, in none of which the body travels "
+                f"min_travel={settings.min_travel:g}; hold out more, or use another seed" if mask.any() else
+                "loss of held-out episodes, since the data are one episode; add episodes, or use held_out=0")
+        note(f"held_out={settings.held_out:g}: the run will log no {what}")
     _check_memory(data, settings, device)
     return rewards
 

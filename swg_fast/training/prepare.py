@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device, set_threads
 from swg_fast.common.output_paths import check_folder
-from swg_fast.common.read_files import exists
-from swg_fast.data import Transitions, load_dataset
+from swg_fast.common.read_files import exists, is_file
+from swg_fast.data import Transitions
+from swg_fast.data.load import load_for
 from swg_fast.envs.gymnasium_ids import check_task
 from swg_fast.envs.tasks import Preset, preset_for
 from swg_fast.training.logger import check_logger
 from swg_fast.training.loop import LoopOptions
 from swg_fast.training.run import train
 from swg_fast.training.run_config import RunOptions, read_config, resolve
+from swg_fast.training.run_folder import RUN
 from swg_fast.training.settings import TrainSettings
 
 
@@ -59,7 +62,7 @@ class PreparedRun:
 
 def prepare_run(task: str | None = None, *, out: str | Path | None = None, config: str | Path | None = None,
                 **chosen: Any) -> PreparedRun:
-    """The run of ``task`` in the folder ``out`` (default: runs/TASK), with ``chosen`` fields of
+    """The run of ``task`` in the folder ``out`` (default: `default_folder`), with ``chosen`` fields of
     `TrainSettings` and `RunOptions`, where None is not chosen.
 
     A chosen value wins over the TOML file ``config``, the file over the task's preset, the preset over the
@@ -80,11 +83,11 @@ def prepare_run(task: str | None = None, *, out: str | Path | None = None, confi
     if options.threads:
         set_threads(options.threads)
     device = str(resolve_device(options.device))
-    out = user_path(Path("runs") / task if out is None else out)
+    out = user_path(default_folder(task) if out is None else out)
     check_folder(out)
     if options.critic is not None:
         options = replace(options, critic=str(user_path(options.critic).resolve()))
-    data = _load(task, preset, options)
+    data = _load(task, options)
     card = _card(task, preset, data, options.dataset or task)
     options = replace(options, device=device, threads=torch.get_num_threads())
     if options.dataset and exists(options.dataset):
@@ -92,16 +95,18 @@ def prepare_run(task: str | None = None, *, out: str | Path | None = None, confi
     return PreparedRun(task, data, settings, options, out, card)
 
 
-def _load(task: str, preset: Preset, options: RunOptions) -> Transitions:
+def default_folder(task: str) -> Path:
+    """runs/TASK, with "-" for what parts folders; or the nested folder that an older version made of it."""
+    nested, flat = Path("runs") / task, Path("runs") / re.sub(r"[/\\]+", "-", task)
+    return nested if is_file(nested / RUN) and not exists(flat) else flat
+
+
+def _load(task: str, options: RunOptions) -> Transitions:
     if options.dataset == "":
         raise UsageError("--dataset '' names nothing; give a file, a D4RL dataset or minari:DATASET")
-    source = options.dataset or task
     keys = options.observation_keys.split(",") if options.observation_keys is not None else None
-    data = load_dataset(source, max_episode_steps=preset.max_episode_steps, task=task,
-                        continues_after_terminal=preset.family == "antmaze", observation_keys=keys,
-                        mirror=options.mirror, trust=options.trust)
-    preset.check_sizes(data.observations.shape[1], data.actions.shape[1], source)
-    return data
+    return load_for(task, options.dataset or task, observation_keys=keys, mirror=options.mirror,
+                    trust=options.trust)
 
 
 def _card(task: str, preset: Preset, data: Transitions, source: str) -> dict[str, Any]:

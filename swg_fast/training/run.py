@@ -15,8 +15,7 @@ from swg_fast.common.hardware import resolve_device
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions
 from swg_fast.data.travel import walks
-from swg_fast.method.networks import Ranker, ScoreNetwork
-from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.networks import Ranker
 from swg_fast.method.weight_functions import compute_weights
 from swg_fast.policy.checkpoint import save_checkpoint
 from swg_fast.policy.model import Model
@@ -107,15 +106,9 @@ def _run_critic(critic: CriticTrainer, data: Transitions, rewards: np.ndarray, s
 def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out: Path, device: torch.device,
            card: dict[str, Any], options: LoopOptions) -> Path:
     """Trains the critic, the diffusion on its weights and the ranker, and saves the policy."""
-    S, A = data.observations.shape[1], data.actions.shape[1]
-
     critic = _critic(data, rewards, settings, device)
-    family = settings.family()
-    network = ScoreNetwork(S + (family.width if family else 0), A, settings.hidden_dim, settings.num_blocks,
-                           settings.weight_head, dropout=settings.dropout)
-    schedule = NoiseSchedule.by_name(settings.schedule, settings.num_steps)
-    diffusion = DiffusionTrainer(network, schedule, settings, device)
-
+    diffusion = DiffusionTrainer.of(settings, data.observations.shape[1], data.actions.shape[1], device)
+    family = diffusion.family
     rates = {"critic": _run_critic(critic, data, rewards, settings, options)}
 
     used = walks(data, settings.min_travel)
@@ -146,7 +139,7 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
         "weights": about,
     }
     return save_checkpoint(out / "policy", Model(
-        diffusion.ema, schedule, critic.target, critic.value, card | {"training": record}, ranker))
+        diffusion.ema, diffusion.schedule, critic.target, critic.value, card | {"training": record}, ranker))
 
 
 def train_ranker(data: Transitions, weights: np.ndarray, settings: TrainSettings, device: torch.device,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-import msgpack
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, make_network
+from conftest import make_network
+from flax_files import golden, nest, pack_flax
 from safetensors.torch import load_file, save_file
 
 from swg_fast import NoiseSchedule, TwinQ, UsageError, ValueNetwork, load_policy
@@ -102,31 +102,6 @@ def test_bundled_policies(name, sizes):
     assert torch.isfinite(drawn.actions).all()
     card = load_checkpoint(name).card
     assert {"task", "dataset", "training", "make_it_again"} <= card.keys()
-
-
-def pack_flax(tree):
-    """The bytes of flax.serialization.to_bytes for a nested dict of arrays."""
-    def default(value):
-        body = msgpack.packb((value.shape, value.dtype.name, value.tobytes()), use_bin_type=True)
-        return msgpack.ExtType(1, body)
-
-    return msgpack.packb(tree, default=default, use_bin_type=True, strict_types=True)
-
-
-def nest(flat):
-    tree = {}
-    for path, value in flat.items():
-        *parents, leaf = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree
-
-
-def golden(prefix):
-    arrays = np.load(DATA / "golden" / "early_a8_s29.npz")
-    return {k.removeprefix(prefix): arrays[k] for k in arrays if k.startswith(prefix)}
 
 
 def test_import_of_the_authors_files(tmp_path):

@@ -13,7 +13,8 @@ import msgpack
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, make_network
+from conftest import make_network
+from flax_files import golden, nest, pack_flax
 from safetensors.torch import load_file, save_file
 
 from swg_fast import NoiseSchedule, TwinQ, UsageError, ValueNetwork, load_policy
@@ -252,37 +253,14 @@ def test_a_save_that_is_killed_leaves_the_old_or_the_new(tmp_path):
     assert out.returncode == 0, out.stderr
 
 
-def pack(value):
-    """What flax writes, for arrays of any type."""
-
-    def default(array):
-        body = msgpack.packb((array.shape, array.dtype.name, array.tobytes()), use_bin_type=True)
-        return msgpack.ExtType(1, body)
-
-    return msgpack.packb(value, default=default, use_bin_type=True, strict_types=True)
-
-
-def golden(prefix):
-    arrays = np.load(DATA / "golden" / "early_a8_s29.npz")
-    tree = {}
-    for name in arrays:
-        if name.startswith(prefix):
-            *parents, leaf = name.removeprefix(prefix).split("/")
-            node = tree
-            for parent in parents:
-                node = node.setdefault(parent, {})
-            node[leaf] = arrays[name]
-    return tree
-
-
 def flax_with(*path_and_value):
     *path, last, value = path_and_value
-    tree = golden("params/")
+    tree = nest(golden("params/"))
     node = tree
     for name in path:
         node = node[name]
     node[last] = value(node[last]) if callable(value) else value
-    return pack(tree)
+    return pack_flax(tree)
 
 
 IN = ("MLPResNet_mod_0", "Dense_0", "kernel")
@@ -299,7 +277,7 @@ FLAX = {
     "nothing, but wide": (flax_with(*IN, np.zeros((0, 10**9), "f4")), "shape"),
     "tall": (flax_with(*IN, lambda k: np.zeros((4, k.shape[1]), "f4")), "state_dim"),
     "no frequencies": (flax_with("FourierFeatures_0", {}), "not SWG-JAX actor"),
-    "a number": (pack(3), "no tree"),
+    "a number": (pack_flax(3), "no tree"),
     "deep": (b"\x91" * 10**5, "not a flax"),
     "text file": (b"no msgpack at all", "not a flax"),
     "empty": (b"", "not a flax"),
@@ -322,11 +300,11 @@ def test_bad_swg_jax_file(name, tmp_path):
 
 
 def test_a_value_network_of_another_state_size(tmp_path):
-    (tmp_path / "actor_params_1.msgpack").write_bytes(pack(golden("params/")))
-    value = golden("value/")
+    (tmp_path / "actor_params_1.msgpack").write_bytes(pack_flax(nest(golden("params/"))))
+    value = nest(golden("value/"))
     layer = value["MLP_0"]
     layer["Dense_0"]["kernel"] = layer["Dense_0"]["kernel"][:5]
     layer["LayerNorm_0"] = {name: array[:5] for name, array in layer["LayerNorm_0"].items()}
-    (tmp_path / "value_params_1.msgpack").write_bytes(pack(value))
+    (tmp_path / "value_params_1.msgpack").write_bytes(pack_flax(value))
     with pytest.raises(UsageError, match="states of 5"):
         import_directory(tmp_path)

@@ -123,7 +123,7 @@ TRAIN = {
             ("dataset", "file.txt", "not a readable HDF5"),
             ("dataset", "pipe", "not a regular file"),
             ("dataset", "~nobody-of-that-name/d.hdf5", "home directory"),
-            ("dataset", "narrow.hdf5", "has 29 and 8"),
+            ("dataset", "narrow.hdf5", "has states of 29 and actions of 8"),
         )
     },
     "tau": (["--weight-parameter", 1.5], "below 1"),

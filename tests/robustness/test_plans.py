@@ -203,7 +203,7 @@ def test_what_this_machine_cannot_do_is_refused(name, tmp_path, monkeypatch):
     text, words = MACHINE[name]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(store, "hash_data", lambda *found, trust: "data")
-    monkeypatch.setattr(store, "load", lambda *found, trust: small_data())
+    monkeypatch.setattr(cells, "load_for", lambda *found, trust: small_data())
     refused(tmp_path, text, words)
 
 

@@ -225,25 +225,3 @@ def test_signals_in_the_midst_of_a_start(tmp_path, number, process):
     stopped = started("stepping.py", cwd=tmp_path, ready=lambda process: True)
     _, said = stopped.communicate(timeout=120)
     assert stopped.returncode == 128 + number and said == "", said
-
-
-POOL = """
-import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from swg_fast.common.interrupts import end_with_parent
-
-if __name__ == "__main__":
-    with ProcessPoolExecutor(2, get_context("spawn"), end_with_parent) as pool:
-        list(pool.map(abs, range(4)))
-        print("ready", flush=True)
-        time.sleep(600)
-"""
-
-
-def test_a_pool_ends_with_its_parent(tmp_path):
-    (tmp_path / "pool.py").write_text(POOL)
-    process = started("pool.py", cwd=tmp_path, ready=lambda process: process.stdout.readline() == "ready\n")
-    process.kill()
-    _, said = process.communicate(timeout=120)  # returns when no process has the pipe open
-    assert "Traceback" not in said, said  # multiprocessing's tracker may warn of semaphores

@@ -13,6 +13,7 @@ from plans import PLAN, TOY, plan_of, resolved
 from swg_fast.cli.sweep import sweep
 from swg_fast.common.errors import UsageError
 from swg_fast.common.read_files import read_json
+from swg_fast.data.load import load_for
 from swg_fast.evaluation.toy import run_toy
 from swg_fast.policy.checkpoint import CARD, load_checkpoint
 from swg_fast.sweep import store, worker
@@ -82,7 +83,7 @@ def test_a_training_is_shared_and_taken_up(tmp_path, dataset_file):
     assert missing == cells
     worker.run_training(training, folder, run)
     assert folder.pending(cells) == ([], cells)
-    alone = train(store.load(training.task, training.source), TrainSettings.from_dict(training.settings),
+    alone = train(load_for(training.task, training.source), TrainSettings.from_dict(training.settings),
                   tmp_path / "alone", options=LoopOptions(tmp_path, log_every=4, progress=False))
     assert (alone / "model.safetensors").read_bytes() == (
         folder.training(training.key) / "policy" / "model.safetensors").read_bytes()
@@ -138,7 +139,7 @@ def test_trainings_share_a_critic(tmp_path, dataset_file):
     assert second.card["weight_family"] and "weight_family" not in first.card
     state.unlink()
     with pytest.raises(UsageError, match="no saved critic of 12 steps"):
-        train(store.load(a.task, a.source), TrainSettings.from_dict(b.settings), tmp_path / "none",
+        train(load_for(a.task, a.source), TrainSettings.from_dict(b.settings), tmp_path / "none",
               critic=folder.critic(a.critic_key))
 
 

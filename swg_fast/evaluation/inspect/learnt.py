@@ -14,8 +14,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.read_files import is_file
 from swg_fast.data import Transitions
 from swg_fast.envs.tasks import preset_for
-from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
-from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.networks import TwinQ, ValueNetwork
 from swg_fast.policy.checkpoint import CARD, find_checkpoint
 from swg_fast.policy.model_card import read_card
 from swg_fast.policy.policy import Policy, load_policy
@@ -141,14 +140,10 @@ def _under_way(source: Source, data: Transitions) -> Learnt:
     if not steps:
         raise UsageError(f"{source.name}: this run has saved no state yet; try again later")
     progress = f"critic at step {steps:,} of {settings.critic_steps:,}"
-    family = settings.family()
-    network = ScoreNetwork(S + (family.width if family else 0), A, settings.hidden_dim, settings.num_blocks,
-                           settings.weight_head, dropout=settings.dropout)
-    diffusion = DiffusionTrainer(
-        network, NoiseSchedule.by_name(settings.schedule, settings.num_steps), settings, CPU)
+    diffusion = DiffusionTrainer.of(settings, S, A, CPU)
     steps = load_newest_state(states, diffusion)
     if steps:
         progress += f", actor at step {steps:,} of {settings.actor_steps:,}"
-    card = {"weight_family": family.to_card()} if family else {}
+    card = {"weight_family": diffusion.family.to_card()} if diffusion.family else {}
     policy = Policy(diffusion.ema, diffusion.schedule, critic.target, card=card) if steps else None
     return Learnt(critic.target, critic.value, policy, progress)

@@ -13,6 +13,7 @@ from swg_fast.common.intervals import mean_interval, success_interval
 from swg_fast.data import Transitions
 from swg_fast.evaluation.inspect.learnt import Learnt
 from swg_fast.method.networks import TwinQ, ValueNetwork
+from swg_fast.policy.backends.search import asked
 
 BATCH = 16384  # states at once
 PART = 32  # states whose candidates are sampled at once
@@ -105,8 +106,8 @@ def sampled_weights(learnt: Learnt, states: np.ndarray, guidance_scale: float, d
                                      select="none", leaves=1, seed=draws.seed, return_candidates=True,
                                      state_indices=np.arange(i, i + len(part)))
         with torch.no_grad():
-            q = learnt.critic.minimum(part.repeat_interleave(n, 0), drawn.candidates.flatten(0, 1))
-            found.append((q.view(-1, n) - learnt.value(part)[:, None]).numpy())
+            q = asked(learnt.critic, part, drawn.candidates)
+            found.append((q - learnt.value(part)[:, None]).numpy())
         weights.append(drawn.candidate_weights.numpy())
     both = np.concatenate(weights), np.concatenate(found)
     return Sampled(*both, within_states(*both))

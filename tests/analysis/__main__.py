@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import max_threads
 from swg_fast.common.interrupts import install, shielded
 from swg_fast.common.output_paths import check_outputs
-from tests.analysis.compile_offline import report_row, shipped
+from tests.analysis.compile_offline import end_with_parent, report_row, shipped
 
 
 def _loop(loop: dict[str, Any]) -> str:
@@ -33,12 +31,6 @@ def _loop(loop: dict[str, Any]) -> str:
     rest = (f"{loop['waits_for_products']} + {loop['waits_for_copies']}", loop["barriers"])
     return "  ".join([matrix, *("-" if x is None else f"{x:g}" if isinstance(x, float) else str(x)
                                 for x in (loop["products"], *rest, loop["special_per_element"]))])
-
-
-def _end_with_parent() -> None:
-    """Ends this worker process when its parent is gone; it would otherwise wait for ever."""
-    parent = parent_process()
-    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 @click.command(context_settings={"show_default": True})
@@ -71,7 +63,7 @@ def main(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_pat
     if not work:
         raise UsageError(f"--hidden-dims {hidden_dims}: the fused kernels have 64, 128 and 256")
     os.environ["PYTHONSAFEPATH"] = "1"  # of the workers, which take no module of the current folder
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _end_with_parent) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
         with shielded(pool=True):
             compiled = pool.map(report_row, work)
         try:

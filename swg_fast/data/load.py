@@ -17,7 +17,8 @@ from swg_fast.envs.tasks import OGBENCH, preset_for, presets
 def load_for(task: str | None, source: str, *, observation_keys: Sequence[str] | None = None,
              mirror: str | None = None, trust: Sequence[str] = ()) -> Transitions:
     """The transitions that a training of ``task`` learns from (None: of no known task), read by the task's
-    preset. `UsageError` as `load_dataset` raises, and where their sizes are not the task's."""
+    preset; ``trust`` is as in `make_env`. `UsageError` as `load_dataset` raises, and where their sizes are
+    not the task's."""
     preset = preset_for(task) if task is not None else None
     data = load_dataset(source, task=task, max_episode_steps=preset.max_episode_steps if preset else None,
                         continues_after_terminal=preset is not None and preset.family == "antmaze",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from swg_fast.common.atomic_files import user_path
@@ -139,10 +139,11 @@ def resolve(plan: Plan, hash_data: Callable[[str, str], str], hash_policy: Calla
 def check_here(trainings: list[Training], run: RunSettings) -> None:
     """`UsageError` where this machine, its memory, its device or the data do not allow a training."""
     found = resolve_device(run.device)
-    load = lru_cache(1)(load_for)  # one of a source after the other, so that one is in memory
+    # One of a source after the other, so that one is in memory.
+    load = lru_cache(1)(partial(load_for, trust=run.trust))
     kinds = {(t.task, t.source, key_of(t.settings | {"seed": 0})): t for t in trainings}
     for training in (kinds[key] for key in sorted(kinds)):
-        data = load(training.task, training.source, trust=run.trust)
+        data = load(training.task, training.source)
         with opened_by(f"training on {training.task}:"):
             check_run(data, TrainSettings.from_dict(training.settings), found)
 

@@ -115,9 +115,10 @@ def markdown(found: dict) -> str:
 @click.command()
 @click.option("--kills", "count", default=30)
 @click.option("--seed", default=0)
+@click.option("--note", default="", help="What to record beside the numbers.")
 @click.option("--json", "json_path", type=Path, required=True)
-def main(count: int, seed: int, json_path: Path) -> None:
-    found = {"kills": kills(count, seed), "bad_inputs": bad_inputs(), "seed": seed}
+def main(count: int, seed: int, note: str, json_path: Path) -> None:
+    found = {"kills": kills(count, seed), "bad_inputs": bad_inputs(), "seed": seed, "note": note}
     save(json_path, found)
     click.echo(markdown(found))
 

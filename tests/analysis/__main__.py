@@ -20,9 +20,9 @@ from swg_fast.common.checks import whole
 from swg_fast.common.console import show
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import max_threads
-from swg_fast.common.interrupts import end_with_parent, install, shielded
+from swg_fast.common.interrupts import install, shielded
 from swg_fast.common.output_paths import check_outputs
-from tests.analysis.compile_offline import report_row, shipped
+from tests.analysis.compile_offline import end_with_parent, report_row, shipped
 
 
 def _loop(loop: dict[str, Any]) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +137,12 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
 def report_row(work: dict[str, Any]) -> dict[str, Any]:
     """`report` with its arguments in one mapping, as `shipped` lists them."""
     return report(**work)
+
+
+def end_with_parent() -> None:
+    """Ends this worker process when its parent is gone; it would otherwise wait for ever."""
+    parent = parent_process()
+    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 def shipped(targets: list[int]) -> list[dict[str, Any]]:

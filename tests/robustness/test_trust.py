@@ -55,7 +55,7 @@ LOADERS = {
     "make_env": lambda trust, folder: make_env(TASK, trust=trust),
     "a training": lambda trust, folder: prepare_run(TASK, out=folder / "run", trust=tuple(trust)).data,
     "a configuration": lambda trust, folder: configured(trust)(folder),
-    "a sweep": lambda trust, folder: store.load(TASK, TASK, trust),
+    "a sweep": lambda trust, folder: store.hash_data(TASK, TASK, trust),
 }
 
 

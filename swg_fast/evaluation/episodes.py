@@ -104,7 +104,8 @@ def evaluate(policy: Policy, task: str, config: SamplingConfig | str | None = No
     Raises `UsageError` for an unknown task, a policy of other sizes, arguments out of range, an environment
     that fails, hangs or gives what is no number, or a worker that died.
     """
-    of_kind("policy", policy, Policy, "give what load_policy returns")
+    if not hasattr(policy, "bind"):  # another sampler may stand in: it needs bind, card and the two sizes
+        of_kind("policy", policy, Policy, "give what load_policy returns")
     of_kind("task", task, str, "give the name of a task, such as 'Hopper-v5'")
     settings = environment or EnvSettings()
     of_kind("environment", settings, EnvSettings, "such as EnvSettings(step_timeout=10)")

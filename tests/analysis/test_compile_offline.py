@@ -218,7 +218,7 @@ def test_no_seed_or_size_gets_a_kernel_of_its_own():
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"TRITON_INTERPRET": "0"},
+        env=os.environ | {"TRITON_INTERPRET": "0", "PYTHONPATH": str(ROOT)},
     )
     lines = out.stdout.splitlines()
     names = {line.split()[1] for line in lines}

@@ -33,7 +33,7 @@ save_every = 250
 log_every = 100
 [[points]]
 task = "antmaze-umaze-v2"
-train.critic_steps = 8000
+train.critic_steps = 20000
 train.critic_batch = 8
 train.actor_steps = 100
 train.actor_batch = 8

@@ -103,7 +103,7 @@ class Execution:
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"n_candidates": 1, "sampler": "ddpm", "leaves": 1},  # plain SWG: one guided walk, no noise
     "fast": {"sampler": "dpmpp_2m", "sampler_steps": 8, "leaves": "auto"},
-    "best": {"sampler": "ddpm", "leaves": 1},  # all trained steps: it loses least on any bundled task
+    "best": {"sampler": "ddpm", "leaves": 1},  # all trained steps, every candidate a walk of its own
 }
 # A setting that means nothing without another: naming the first alone sets the second back.
 DEPENDENTS = {"sampler": "sampler_steps", "leaves": "branch_after"}

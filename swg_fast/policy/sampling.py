@@ -16,7 +16,7 @@ from typing import Any
 from swg_fast.common.checks import MAX_CANDIDATES, MAX_SCALE, shown
 from swg_fast.common.errors import UsageError
 from swg_fast.common.settings_fields import check_fields, check_named, is_optional, setting
-from swg_fast.method.sampler_names import READOUTS, SAMPLERS, WEIGHT_CLIP
+from swg_fast.method.sampler_names import READOUTS, SAMPLERS, STUDENT, WEIGHT_CLIP
 from swg_fast.policy.backend_names import BACKENDS
 
 SELECTIONS = ("max_weight", "expected_weight", "max_q", "softmax", "none")
@@ -51,8 +51,9 @@ class SamplingConfig:
         1.0, "Of softmax: the probability is proportional to weight ** (1 / selection_temperature).", min=0,
         min_open=True)
     # the walk
-    sampler: str = setting("ddpm", "ddpm (Algorithm 2), ddpm_x0 (clips the predicted clean sample), or a "
-                                   "solver, which can walk fewer steps.", choices=SAMPLERS)
+    sampler: str = setting("ddpm", "ddpm (Algorithm 2), ddpm_x0 (clips the predicted clean sample), a "
+                                   "solver, which can walk fewer steps, or the policy's student, which "
+                                   "takes a call or few.", choices=SAMPLERS)
     sampler_steps: int | None = setting(
         None, "Steps that a solver walks, evenly spaced among the trained ones. Left out: all.", **COUNT)
     guidance: str | None = setting(
@@ -63,6 +64,9 @@ class SamplingConfig:
     weight_readout: str = setting("exact", "How the weight is read off its noisy entry: exact, or as the "
                                            "authors' code does.", choices=READOUTS, noun="weight read-out")
     clip_denoised: bool = setting(True, "Clip what is denoised to the actions' range, at every step.")
+    finish: int | None = setting(
+        None, "Of sampler student: the teacher walks this many of the candidates, those that the student "
+              "ranks highest, and one of them is kept. Left out: the student's own are.", **COUNT)
     # the tree
     leaves: int | str = setting(
         1, f"Candidates that share a root's first steps; auto: {AUTO_LEAVES} from N = {AUTO_FROM} on.",
@@ -106,7 +110,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "best": {"sampler": "ddpm", "leaves": 1},  # all trained steps, every candidate a walk of its own
 }
 # A setting that means nothing without another: naming the first alone sets the second back.
-DEPENDENTS = {"sampler": "sampler_steps", "leaves": "branch_after"}
+DEPENDENTS = {"sampler": ("sampler_steps", "finish"), "leaves": ("branch_after",)}
 NAMES = tuple(entry.name for entry in fields(SamplingConfig))
 OWN = (*NAMES, "dtype")  # what a policy may have settings of its own for
 
@@ -151,14 +155,15 @@ def card_entry(config: SamplingConfig, execution: Execution) -> dict[str, Any]:
     return asdict(config) | {"weight_clip": list(config.weight_clip), "dtype": execution.dtype}
 
 
-def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Mapping[str, Any]
-            ) -> SamplingConfig:
+def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Mapping[str, Any],
+            scale: float | None = None) -> SamplingConfig:
     """The config of a search: a policy's ``own``, or a whole ``config`` in its place, or `PRESETS`' of a name
     over it, and what is ``given`` by name over that. Its temperature and leaves are numbers.
 
     One candidate is drawn at temperature 0, the paper's plain SWG, unless a temperature was named. A sampler
     that was named walks all steps unless their number was named too. A tree that was not named gives way to
-    what it does not fit.
+    what it does not fit. Where the student is chosen and no guidance scale is named, it is ``scale``, the
+    student's own.
 
     Raises `UsageError` for another config, and for branch_after beside leaves="auto".
     """
@@ -170,11 +175,11 @@ def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Map
     elif config is not None:
         raise UsageError(f"config is {shown(config)}; give a SamplingConfig, one of {', '.join(PRESETS)}, or "
                          "settings by name, such as n_candidates=64")
-    for name, dependent in DEPENDENTS.items():
+    for name, dependents in DEPENDENTS.items():
         if name in given:
-            named.pop(dependent, None)
+            named = {key: value for key, value in named.items() if key not in dependents}
         if name in given or name in named:
-            cleared: dict[str, Any] = {dependent: None}
+            cleared: dict[str, Any] = dict.fromkeys(dependents)
             own = replace(own, **cleared)
     named |= given
     values = vars(own) | named
@@ -185,6 +190,10 @@ def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Map
         values["temperature"] = 0.0
     elif values["temperature"] is None:
         values["temperature"] = 1.0
+    if values["finish"] is not None and "finish" not in named:
+        values["finish"] = min(values["finish"], values["n_candidates"])
+    if values["sampler"] == STUDENT and own.sampler != STUDENT and "guidance_scale" not in named:
+        values["guidance_scale"] = scale if scale is not None else values["guidance_scale"]
     if values["leaves"] == "auto":
         values |= {"leaves": auto_leaves(values), "branch_after": None}
     if "leaves" not in named and not _tree_fits(values):

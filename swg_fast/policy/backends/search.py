@@ -40,15 +40,16 @@ class Pool(NamedTuple):
 
 
 class Search:
-    """One search for the states of a slice: `add` chunks in order, then `best`.
+    """One search for the states of a slice: `add` chunks in order, then `best`, or `shortlisted`.
 
-    A share of the candidates is kept by expected weight before one is chosen: memory for their z and
-    three numbers each. Without a share it is one candidate a state. Ties go to the lowest index.
+    A share of the candidates is kept by expected weight before one is chosen, or some for a shortlist: memory
+    for their z and three numbers each. Else it is one candidate a state. Ties go to the lowest index.
     """
 
     def __init__(self, job: SamplingJob, states: slice, model: Model) -> None:
         self.job, self.states, self.model = job, states, model
-        self.size = max(1, math.ceil(job.config.keep_share * job.config.n_candidates))
+        share = job.config.keep_share
+        self.size = job.plan.shortlist or (math.ceil(share * job.config.n_candidates) if share < 1 else 1)
         self.pool: Pool | None = None
 
     def add(self, first: int, found: Candidates) -> Candidates:
@@ -58,18 +59,20 @@ class Search:
         if self.job.plan.expects == "ranker":
             states, actions = self.job.states[self.states], found.z[..., :-1]
             found = found._replace(expected=asked(self.model.ranker, states, actions))
-        indices = torch.arange(first, first + n, device=found.z.device).expand(b, n)
+        elif self.job.expect is not None:
+            found = found._replace(expected=self.job.expect(self.states, first, found.z))
+        indices = self.job.indices(self.states, torch.arange(first, first + n, device=found.z.device))
         pool = Pool(found.weights, indices, found.z, found.weights)
         share = self.job.config.keep_share < 1
         scores = found.expected if share else self._scores(pool, found.expected)
         pool = pool._replace(scores=torch.where(scores.isnan(), -torch.inf, scores))
-        if not share:
+        if self.size == 1:
             pool = pool.take(keep(pool.scores)[:, None])
         if self.pool is not None:
             pool = Pool(*(torch.cat(pair, dim=1) for pair in zip(self.pool, pool, strict=True)))
         # Stable, and lower indices stand first: ties go to them.
         order = pool.scores.sort(dim=1, descending=True, stable=True).indices
-        self.pool = pool.take(order[:, :self.size if share else 1])
+        self.pool = pool.take(order[:, :self.size])
         return found
 
     def best(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -81,11 +84,15 @@ class Search:
             pool = pool.take(keep(torch.where(scores.isnan(), -torch.inf, scores))[:, None])
         return pool.z[:, 0, :-1], pool.weights[:, 0], pool.indices[:, 0]
 
+    def shortlisted(self) -> torch.Tensor:
+        """Which candidates of each state are on the shortlist, rising: [b, K]."""
+        return self.pool.indices.sort(dim=1).values
+
     def _scores(self, pool: Pool, expected: torch.Tensor | None) -> torch.Tensor:
         """What a pool's candidates [b, m] are chosen by."""
         job, config = self.job, self.job.config
-        if config.select == "max_weight":
-            return pool.weights
+        if config.select == "max_weight" or (config.select == "expected_weight" and expected is None):
+            return pool.weights  # also of a draft whose finished candidates are ranked by expected weight
         if config.select == "expected_weight":
             return expected
         if config.select == "max_q":

@@ -28,8 +28,9 @@ def unsupported(network: ScoreNetwork) -> str | None:
 def _in_parts(job: SamplingJob) -> bool:
     """Whether candidates come out of the kernel in chunks to be selected from, or select themselves there."""
     config = job.config
-    return (config.keep_share < 1 or job.plan.expects in ("ranker", "read") or job.chunk is not None
-            or config.select == "max_q" or (config.select == "none" and not job.return_candidates))
+    return (config.keep_share < 1 or job.plan.expects in ("ranker", "read") or job.expect is not None
+            or job.chunk is not None or config.select == "max_q"
+            or (config.select == "none" and not job.return_candidates))
 
 
 class TritonBackend(Backend):
@@ -106,7 +107,7 @@ class TritonBackend(Backend):
             self.network, job.plan.table, vectors, job.state_indices[states],
             self.launch.Asked(count, job.seed, first, tree=job.plan.tree, ranking=job.plan.ranking,
                               return_candidates=True))
-        if job.plan.expects == "read":
+        if job.plan.expects == "read" and job.expect is None:
             words = job.words(states, torch.arange(first, first + count, device=self.device))
             expected = self.read(vectors, words, z.flatten(0, 1)).float().unflatten(0, (-1, count))
         return Candidates(z, raw, expected)

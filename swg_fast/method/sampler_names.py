@@ -13,16 +13,14 @@ class SamplerKind:
     stochastic: bool
 
 
-STUDENT = "student"
-# A sampler is a line here and a function of the same name in `method.samplers`, which makes its table; the
-# student's table belongs to what it has learnt (`method.student`).
+# A sampler is a line here and a function of the same name in `method.samplers`, which makes its table.
 SAMPLERS = {
     "ddpm": SamplerKind(fewer_steps=False, stochastic=True),
     "ddpm_x0": SamplerKind(fewer_steps=False, stochastic=True),
     "ddim": SamplerKind(fewer_steps=True, stochastic=False),
     "dpmpp_2m": SamplerKind(fewer_steps=True, stochastic=False),
     "dpmpp_2m_sde": SamplerKind(fewer_steps=True, stochastic=True),
-    STUDENT: SamplerKind(fewer_steps=False, stochastic=False),
 }
+STUDENT = "student"  # instead of a sampler: the calls of a policy's student (`method.student`)
 READOUTS = ("exact", "official")  # of the predicted weight: see `method.samplers`
 WEIGHT_CLIP = (1e-4, 1.0)

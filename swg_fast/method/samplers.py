@@ -15,7 +15,7 @@ import torch
 from swg_fast.common.checks import choice
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.sampler_table import COLUMNS, SamplerTable
-from swg_fast.method.sampler_names import READOUTS, SAMPLERS, STUDENT, WEIGHT_CLIP
+from swg_fast.method.sampler_names import READOUTS, SAMPLERS, WEIGHT_CLIP
 from swg_fast.method.schedule import NoiseSchedule
 
 Columns = dict[str, torch.Tensor]
@@ -137,7 +137,7 @@ def sampler_table(name: str, schedule: NoiseSchedule, sampler_steps: int | None 
     Raises `UsageError` for an unknown name or read-out, more steps than were trained, fewer steps if the
     sampler needs all, and a weight_clip that is not 0 < low < high.
     """
-    kind = SAMPLERS[choice("sampler", name, [other for other in SAMPLERS if other != STUDENT])]
+    kind = SAMPLERS[choice("sampler", name, SAMPLERS)]
     if not kind.fewer_steps and sampler_steps not in (None, schedule.num_steps):
         solvers = [other for other, found in SAMPLERS.items() if found.fewer_steps]
         raise UsageError(f"sampler {name!r} walks all {schedule.num_steps} trained steps and not "

@@ -18,7 +18,7 @@ from swg_fast.common.checks import MAX_SCALE
 from swg_fast.common.errors import UsageError
 from swg_fast.common.read_files import validated
 from swg_fast.kernels.shared.sampler_table import COLUMNS, SamplerTable
-from swg_fast.method.sampler_names import READOUTS, SAMPLERS, STUDENT
+from swg_fast.method.sampler_names import READOUTS, SAMPLERS
 
 ENTRY = "distilled"  # of a model card
 
@@ -105,8 +105,7 @@ class StudentWalk:
         low, high = self.guidance_scale
         lowest, highest = self.weight_clip
         sound = {
-            "sampler": self.sampler in SAMPLERS and not SAMPLERS[self.sampler].stochastic
-            and self.sampler != STUDENT,
+            "sampler": self.sampler in SAMPLERS and not SAMPLERS[self.sampler].stochastic,
             "sampler_steps": self.sampler_steps >= 1,
             "guidance_scale": -MAX_SCALE <= low <= high <= MAX_SCALE,
             "steps": len(self.steps) > 0 and self.steps[0] >= 0

@@ -53,7 +53,7 @@ class SamplingConfig:
     # the walk
     sampler: str = setting("ddpm", "ddpm (Algorithm 2), ddpm_x0 (clips the predicted clean sample), a "
                                    "solver, which can walk fewer steps, or the policy's student, which "
-                                   "takes a call or few.", choices=SAMPLERS)
+                                   "takes a call or few.", choices=(*SAMPLERS, STUDENT))
     sampler_steps: int | None = setting(
         None, "Steps that a solver walks, evenly spaced among the trained ones. Left out: all.", **COUNT)
     guidance: str | None = setting(
@@ -215,4 +215,5 @@ def auto_leaves(values: Mapping[str, Any]) -> int:
 
 def _tree_fits(values: Mapping[str, Any]) -> bool:
     whole_roots = values["n_candidates"] % values["leaves"] == 0
-    return whole_roots and values["temperature"] != 0 and SAMPLERS[values["sampler"]].stochastic
+    noisy = values["sampler"] != STUDENT and SAMPLERS[values["sampler"]].stochastic
+    return whole_roots and noisy and values["temperature"] != 0

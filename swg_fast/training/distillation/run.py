@@ -160,7 +160,8 @@ def _distill(teaching: Teaching, data: Transitions, out: Path, card: dict[str, A
                      settings.seed, options)
     errors = measure(trainer.ema, sets["held-out"], out / "logs" / FOUND)
     entry = {"walk": asdict(teaching.walk), "teacher": _about(teaching.teacher),
-             "settings": settings.to_dict(), "pairs": _count(teaching), "held_out_error": errors, "steps_per_second": round(rate, 1) or None}
+             "settings": settings.to_dict(), "pairs": _count(teaching), "held_out_error": errors,
+             "steps_per_second": round(rate, 1) or None}
     sampling = card_entry(teaching.student_config(), teaching.teacher.execution)
     kept = {k: v for k, v in teaching.teacher.card.items()
             if k not in ("weights_sha256", "make_it_again", "versions", "stored", "scores", "budget")}

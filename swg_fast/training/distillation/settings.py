@@ -9,13 +9,13 @@ from swg_fast.common.checks import MAX_SCALE, MAX_SEED
 from swg_fast.common.errors import UsageError
 from swg_fast.common.settings_fields import check_fields, like, setting
 from swg_fast.method.networks import MOST
-from swg_fast.method.sampler_names import SAMPLERS, STUDENT
+from swg_fast.method.sampler_names import SAMPLERS
 from swg_fast.method.schedule import MAX_STEPS
 from swg_fast.training.run_config import RunOptions
 from swg_fast.training.settings import MOST_ROWS, MOST_STEPS, PRECISIONS, TrainSettings
 
 MOST_PAIRS = 2**31
-DETERMINISTIC = tuple(name for name, kind in SAMPLERS.items() if not kind.stochastic and name != STUDENT)
+DETERMINISTIC = tuple(name for name, kind in SAMPLERS.items() if not kind.stochastic)
 SCALE: dict[str, Any] = {"bottom": -MAX_SCALE, "top": MAX_SCALE}
 
 

@@ -11,7 +11,6 @@ from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.distillation.settings import DistillSettings
 
-
 RISE = 100  # steps in which the learning rate rises to the full one
 
 

@@ -1,0 +1,62 @@
+"""Every example runs, with a small budget."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+from conftest import run_cli
+from flax_files import golden, nest, pack_flax
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TESTED = {"sample.py", "evaluate.py", "control_loop.py", "import_swg_jax.py", "sweep.py"}
+ELSEWHERE = {"own_robot.py"}  # tests/evaluation/test_own_robot.py
+
+
+def run_example(name, *arguments, cwd):
+    """What the example prints."""
+    def program():
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+    out = run_cli(*arguments, cwd=cwd, program=program)
+    assert out.returncode == 0, out.stderr
+    return out.stdout
+
+
+def test_every_example_is_run():
+    assert {path.name for path in EXAMPLES.glob("*.py")} - ELSEWHERE == TESTED
+
+
+def test_sample(tmp_path):
+    out = run_example("sample.py", cwd=tmp_path)
+    assert out.count("is kept") == 3 and "its action: [" in out
+
+
+@pytest.mark.slow
+def test_evaluate_draws_scores(tmp_path):
+    out = run_example("evaluate.py", "Hopper-v5", "--episodes", 1, "--candidates", "1,2", cwd=tmp_path)
+    assert out.count("95 % interval") == 2
+    assert (tmp_path / "scores.png").stat().st_size > 5000
+
+
+def test_control_loop(tmp_path):
+    out = run_example("control_loop.py", "--steps", 5, "--hertz", 1000, "--candidates", 4, cwd=tmp_path)
+    assert out.startswith("5 decisions at 1000 Hz: ")
+
+
+@pytest.mark.slow
+def test_import_swg_jax(tmp_path):
+    pytest.importorskip("msgpack")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "actor_params_1.msgpack").write_bytes(pack_flax(nest(golden("params/"))))
+    out = run_example("import_swg_jax.py", "models", "policy", cwd=tmp_path)
+    assert "action [" in out and (tmp_path / "policy" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.waits
+def test_sweep(tmp_path):
+    pytest.importorskip("ray")
+    out = run_example("sweep.py", "--out", "sweep", "--steps", 5, cwd=tmp_path)
+    assert "6 cells" in out and (tmp_path / "sweep" / "report" / "index.html").is_file()

@@ -26,7 +26,7 @@ from swg_fast.training.distillation.settings import DistillSettings
 SHARD = 8192  # pairs that are drawn and kept together
 GROUP = 64  # pairs that share a guidance scale, a temperature and a weight function
 AT_ONCE = 4096  # walks in memory
-BEYOND = 1.0  # how far a weight may end beyond its clip
+BEYOND = 0.5  # how far a weight may end beyond its clip
 
 
 class Group(NamedTuple):

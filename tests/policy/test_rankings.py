@@ -90,7 +90,8 @@ def test_backends_and_chunks_agree(case):
 def test_the_fused_kernel_hands_them_over():
     mine, common = policy(), {"n_candidates": 16, "temperature": 1.0, "seed": 3, "select": "support"}
     wanted = mine.sample(STATES, backend="reference", dtype="fp32", **common)
-    assert torch.equal(mine.sample(STATES, backend="triton", dtype="fp32", **common).indices, wanted.indices)
+    found = mine.sample(STATES, backend="triton", dtype="fp32", **common)
+    assert relative_error(found.actions, wanted.actions) < 1e-4  # two candidates with one action may tie
 
 
 def test_support_is_alike_for_equal_actions():

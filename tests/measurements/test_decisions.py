@@ -62,8 +62,8 @@ def test_a_quick_measurement(both, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     both.save("both")
     write_hdf5(tmp_path / "data.hdf5", make_recording(n=600))
-    asked = ["antmaze-umaze-v2", "--policy", "both", "--judge", "both", "--data", "data.hdf5", "--dtype", "fp32",
-             "--quick", "--parts", "time,states", "--json", "out.json"]
+    asked = ["antmaze-umaze-v2", "--policy", "both", "--judge", "both", "--data", "data.hdf5", "--quick",
+             "--dtype", "fp32", "--parts", "time,states", "--json", "out.json"]
     scale = CliRunner().invoke(decisions.main, [*asked, "-g", "3"], standalone_mode=False)
     assert "has learnt guidance_scale=1" in str(scale.exception)
     only = ["--only", "eager,ours,solver,student,draft and finish"]

@@ -79,40 +79,37 @@ def markdown(data: dict[str, Any], part: str = "episodes") -> str:
 
 
 class Line(NamedTuple):
-    """A line of the plot."""
+    """A line of the plot; ``look`` numbers its colour and marker."""
 
     contender: str
     label: str
+    look: int
 
 
 def lines(data: dict[str, Any], part: str) -> list[Line]:
-    """What the plot shows of a part: few contenders, so that they can be told apart; the tables have all."""
+    """What the plot shows of a part: few contenders, so that they can be told apart; the tables have all. A
+    contender has the same look whatever else was measured."""
     found = points(data, part)
     if part == "toy":
-        return [Line(name, name) for name in found]
+        return [Line(name, name, look) for look, name in enumerate(found)]
     settings = data["settings"]
-    fast = Line(FAST, "ours, dpmpp_2m, 8 steps")
-    if FAST not in found:
-        fast = Line("solver", f"ours, {settings['solver']}, {settings['sampler_steps']} steps")
-    shown = [Line("eager", "eager PyTorch, DDPM"), Line("ours", "ours, DDPM"), fast,
-             Line("tree", "ours, DDPM in a tree"), Line("student", "student"),
-             Line("draft and finish", "draft and finish")]
-    return [line for line in shown if line.contender in found]
+    solver = f"ours, {settings['solver']}, {settings['sampler_steps']} steps"
+    fast = {FAST: "ours, dpmpp_2m, 8 steps"} if FAST in found else {"solver": solver}
+    shown = {"eager": "eager PyTorch, DDPM", "ours": "ours, DDPM", **fast, "tree": "ours, DDPM in a tree",
+             "student": "student", "draft and finish": "draft and finish"}
+    return [Line(name, label, look) for look, (name, label) in enumerate(shown.items()) if name in found]
 
 
 def draw(data: dict[str, Any], path: Path) -> None:
-    """Plots quality against milliseconds a decision, one panel for each measured part. A contender has the
-    same colour in all."""
+    """Plots quality against milliseconds a decision, one panel for each measured part."""
     parts = [part for part in QUALITY if points(data, part)]
     if not parts:
         return
-    looks: dict[str, int] = {}
     figure = new_figure(6.2 * len(parts), 5.4)
     for ax, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
         found = points(data, part)
         for line in lines(data, part):
-            look = looks.setdefault(line.contender, len(looks)) % len(COLORS)
-            _draw_line(ax, found[line.contender], line.label, COLORS[look], MARKERS[look])
+            _draw_line(ax, found[line.contender], line)
         if part == "toy":
             floor = next(iter(data["parts"]["toy"].values()))["floor"]
             ax.axhline(floor, color="black", linewidth=1, linestyle=":", label="two draws of the target")
@@ -127,8 +124,9 @@ def draw(data: dict[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
-def _draw_line(ax: Any, rows: list[dict[str, Any]], label: str, color: str, marker: str) -> None:
+def _draw_line(ax: Any, rows: list[dict[str, Any]], line: Line) -> None:
     """A contender's points, with N and a pale interval at each."""
+    color = COLORS[line.look]
     x, y = [row["milliseconds"] for row in rows], [row["quality"] for row in rows]
     for row in rows:
         if row.get("interval"):
@@ -136,4 +134,4 @@ def _draw_line(ax: Any, rows: list[dict[str, Any]], label: str, color: str, mark
                       linewidth=1.2, alpha=0.3)
         ax.annotate(f"{row['n']:,}", (row["milliseconds"], row["quality"]), xytext=(4, 4),
                     textcoords="offset points", fontsize=7, color=color)
-    ax.plot(x, y, color=color, marker=marker, label=label, linewidth=1.5)
+    ax.plot(x, y, color=color, marker=MARKERS[line.look], label=line.label, linewidth=1.5)

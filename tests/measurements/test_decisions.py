@@ -82,4 +82,4 @@ def test_a_quick_measurement(both, tmp_path, monkeypatch):
 def test_the_recorded_plots_have_few_lines(path):
     found = decisions_report.lines(json.loads(path.read_text()), "states")
     assert 3 <= len(found) <= len(decisions_report.COLORS) == len(decisions_report.MARKERS)
-    assert len({line.label for line in found}) == len(found)
+    assert len({line.label for line in found}) == len({line.look for line in found}) == len(found)

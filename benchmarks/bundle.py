@@ -26,7 +26,7 @@ MOST_BYTES, STUDENT_BYTES = 4_000_000, 2_000_000
 @click.argument("name")
 @click.option("--folder", type=click.Path(path_type=Path), default=BUNDLED, show_default=True)
 def main(checkpoint: Path, name: str, folder: Path) -> None:
-    """Bundles CHECKPOINT, a folder that 'swg-fast train' or 'swg-fast distill' wrote, as NAME, a D4RL task."""
+    """Bundles CHECKPOINT, which 'swg-fast train' or 'swg-fast distill' wrote, as NAME, a D4RL task."""
     find_preset(name)
     policy = replace(load_checkpoint(checkpoint), value=None)
     folder = save_checkpoint(folder / name, policy, dtype="fp16")

@@ -27,7 +27,8 @@ class StudentTrainer(DiffusionTrainer):
         self.noise = torch.ones_like(self.signal)
 
     def learning_rate_at(self, step: int) -> float:
-        """The diffusion's cosine, after a rise: what a network begins from would not survive the full rate."""
+        """The diffusion's cosine after a rise: at the full rate the first steps would undo the weights that
+        the student begins from."""
         return super().learning_rate_at(step) * min(1.0, (step + 1) / RISE)
 
     def draw(self, generator: torch.Generator, steps: int, rows: int) -> dict[str, torch.Tensor]:

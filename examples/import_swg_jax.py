@@ -2,8 +2,8 @@
 
     python examples/import_swg_jax.py LOGS/models OUT
 
-LOGS/models is the folder in which SWG-JAX saved actor_params_*.msgpack. The extra `jax-import` is needed, JAX is
-not.
+LOGS/models is the folder in which SWG-JAX saved actor_params_*.msgpack. The extra
+`jax-import` is needed; JAX is not.
 """
 
 from __future__ import annotations

@@ -90,10 +90,10 @@ def _plan_student(config: SamplingConfig, model: Model, family: WeightFamily | N
         raise UsageError(f"sampler={STUDENT!r}: this policy has no student; make one with 'swg-fast "
                          "distill', or use another sampler")
     _check_student(config, walk)
+    code = walk.code(config.guidance_scale)
     teachers = replace(config, sampler=walk.sampler, sampler_steps=walk.sampler_steps, finish=None)
     if config.finish == config.n_candidates and model.has_diffusion:
         return plan_search(teachers, model, family)
-    code = walk.code(config.guidance_scale)
     own = _guidance_code(config.guidance, family)
     code = code if own is None else torch.cat([own, code])
     table = walk.table(model.schedule.num_steps, float(config.temperature or 0.0))

@@ -24,14 +24,14 @@ def states(count: int = 4) -> torch.Tensor:
     return torch.randn(count, S, generator=torch.Generator().manual_seed(3))
 
 
-def student_policy(kind: str = "one call", beside: bool = True, hidden: int = 64, **changes: object) -> Policy:
+def student_policy(kind: str = "one call", beside: bool = True) -> Policy:
     """A policy that draws by its student, of one of `KINDS`, alone or ``beside`` its teacher."""
     more, family = KINDS[kind]
-    walk = WALK | more | changes
+    walk = WALK | more
     own = 3 if family else 0
     low, high = walk["guidance_scale"]
-    network = make_network(S + own, A, hidden, 2, seed=0)
-    student = make_network(S + own + int(high > low), A, hidden, 2, seed=1)
+    network = make_network(S + own, A, 64, 2, seed=0)
+    student = make_network(S + own + int(high > low), A, 64, 2, seed=1)
     torch.manual_seed(5)
     critic, ranker = TwinQ(S, A, 16), Ranker(S, A, 16)
     card = {"distilled": {"walk": walk}, "training": TRAINED,

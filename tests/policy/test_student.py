@@ -63,7 +63,8 @@ def test_every_backend_draws_what_the_reference_does(kind, alone):
 def test_other_compute_types(backend, dtype, bound):
     """Results are float32, so that double is right to 6e-8 an entry."""
     policy = student_policy("two calls")
-    got = policy.sample(states(), n_candidates=19, seed=3, return_candidates=True, backend=backend, dtype=dtype)
+    got = policy.sample(states(), n_candidates=19, seed=3, return_candidates=True, backend=backend,
+                        dtype=dtype)
     assert relative_error(got.candidates, by_hand(policy, range(19), 3)[0][..., :-1]) < bound
 
 
@@ -112,7 +113,8 @@ def test_selections(name):
         ranking = policy.bind(select="expected_weight", guidance="expectile:0.6").plan.teacher.ranking
         assert (ranking.step, ranking.draws, ranking.mean) == (1, 8, pytest.approx(0.3))
         noise = torch.stack([reference.philox.normals(seed, c, s, word, A + 1) for word in ranking.words])
-        expected = reference.expected_weight(model.network, model.schedule, coded, actions, noise.float(), 1, 0.3)
+        expected = reference.expected_weight(
+            model.network, model.schedule, coded, actions, noise.float(), 1, 0.3)
     scores = {"max_weight": weights, "max_q": model.critic.minimum(rows, actions).view(4, N),
               "softmax": weights.clamp(min=1e-4).log()
               + reference.philox.gumbel(seed, c, s, T).view(4, N),
@@ -197,7 +199,9 @@ def test_what_is_not_named_stays_as_the_student_has_it():
 
 @pytest.mark.parametrize("parts,word", [
     ({"card": {}}, "does not say under 'distilled'"), ({"card": {"distilled": {}}}, "has no walk"),
-    ({"card": {"distilled": {"walk": WALK | {"guidance_scale": [1.0, 4.0]}}}}, "the student is for states of 4"),
+    ({"card": {"distilled": {"walk": WALK | {"guidance_scale": [1.0, 4.0]}}}}, "student is for states of 4"),
+    ({"card": {"distilled": {"walk": WALK | {"steps": [T]}}}}, "calls at the trained steps 6, .*0..5"),
+    ({"card": {"distilled": {"walk": WALK | {"sampler_steps": T + 1}}}}, "walk of 7 steps"),
     ({"student": 3}, "expected ScoreNetwork or None")])
 def test_parts_that_do_not_fit(parts, word):
     with pytest.raises(UsageError, match=word):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -42,7 +43,7 @@ FOUND = "held_out.safetensors"  # in the logs: where teacher and student end
 @dataclass(frozen=True)
 class Teaching:
     """A teacher with what is to be learnt from it: its walk and the settings, checked. ``identity`` stands
-    for its weights."""
+    for its weights and the walk, whose settings are in part the teacher's own."""
 
     teacher: Policy
     walk: StudentWalk
@@ -61,11 +62,11 @@ class Teaching:
         own, trained = teacher.config, teacher.model.schedule.num_steps
         steps = evenly_spaced(trained, settings.sampler_steps)
         scale = own.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
-        identity = teacher.card.get("weights_sha256") or _identity(teacher)
         walk = StudentWalk(
-            identity, settings.sampler, len(steps), settings.guidance_range or (scale, scale),
-            student_steps(steps, settings.calls), own.weight_clip, own.weight_readout, own.clip_denoised)
-        return cls(teacher, walk, settings, identity)
+            teacher.card.get("weights_sha256") or "", settings.sampler, len(steps),
+            settings.guidance_range or (scale, scale), student_steps(steps, settings.calls),
+            own.weight_clip, own.weight_readout, own.clip_denoised)
+        return cls(teacher, walk, settings, _identity(teacher, walk))
 
     def student_config(self) -> SamplingConfig:
         """The student's own settings: the teacher's, as far as a student has them."""
@@ -77,10 +78,13 @@ class Teaching:
         return own
 
 
-def _identity(teacher: Policy) -> str:
-    """What stands for the weights of a policy that no file holds."""
-    state = teacher.model.network.state_dict()
-    return key_of({name: tensor.cpu().double().sum().item() for name, tensor in state.items()})
+def _identity(teacher: Policy, walk: StudentWalk) -> str:
+    """What stands for all that decides where the walk ends. A card may be that of other weights."""
+    state = teacher.model.network.state_dict() | {"betas": teacher.model.schedule.betas}
+    digest = hashlib.sha256()
+    for tensor in state.values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return key_of({"weights": digest.hexdigest(), "walk": asdict(walk), "family": str(teacher.family)})
 
 
 def distill(teaching: Teaching, data: Transitions, out: str | Path, *, resume: bool = False,
@@ -166,8 +170,8 @@ def _distill(teaching: Teaching, data: Transitions, out: Path, card: dict[str, A
     kept = {k: v for k, v in teaching.teacher.card.items()
             if k not in ("weights_sha256", "make_it_again", "versions", "stored", "scores", "budget")}
     card = kept | card | {ENTRY: entry, "sampling": sampling}
-    model = replace(model, student=trainer.ema) if with_teacher else replace(model, network=trainer.ema)
-    return save_checkpoint(out / "policy", replace(model, card=card))
+    drawing = {"student": trainer.ema} if with_teacher else {"network": trainer.ema, "student": None}
+    return save_checkpoint(out / "policy", replace(model, card=card, **drawing))
 
 
 def _about(teacher: Policy) -> dict[str, Any]:
@@ -198,9 +202,9 @@ def measure(network: ScoreNetwork, pairs: torch.Tensor, where: Path) -> dict[str
     return {
         "pairs": len(z),
         "action_rmse": round(float((z - target)[:, :-1].square().mean().sqrt()), 5),
-        "action_spread": round(float(target[:, :-1].var(0).mean().sqrt()), 5),
+        "action_spread": round(float(target[:, :-1].var(0, correction=0).mean().sqrt()), 5),
         "action_rmse_by_entry": [round(x, 5) for x in each[:-1].tolist()],
         "weight_rmse": round(float(each[-1]), 5),
-        "weight_spread": round(float(target[:, -1].std()), 5),
+        "weight_spread": round(float(target[:, -1].std(correction=0)), 5),
         "weight_correlation": round(float(np.corrcoef(weights)[0, 1]), 4) if varied else None,
     }

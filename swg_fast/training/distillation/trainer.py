@@ -17,6 +17,7 @@ class StudentTrainer(DiffusionTrainer):
     input and the "noise" in it what the call has to add."""
 
     phase = "student"
+    rate_name = "learning_rate"
 
     def __init__(self, network: ScoreNetwork, schedule: NoiseSchedule, settings: DistillSettings,
                  device: torch.device) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -75,18 +74,18 @@ class BoundSampler:
              ) -> Samples:
         """Draws by the plan; whether memory holds it is checked unless it is known to be ``roomy``."""
         job = self._job(states, seed, indices, everything)
-        sampler = self
+        sampler, judge = self, None
         if self.teacher is not None:
             teachers = self.teacher._job(states, seed, indices, everything)
             if self.plan.shortlist is None:
-                job = replace(job, expect=partial(self.teacher.backend.expected, teachers))
+                job, judge = replace(job, teacher=teachers), self.teacher.backend
             else:
                 self._check_room(replace(job, return_candidates=False), roomy)
                 job = replace(teachers, chosen=self.backend.shortlist(job))
                 sampler = self.teacher
         sampler._check_room(job, roomy)
         backend = sampler.backend
-        return check_samples(backend.run(job), job, sampler.model, f"{backend.name} {backend.dtype}")
+        return check_samples(backend.run(job, judge), job, sampler.model, f"{backend.name} {backend.dtype}")
 
     def _check_room(self, job: SamplingJob, roomy: bool) -> None:
         if not roomy:

@@ -18,9 +18,10 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.settings_fields import check_fields, check_named, is_optional, setting
 from swg_fast.method.sampler_names import READOUTS, SAMPLERS, STUDENT, WEIGHT_CLIP
 from swg_fast.policy.backend_names import BACKENDS
+from swg_fast.policy.ranking_names import RANKINGS
 
-SELECTIONS = ("max_weight", "expected_weight", "max_q", "softmax", "none")
-RANKINGS = ("draws", "ranker", "read")
+EXPECTATIONS = ("draws", "ranker", "read")
+FILTERS = ("expected_weight", "support")
 AUTO_LEAVES, AUTO_FROM = 16, 256  # what leaves="auto" picks, and from how many candidates on
 SCALE: dict[str, Any] = {"bottom": -MAX_SCALE, "top": MAX_SCALE}
 COUNT: dict[str, Any] = {"min": 1, "top": MAX_CANDIDATES}
@@ -46,10 +47,14 @@ class SamplingConfig:
     select: str = setting(
         "max_weight", "Which candidate is kept: that of the highest predicted weight; of the highest "
         "expected weight (see ranking); of the highest min(Q1, Q2); softmax, with a probability that grows "
-        "with the weight; or none, the first.", choices=SELECTIONS, noun="selection")
+        "with the weight; support, of a high expected weight near the data; chi_squared, a draw that does "
+        "not trust the highest weights alone; or none, the first.", choices=RANKINGS, noun="selection")
     selection_temperature: float = setting(
-        1.0, "Of softmax: the probability is proportional to weight ** (1 / selection_temperature).", min=0,
-        min_open=True)
+        1.0, "Of softmax: the probability is proportional to weight ** (1 / selection_temperature). Of "
+        "chi_squared: the higher, the more candidates it draws from.", min=0, min_open=True)
+    support_penalty: float = setting(
+        1.0, "Of support: what a standard deviation of the re-noised error costs, in standard deviations of "
+             "the expected weight's logarithm.", min=0, top=MAX_SCALE)
     # the walk
     sampler: str = setting("ddpm", "ddpm (Algorithm 2), ddpm_x0 (clips the predicted clean sample), a "
                                    "solver, which can walk fewer steps, or the policy's student, which "
@@ -73,12 +78,15 @@ class SamplingConfig:
         words=("auto",), **COUNT)
     branch_after: int | None = setting(None, "Steps that the leaves share. Left out: four fifths.", **COUNT)
     # ranking by expected weight
-    keep_share: float = setting(1.0, "Select from this share of a state's candidates, the best by expected "
-                                     "weight.", min=0, max=1, min_open=True)
+    keep_share: float = setting(1.0, "Select from this share of a state's candidates, the best by keep_by.",
+                                min=0, max=1, min_open=True)
+    keep_by: str = setting("expected_weight", "What that share is the best by: the expected weight (see "
+                                              "ranking), or the support of the data.", choices=FILTERS)
+    support_draws: int = setting(2, "Forward passes that estimate the support.", min=1, top=2**16)
     ranking: str = setting(
         "draws", "Where an expected weight comes from: draws (the action noised again, several forward "
                  "passes), the policy's ranker, or read (one pass of a network trained with --read-share).",
-        choices=RANKINGS)
+        choices=EXPECTATIONS)
     ranking_draws: int = setting(8, "Forward passes that estimate an expected weight.", min=1, top=2**16)
     ranking_step: int | None = setting(
         None, "The trained step to which they noise an action. Left out: a fifth of T.", min=0,

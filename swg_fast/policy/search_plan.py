@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,6 +16,7 @@ from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.student import StudentWalk
 from swg_fast.method.weight_family import WeightFamily
 from swg_fast.policy.model import Model
+from swg_fast.policy.ranking_names import RANKINGS
 from swg_fast.policy.sampling import SamplingConfig
 
 COLDEST = 1e-30
@@ -26,19 +27,22 @@ MOST_ROWS = 2**36  # of the network, for one decision: a day of the fastest GPU
 class SearchPlan:
     """A checked `SamplingConfig`, worked out for one policy: what backends draw by.
 
-    latent_dim: D, an action's entries and the weight's. tree: None for single leaves. expects: where expected
-    weights come from, one of `sampling.RANKINGS`; None where nothing is ranked or filtered by them. ranking:
-    there where they are estimated by draws. code: what stands beside a state for the guidance chosen from a
-    family, and for a student's guidance scale, [K]. student: the policy's student draws, not its diffusion.
+    latent_dim: D, an action's entries and the weight's. ranks_by: the ranking, of `RANKINGS`. tree: None for
+    single leaves. expects: where expected weights come from, one of `sampling.EXPECTATIONS`; None where
+    nothing is ranked or filtered by them. ranking: there where they are estimated by draws. support: there
+    where support is measured. code: what stands beside a state for the guidance chosen from a family, and for
+    a student's guidance scale, [K]. student: the policy's student draws, not its diffusion.
     teacher: of a student, its teacher's plan, where that finishes candidates or expects their weights.
     """
 
     config: SamplingConfig
     table: SamplerTable
     latent_dim: int
+    ranks_by: str
     tree: Tree | None = None
     ranking: Ranking | None = None
     expects: str | None = None
+    support: Ranking | None = None
     code: torch.Tensor | None = None
     student: bool = False
     teacher: SearchPlan | None = None
@@ -61,8 +65,9 @@ def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | Non
     Raises `UsageError` for what this policy cannot do: no critic, ranker, reading head or student, other
     steps or guidance than were trained, a tree that does not fit, coefficients beyond float32's range.
     """
-    if config.select == "max_q" and model.critic is None:
-        raise UsageError("select='max_q' needs a critic and this policy has none; use select='max_weight'")
+    if "critic" in needed(config) and model.critic is None:
+        raise UsageError(f"select={config.select!r} needs a critic and this policy has none; use "
+                         "select='max_weight'")
     if config.sampler == STUDENT:
         return _plan_student(config, model, family)
     if not model.has_diffusion:
@@ -78,9 +83,10 @@ def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | Non
         clip_denoised=config.clip_denoised)
     _check_coefficients(table)
     tree = plan_tree(table, config.n_candidates, int(config.leaves), config.branch_after)
-    expects, ranking = _expectation(config, model, family)
-    _check_work(config, table.num_steps, tree, ranking.draws if ranking is not None else 0)
-    return SearchPlan(config, table, model.network.action_dim + 1, tree, ranking, expects, code)
+    judged = _judgement(config, model, family)
+    _check_work(config, table.num_steps, tree, judged.draws)
+    return SearchPlan(config, table, model.network.action_dim + 1, config.select, tree, code=code,
+                      **judged._asdict())
 
 
 def _plan_student(config: SamplingConfig, model: Model, family: WeightFamily | None) -> SearchPlan:
@@ -97,21 +103,27 @@ def _plan_student(config: SamplingConfig, model: Model, family: WeightFamily | N
     own = _guidance_code(config.guidance, family)
     code = code if own is None else torch.cat([own, code])
     table = walk.table(model.schedule.num_steps, float(config.temperature or 0.0))
-    weighs = config.ranking != "ranker" and (config.select == "expected_weight" or config.keep_share < 1)
+    needs = needed(config)
+    weighs = "support" in needs or ("expected" in needs and config.ranking != "ranker")
     if not model.has_diffusion and (config.finish is not None or weighs):
-        what = f"finish={config.finish}" if config.finish is not None else f"ranking={config.ranking!r}"
+        what = (f"finish={config.finish}" if config.finish is not None else
+                "support" if "support" in needs else f"ranking={config.ranking!r}")
         raise UsageError(f"{what} needs the diffusion that the student was distilled from, and this policy "
                          "is the student alone; use the policy that holds both, or leave it out")
-    expects, ranking = _expectation(config, model, family)
-    _check_work(config, len(walk.steps), None, ranking.draws if ranking is not None else 0)
-    teacher = None
+    judged = _judgement(config, model, family)
+    _check_work(config, len(walk.steps), None, judged.draws)
+    teacher, ranks_by = None, config.select
     if config.finish is not None:
         teacher = plan_search(replace(teachers, n_candidates=config.finish), model, family)
-        expects = expects if expects == "ranker" else None  # the draft goes by the student's weight
-    elif expects in ("draws", "read"):
+        # The shortlist is by what the student knows.
+        judged = Judgement(expects="ranker" if judged.expects == "ranker" else None)
+        if weighs or RANKINGS[ranks_by].together:
+            ranks_by = "max_weight"
+    elif weighs:
         teacher = plan_search(teachers, model, family)
-    return SearchPlan(config, table, model.network.action_dim + 1, expects=expects, code=code,
-                      student=True, teacher=teacher)
+        judged = judged._replace(ranking=None)  # it is the teacher that draws
+    return SearchPlan(config, table, model.network.action_dim + 1, ranks_by, code=code, student=True,
+                      teacher=teacher, **judged._asdict())
 
 
 def _check_student(config: SamplingConfig, walk: StudentWalk) -> None:
@@ -136,12 +148,35 @@ def _check_student(config: SamplingConfig, walk: StudentWalk) -> None:
                          "candidates; leave one of them out")
 
 
-def _expectation(config: SamplingConfig, model: Model, family: WeightFamily | None
-                 ) -> tuple[str | None, Ranking | None]:
-    """`SearchPlan.expects` and `SearchPlan.ranking`."""
-    ranks = config.select == "expected_weight" or config.keep_share < 1
-    if not ranks:
-        return None, None
+class Judgement(NamedTuple):
+    """What is predicted of finished candidates, as `SearchPlan` has it."""
+
+    ranking: Ranking | None = None
+    expects: str | None = None
+    support: Ranking | None = None
+
+    @property
+    def draws(self) -> int:
+        """Forward passes of each candidate."""
+        return sum(part.draws for part in (self.ranking, self.support) if part is not None)
+
+
+def needed(config: SamplingConfig) -> frozenset[str]:
+    """What ranking and filter need beside the sampled weights: some of `ranking_names.NEEDS`."""
+    names = [config.select] + ([config.keep_by] if config.keep_share < 1 else [])
+    return frozenset(need for name in names for need in RANKINGS[name].needs)
+
+
+def _judgement(config: SamplingConfig, model: Model, family: WeightFamily | None) -> Judgement:
+    needs = needed(config)
+    mean = config.ranking_mean
+    if mean is None and family is not None and config.guidance is not None:
+        mean = family.mean_weight(config.guidance)
+    support = None
+    if "support" in needs:
+        support = plan_ranking(model.schedule, model.card, config.support_draws, config.ranking_step, mean)
+    if "expected" not in needs:
+        return Judgement(support=support)
     if config.ranking == "ranker" and model.ranker is None:
         raise UsageError("ranking='ranker' needs a ranker and this policy has none; use ranking='draws', "
                          "or train one with --ranker-steps")
@@ -149,11 +184,9 @@ def _expectation(config: SamplingConfig, model: Model, family: WeightFamily | No
         raise UsageError("ranking='read' needs a network trained with --read-share, and this policy's "
                          "card does not say so; use ranking='draws'")
     if config.ranking != "draws":
-        return config.ranking, None
-    mean = config.ranking_mean
-    if mean is None and family is not None and config.guidance is not None:
-        mean = family.mean_weight(config.guidance)
-    return "draws", plan_ranking(model.schedule, model.card, config.ranking_draws, config.ranking_step, mean)
+        return Judgement(expects=config.ranking, support=support)
+    ranking = plan_ranking(model.schedule, model.card, config.ranking_draws, config.ranking_step, mean)
+    return Judgement(ranking, "draws", support)
 
 
 def _guidance_code(guidance: str | None, family: WeightFamily | None) -> torch.Tensor | None:

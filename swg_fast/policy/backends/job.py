@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,9 +22,8 @@ class SamplingJob:
 
     states [B, S] float32, with the guidance's code where the plan has one; state_indices [B] int64, the
     noise's state word. chunk: candidates in memory at once; None is the backend's own. chosen [B, N] int64:
-    which candidates to draw, rising; None is 0..N-1. expect: E[w | a, s], [b, n], of finished candidates z
-    [b, n, D] of a slice of the states, the first of them at this place; None where the backend that draws
-    them gives it.
+    which candidates to draw, rising; None is 0..N-1. teacher: of a student's job whose teacher judges the
+    candidates, the teacher's own.
     """
 
     states: torch.Tensor
@@ -34,7 +33,7 @@ class SamplingJob:
     chunk: int | None = None
     return_candidates: bool = False
     chosen: torch.Tensor | None = None
-    expect: Callable[[slice, int, torch.Tensor], torch.Tensor] | None = None
+    teacher: SamplingJob | None = None
 
     def __post_init__(self) -> None:
         if len(self.states) != len(self.state_indices):

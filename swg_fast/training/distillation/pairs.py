@@ -26,6 +26,7 @@ from swg_fast.training.distillation.settings import DistillSettings
 SHARD = 8192  # pairs that are drawn and kept together
 GROUP = 64  # pairs that share a guidance scale, a temperature and a weight function
 AT_ONCE = 4096  # walks in memory
+BEYOND = 0.5  # how far a weight may end beyond its clip
 
 
 class Group(NamedTuple):
@@ -80,7 +81,7 @@ class PairMaker:
         scales = low + (high - low) * torch.rand(groups, generator=generator, dtype=torch.float64)
         temperatures = torch.rand(groups, generator=generator, dtype=torch.float64)
         warm = torch.rand(groups, generator=generator) >= self.settings.cold_share
-        temperatures[warm] = 1.0
+        temperatures[warm.sort().values] = 1.0  # the last ones: groups alike walk together
         names: list[str | None] = [None] * groups
         if self.teacher.family is not None:
             names = self.teacher.family.names(torch.rand(groups, 2, generator=generator))
@@ -88,7 +89,8 @@ class PairMaker:
 
     def ends(self, shard: int, count: int) -> torch.Tensor:
         """Where the parts of these pairs' walks end, [count, calls, D] on the CPU; at the last the weight is
-        as it is before the last clip."""
+        as it is before the last clip, but within `BEYOND` of it: a strongly guided walk's is now and then far
+        off, and a regression would follow these few alone."""
         drawn, found, first = self.drawn(shard, count), [], 0
         with own_surroundings(), torch.inference_mode():
             while first < count:
@@ -100,7 +102,9 @@ class PairMaker:
                 states = self.states[drawn.rows[first:last]]
                 found.append(self._walk(states, shard * SHARD + first, group))
                 first = last
-        return torch.cat(found).clone()
+        ends, (low, high) = torch.cat(found).clone(), self.walk.weight_clip
+        ends[:, -1, -1].clamp_(low - BEYOND, high + BEYOND)
+        return ends
 
     def _walk(self, states: torch.Tensor, number: int, group: Group) -> torch.Tensor:
         """The ends of a group's walks from ``states`` [b, S], whose first pair has this number."""

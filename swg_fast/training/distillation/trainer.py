@@ -11,6 +11,8 @@ from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.distillation.settings import DistillSettings
 
+RISE = 100  # steps in which the learning rate rises to the full one
+
 
 class StudentTrainer(DiffusionTrainer):
     """Steps on packed pairs (`PairMaker.packed`). With signal and noise at 1, a "noised sample" is a call's
@@ -24,6 +26,11 @@ class StudentTrainer(DiffusionTrainer):
         super().__init__(network, schedule, settings.as_training(), device)
         self.signal = torch.ones(schedule.num_steps, device=device)
         self.noise = torch.ones_like(self.signal)
+
+    def learning_rate_at(self, step: int) -> float:
+        """The diffusion's cosine after a rise: at the full rate the first steps would undo the weights that
+        the student begins from."""
+        return super().learning_rate_at(step) * min(1.0, (step + 1) / RISE)
 
     def draw(self, generator: torch.Generator, steps: int, rows: int) -> dict[str, torch.Tensor]:
         return {"rows": torch.randint(rows, (steps, self.settings.actor_batch), generator=generator)}

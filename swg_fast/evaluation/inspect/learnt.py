@@ -73,6 +73,9 @@ def saved_critics(source: Source, data: Transitions) -> Iterator[tuple[int, Crit
 def _under_way(source: Source, data: Transitions) -> Learnt:
     """The networks in an unfinished run's newest saved states."""
     settings, states = source.settings, source.run / "states"
+    if settings is None:
+        raise UsageError(f"{source.name}: this distillation has no policy yet; wait until it has "
+                         "ended, or give its teacher")
     S, A = data.observations.shape[1], data.actions.shape[1]
     critic = CriticTrainer(S, A, settings, CPU)
     steps = load_newest_state(states, critic)

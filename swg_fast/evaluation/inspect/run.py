@@ -14,6 +14,8 @@ from swg_fast.data import Transitions
 from swg_fast.envs.tasks import preset_for
 from swg_fast.evaluation.inspect import draw, measure, places
 from swg_fast.evaluation.inspect.learnt import Learnt, load_learnt, saved_critics
+from swg_fast.method.sampler_names import STUDENT
+from swg_fast.policy.policy import Policy
 from swg_fast.training.history import read_history
 from swg_fast.training.rewards import transform_rewards
 from swg_fast.training.settings import TrainSettings
@@ -24,13 +26,15 @@ def inspect_run(source: Source, data: Transitions, out: Path, draws: measure.Dra
                 every_state: bool = False, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Measures what ``source`` has learnt on ``data`` and writes ``out/inspect.json`` and its pictures.
 
-    Candidates are drawn unguided and guided; their states are of held-out episodes where ``source`` was
-    trained on ``data``. With ``every_state`` the critic's saved states are measured too. ``trust`` is as in
-    `make_env`. Returns the figures of the JSON.
+    Candidates are drawn unguided and guided, a student's guided alone; their states are of held-out episodes
+    where ``source`` was trained on ``data``. With ``every_state`` the critic's saved states are measured too.
+    ``trust`` is as in `make_env`. Returns the figures of the JSON.
 
-    Raises `UsageError` where there is no critic and value to look at, or no saved state.
+    Raises `UsageError` where there is no critic and value to look at, no saved state, or a guidance scale
+    that a student has not learnt.
     """
     learnt = load_learnt(source, data)
+    scales = _scales(learnt.policy, draws) if learnt.policy is not None else []
     settings = source.settings or _preset(source.task)
     rewards = transform_rewards(data, settings.reward_transform)
     value = measure.values(learnt.value, data)
@@ -46,7 +50,7 @@ def inspect_run(source: Source, data: Transitions, out: Path, draws: measure.Dra
     if _has_maze(source):
         figures["maze"] = _maze(source.task, data, value, advantage, settings, out, trust)
     if learnt.policy is not None:
-        figures["weights"] = _weights(source, learnt, data, settings, draws, out)
+        figures["weights"] = _weights(source, learnt, data, settings, draws, scales, out)
     if every_state:
         figures["critics"] = _critics(source, data)
     history = read_history(source.history) if source.history is not None else {}
@@ -101,19 +105,27 @@ def _maze(task: str, data: Transitions, value: np.ndarray, advantage: np.ndarray
             "rewarded_steps": int((data.rewards > 0).sum())} | places.way_figures(way, walking)
 
 
+def _scales(policy: Policy, draws: measure.Draws) -> list[float]:
+    """The guidance scales to look at, rising; checked before anything is drawn."""
+    own = policy.config.guidance_scale if draws.guidance_scale is None else draws.guidance_scale
+    unguided = set() if policy.config.sampler == STUDENT else {0.0}
+    scales = sorted({float(own)} | unguided)
+    for scale in scales:
+        policy.bind(n_candidates=draws.n_candidates, guidance_scale=scale, temperature=1.0, select="none",
+                    leaves=1)
+    return scales
+
+
 def _weights(source: Source, learnt: Learnt, data: Transitions, settings: TrainSettings,
-             draws: measure.Draws, out: Path) -> dict[str, Any]:
+             draws: measure.Draws, scales: list[float], out: Path) -> dict[str, Any]:
     unseen = data.observations[:0]
     if source.trained_on(data):
         unseen = data.split(settings.held_out, settings.seed)[1].observations
     held_out = len(unseen) > 0
     pool = unseen if held_out else data.observations
     rows = np.random.default_rng(draws.seed).choice(len(pool), min(draws.n_states, len(pool)), replace=False)
-    guided = draws.guidance_scale
-    if guided is None:
-        guided = learnt.policy.config.guidance_scale
     drawn, figures = {}, {}
-    for rho in sorted({0.0, float(guided)}):
+    for rho in scales:
         drawn[rho] = measure.sampled_weights(learnt, pool[rows], rho, draws)
         figures[f"guidance {rho:g}"] = measure.weight_figures(*drawn[rho])
     draw.weights(drawn, out / "weights.png")

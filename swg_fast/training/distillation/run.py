@@ -15,6 +15,7 @@ from swg_fast.common.atomic_files import replacing, user_path
 from swg_fast.common.errors import UsageError, note
 from swg_fast.common.hardware import check_memory
 from swg_fast.common.identity import key_of
+from swg_fast.common.meta_modules import shapes_only
 from swg_fast.data import Transitions
 from swg_fast.kernels.cpu.network_onednn import has_native_bf16
 from swg_fast.method.networks import ScoreNetwork
@@ -27,10 +28,11 @@ from swg_fast.policy.sampling import SamplingConfig, card_entry
 from swg_fast.training.distillation.pairs import AT_ONCE, PairMaker, student_steps
 from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.distillation.shards import drop_pairs, origin_of, packed_pairs
-from swg_fast.training.distillation.trainer import StudentTrainer, new_student
+from swg_fast.training.distillation.trainer import StudentTrainer, new_student, student_sizes
 from swg_fast.training.history import HISTORY, set_aside
 from swg_fast.training.logger import check_logger, open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
+from swg_fast.training.preflight import COPIES
 from swg_fast.training.run_config import CONFIG, write_config
 from swg_fast.training.run_folder import RunRecord, claimed
 from swg_fast.training.saved_state import Origin
@@ -124,12 +126,18 @@ def distill(teaching: Teaching, data: Transitions, out: str | Path, *, resume: b
 
 
 def _check(teaching: Teaching, data: Transitions) -> None:
-    """`UsageError` for data of other sizes, and for more pairs than memory holds."""
+    """`UsageError` for data of other sizes, for a student that cannot be, and for more than memory holds."""
     teacher, settings = teaching.teacher, teaching.settings
     sizes = data.observations.shape[1], data.actions.shape[1]
     if sizes != (teacher.state_dim, teacher.action_dim):
         raise UsageError(f"the dataset has states of {sizes[0]} and actions of {sizes[1]}, the teacher is "
                          f"for {teacher.state_dim} and {teacher.action_dim}; give the dataset of its task")
+    with shapes_only():
+        network = ScoreNetwork(**student_sizes(teacher.model.network, teaching.walk.width, settings))
+    parameters = sum(p.numel() for p in network.parameters())
+    activations = settings.batch * network.hidden_dim * (11 * network.num_blocks + 4)
+    check_memory(4 * (COPIES * parameters + 2 * activations), "this distillation",
+                 "use a smaller --hidden-dim, --num-blocks or --batch", teacher.device)
     floats = 2 * (teacher.action_dim + 1) + teacher.state_dim + 4
     check_memory(8 * floats * _count(teaching) * settings.calls, f"{_count(teaching):,} pairs",
                  "use fewer --pairs", teacher.device)

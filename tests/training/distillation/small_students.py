@@ -41,12 +41,17 @@ def small_distill(out: Path, teacher: Policy | None = None, data: Transitions | 
                   changes: dict[str, object] | None = None, stop_after: int | None = None, every: int = 10,
                   **more: object) -> Path:
     """`distill` with `SMALL` settings and ``changes``, a saved state ``every`` few steps; ``more`` are its
-    own keywords."""
+    own keywords. On one thread: on a busy machine two wait for each other at every layer."""
     settings = DistillSettings(**SMALL | (changes or {}))
     options = LoopOptions(out / "states", log_every=every, save_every=every, progress=False,
                           stop_after=stop_after)
-    return distill(Teaching.of(teacher or small_teacher(), settings), data or small_data(), out,
-                   options=options, **more)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return distill(Teaching.of(teacher or small_teacher(), settings), data or small_data(), out,
+                       options=options, **more)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -26,7 +26,7 @@ from small_students import (
 )
 
 from swg_fast import UsageError, reference
-from swg_fast.training.distillation.pairs import GROUP, PairMaker, parts, student_steps
+from swg_fast.training.distillation.pairs import BEYOND, GROUP, PairMaker, parts, student_steps
 from swg_fast.training.distillation.run import Teaching
 from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.distillation.shards import drop_pairs, origin_of, packed_pairs
@@ -50,7 +50,7 @@ def make(kind="one call", name="train", **defaults):
 
 def walks(maker, drawn, first, count):
     """The reference's walks in double of pairs first .. first+count-1, group by group: latents [steps + 1,
-    count, D], the last with the weight before its last clip, and what stands beside the state [count, K]."""
+    count, D], the last with the weight within `BEYOND` of its clip, and the states' code [count, K]."""
     teacher, walk = maker.teacher, maker.walk
     network = copy.deepcopy(teacher.model.network).double()
     found, beside = [], []
@@ -66,7 +66,8 @@ def walks(maker, drawn, first, count):
             network, teacher.model.schedule, torch.cat([rows, code], dim=1), noise,
             guidance_scale=group.guidance_scale, temperature=group.temperature, sampler=walk.sampler,
             sampler_steps=walk.sampler_steps, return_trajectory=True)
-        last = torch.cat([path.final[:, :-1], path.weight[:, None]], dim=1)
+        low, high = walk.weight_clip
+        last = torch.cat([path.final[:, :-1], path.weight[:, None].clamp(low - BEYOND, high + BEYOND)], dim=1)
         found.append(torch.cat([path.z[:-1], last[None]]))
         place = [] if not walk.width else [(group.guidance_scale - 0.5) / 1.25 - 1]
         beside.append(torch.cat([code, torch.tensor(place).double().expand(len(rows), -1)], dim=1))
@@ -106,7 +107,8 @@ def test_a_pair_is_made_again_from_its_number(kind, monkeypatch):
             maker.states[drawn.rows[place]], n_candidates=1, sampler="dpmpp_2m", sampler_steps=4,
             select="none", seed=maker.seed, state_indices=[number], **group._asdict())
         assert relative_error(one.actions[0], ends[place, -1, :-1]) < FP32
-        assert relative_error(one.weights[0], ends[place, -1, -1]) < FP32
+        low, high = maker.walk.weight_clip
+        assert relative_error(one.weights[0].clamp(low - BEYOND, high + BEYOND), ends[place, -1, -1]) < FP32
     assert maker.seed != make(kind, "held-out").seed
     assert not torch.equal(maker.drawn(1, 100).rows, drawn.rows)
 

@@ -80,8 +80,11 @@ def test_a_student_begins_as_its_teacher():
     assert torch.equal(same.state_dict()["input.weight"], teacher.state_dict()["input.weight"])
 
 
-def test_the_learning_rate_falls_to_nothing():
-    trainer, *_ = make("one call")
-    rates = [trainer.learning_rate_at(step) for step in range(31)]
-    assert rates[0] == 1e-3 and rates == sorted(rates, reverse=True)
-    assert rates[30] == pytest.approx(0, abs=1e-9)
+def test_the_learning_rate_rises_and_falls():
+    model = small_teacher().model
+    trainer = StudentTrainer(model.network, model.schedule, replace(SETTINGS, steps=500), torch.device("cpu"))
+    rates = [trainer.learning_rate_at(step) for step in range(501)]
+    assert rates[0] == pytest.approx(1e-5) and 8e-4 < max(rates) < 1e-3
+    top = rates.index(max(rates))
+    assert rates[:top + 1] == sorted(rates[:top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[500] == pytest.approx(0, abs=1e-9)

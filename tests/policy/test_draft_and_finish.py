@@ -49,12 +49,15 @@ def test_the_teacher_walks_the_students_best(backend, kind, guidance):
     assert relative_error(drafted.candidates, walked.candidates) > 0.1  # it is not the student's own
 
 
+TOGETHER = {"support": {"select": "support"}, "chi_squared": {"select": "chi_squared"}}
+
+
 @pytest.mark.parametrize("backend", BACKENDS_HERE)
-@pytest.mark.parametrize("name", SELECTIONS)
+@pytest.mark.parametrize("name", SELECTIONS | TOGETHER)
 def test_all_finished_is_the_teachers_decision_to_the_bit(name, backend):
     policy = student_policy("a range")
     settings = {"n_candidates": 9, "seed": SEED, "backend": backend, "guidance_scale": 1.5,
-                "return_candidates": True} | SELECTIONS[name]
+                "return_candidates": True} | (SELECTIONS | TOGETHER)[name]
     mine = policy.sample(states(), finish=9, **settings)
     theirs = policy.sample(states(), **settings, **teachers(policy))
     parts = ["actions", "weights", "indices", "candidates", "candidate_weights"]
@@ -109,6 +112,20 @@ def test_chunks_and_state_indices(name, backend):
     one = policy.sample(states()[2], state_indices=[2], return_candidates=True, **settings)
     assert one.indices == whole.indices[2] and one.candidate_indices.shape == (1, K)
     assert relative_error(one.actions[0], whole.actions[2]) < FP32
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_rankings_of_all_candidates_together_are_of_the_finished(name):
+    """The draft goes by weight, since these score a candidate against the others; backends agree."""
+    policy = student_policy()
+    settings = {"n_candidates": N, "finish": K, "seed": SEED, "return_candidates": True}
+    best = policy.sample(states(), **settings).candidate_indices
+    settings |= TOGETHER[name]
+    found = [policy.sample(states(), backend=backend, **settings) for backend in BACKENDS_HERE]
+    for each in found:
+        assert torch.equal(each.candidate_indices, best)
+        assert torch.equal(each.indices, found[0].indices)
+        assert (each.indices[:, None] == best).any(dim=1).all()
 
 
 @pytest.mark.parametrize("change,word", [

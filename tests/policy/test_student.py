@@ -131,6 +131,20 @@ def test_selections(name):
                 assert relative_error(got.expected_weights, expected.view(4, N)) < 1e-4  # eps over sigma
 
 
+@pytest.mark.parametrize("change", [{"select": "support"}, {"select": "chi_squared"},
+                                    {"select": "max_q", "keep_share": 0.3, "keep_by": "support"}])
+def test_rankings_of_all_candidates_together(change):
+    """Every backend and chunk keeps what the reference keeps; test_rankings.py has the scores."""
+    policy = student_policy("a range")
+    settings = {"n_candidates": 23, "seed": 11, "guidance_scale": 2.0} | change
+    expected = policy.sample(states(), backend="reference", **settings)
+    for backend in FAST:
+        for chunk in (None, 7):
+            got = policy.sample(states(), backend=backend, chunk=chunk, **settings)
+            assert torch.equal(got.indices, expected.indices)
+            assert relative_error(got.actions, expected.actions) < FP32
+
+
 @pytest.mark.parametrize("backend", [*FAST, "reference"])
 def test_a_candidate_depends_on_its_indices_alone(backend):
     policy = student_policy("a range", beside=False)
@@ -149,7 +163,9 @@ ALONE = {
     "finish all": ({"finish": 16}, "finish=16 needs the diffusion"),
     "draws": ({"select": "expected_weight"}, "ranking='draws' needs the diffusion"),
     "a share by draws": ({"keep_share": 0.5}, "ranking='draws' needs the diffusion"),
-    "read": ({"select": "expected_weight", "ranking": "read"}, "ranking='read' needs the diffusion")}
+    "read": ({"select": "expected_weight", "ranking": "read"}, "ranking='read' needs the diffusion"),
+    "support": ({"select": "support"}, "support needs the diffusion"),
+    "a share by support": ({"keep_share": 0.5, "keep_by": "support"}, "support needs the diffusion")}
 BOTH = {
     "a tree": ({"leaves": 4}, "share no steps"), "a branch": ({"branch_after": 1}, "use leaves=1"),
     "a tree of a student": ({"sampler": "student", "leaves": 2}, "share no steps"),

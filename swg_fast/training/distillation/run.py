@@ -25,6 +25,7 @@ from swg_fast.method.student import ENTRY, StudentWalk
 from swg_fast.policy.checkpoint import save_checkpoint
 from swg_fast.policy.policy import Policy
 from swg_fast.policy.sampling import SamplingConfig, card_entry
+from swg_fast.policy.search_plan import by_diffusion
 from swg_fast.training.distillation.pairs import AT_ONCE, PairMaker, student_steps
 from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.distillation.shards import drop_pairs, origin_of, packed_pairs
@@ -74,9 +75,9 @@ class Teaching:
         """The student's own settings: the teacher's, as far as a student has them."""
         own = replace(self.teacher.config, sampler=STUDENT, sampler_steps=None, leaves=1, branch_after=None,
                       guidance_scale=self.walk.default_scale, finish=None)
-        if own.ranking != "ranker" and (own.select == "expected_weight" or own.keep_share < 1):
-            select = "max_weight" if own.select == "expected_weight" else own.select
-            own = replace(own, select=select, keep_share=1.0)  # what estimates it is the diffusion
+        if by_diffusion(own):  # which a student alone has not
+            select = "max_weight" if by_diffusion(replace(own, keep_share=1.0)) else own.select
+            own = replace(own, select=select, keep_share=1.0)
         return own
 
 

@@ -223,9 +223,12 @@ def test_a_student_keeps_its_teachers_settings(tmp_path):
     """As far as a student has them: where an expected weight is the diffusion's, the weight ranks."""
     own = {"n_candidates": 7, "guidance_scale": 1.5, "select": "expected_weight", "keep_share": 0.5,
            "sampler": "ddpm", "weight_clip": (1e-3, 1.0)}
-    for ranking, select, share in (("draws", "max_weight", 1.0), ("ranker", "expected_weight", 0.5)):
-        teacher = small_teacher(**own | {"ranking": ranking})
-        policy = load_policy(small_distill(tmp_path / ranking, teacher))
+    for number, (changes, select, share) in enumerate((
+            ({"ranking": "draws"}, "max_weight", 1.0), ({"ranking": "ranker"}, "expected_weight", 0.5),
+            ({"select": "max_q"}, "max_q", 1.0),
+            ({"select": "support", "keep_share": 1.0}, "max_weight", 1.0),
+            ({"select": "softmax", "keep_by": "support"}, "softmax", 1.0))):
+        policy = load_policy(small_distill(tmp_path / str(number), small_teacher(**own | changes), every=40))
         config = policy.settings()
         assert (config.n_candidates, config.guidance_scale, config.weight_clip) == (7, 1.5, (1e-3, 1.0))
         assert (config.select, config.keep_share, config.sampler) == (select, share, "student")

@@ -43,7 +43,8 @@ def place(tmp_path_factory):
         out = run_cli("distill", "teacher", *SMALL, *more, "--out", name, cwd=folder)
         assert out.returncode == code, out.stderr
     shutil.copytree(folder / "half", folder / "drawing")  # as it is while pairs are drawn
-    shutil.rmtree(folder / "drawing" / "states")
+    for name in ("states", "logs"):
+        shutil.rmtree(folder / "drawing" / name)
     return folder
 
 
@@ -131,7 +132,7 @@ OTHERS = {
     "train over pairs": ([*TRAIN, "--out", "drawing"], "already holds a run"),
     "train on": ([*TRAIN, "--out", "half", "--resume"], "holds a distillation, expected a training"),
     "a critic of it": ([*TRAIN, "--out", "n", "--critic", "half"], "holds a distillation"),
-    "inspect half": (["inspect", "half", *LOOK], "no policy yet"),
+    "inspect one that draws pairs": (["inspect", "drawing", *LOOK], "has logged no step yet"),
     "inspect unguided": (["inspect", "alone", *LOOK, "-g", 0], "has learnt guidance_scale=1"),
     "evaluate half": (["evaluate", *PLAY, "--policy", "half"], "no checkpoint"),
     "evaluate a walk": (["evaluate", *PLAY, "--policy", "alone/policy", "--sampler", "ddpm"],

@@ -11,7 +11,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.data.gate import Declared, check_real, check_sizes
-from swg_fast.data.transitions import ACTION_LIMIT, Transitions, check_values
+from swg_fast.data.transitions import Transitions, check_values, scaled_actions
 from swg_fast.envs.gymnasium_env import GymnasiumEnv
 from swg_fast.envs.registry import make_env
 
@@ -47,9 +47,10 @@ def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
     data = _relabelled(file, env_name, env, mend)
     _check_arrays(data, file, env, mend)
     ends, successes = data["terminals"] > 0, data["masks"] == 0
+    scaled = scaled_actions(data["actions"], env.bounds, str(file))
     return Transitions(
         observations=data["observations"], next_observations=data["next_observations"],
-        actions=np.clip(data["actions"], -ACTION_LIMIT, ACTION_LIMIT), rewards=data["rewards"],
+        actions=scaled.actions, rewards=data["rewards"], bounds=env.bounds, findings=tuple(scaled.findings),
         terminals=successes, episodes=np.concatenate([[0], np.cumsum(ends)[:-1]]).astype(np.int32),
         dropped=f"the last state of {int(ends.sum())} trajectories gives none; "
                 f"{int(successes.sum())} are in success, and terminal")

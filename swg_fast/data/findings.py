@@ -10,7 +10,7 @@ import numpy as np
 from swg_fast.envs.action_bounds import ActionBounds
 
 OTHER_ENDS = ("truncations", "truncated", "episode_terminals", "dones")  # others' names for an episode's end
-FAR = 5.0  # times the step that nine of ten are shorter than
+FAR = 6.0  # times the step that nine of ten are shorter than
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def test_other_names_of_an_end(tmp_path, name):
 def test_a_jump_inside_an_episode():
     raw = recording()
     raw["observations"][333:] += 5.0
-    assert says(to_transitions(raw), "1 of 1,960 steps are over 5 times as long")
+    assert says(to_transitions(raw), "1 of 1,960 steps are over 6 times as long")
     raw["timeouts"][332] = True
     assert says(to_transitions(raw))
 

@@ -59,5 +59,5 @@ def adam_step(parameter: torch.Tensor, state: Mapping[str, torch.Tensor], rate: 
     state["step"].add_(1)
     with current(data.device):
         adam_kernel[triton.cdiv(data.numel(), BLOCK),](
-            *every, state["step"], rate, data.numel(), decay, rate if follow is None else follow, *betas, *map(math.log2, betas), epsilon,
-            AVERAGED=average is not None, BLOCK=BLOCK, num_warps=4)
+            *every, state["step"], rate, data.numel(), decay, rate if follow is None else follow, *betas,
+            *map(math.log2, betas), epsilon, AVERAGED=average is not None, BLOCK=BLOCK, num_warps=4)

@@ -49,8 +49,8 @@ def of_ends(raw: Mapping[str, np.ndarray], ends: Ends, kept: np.ndarray) -> list
     found, n = [], len(kept)
     if ends.breaks.any():
         found.append(Finding(
-            f"in {ends.breaks.sum():,} of {n:,} rows the recorded next observation is not the next row's, and "
-            "no episode ends there", "the recorded ones are used, and an episode ends at each of these rows"))
+            f"in {ends.breaks.sum():,} of {n:,} rows the recorded next observation is not the next row's, "
+            "and no episode ends there", "the recorded ones are used, and an episode ends at each of them"))
     lost = ends.terminals & ends.timeouts & ~kept
     if lost.any():
         rewarded = int((raw["rewards"][lost] != 0).sum())
@@ -77,8 +77,7 @@ def of_steps(observations: np.ndarray, following: np.ndarray, over: np.ndarray) 
         return []
     return [Finding(f"{far.sum():,} of {len(length):,} steps are over {FAR:g} times as long as nine of ten "
                     f"are (up to {length.max() / usual:.0f} times)",
-                    "they are learnt as they are; set 'timeouts' on an episode's last row, if that is missing "
-                    "there")]
+                    "they are learnt as they are; set 'timeouts' on an episode's last row, if it is missing")]
 
 
 def of_actions(scaled: np.ndarray, bounds: ActionBounds) -> list[Finding]:
@@ -87,4 +86,4 @@ def of_actions(scaled: np.ndarray, bounds: ActionBounds) -> list[Finding]:
     if not beyond.any():
         return []
     return [Finding(f"the actions of {beyond.sum():,} of {len(scaled):,} rows lie outside the environment's "
-                    f"bounds, {bounds}", "they are clipped; give the bounds that the actions were recorded in")]
+                    f"bounds, {bounds}", "they are clipped; give the bounds that they were recorded in")]

@@ -29,7 +29,7 @@ def load_for(task: str | None, source: str, *, observation_keys: Sequence[str] |
     preset = preset_for(task, any_name=True) if task is not None else None
     own = preset is not None and preset.family != "other"
     if bounds is None and task is not None:
-        bounds = ActionBounds.unit(1) if own else _environments(task, trust)
+        bounds = bounds_of(task, trust)
     data = load_dataset(source, task=task, max_episode_steps=preset.max_episode_steps if preset else None,
                         continues_after_terminal=preset is not None and preset.family == "antmaze",
                         observation_keys=observation_keys, mirror=mirror, trust=trust, bounds=bounds,
@@ -39,8 +39,10 @@ def load_for(task: str | None, source: str, *, observation_keys: Sequence[str] |
     return data
 
 
-def _environments(task: str, trust: Sequence[str]) -> ActionBounds | None:
-    """The bounds of ``task``'s environment; None where it cannot be made here."""
+def bounds_of(task: str, trust: Sequence[str] = ()) -> ActionBounds | None:
+    """The bounds of the actions of ``task``'s environment; None where it cannot be made here."""
+    if task in presets():
+        return ActionBounds.unit(1)  # D4RL's
     try:
         env = make_env(task, trust=trust)
     except UsageError:
@@ -108,7 +110,7 @@ def from_arrays(arrays: Mapping[str, Any], bounds: ActionBounds | None = None) -
         try:
             array = np.asarray(value)
         except Exception as error:  # ragged lists, and whatever other libraries' arrays raise
-            raise UsageError(f"{name} is no array of numbers ({shown(value)}); give one row a step") from error
+            raise UsageError(f"{name} is no array of numbers ({shown(value)}); give a row a step") from error
         whole = name not in FLAGS and array.dtype.kind in "bui"
         raw[name] = array.astype(np.float32) if whole else array
     if "rewards" in raw and "terminals" not in raw:

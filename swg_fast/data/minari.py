@@ -13,9 +13,9 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.common.seeds import BorrowedRandom, random_kept
 from swg_fast.data.arrow import FORMATS, check_arrow
+from swg_fast.data.findings import Finding
 from swg_fast.data.gate import check_real
 from swg_fast.data.hdf5 import DAMAGE, check_tree, unreadable
-from swg_fast.data.findings import Finding
 from swg_fast.data.transitions import Transitions, to_transitions
 from swg_fast.envs import flatten
 from swg_fast.envs.action_bounds import ActionBounds
@@ -110,9 +110,9 @@ class _Reader:
         """What is odd about the episodes."""
         if not self.short:
             return []
-        return [Finding(f"{self.short:,} episodes have as many observations as actions, and Minari's have one "
-                        "more", "the last step of each is dropped, unless it is terminal; record the last "
-                                "observation too")]
+        return [Finding(f"{self.short:,} episodes have as many observations as actions, and Minari's have "
+                        "one more", "the last step of each is dropped, unless it is terminal; record the "
+                                    "last observation too")]
 
     def summary(self) -> str:
         """What became of the recorded steps, for `Transitions.dropped`."""

@@ -128,8 +128,8 @@ def check_layout(raw: Mapping[str, Any], source: str) -> None:
                 "every array of a dataset needs the same length"
             )
     if "next_observations" in raw and raw["next_observations"].shape != raw["observations"].shape:
-        raise UsageError(f"{source}: 'next_observations' has shape {list(raw['next_observations'].shape)} and "
-                         f"'observations' {list(raw['observations'].shape)}; they need the same")
+        raise UsageError(f"{source}: 'next_observations' has shape {list(raw['next_observations'].shape)} "
+                         f"and 'observations' {list(raw['observations'].shape)}; they need the same")
 
 
 def check_values(raw: Mapping[str, np.ndarray], source: str) -> None:
@@ -191,25 +191,19 @@ def to_transitions(
     check_layout(raw, source)
     check_values(raw, source)
     ends = _ends(raw, max_episode_steps, as_d4rl, source)
-    n = len(ends.terminals)
-    keep = np.ones(n, bool)
-    if not ends.used:
-        keep = ~ends.timeouts
-        keep[-1] = False
-        keep |= ends.terminals & (not as_d4rl)
-    if not keep.any():
-        raise UsageError(f"{source}: every step is the last of an episode; nothing to learn from")
+    keep, n = _kept(ends, as_d4rl, source), len(ends.terminals)
     over = ends.timeouts | ends.breaks
     if not (continues_after_terminal and "timeouts" in raw):
         over = over | ends.terminals
     episodes = np.concatenate([[0], np.cumsum(over)[:-1]]).astype(np.int32)
     index = np.flatnonzero(keep)
     observations = np.asarray(raw["observations"], np.float32)
-    alone = index == n - 1 if ends.used else (ends.timeouts[index] | (index == n - 1))
+    alone = ends.timeouts[index] | (index == n - 1)  # without a next row
     following = np.asarray(raw["next_observations"], np.float32)[index] if ends.used else \
         observations[np.where(alone, index, index + 1)]
     actions, found = scaled_actions(np.asarray(raw["actions"])[index], bounds, source)
     terminals = ends.terminals[index]
+    over = terminals | (alone & (not ends.used))
     return Transitions(
         observations=observations[index],
         actions=actions,
@@ -219,7 +213,7 @@ def to_transitions(
         episodes=episodes[index],
         dropped=_dropped(ends, n, keep),
         bounds=None if bounds is None else bounds.sized(actions.shape[1], source),
-        findings=(*of_ends(raw, ends, keep), *of_steps(observations[index], following, terminals | alone), *found),
+        findings=(*of_ends(raw, ends, keep), *of_steps(observations[index], following, over), *found),
     )
 
 
@@ -231,8 +225,8 @@ class ScaledActions(NamedTuple):
 
 
 def scaled_actions(actions: np.ndarray, bounds: ActionBounds | None, source: str) -> ScaledActions:
-    """Recorded ``actions`` [N, A] scaled by ``bounds``. `UsageError` where they are not in the units of these,
-    or beyond [-1, 1] where there are none."""
+    """Recorded ``actions`` [N, A] scaled by ``bounds``. `UsageError` where they are not in the units of
+    these, or beyond [-1, 1] where there are none."""
     bounds = None if bounds is None else bounds.sized(actions.shape[1], source)
     scaled = np.asarray(actions, np.float32) if bounds is None else bounds.to_unit(actions)
     most, reach = float(np.abs(scaled).max()), float(np.abs(actions).max())
@@ -241,8 +235,8 @@ def scaled_actions(actions: np.ndarray, bounds: ActionBounds | None, source: str
                          "environment's actions are not known; give --action-low and --action-high (in "
                          "Python action_low and action_high, or the environment)")
     if most > FURTHEST:
-        raise UsageError(f"{source}: 'actions' reach {reach:.3g}, and their bounds are {bounds}; they are in "
-                         "another unit: scale them when saving, or give the bounds that they were recorded in")
+        raise UsageError(f"{source}: 'actions' reach {reach:.3g}, and their bounds are {bounds}; they are "
+                         "in another unit: scale them when saving, or give the bounds of the recording")
     found = [] if bounds is None else of_actions(scaled, bounds)
     return ScaledActions(np.clip(scaled, -ACTION_LIMIT, ACTION_LIMIT), found)
 
@@ -265,6 +259,18 @@ def _ends(raw: Mapping[str, np.ndarray], limit: int | None, as_d4rl: bool, sourc
     broken = breaks(raw, terminals | timeouts)
     used = "next_observations" in raw and not (as_d4rl and not broken.any())
     return Ends(terminals, timeouts, broken, counted, used)
+
+
+def _kept(ends: Ends, as_d4rl: bool, source: str) -> np.ndarray:
+    """Which recorded steps give a transition, [N] bool: those that have a next observation or need none."""
+    if ends.used:
+        return np.ones(len(ends.terminals), bool)
+    keep = ~ends.timeouts
+    keep[-1] = False
+    keep |= ends.terminals & (not as_d4rl)
+    if not keep.any():
+        raise UsageError(f"{source}: every step is the last of an episode; nothing to learn from")
+    return keep
 
 
 def _dropped(ends: Ends, n: int, keep: np.ndarray) -> str:

@@ -42,7 +42,9 @@ class GymnasiumEnv(TaskEnv):
         self._bounds = ActionBounds.of_space(env.action_space, task)
         self.action_dim = len(self._bounds.low)
         self._action_type, self._action_shape = env.action_space.dtype, env.action_space.shape
-        self.max_episode_steps = env.spec.max_episode_steps if env.spec else None
+        limited = env.has_wrapper_attr("_max_episode_steps")  # Gymnasium's TimeLimit
+        self.max_episode_steps = env.spec.max_episode_steps if env.spec else \
+            env.get_wrapper_attr("_max_episode_steps") if limited else None
         self._maze = maze_of(env)
         if references is not None:
             self.score_name = "normalized score"

@@ -47,7 +47,7 @@ class Policy:
     ``select="max_q"``, a ``ranker`` for ``ranking="ranker"``, ``value`` and ``card``.
 
     The networks are copied: the caller's stay as they are, and a later change of theirs is not seen.
-    ``bounds``, the lowest and highest action of the environment, are the card's under "action_bounds", or None.
+    ``bounds``, the lowest and highest action of the environment, are the card's under "action_bounds".
     ``defaults`` are the policy's own sampling settings, a `SamplingConfig` or names and values; without them
     the card's under "sampling". `config` and `execution` show them. A sample depends on its arguments alone,
     on no setting of torch around the call. A policy can be copied, pickled and used in a forked process.

@@ -20,7 +20,6 @@ from swg_fast.training.learning_rate import cosine
 from swg_fast.training.onednn_linear import accelerate
 from swg_fast.training.settings import TrainSettings
 
-
 WARM_UP = 10  # the average follows about the last tenth of the steps until its rate is the setting
 
 

@@ -6,7 +6,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-LOG_WIDTH = 140  # characters
+LOG_WIDTH = 100  # characters
 
 
 def versions() -> dict[str, str]:

@@ -105,6 +105,8 @@ def prepare_run(task: str | None = None, *, out: str | Path | None = None, confi
     loaded = data(options) if data is not None else _load(task, options, bounds)
     card = _card(task, preset, loaded, "arrays" if data is not None else options.dataset or task)
     options = replace(options, device=device, threads=torch.get_num_threads())
+    if bounds is not None and loaded.bounds is not None:  # so that the run's config.toml has them
+        options = replace(options, action_low=loaded.bounds.low, action_high=loaded.bounds.high)
     if options.dataset and exists(options.dataset):
         options = replace(options, dataset=str(user_path(options.dataset).resolve()))
     run = PreparedRun(task, loaded, settings, options, out, card)

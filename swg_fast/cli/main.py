@@ -34,7 +34,8 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in COMMANDS.items():
             with formatter.section(title):
-                formatter.write_dl([(str(each.name), each.get_short_help_str(limit=200)) for each in commands])
+                formatter.write_dl([(str(each.name), each.get_short_help_str(limit=200))
+                                    for each in commands])
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)

@@ -78,6 +78,17 @@ class Policy:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_backends": {}, "_bound": {}}  # a copy packs its networks anew
 
+    def __repr__(self) -> str:
+        network, config = self.model.network, self.config
+        beside = ", ".join(name for name, _ in self.model.networks() if name != "network") or "nothing"
+        schedule = self.model.schedule
+        return (f"Policy {self.card.get('task') or 'of no named task'} on {self.device}: states of "
+                f"{self.state_dim}, actions of {self.action_dim} ({self.bounds or '-1 to 1'})\n"
+                f"  network {network.hidden_dim} wide, {network.num_blocks} blocks, {network.weight_head} "
+                f"weight head, {schedule.num_steps} steps ({schedule.name}); beside it: {beside}\n"
+                f"  draws {config.n_candidates} candidate(s), guidance scale {config.guidance_scale:g}, "
+                f"temperature {config.temperature:g}, keeps by {config.select}")
+
     @property
     def card(self) -> dict[str, Any]:
         """The model card: free JSON that `save` keeps."""

@@ -23,8 +23,9 @@ from swg_fast.common.console import print_table
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.data.load import load_for
 from swg_fast.data.transitions import Transitions
-from swg_fast.evaluation.inspect.learnt import find_source, load_learnt
+from swg_fast.evaluation.inspect.learnt import load_learnt
 from swg_fast.evaluation.inspect.places import way_in
+from swg_fast.training.source import find_source
 
 BANDS = (0, 5, 10, 20, 30, 40, 60)  # metres to the goal
 STATES = 60_000

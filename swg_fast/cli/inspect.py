@@ -44,9 +44,10 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     from swg_fast.common.hardware import set_threads
     from swg_fast.common.output_paths import check_folder
     from swg_fast.data.load import load_for
-    from swg_fast.evaluation.inspect.learnt import check_task_fits, find_source
+    from swg_fast.evaluation.inspect.learnt import check_task_fits
     from swg_fast.evaluation.inspect.measure import Draws
     from swg_fast.evaluation.inspect.run import inspect_run
+    from swg_fast.training.source import find_source
 
     if threads:
         set_threads(threads)
@@ -59,7 +60,8 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     beside = source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}")
     folder = user_path(beside if out is None else out)
     check_folder(folder)
-    data = load_for(source.task, dataset, observation_keys=source.observation_keys, trust=trust)
+    data = load_for(source.task, dataset, observation_keys=source.observation_keys, trust=trust,
+                    bounds=source.bounds)
     figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state,
                           trust=trust)
     print_table(f"{name}: {figures['progress']}", rows(figures))

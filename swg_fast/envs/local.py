@@ -10,7 +10,7 @@ import numpy as np
 from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain
 from swg_fast.envs.settings import EnvSettings
-from swg_fast.envs.source import Source
+from swg_fast.envs.source import EnvSource
 from swg_fast.envs.vector import EnvironmentFailed
 from swg_fast.envs.worker import EpisodeStart, StepResult, reset, step
 
@@ -21,7 +21,7 @@ class LocalEnv:
 
     count = 1
 
-    def __init__(self, source: Source, settings: EnvSettings) -> None:
+    def __init__(self, source: EnvSource, settings: EnvSettings) -> None:
         self.task, self.settings, self.env = source.task, settings, source.make()
 
     def reset(self, seeds: Mapping[int, int]) -> dict[int, EpisodeStart]:

@@ -13,7 +13,7 @@ from swg_fast.envs.base import TaskEnv
 
 
 @dataclass(frozen=True)
-class Source:
+class EnvSource:
     """Makes environments: ``given`` is a task's name, a Gymnasium environment, or a function without
     arguments (a class, say) that returns one. ``name`` names what is no name; the rest is
     as in `make_env`."""

@@ -15,7 +15,7 @@ from swg_fast.common.errors import UsageError, reason
 from swg_fast.common.interrupts import shielded
 from swg_fast.envs.base import TaskEnv
 from swg_fast.envs.settings import EnvSettings
-from swg_fast.envs.source import Source
+from swg_fast.envs.source import EnvSource
 from swg_fast.envs.worker import (
     EpisodeStart,
     Making,
@@ -51,12 +51,12 @@ class VectorEnv:
     a context manager, or call `close`. Raises `EnvironmentFailed` and `WorkerDied`.
     """
 
-    def __init__(self, source: Source | str, count: int, workers: int, settings: EnvSettings | None = None
+    def __init__(self, source: EnvSource | str, count: int, workers: int, settings: EnvSettings | None = None
                  ) -> None:
         if count < 1 or workers < 1:
             raise UsageError(f"environments and workers must be at least 1, got {count} and {workers}")
         self.settings = settings or EnvSettings()
-        source = Source(source, trust=self.settings.trust) if isinstance(source, str) else source
+        source = EnvSource(source, trust=self.settings.trust) if isinstance(source, str) else source
         self.task, self.count = source.task, count
         workers = min(workers, count)
         making = Making(_pickled(source, self.task), self.settings, _registered(self.task))

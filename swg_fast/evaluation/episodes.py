@@ -20,7 +20,7 @@ from swg_fast.envs.base import Maze, TaskEnv
 from swg_fast.envs.local import LocalEnv
 from swg_fast.envs.registry import make_env
 from swg_fast.envs.settings import ENDLESS, STATE_STRIDE, EnvSettings
-from swg_fast.envs.source import Source
+from swg_fast.envs.source import EnvSource
 from swg_fast.envs.vector import EnvironmentFailed, VectorEnv
 from swg_fast.evaluation.counts import EpisodeCounts, check_drawn
 from swg_fast.policy.bound_sampler import BoundSampler
@@ -82,7 +82,7 @@ class Evaluation:
     maze: Maze | None
     settings: dict[str, Any]
     simulator: dict[str, str]
-    source: Source
+    source: EnvSource
 
     def __repr__(self) -> str:
         scores, rate = self.pooled, self.success_rate
@@ -135,7 +135,7 @@ def evaluate(policy: Policy, task: Any, config: SamplingConfig | str | None = No
     seeds = list(EpisodeCounts(episodes, seed, envs, workers).seed)
     sampler = policy.bind(config, **overrides)
     check_drawn(sampler.config)
-    source = Source(task, observation_keys=observation_keys(policy), trust=settings.trust)
+    source = EnvSource(task, observation_keys=observation_keys(policy), trust=settings.trust)
     task, env = source.task, source.make()
     if (env.state_dim, env.action_dim) != (policy.state_dim, policy.action_dim):
         raise UsageError(
@@ -169,7 +169,7 @@ class Processes(NamedTuple):
     workers: int
 
 
-def _processes(source: Source, episodes: int, envs: int | None, workers: int | None) -> Processes:
+def _processes(source: EnvSource, episodes: int, envs: int | None, workers: int | None) -> Processes:
     """As was asked for, or the defaults. `UsageError` for several of an environment that was given."""
     if not source.is_environment:
         envs = min(episodes, envs or 64)

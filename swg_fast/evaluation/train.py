@@ -13,7 +13,7 @@ from swg_fast.data.transitions import Transitions
 from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.envs.gymnasium_ids import is_known
 from swg_fast.envs.settings import EnvSettings
-from swg_fast.envs.source import Source
+from swg_fast.envs.source import EnvSource
 from swg_fast.evaluation.episodes import evaluate
 from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.training.loop import Scoring
@@ -73,7 +73,7 @@ def _bounds(environment: Any, name: str) -> ActionBounds:
     """The bounds of a space, an environment or what a function makes."""
     if hasattr(environment, "low") and hasattr(environment, "high"):
         return ActionBounds.of_space(environment, name)
-    return Source(environment, name).make().bounds
+    return EnvSource(environment, name).make().bounds
 
 
 def scoring(run: PreparedRun, environment: Any) -> Scoring | None:
@@ -84,7 +84,7 @@ def scoring(run: PreparedRun, environment: Any) -> Scoring | None:
     options = run.options
     if options.eval_every is None:
         return None
-    Source(environment, run.task, trust=options.trust).make().close()
+    EnvSource(environment, run.task, trust=options.trust).make().close()
     settings = EnvSettings(trust=options.trust)
 
     def score(policy: Policy) -> float:

@@ -13,10 +13,11 @@ from swg_fast.common.errors import UsageError
 from swg_fast.data import Transitions
 from swg_fast.envs.tasks import preset_for
 from swg_fast.evaluation.inspect import draw, measure, places
-from swg_fast.evaluation.inspect.learnt import Learnt, Source, load_learnt, saved_critics
+from swg_fast.evaluation.inspect.learnt import Learnt, load_learnt, saved_critics
 from swg_fast.training.history import read_history
 from swg_fast.training.rewards import transform_rewards
 from swg_fast.training.settings import TrainSettings
+from swg_fast.training.source import Source
 
 
 def inspect_run(source: Source, data: Transitions, out: Path, draws: measure.Draws, *,

@@ -118,7 +118,7 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
                     _log(trainer, held_out, seed, step, (sums / counted).tolist(),
                          (step - first) / (time.perf_counter() - started), options, bar)
                 sums, counted = sums.zero_(), 0
-            if options.scoring is not None and options.policy is not None and (
+            if options.scoring is not None and options.policy is not None and asked() is None and (
                     step % options.scoring.every == 0 or step == total):
                 with clock.part("scores"):
                     started += _score(options, step, bar)

@@ -16,6 +16,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device, set_threads
 from swg_fast.common.output_paths import check_folder
 from swg_fast.common.read_files import exists, is_file
+from swg_fast.common.settings_fields import check_named
 from swg_fast.data import Transitions
 from swg_fast.data.findings import Finding
 from swg_fast.data.load import load_for
@@ -84,6 +85,7 @@ def prepare_run(task: str | None = None, *, out: str | Path | None = None, confi
     are missing or are another task's, and, if ``strict``, for data that contradict themselves.
     """
     file = read_config(config) if config else {}
+    chosen = check_named([RunOptions, TrainSettings], chosen, "training setting")
     task = task or file.get("task")
     if task is None:
         raise UsageError("no TASK; name one, such as antmaze-umaze-v2, or give a --config that does")
@@ -103,6 +105,7 @@ def prepare_run(task: str | None = None, *, out: str | Path | None = None, confi
     if options.critic is not None:
         options = replace(options, critic=str(user_path(options.critic).resolve()))
     loaded = data(options) if data is not None else _load(task, options, bounds)
+    preset.check_sizes(loaded.observations.shape[1], loaded.actions.shape[1], options.dataset or task)
     card = _card(task, preset, loaded, "arrays" if data is not None else options.dataset or task)
     options = replace(options, device=device, threads=torch.get_num_threads())
     if bounds is not None and loaded.bounds is not None:  # so that the run's config.toml has them

@@ -17,18 +17,20 @@ from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.data.transitions import ARRAYS, FLAGS, Transitions, to_transitions
 from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.envs.registry import make_env
-from swg_fast.envs.tasks import OGBENCH, preset_for, presets
+from swg_fast.envs.tasks import MINARI, OGBENCH, preset_for, presets
 
 
 def load_for(task: str | None, source: str, *, observation_keys: Sequence[str] | None = None,
              mirror: str | None = None, trust: Sequence[str] = (), bounds: ActionBounds | None = None
              ) -> Transitions:
     """The transitions that a training of ``task`` learns from (None: of no known task), read by the task's
-    preset; ``trust`` is as in `make_env`. Without ``bounds`` actions have those of the task's environment, if
-    it can be made here. `UsageError` as `load_dataset` raises, and where their sizes are not the task's."""
+    preset; ``trust`` is as in `make_env`. Without ``bounds`` actions have those of the dataset, or of the
+    task's environment if it can be made here. `UsageError` as `load_dataset` raises, and where their sizes
+    are not the task's."""
     preset = preset_for(task, any_name=True) if task is not None else None
     own = preset is not None and preset.family != "other"
-    if bounds is None and task is not None:
+    says_so = source.startswith(MINARI) or OGBENCH.fullmatch(source) or source.endswith(".npz")
+    if bounds is None and task is not None and not says_so:
         bounds = bounds_of(task, trust)
     data = load_dataset(source, task=task, max_episode_steps=preset.max_episode_steps if preset else None,
                         continues_after_terminal=preset is not None and preset.family == "antmaze",
@@ -85,7 +87,8 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
         if text.endswith(".npz") and not OGBENCH.fullmatch(task or ""):
             raise UsageError(f"{text} is an OGBench file; name its single task, such as "
                              f"antmaze-large-navigate-singletask-v0, in the place of {task!r}")
-        return load_ogbench(text) if OGBENCH.fullmatch(text) else load_ogbench(str(task), text)
+        name, file = (text, None) if OGBENCH.fullmatch(text) else (str(task), text)
+        return load_ogbench(name, file, bounds)
     path = user_path(text)
     if path.suffix not in (".hdf5", ".h5") and not path.exists():
         if text not in presets():

@@ -81,7 +81,7 @@ class Policy:
         return vars(self) | {"_backends": {}, "_bound": {}}  # a copy packs its networks anew
 
     def __repr__(self) -> str:
-        network, config = self.model.network, self.config
+        network, config = self.model.network, self.settings()
         beside = ", ".join(name for name, _ in self.model.networks() if name != "network") or "nothing"
         schedule = self.model.schedule
         return (f"Policy {self.card.get('task') or 'of no named task'} on {self.device}: states of "

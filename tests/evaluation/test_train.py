@@ -8,6 +8,7 @@ import tomllib
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from conftest import make_recording, run_cli, write_hdf5
 from robot import Robot, recorded
 
@@ -24,6 +25,8 @@ BOUNDS = {"action_bounds": {"low": [-1.0], "high": [3.0]}}
 
 
 def untrained(card=None):
+    """The same network each time."""
+    torch.manual_seed(0)
     return Policy(ScoreNetwork(2, 1, 16, 2), NoiseSchedule.vp(2), card=card)
 
 

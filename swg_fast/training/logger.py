@@ -76,7 +76,7 @@ def check_logger(kind: str) -> None:
 @contextmanager
 def open_writer(kind: str, folder: Path, config: Mapping[str, Any], resume: bool) -> Iterator[Writer | None]:
     """The writer of a run whose logs are in ``folder``; None for ``none``, and without TensorBoard."""
-    if kind == "none" or not installed(kind):
+    if choice("logger", kind, LOGGERS) == "none" or (kind == "tensorboard" and not installed(kind)):
         yield None
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -56,14 +56,19 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="all, or names; the peers compile, jax and swg-jax count as such.")
 @click.option("--swg-jax", metavar="PATH", help="A checkout of SWG-JAX, measured on the same parameters.")
 @click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
-@click.option("--guidance-scale", type=float, default=5.0, help="Guidance scale of the search.")
+@click.option("--guidance-scale", type=float, help="Guidance scale of the search.  [default: 5, or what a "
+                                                   "student alone has learnt]")
 @click.option("--repeats", type=click.IntRange(min=1), default=4, help="Turns of each contender.")
 @click.option("--json", "json_path", type=PATH, help="Write the table as JSON.")
 @click.option("--plot", "plot_path", type=PATH, help="Draw the speeds.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: str, guidance_scale: float,
-          json_path: Path | None, plot_path: Path | None, quiet: bool, **settings: Any) -> None:
-    """Measure candidates/s of every backend on this machine, guided, on random inputs."""
+def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: str,
+          guidance_scale: float | None, json_path: Path | None, plot_path: Path | None, quiet: bool,
+          **settings: Any) -> None:
+    """Measure candidates/s of every backend on this machine, guided, on random inputs.
+
+    Of a policy with teacher and student it measures the teacher, of a student alone the student's calls.
+    """
     from swg_fast.common.atomic_files import write_json
     from swg_fast.common.console import versions
     from swg_fast.common.output_paths import check_outputs

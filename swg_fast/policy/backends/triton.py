@@ -90,12 +90,15 @@ class TritonBackend(Backend):
     def bytes_each(self, job: SamplingJob) -> int:
         return LEAST_BYTES + 16 * job.plan.latent_dim
 
+    def hoist(self, states: torch.Tensor) -> torch.Tensor:
+        return self.network.packed.hoist_states(states)
+
     def run(self, job: SamplingJob, judge: Backend | None = None) -> Samples:
         plan, config = job.plan, job.config
         if _in_parts(job):
             return super().run(job, judge)
         actions, weights, indices, z, raw, expected = self.launch.sample(
-            self.network, plan.table, self.network.packed.hoist_states(job.states), job.state_indices,
+            self.network, plan.table, self.hoist(job.states), job.state_indices,
             self.launch.Asked(config.n_candidates, job.seed, softmax=config.select == "softmax",
                               selection_temperature=plan.selection_temperature, tree=plan.tree,
                               ranking=plan.ranking, return_candidates=job.return_candidates))
@@ -104,7 +107,7 @@ class TritonBackend(Backend):
         return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw, expected)
 
     def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
-        vectors = self.network.packed.hoist_states(job.states[states])
+        vectors = self.hoist(job.states[states])
         *_, z, raw, expected = self.launch.sample(
             self.network, job.plan.table, vectors, job.state_indices[states],
             self.launch.Asked(count, job.seed, first, tree=job.plan.tree, ranking=job.plan.ranking,

@@ -35,6 +35,7 @@ from swg_fast.training.run_folder import RunRecord, claimed
 from swg_fast.training.saved_state import Origin
 
 ON_CPU = 400_000  # pairs
+MOST_WALKED = 10  # steps of a walk, where nobody says; more of them end no elsewhere
 MEASURED = 8192  # pairs that measure the error
 FOUND = "held_out.safetensors"  # in the logs: where teacher and student end
 
@@ -59,7 +60,7 @@ class Teaching:
             raise UsageError("precision 'bf16': this processor has no native bf16 (AVX512-BF16 or AMX); use "
                              "--precision fp32")
         own, trained = teacher.config, teacher.model.schedule.num_steps
-        steps = evenly_spaced(trained, settings.sampler_steps)
+        steps = evenly_spaced(trained, settings.sampler_steps or min(trained, MOST_WALKED))
         scale = own.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
         identity = teacher.card.get("weights_sha256") or _identity(teacher)
         walk = StudentWalk(

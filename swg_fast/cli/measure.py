@@ -91,7 +91,7 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
 def _show_bench(result: Bench) -> None:
     from rich.table import Table
 
-    from swg_fast.common.console import show
+    from swg_fast.common.console import NARROW, show
 
     table = Table("backend", "states", "N", "candidates/s", "ms/decision", "x reference", "GFLOP/s",
                   "% of ceiling", "peak MB")
@@ -101,7 +101,7 @@ def _show_bench(result: Bench) -> None:
                       f"{row.candidates_per_second:,.0f}", f"{row.milliseconds:.1f}",
                       f"{speedup:.2f}" if speedup else "-", f"{row.gflops:,.0f}",
                       f"{row.percent_of_ceiling:.0f}", f"{row.peak_bytes / 1e6:,.0f}")
-    show(table)
+    show(table, NARROW)
     slow: dict[str, list[str]] = {}
     for one in result.left_out:
         if one.seconds:
@@ -129,7 +129,7 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     """
     from rich.table import Table
 
-    from swg_fast.common.console import show
+    from swg_fast.common.console import NARROW, show
     from swg_fast.kernels.fused.tuning import cache_path
     from swg_fast.method.samplers import sampler_table
 
@@ -143,5 +143,5 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
                 table.add_row(str(b), str(n), f"{config.tile} x {config.chunk}", str(config.warps),
                               str(config.stages),
                               f"{1e3 * trial.seconds:.2f}" if trial.seconds else trial.reason)
-    show(table)
+    show(table, NARROW)
     click.echo(f"kept in {cache_path()}")

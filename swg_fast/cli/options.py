@@ -66,8 +66,10 @@ def with_options(entries: Callable[[], Iterable[tuple[Field, str]]],
                  ) -> type[SettingsCommand]:
     """The class of a command with the options of ``entries``: fields, each with what its help calls the
     default. ``sections`` are titles in the help, each with the names of its options."""
-    return type("Command", (SettingsCommand,), {"entries": staticmethod(entries),
-                                                "sections": sections and staticmethod(sections)})
+    own: dict[str, Any] = {"entries": staticmethod(entries)}
+    if sections is not None:
+        own["sections"] = staticmethod(sections)
+    return type("Command", (SettingsCommand,), own)
 
 
 def own_default(entry: Field) -> str:

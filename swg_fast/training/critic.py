@@ -33,6 +33,7 @@ class CriticTrainer:
     """
 
     phase = "critic"
+    rate_name = "critic_lr"
     loss_names = ("value_loss", "critic_loss")
 
     def __init__(self, state_dim: int, action_dim: int, settings: TrainSettings,

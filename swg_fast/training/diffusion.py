@@ -31,6 +31,7 @@ class DiffusionTrainer:
     """
 
     phase = "actor"
+    rate_name = "actor_lr"
     loss_names = ("action_loss", "weight_loss")
 
     @classmethod

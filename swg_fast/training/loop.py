@@ -145,7 +145,7 @@ def _check_finite(trainer: Any, sums: torch.Tensor, step: int, good: int, option
     if bad:
         kept = f"the last good state, of step {good}, is kept in {options.folder}" if good else \
             "no state was saved before"
-        rate = f"a lower {trainer.phase}_lr or " if hasattr(trainer.settings, f"{trainer.phase}_lr") else ""
+        rate = f"a lower {trainer.rate_name} or " if hasattr(trainer, "rate_name") else ""
         raise Diverged(f"{trainer.phase} diverged by step {step}: {', '.join(bad)} not finite; {kept}. Start "
                        f"again in another --out, with {rate}data of smaller values")
 

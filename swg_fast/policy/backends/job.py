@@ -109,7 +109,8 @@ class Samples:
     actions [B, A] in [-1, 1]; weights [B], the kept candidates' predicted weights before the last clip (so
     that candidates which a clip would tie can still be told apart); indices [B] int64, which
     candidate was kept. With ``return_candidates``: candidates [B, N, A], candidate_weights [B, N] and,
-    where these were asked for to rank or to filter, expected_weights [B, N].
+    where these were asked for to rank or to filter, expected_weights [B, N]. Where a teacher has finished K
+    of a student's candidates, these are the K, and candidate_indices [B, K] int64 tells which they are.
     """
 
     actions: torch.Tensor

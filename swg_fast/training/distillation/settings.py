@@ -49,7 +49,7 @@ class DistillSettings:
     # learning
     steps: int = setting(25_000, "Gradient steps.", min=1, top=MOST_STEPS)
     batch: int = setting(256, "Pairs a step.", min=1, top=MOST_ROWS)
-    learning_rate: float = setting(3e-3, "Adam's learning rate, which falls to 0 along a cosine.", min=0,
+    learning_rate: float = setting(1e-3, "Adam's learning rate, which falls to 0 along a cosine.", min=0,
                                    max=1, min_open=True)
     weight_loss: float = setting(8.0, "What the weight's entry counts in the loss, beside an action's entry.",
                                  min=0, min_open=True)

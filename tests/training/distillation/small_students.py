@@ -19,7 +19,8 @@ from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.loop import LoopOptions
 
 S, A, T = 4, 2, 5
-SMALL = {"pairs": 300, "steps": 40, "batch": 16, "sampler_steps": 4}
+# The sizes are `small_teacher`'s, whose weights a student then begins from.
+SMALL = {"pairs": 300, "steps": 40, "batch": 16, "sampler_steps": 4, "hidden_dim": 16, "weight_loss": 4.0}
 FAMILY = {"functions": "expectile:0.6:0.95,dice", "mean_weights": [[0.3] * 17, [0.2] * 17]}
 SHARD = 128
 

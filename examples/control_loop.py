@@ -24,7 +24,7 @@ def main() -> None:
     chosen = options.parse_args()
 
     policy = swg_fast.load_policy("hopper-medium-v2")
-    sampler = policy.bind("fast", n_candidates=chosen.candidates)  # settings are checked here, once
+    sampler = policy.bind(n_candidates=chosen.candidates)  # settings are checked here, once
     robot = swg_fast.envs.make("hopper-medium-v2")
     observation, _ = robot.reset(seed=0)
     sampler.draw(_state(observation), seed=0)  # the first call packs the network and compiles

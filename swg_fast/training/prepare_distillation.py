@@ -103,5 +103,5 @@ def _load(source: Source, options: DistillOptions) -> tuple[Transitions, str]:
         raise UsageError(f"{source.name}: its card names no task, so there are no states to begin from; give "
                          "a --dataset")
     data = load_for(source.task, dataset, observation_keys=source.observation_keys, mirror=options.mirror,
-                    trust=options.trust)
+                    trust=options.trust, bounds=source.bounds)
     return data, str(user_path(dataset).resolve()) if exists(dataset) else dataset

@@ -10,8 +10,7 @@ from conftest import run_cli
 from flax_files import golden, nest, pack_flax
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TESTED = {"sample.py", "evaluate.py", "control_loop.py", "import_swg_jax.py", "sweep.py"}
-ELSEWHERE = {"own_robot.py"}  # tests/evaluation/test_own_robot.py
+TESTED = {"sample.py", "evaluate.py", "control_loop.py", "import_swg_jax.py", "own_robot.py", "sweep.py"}
 
 
 def run_example(name, *arguments, cwd):
@@ -25,7 +24,7 @@ def run_example(name, *arguments, cwd):
 
 
 def test_every_example_is_run():
-    assert {path.name for path in EXAMPLES.glob("*.py")} - ELSEWHERE == TESTED
+    assert {path.name for path in EXAMPLES.glob("*.py")} == TESTED
 
 
 def test_sample(tmp_path):
@@ -60,3 +59,11 @@ def test_sweep(tmp_path):
     pytest.importorskip("ray")
     out = run_example("sweep.py", "--out", "sweep", "--steps", 5, cwd=tmp_path)
     assert "6 cells" in out and (tmp_path / "sweep" / "report" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_own_robot(tmp_path):
+    out = run_example("own_robot.py", "--episodes", 4, "--steps", 40, cwd=tmp_path)
+    for word in ("recorded:", "-2 to 2", "Evaluation of make_robot: mean return", "control loop:"):
+        assert word in out, out
+    assert (tmp_path / "runs" / "own-robot" / "policy" / "model.safetensors").is_file()

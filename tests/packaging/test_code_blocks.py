@@ -32,7 +32,8 @@ SMALL = {
 # Commands that need a network, a GPU, a checkout of SWG-JAX or minutes: their options are checked, no more.
 PARSED = {"download", "tune", "import-jax", "sweep", "report"}
 # What makes Python of the pages small or lets it end.
-IN_PYTHON = {'preset="small",': 'preset="small", critic_steps=6, actor_steps=6,', "while True:": "for _ in range(2):"}
+IN_PYTHON = {'preset="small",': 'preset="small", critic_steps=6, actor_steps=6,',
+             "while True:": "for _ in range(2):"}
 
 
 def own_robot() -> dict[str, Any]:

@@ -20,11 +20,12 @@ _EXPORTS = {
     "load_dataset": "swg_fast.data",
     "evaluate": "swg_fast.evaluation.episodes",
     "train": "swg_fast.evaluation.train",
+    "distill": "swg_fast.training.prepare_distillation",
 }
 _ROOMS = ("data", "envs", "evaluation", "kernels", "method", "policy", "reference", "training")
 __all__ = ["Execution", "NoiseSchedule", "Policy", "Sampler", "Samples", "SamplingConfig", "ScoreNetwork",
-           "TwinQ", "UsageError", "ValueNetwork", "__version__", "evaluate", "load_dataset", "load_policy",
-           "train"]
+           "TwinQ", "UsageError", "ValueNetwork", "__version__", "distill", "evaluate", "load_dataset",
+           "load_policy", "train"]
 
 if TYPE_CHECKING:
     from swg_fast.common.errors import UsageError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from swg_fast.policy.policy import Policy, load_policy
     from swg_fast.policy.sampling import Execution, SamplingConfig
     from swg_fast.policy.torch_operator import Sampler
+    from swg_fast.training.prepare_distillation import distill
 
 
 def __getattr__(name: str) -> Any:

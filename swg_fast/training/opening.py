@@ -15,6 +15,7 @@ from swg_fast.data import Transitions
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.loop import BLOCK
+from swg_fast.training.preflight import check_run
 from swg_fast.training.prepare import PreparedRun
 from swg_fast.training.settings import TrainSettings
 from swg_fast.training.step_taker import STRETCH, step_taker
@@ -37,8 +38,10 @@ class Expected:
 
 
 def show_opening(run: PreparedRun) -> None:
-    """Prints the data of ``run``, their findings and the expected time on standard output."""
+    """Prints the data of ``run``, their findings and the expected time on standard output. `UsageError` as
+    `check_run` raises, since the timing builds the networks."""
     data, settings = run.data, run.settings
+    check_run(data, settings, torch.device(run.options.device))
     rows = [("transitions", f"{len(data):,} in {len(np.unique(data.episodes)):,} episodes; {data.dropped}"),
             ("states", f"{data.observations.shape[1]} numbers"),
             ("actions", f"{data.actions.shape[1]} numbers; {data.units}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import shlex
 import shutil
 import tomllib
@@ -70,7 +71,7 @@ def test_the_code_of_a_page_runs(page, workplace):
     for block in code_blocks(page):
         where = f"{page.name}:{block.line}"
         if block.language == "python":
-            with contextlib.redirect_stdout(None):
+            with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(small(block.text), where, "exec"), names)
         elif block.language == "toml":
             assert tomllib.loads(block.text), where

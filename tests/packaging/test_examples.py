@@ -34,7 +34,7 @@ def test_sample(tmp_path):
 
 @pytest.mark.slow
 def test_evaluate_draws_scores(tmp_path):
-    out = run_example("evaluate.py", "Hopper-v5", "--episodes", 1, "--candidates", "1,2", cwd=tmp_path)
+    out = run_example("evaluate.py", "hopper-medium-v2", "--episodes", 1, "--candidates", "1,2", cwd=tmp_path)
     assert out.count("95 % interval") == 2
     assert (tmp_path / "scores.png").stat().st_size > 5000
 

@@ -17,4 +17,5 @@ INLINE = re.compile(r"\$`(.+?)`\$")
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """The page's Markdown with its LaTeX formulas as MathML."""
     text = BLOCK.sub(lambda found: f"<div>{convert(found[1].strip(), display='block')}</div>", markdown)
-    return INLINE.sub(lambda found: convert(found[1]), text)
+    # At the start of a line <math> alone would begin a paragraph of its own.
+    return INLINE.sub(lambda found: f"<span>{convert(found[1])}</span>", text)

@@ -1,4 +1,4 @@
-"""Quality of the kept action against the time of a decision, by solver, tree and ranking, alone and together.
+"""Quality of the kept action against the time of a decision, by solver, tree, ranking and distilled student.
 
     python -m benchmarks.decisions antmaze-umaze-v2 --json benchmarks/results/decisions-umaze.json \\
         --judge runs/umaze-seed1/policy --data antmaze-umaze-v2.hdf5
@@ -35,6 +35,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.intervals import mean_interval
 from swg_fast.data import load_dataset
 from swg_fast.evaluation.episodes import evaluate
+from swg_fast.method.sampler_names import STUDENT
 from swg_fast.policy.backends.job import Samples
 from swg_fast.policy.backends.search import asked
 from swg_fast.policy.checkpoint import load_checkpoint
@@ -42,6 +43,7 @@ from swg_fast.policy.policy import Policy, load_policy
 
 DDPM = {"sampler": "ddpm", "leaves": 1, "select": "max_weight", "keep_share": 1.0}
 TREE, RANKING = {"leaves": 16}, {"select": "expected_weight"}
+FINISHED = 16  # candidates of the student that the teacher finishes
 PARTS = ("time", "states", "episodes", "toy")
 TOY_STEPS = (4, 5, 6, 8, 15)
 
@@ -74,11 +76,14 @@ QUICK = Sizes([1, 64], [16], states=4, episodes=2, repeats=1)
 
 
 def contenders(policy: Policy, chosen: Chosen) -> dict[str, dict[str, Any]]:
-    """The chosen contenders' keywords of `Policy.sample`, by name. ``default`` has the policy's own sampler,
-    if that differs from the one of ``ours``."""
+    """The chosen contenders' keywords of `Policy.sample`, by name. ``default`` has the policy's own walk, if
+    that differs from the one of ``ours``. Raises `UsageError` for a name that is no contender here."""
+    if not policy.model.has_diffusion:
+        raise UsageError("this policy is a student alone, with nothing to compare it with; give one that "
+                         "holds its teacher too (swg-fast distill --with-teacher)")
     settings = policy.settings()
     walk = {"sampler": settings.sampler, "sampler_steps": settings.sampler_steps}
-    others = {"default": DDPM | walk} if walk["sampler"] != DDPM["sampler"] else {}
+    others = {"default": DDPM | walk} if walk["sampler"] not in (DDPM["sampler"], STUDENT) else {}
     for text in chosen.walks:
         sampler, _, count = text.partition(":")
         if not count.isdecimal():
@@ -91,9 +96,24 @@ def contenders(policy: Policy, chosen: Chosen) -> dict[str, dict[str, Any]]:
         "solver": DDPM | fewer, "tree": DDPM | TREE, "ranking": DDPM | RANKING,
         "filter": DDPM | {"keep_share": 0.25}, "all": DDPM | fewer | TREE | RANKING,
         "all, no guidance": DDPM | fewer | TREE | RANKING | {"guidance_scale": 0.0},
-        "all, no ranking": DDPM | fewer | TREE | {"select": "none"}}
+        "all, no ranking": DDPM | fewer | TREE | {"select": "none"}} | students(policy, chosen.dtype)
     shared = {"guidance_scale": chosen.guidance_scale, "temperature": 1.0, "dtype": chosen.dtype}
-    return {name: shared | every[name] for name in (chosen.only.split(",") if chosen.only else every)}
+    names = chosen.only.split(",") if chosen.only else list(every)
+    unknown = [name for name in names if name not in every]
+    if unknown:
+        raise UsageError(f"--only {unknown[0]}: no contender of this policy; use some of {', '.join(every)}")
+    return {name: shared | every[name] for name in names}
+
+
+def students(policy: Policy, dtype: str) -> dict[str, dict[str, Any]]:
+    """The contenders of a policy with a student. Where ``dtype`` comes to another type than fp32, the student
+    is measured in fp32 too."""
+    if policy.model.walk is None:
+        return {}
+    student = DDPM | {"sampler": STUDENT}
+    fp32 = policy.backend("auto", dtype, student=True).dtype == "fp32"
+    return ({"student": student} | ({} if fp32 else {"student fp32": student | {"dtype": "fp32"}})
+            | {"draft and finish": student | {"finish": FINISHED}})
 
 
 @dataclass(frozen=True)
@@ -126,9 +146,10 @@ class Results:
 
 
 def cells(chosen: dict[str, dict[str, Any]], counts: list[int]) -> dict[str, dict[str, Any]]:
-    """"contender N" -> its settings, including N, cheap ones first. One candidate is not ranked."""
+    """"contender N" -> its settings, including N, cheap ones first. One candidate is not ranked, and no draft
+    is made of as few as the teacher finishes."""
     return {f"{name} {n}": settings | {"n_candidates": n} for n in counts
-            for name, settings in chosen.items()
+            for name, settings in chosen.items() if n > settings.get("finish", 0)
             if n >= 64 or settings["leaves"] == 1 and (n > 1 or settings["select"] == DDPM["select"]
                                                        and settings["keep_share"] == 1)}
 
@@ -186,9 +207,10 @@ def judge_states(policy: Policy, every: dict[str, dict[str, Any]], results: Resu
     for key in results.missing("states", [key for key in every if not key.startswith("eager")]):
         drawn = policy.sample(states, seed=1, return_candidates=True, **every[key])
         with torch.no_grad():
-            values = asked(critic.critic, states, drawn.candidates)
-            values -= critic.value(states)[:, None]
-        advantage = values[torch.arange(len(rows)), drawn.indices].numpy()
+            value = critic.value(states)[:, None]
+            values = asked(critic.critic, states, drawn.candidates) - value
+            kept = asked(critic.critic, states, drawn.actions[:, None]) - value
+        advantage = kept[:, 0].numpy()
         interval = mean_interval(advantage)
         results.add("states", key, {"quality": float(advantage.mean()), "states": len(rows),
                                     "positive": float((advantage > 0).mean()),
@@ -254,6 +276,8 @@ def main(task: str, policy_name: str | None, judge: str | None, data: str | None
     chosen = Chosen(**{field.name: options.pop(field.name) for field in fields(Chosen)})
     sizes = QUICK if quick else Sizes(**options)
     every = contenders(policy, chosen)
+    for settings in cells(every, sizes.candidates + sizes.episode_candidates).values():
+        policy.bind(**settings)  # refuses here what it would refuse after an hour
     results = Results(json_path, {
         "task": task, "policy": policy_name or task, "solver": chosen.solver,
         "sampler_steps": chosen.sampler_steps, "guidance_scale": chosen.guidance_scale,

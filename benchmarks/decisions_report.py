@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from swg_fast.common.atomic_files import replacing
+from swg_fast.common.figures import new_figure, save_figure
 
 QUALITY = {"states": "advantage by another seed's critic", "episodes": "score",
            "toy": "distance to the target"}
-COLORS = ("#000000", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c8c8c")  # Okabe-Ito
-MARKERS = "os^DvPX*hp<>"  # another number than the colours, for more distinct pairs
+COLORS = ("#000000", "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7")  # Okabe-Ito
+MARKERS = "os^DvP"
+FAST = "dpmpp_2m 8"  # the walk of the preset `fast`; where it was not measured, the contender `solver`
 
 
 def points(data: dict[str, Any], part: str) -> dict[str, list[dict[str, Any]]]:
@@ -77,26 +78,38 @@ def markdown(data: dict[str, Any], part: str = "episodes") -> str:
     return "\n".join(lines)
 
 
+class Line(NamedTuple):
+    """A line of the plot; ``look`` numbers its colour and marker."""
+
+    contender: str
+    label: str
+    look: int
+
+
+def lines(data: dict[str, Any], part: str) -> list[Line]:
+    """What the plot shows of a part: few contenders, so that they can be told apart; the tables have all. A
+    contender has the same look whatever else was measured."""
+    found = points(data, part)
+    if part == "toy":
+        return [Line(name, name, look) for look, name in enumerate(found)]
+    settings = data["settings"]
+    solver = f"ours, {settings['solver']}, {settings['sampler_steps']} steps"
+    fast = {FAST: "ours, dpmpp_2m, 8 steps"} if FAST in found else {"solver": solver}
+    shown = {"eager": "eager PyTorch, DDPM", "ours": "ours, DDPM", **fast, "tree": "ours, DDPM in a tree",
+             "student": "student", "draft and finish": "draft and finish"}
+    return [Line(name, label, look) for look, (name, label) in enumerate(shown.items()) if name in found]
+
+
 def draw(data: dict[str, Any], path: Path) -> None:
     """Plots quality against milliseconds a decision, one panel for each measured part."""
-    from matplotlib.figure import Figure
-
     parts = [part for part in QUALITY if points(data, part)]
     if not parts:
         return
-    figure = Figure(figsize=(6.2 * len(parts), 5.4), layout="constrained")
+    figure = new_figure(6.2 * len(parts), 5.4)
     for ax, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
-        for i, (name, rows) in enumerate(points(data, part).items()):
-            color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
-            x, y = [row["milliseconds"] for row in rows], [row["quality"] for row in rows]
-            ends = [row.get("interval") or {"low": row["quality"], "high": row["quality"]} for row in rows]
-            spread = [[q - e["low"] for q, e in zip(y, ends, strict=True)],
-                      [e["high"] - q for q, e in zip(y, ends, strict=True)]]
-            ax.errorbar(x, y, spread, color=color, marker=marker, label=name, capsize=2, linewidth=1.2,
-                        linestyle="--" if "," in name else "-")
-            for row in rows:
-                ax.annotate(str(row["n"]), (row["milliseconds"], row["quality"]), xytext=(3, 4),
-                            textcoords="offset points", fontsize=7, color=color)
+        found = points(data, part)
+        for line in lines(data, part):
+            _draw_line(ax, found[line.contender], line)
         if part == "toy":
             floor = next(iter(data["parts"]["toy"].values()))["floor"]
             ax.axhline(floor, color="black", linewidth=1, linestyle=":", label="two draws of the target")
@@ -107,6 +120,18 @@ def draw(data: dict[str, Any], path: Path) -> None:
         ax.set(xlabel="milliseconds for 1,024 samples" if part == "toy" else "milliseconds a decision",
                ylabel=QUALITY[part], title=f"{part} ({'steps' if part == 'toy' else 'N'} at the points)")
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
-    with replacing(path, ".png") as temporary:
-        figure.savefig(temporary, dpi=130)
+        ax.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    save_figure(figure, path)
+
+
+def _draw_line(ax: Any, rows: list[dict[str, Any]], line: Line) -> None:
+    """A contender's points, with N and a pale interval at each."""
+    color = COLORS[line.look]
+    x, y = [row["milliseconds"] for row in rows], [row["quality"] for row in rows]
+    for row in rows:
+        if row.get("interval"):
+            ax.vlines(row["milliseconds"], row["interval"]["low"], row["interval"]["high"], color=color,
+                      linewidth=1.2, alpha=0.3)
+        ax.annotate(f"{row['n']:,}", (row["milliseconds"], row["quality"]), xytext=(4, 4),
+                    textcoords="offset points", fontsize=7, color=color)
+    ax.plot(x, y, color=color, marker=MARKERS[line.look], label=line.label, linewidth=1.5)

@@ -23,8 +23,9 @@ from swg_fast.common.console import print_table
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.data.load import load_for
 from swg_fast.data.transitions import Transitions
-from swg_fast.evaluation.inspect.learnt import find_source, load_learnt
+from swg_fast.evaluation.inspect.learnt import load_learnt
 from swg_fast.evaluation.inspect.places import way_in
+from swg_fast.training.source import find_source
 
 BANDS = (0, 5, 10, 20, 30, 40, 60)  # metres to the goal
 STATES = 60_000
@@ -46,9 +47,11 @@ def values(run: str, data: Transitions, states: np.ndarray, metres: np.ndarray) 
     settings = source.settings
     if settings is None or settings.reward_transform != "minus_one":
         raise click.UsageError(f"{run}: give a run that was trained with --reward-transform minus_one")
-    learnt = load_learnt(source, data)
+    learnt = load_learnt(source, lambda: data)
+    if learnt.judge is None:
+        raise click.UsageError(f"{run}: has no critic and value; give a run of 'swg-fast train'")
     with torch.no_grad():
-        v = learnt.value(torch.from_numpy(states)).numpy()
+        v = learnt.judge.value(torch.from_numpy(states)).numpy()
     up = upright(states)
     rows = []
     for low, high in zip(BANDS[:-1], BANDS[1:], strict=True):

@@ -37,6 +37,22 @@ def expected_weight(network: Any, schedule: Any, states: torch.Tensor, actions: 
 
 
 @torch.no_grad()
+def support(network: Any, schedule: Any, states: torch.Tensor, actions: torch.Tensor, noise: torch.Tensor,
+            t: int, mean_weight: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(error, weight), [M] each, of finished actions [M, A] noised as in `expected_weight`: the mean squared
+    error of the noise predicted in the action's entries, and the mean predicted weight."""
+    z = torch.cat([actions, torch.full_like(actions[:, :1], mean_weight)], dim=1)
+    bar = float(schedule.alphas_cumprod[t])
+    errors, weights, step = [], [], torch.tensor(t, device=z.device)
+    for xi in noise:
+        noisy = bar**0.5 * z + (1 - bar) ** 0.5 * xi
+        eps = network(noisy, states, step)
+        errors.append((eps - xi)[:, :-1].square().sum(dim=1))
+        weights.append(predicted_weight(noisy, eps, schedule, t))
+    return torch.stack(errors).mean(dim=0), torch.stack(weights).mean(dim=0)
+
+
+@torch.no_grad()
 def read_weight(network: Any, states: torch.Tensor, actions: torch.Tensor, T: int) -> torch.Tensor:
     """E[w | a, s], [M], for finished actions [M, A], from a network trained to give it at step T: its input
     is the clean action with weight 0, and its predicted noise of the weight is minus the expected weight."""

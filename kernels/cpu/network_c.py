@@ -148,19 +148,28 @@ class NativeNetwork(PackedLayers):
     def expect(self, ranking: Ranking, vectors: torch.Tensor, words: Words, seed: int, z: torch.Tensor
                ) -> torch.Tensor:
         """The ranking's estimate of E[w | a, s] of M finished candidates z [M, D]: [M]."""
+        return self.renoised(ranking, vectors, words, seed, z, weight_alone=True)[1]
+
+    def renoised(self, ranking: Ranking, vectors: torch.Tensor, words: Words, seed: int, z: torch.Tensor,
+                 weight_alone: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of M finished candidates z [M, D], noised again by the ranking's draws: the mean squared error of
+        the noise predicted in the action's entries, left out (0) for the ``weight_alone``, and the mean
+        predicted weight; [M] each."""
         M, words, vectors = len(z), words.padded(ROW_MULTIPLE), vectors.contiguous()
         tile = self.tile(len(words.owners), False)
         centred = tile.clean.zero_()
         centred[:M] = ranking.signal * z
         centred[:, -1] = ranking.signal * ranking.mean
-        total = tile.weight.zero_()
+        total, error = tile.weight.zero_(), torch.zeros_like(tile.weight)
         for word in ranking.words:
             self.library.normals(*tile.noise.shape, words.candidates, words.states, word, seed & 0xFFFFFFFF,
                                  seed >> 32, tile.noise)
             torch.add(centred, tile.noise, alpha=ranking.sigma, out=tile.z)
-            self.eps_and_weight_vjp(tile, vectors, words.owners, ranking.step, False, weight_alone=True)
+            self.eps_and_weight_vjp(tile, vectors, words.owners, ranking.step, False, weight_alone)
             total += tile.z[:, -1] - ranking.sigma * tile.eps[:, -1]
-        return total[:M] / (ranking.signal * ranking.draws)
+            if not weight_alone:
+                error += (tile.eps - tile.noise)[:, :-1].square().sum(dim=1)
+        return error[:M] / ranking.draws, total[:M] / (ranking.signal * ranking.draws)
 
     def read(self, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
         """E[w | a, s] of M finished candidates z [M, D] as the network reads it in one pass: [M]."""

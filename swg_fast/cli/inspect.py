@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from swg_fast.common.errors import UsageError
+
+if TYPE_CHECKING:
+    from swg_fast.data import Transitions
 
 
 @click.command("inspect")
@@ -33,10 +37,11 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     """Look at what a run or a policy has learnt.
 
     Pictures of the value (over the maze, and against the recorded returns), of the advantages, of the
-    weights that the network predicts against the critic's advantages, and of the losses; inspect.json has
-    the figures. An unfinished run is read from its saved states. A correlation with a critic is a diagnosis,
-    not a score: 'swg-fast evaluate' measures the score.
+    weights that the network predicts against the critic's advantages, of a distilled student against its
+    teacher, and of the losses; inspect.json has the figures. An unfinished run is read from its saved states.
+    A correlation with a critic is a diagnosis, not a score: 'swg-fast evaluate' measures the score.
     """
+    import functools
     from dataclasses import replace
 
     from swg_fast.common.atomic_files import user_path
@@ -44,22 +49,27 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     from swg_fast.common.hardware import set_threads
     from swg_fast.common.output_paths import check_folder
     from swg_fast.data.load import load_for
-    from swg_fast.evaluation.inspect.learnt import check_task_fits, find_source
+    from swg_fast.evaluation.inspect.learnt import check_task_fits
     from swg_fast.evaluation.inspect.measure import Draws
     from swg_fast.evaluation.inspect.run import inspect_run
+    from swg_fast.training.source import find_source
 
     if threads:
         set_threads(threads)
     source = find_source(name)
     check_task_fits(source, task)
     source = replace(source, task=task or source.task)
-    dataset = dataset or source.dataset
-    if dataset is None:
-        raise UsageError(f"{name}: give the data that it was trained on with --dataset")
     beside = source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}")
     folder = user_path(beside if out is None else out)
     check_folder(folder)
-    data = load_for(source.task, dataset, observation_keys=source.observation_keys, trust=trust)
+
+    @functools.cache
+    def data() -> Transitions:
+        chosen = dataset or source.dataset
+        if chosen is None:
+            raise UsageError(f"{name}: give the data that it was trained on with --dataset")
+        return load_for(source.task, chosen, observation_keys=source.observation_keys, trust=trust)
+
     figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state,
                           trust=trust)
     print_table(f"{name}: {figures['progress']}", rows(figures))
@@ -68,6 +78,30 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
 
 def rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     """The rows of the printed table, from the figures of `inspect_run`."""
+    return [*(_judged(figures) if "value" in figures else ()),
+            *(_student(figures["student"]) if "student" in figures else ()),
+            *(_losses(figures["losses"]) if "losses" in figures else ())]
+
+
+def _student(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "pairs" in figures:
+        action, weight = figures["action"], figures["weight"]
+        yield "student and teacher", f"{figures['pairs']:,} pairs, from {figures['from']}"
+        yield "student's action", f"error {action['error']:.3g} of {action['spread']:.3g}"
+        yield "student's weight", (f"error {weight['error']:.3g} of {weight['spread']:.3g}, correlation "
+                                   f"{_number(weight['correlation'])}")
+    if "note" in figures:
+        yield "student against teacher", figures["note"]
+
+
+def _losses(figures: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for phase, line in figures.items():
+        losses = (f"{key.split('/')[1].replace('_', ' ')} {_number(value, '.3g')}"
+                  for key, value in line.items() if key.endswith("_loss"))
+        yield f"{phase} at step {line['step']:,}", ", ".join(losses)
+
+
+def _judged(figures: dict[str, Any]) -> list[tuple[str, str]]:
     value, advantage = figures["value"], figures["advantages"]
     table = [("transitions", f"{figures['transitions']:,}"),
              ("V", f"{value['mean']:.3g} +- {value['std']:.3g}, {value['min']:.3g} to {value['max']:.3g}"),

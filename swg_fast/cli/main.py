@@ -7,6 +7,7 @@ import click
 from swg_fast import __version__
 from swg_fast.cli import sweep
 from swg_fast.cli.data import download
+from swg_fast.cli.distill import distill
 from swg_fast.cli.ending import run
 from swg_fast.cli.evaluate import evaluate
 from swg_fast.cli.import_jax import import_jax
@@ -26,7 +27,8 @@ def cli() -> None:
     """Self-Weighted Guidance for offline RL, with candidates by the thousand."""
 
 
-for command in (train, evaluate, toy, inspect, download, import_jax, bench, tune, info, *sweep.COMMANDS):
+for command in (train, distill, evaluate, toy, inspect, download, import_jax, bench, tune, info,
+                *sweep.COMMANDS):
     cli.add_command(command)
 
 

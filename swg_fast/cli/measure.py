@@ -55,14 +55,18 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="all, or names; the peers compile, jax and swg-jax count as such.")
 @click.option("--swg-jax", metavar="PATH", help="A checkout of SWG-JAX, measured on the same parameters.")
 @click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
-@click.option("--guidance-scale", type=float, default=5.0)
+@click.option("--guidance-scale", type=float, help="[default: 5, or what a student alone has learnt]")
 @click.option("--repeats", type=click.IntRange(min=1), default=4, help="Turns of each contender.")
 @click.option("--json", "json_path", type=PATH)
 @click.option("--plot", "plot_path", type=PATH)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: str, guidance_scale: float,
-          json_path: Path | None, plot_path: Path | None, quiet: bool, **settings: Any) -> None:
-    """Measure candidates/s of every backend on this machine, guided, on random inputs."""
+def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: str,
+          guidance_scale: float | None, json_path: Path | None, plot_path: Path | None, quiet: bool,
+          **settings: Any) -> None:
+    """Measure candidates/s of every backend on this machine, guided, on random inputs.
+
+    Of a policy with teacher and student it measures the teacher, of a student alone the student's calls.
+    """
     from swg_fast.common.atomic_files import write_json
     from swg_fast.common.console import versions
     from swg_fast.common.output_paths import check_outputs
@@ -112,7 +116,7 @@ def _show_bench(result: Bench) -> None:
 @click.option("--candidates", default="1024,131072", help="N, one or several.")
 @click.option("--states", default="1", help="States per call, one or several.")
 @click.option("--dtype", help="bf16, tf32 or fp32.  [default: the device's]")
-@click.option("--guidance-scale", type=float, default=5.0)
+@click.option("--guidance-scale", type=float, help="[default: 5, or what a student alone has learnt]")
 @click.option("--repeats", type=click.IntRange(min=1), default=5)
 def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidance_scale: float,
          repeats: int) -> None:

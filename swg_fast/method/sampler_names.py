@@ -21,5 +21,6 @@ SAMPLERS = {
     "dpmpp_2m": SamplerKind(fewer_steps=True, stochastic=False),
     "dpmpp_2m_sde": SamplerKind(fewer_steps=True, stochastic=True),
 }
+STUDENT = "student"  # instead of a sampler: the calls of a policy's student (`method.student`)
 READOUTS = ("exact", "official")  # of the predicted weight: see `method.samplers`
 WEIGHT_CLIP = (1e-4, 1.0)

@@ -132,6 +132,16 @@ class WeightFamily:
         which = (uniform[:, 0] * len(self.members)).long().clamp(max=len(self.members) - 1)
         return which, 2 * uniform[:, 1] - 1
 
+    def names(self, uniform: torch.Tensor) -> list[str | None]:
+        """Members drawn by ``uniform`` [M, 2] in [0, 1), as `find` takes them."""
+        found: list[str | None] = []
+        for which, place in zip(*(part.tolist() for part in self.draw(uniform)), strict=True):
+            member = self.members[which]
+            value = float(member.value(torch.tensor(place, dtype=torch.float64)))
+            found.append(member.name if member.low is None else
+                         f"{member.name}:{min(max(value, member.low), float(member.high or value)):.12g}")
+        return found
+
     def rows(self, advantages: torch.Tensor, uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [M] of ``advantages`` [M] under members drawn by ``uniform`` [M, 2], and their codes
         [M, K + 1]."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -26,9 +28,11 @@ class BoundSampler:
     whose states are tensors on the policy's device.
     """
 
-    def __init__(self, model: Model, backend: Backend, plan: SearchPlan, chunk: int | None) -> None:
+    def __init__(self, model: Model, backend: Backend, plan: SearchPlan, chunk: int | None,
+                 teacher: BoundSampler | None = None) -> None:
         self.model, self.backend, self.plan, self.chunk = model, backend, plan, chunk
-        self._code = plan.code.to(backend.device) if plan.code is not None else None
+        self.teacher = teacher  # of a student, where the plan has one
+        self._code = plan.code.to(backend.device) if plan.code is not None and len(plan.code) else None
         self._width = model.network.state_dim - (len(plan.code) if plan.code is not None else 0)
 
     @property
@@ -38,8 +42,12 @@ class BoundSampler:
 
     @property
     def carried_out_by(self) -> str:
-        """Backend, compute type and device in words, such as ``cpu fp32 on cpu``."""
-        return f"{self.backend.name} {self.backend.dtype} on {self.backend.device}"
+        """Backend, compute type and device in words, such as ``cpu fp32 on cpu``; with the teacher's where
+        that is another backend."""
+        own = f"{self.backend.name} {self.backend.dtype}"
+        if self.teacher is not None and self.teacher.backend.name != self.backend.name:
+            own += f", and its teacher by {self.teacher.backend.name} {self.teacher.backend.dtype},"
+        return f"{own} on {self.backend.device}"
 
     def sample(self, states: Array, *, seed: int, state_indices: Array | None = None,
                return_candidates: bool = False) -> Samples:
@@ -51,10 +59,8 @@ class BoundSampler:
         with own_surroundings():
             rows = state_rows(states, self._width, self.backend.device)
             indices = index_row(state_indices, len(rows), self.backend.device)
-            job = self._job(rows, whole("seed", seed, 0, MAX_SEED), indices,
-                            flag("return_candidates", return_candidates))
-            check_room(job, self.backend)
-            return self._run(job)
+            return self._run(rows, indices, whole("seed", seed, 0, MAX_SEED),
+                             flag("return_candidates", return_candidates), roomy=False)
 
     def draw(self, states: torch.Tensor, seed: int, state_indices: torch.Tensor | None = None) -> Samples:
         """The kept candidates of states [B, S], float32 on the policy's device; ``state_indices`` [B] int64
@@ -62,13 +68,30 @@ class BoundSampler:
         with own_surroundings():
             if state_indices is None:
                 state_indices = torch.arange(len(states), device=states.device)
-            return self._run(self._job(states, seed, state_indices, False))
+            return self._run(states, state_indices, seed, everything=False, roomy=True)
+
+    def _run(self, states: torch.Tensor, indices: torch.Tensor, seed: int, everything: bool, roomy: bool
+             ) -> Samples:
+        """Draws by the plan; whether memory holds it is checked unless it is known to be ``roomy``."""
+        job = self._job(states, seed, indices, everything)
+        sampler, judge = self, None
+        if self.teacher is not None:
+            teachers = self.teacher._job(states, seed, indices, everything)
+            if self.plan.shortlist is None:
+                job, judge = replace(job, teacher=teachers), self.teacher.backend
+            else:
+                self._check_room(replace(job, return_candidates=False), roomy)
+                job = replace(teachers, chosen=self.backend.shortlist(job))
+                sampler = self.teacher
+        sampler._check_room(job, roomy)
+        backend = sampler.backend
+        return check_samples(backend.run(job, judge), job, sampler.model, f"{backend.name} {backend.dtype}")
+
+    def _check_room(self, job: SamplingJob, roomy: bool) -> None:
+        if not roomy:
+            check_room(job, self.backend)
 
     def _job(self, states: torch.Tensor, seed: int, indices: torch.Tensor, everything: bool) -> SamplingJob:
         if self._code is not None:
             states = torch.cat([states, self._code.expand(len(states), -1)], dim=1)
         return SamplingJob(states, indices, seed, self.plan, self.chunk, everything)
-
-    def _run(self, job: SamplingJob) -> Samples:
-        return check_samples(self.backend.run(job), job, self.model,
-                             f"{self.backend.name} {self.backend.dtype}")

@@ -97,8 +97,7 @@ def load_checkpoint(name_or_path: str | Path) -> Model:
                          "point; copy it again")
     for part, module in modules.items():
         _fill(module, tensors, part, directory)
-    parts: dict[str, Any] = {part: module.eval() if part == "network" else module
-                             for part, module in modules.items()}
+    parts: dict[str, Any] = {part: module.eval() for part, module in modules.items()}
     return Model(schedule=NoiseSchedule(card["schedule"], tensors["betas"]), card=card, **parts)
 
 

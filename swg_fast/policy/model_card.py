@@ -15,8 +15,7 @@ from swg_fast.common.errors import UsageError, opened_by
 from swg_fast.common.meta_modules import shapes_only
 from swg_fast.common.read_files import read_json, validated
 from swg_fast.method.schedule import MAX_STEPS
-from swg_fast.method.weight_family import WeightFamily
-from swg_fast.policy.model import NETWORKS, check_fit
+from swg_fast.policy.model import NETWORKS, check_fit, code_widths
 from swg_fast.policy.sampling import own_settings
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -40,6 +39,8 @@ class Card(TypedDict, total=False):
     critic: dict[str, Any] | None
     value: dict[str, Any] | None
     ranker: dict[str, Any] | None
+    student: dict[str, Any] | None
+    distilled: dict[str, Any] | None
     sampling: dict[str, Any] | None
     training: TrainingCard | None
     weight_family: dict[str, Any] | None
@@ -73,10 +74,9 @@ def empty_modules(card: Mapping[str, Any], shapes: Shapes, where: Path) -> dict[
     try:
         own_settings(card.get("sampling"))
         text("schedule", card["schedule"])
-        family = WeightFamily.from_card(card)
         modules = {part: _empty(kind, part, card[part])
                    for part, kind in NETWORKS.items() if part == "network" or card.get(part) is not None}
-        check_fit(modules.items(), family.width if family is not None else 0)
+        check_fit(modules.items(), code_widths(card, "student" in modules))
     except (KeyError, TypeError) as error:
         raise UsageError(f"{name}: incomplete ({error}); copy the checkpoint again") from error
     except UsageError as error:

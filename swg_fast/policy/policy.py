@@ -31,7 +31,7 @@ from swg_fast.policy.sampling import (
     own_settings,
     resolve,
 )
-from swg_fast.policy.search_plan import plan_search
+from swg_fast.policy.search_plan import SearchPlan, plan_search
 from swg_fast.policy.soundness import check_model
 from swg_fast.policy.surroundings import own_surroundings
 
@@ -43,7 +43,8 @@ PLAIN = {int, float, str, bool, type(None)}
 
 class Policy:
     """A trained score network, its schedule, and what may stand beside them (`Model`): a ``critic`` for
-    ``select="max_q"``, a ``ranker`` for ``ranking="ranker"``, ``value`` and ``card``.
+    ``select="max_q"``, a ``ranker`` for ``ranking="ranker"``, a ``student`` for ``sampler="student"``,
+    ``value`` and ``card``.
 
     The networks are copied: the caller's stay as they are, and a later change of theirs is not seen.
     ``defaults`` are the policy's own sampling settings, a `SamplingConfig` or names and values; without them
@@ -53,12 +54,13 @@ class Policy:
 
     def __init__(self, network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None = None, *,
                  value: ValueNetwork | None = None, ranker: Ranker | None = None,
-                 card: Mapping[str, Any] | None = None, device: str | torch.device = "cpu",
+                 student: ScoreNetwork | None = None, card: Mapping[str, Any] | None = None,
+                 device: str | torch.device = "cpu",
                  defaults: SamplingConfig | Mapping[str, Any] | None = None) -> None:
         self.device = resolve_device(device)
         if not isinstance(card, Mapping | None):
             raise UsageError(f"card is {shown(card)}, expected names and values, such as {{'task': 'mine'}}")
-        model = Model(network, schedule, critic, value, dict(card or {}), ranker)
+        model = Model(network, schedule, critic, value, dict(card or {}), ranker, student)
         own = model.card.get("sampling") if defaults is None else defaults
         self.config, self.execution = own_settings(own)
         self.family = model.family
@@ -67,7 +69,7 @@ class Policy:
         with own_surroundings():
             check_model(model)
             self.model = model.copied(self.device)
-        self._backends: dict[tuple[str, str], Backend] = {}
+        self._backends: dict[tuple[str, str, bool], Backend] = {}
         self._bound: dict[Any, BoundSampler] = {}
         self._calls = 0
         self._seed = 0
@@ -82,8 +84,7 @@ class Policy:
 
     @property
     def state_dim(self) -> int:
-        code = self.family.width if self.family is not None else 0
-        return self.model.network.state_dim - code
+        return self.model.network.state_dim - self.model.code_widths["network"]
 
     @property
     def action_dim(self) -> int:
@@ -104,13 +105,15 @@ class Policy:
         included; returns ``folder``. `UsageError` where it cannot be written."""
         return save_checkpoint(folder, self.model.with_card(sampling=card_entry(self.config, self.execution)))
 
-    def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
-        """The backend ``name`` in compute type ``dtype`` (None: the policy's own), packed once and kept."""
+    def backend(self, name: str = "auto", dtype: str | None = None, student: bool = False) -> Backend:
+        """The backend ``name`` in compute type ``dtype`` (None: the policy's own) for the policy's network or
+        for its ``student``; packed once and kept."""
         dtype = self.execution.dtype if dtype is None else text("dtype", dtype)
-        key = (registry.resolve(name, self.device, self.model.network, dtype), dtype)
+        model = self.model.as_student() if student else self.model
+        key = (registry.resolve(name, self.device, model.network, dtype), dtype, model is not self.model)
         if key not in self._backends:
             with own_surroundings():
-                self._backends[key] = registry.make_backend(key[0], self.model, dtype, self.device)
+                self._backends[key] = registry.make_backend(key[0], model, dtype, self.device)
         return self._backends[key]
 
     def sample(self, states: Array, config: SamplingConfig | str | None = None, *, seed: int | None = None,
@@ -153,9 +156,8 @@ class Policy:
         chosen = {name: given.pop(name) for name in EXECUTION & given.keys()}
         execution = replace(execution or self.execution, **chosen)
         with own_surroundings():
-            plan = plan_search(resolve(self.config, config, given), self.model, self.family)
-        backend = self.backend(execution.backend, execution.dtype)
-        bound = BoundSampler(self.model, backend, plan, execution.chunk)
+            plan = plan_search(self._resolved(config, given), self.model, self.family)
+        bound = self._bind(plan, execution)
         if key is not None:
             if len(self._bound) >= MOST_BOUND:
                 self._bound.clear()
@@ -165,7 +167,21 @@ class Policy:
     def settings(self, config: SamplingConfig | str | None = None, **overrides: Any) -> SamplingConfig:
         """What `sample` would use, given these: every setting with its value. `UsageError` as there."""
         given = check_overrides(overrides)
-        return resolve(self.config, config, {k: v for k, v in given.items() if k not in EXECUTION})
+        return self._resolved(config, {k: v for k, v in given.items() if k not in EXECUTION})
+
+    def _resolved(self, config: SamplingConfig | str | None, given: Mapping[str, Any]) -> SamplingConfig:
+        walk = self.model.walk
+        return resolve(self.config, config, given, walk.default_scale if walk is not None else None)
+
+    def _bind(self, plan: SearchPlan, execution: Execution) -> BoundSampler:
+        backend = self.backend(execution.backend, execution.dtype, plan.student)
+        if plan.teacher is None:
+            model = self.model.as_student() if plan.student else self.model
+            return BoundSampler(model, backend, plan, execution.chunk)
+        # The fused kernels draw candidates in a row alone, not those that a student has chosen.
+        name = "torch" if backend.name == "triton" else execution.backend
+        teacher = self._bind(plan.teacher, replace(execution, backend=name))
+        return BoundSampler(self.model.as_student(), backend, plan, execution.chunk, teacher)
 
     def predict(self, observation: Array, state: Any = None, episode_start: Any = None,
                 deterministic: bool = False, *, seed: int | None = None, **settings: Any

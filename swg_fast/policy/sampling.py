@@ -16,11 +16,12 @@ from typing import Any
 from swg_fast.common.checks import MAX_CANDIDATES, MAX_SCALE, shown
 from swg_fast.common.errors import UsageError
 from swg_fast.common.settings_fields import check_fields, check_named, is_optional, setting
-from swg_fast.method.sampler_names import READOUTS, SAMPLERS, WEIGHT_CLIP
+from swg_fast.method.sampler_names import READOUTS, SAMPLERS, STUDENT, WEIGHT_CLIP
 from swg_fast.policy.backend_names import BACKENDS
+from swg_fast.policy.ranking_names import RANKINGS
 
-SELECTIONS = ("max_weight", "expected_weight", "max_q", "softmax", "none")
-RANKINGS = ("draws", "ranker", "read")
+EXPECTATIONS = ("draws", "ranker", "read")
+FILTERS = ("expected_weight", "support")
 AUTO_LEAVES, AUTO_FROM = 16, 256  # what leaves="auto" picks, and from how many candidates on
 SCALE: dict[str, Any] = {"bottom": -MAX_SCALE, "top": MAX_SCALE}
 COUNT: dict[str, Any] = {"min": 1, "top": MAX_CANDIDATES}
@@ -46,13 +47,18 @@ class SamplingConfig:
     select: str = setting(
         "max_weight", "Which candidate is kept: that of the highest predicted weight; of the highest "
         "expected weight (see ranking); of the highest min(Q1, Q2); softmax, with a probability that grows "
-        "with the weight; or none, the first.", choices=SELECTIONS, noun="selection")
+        "with the weight; support, of a high expected weight near the data; chi_squared, a draw that does "
+        "not trust the highest weights alone; or none, the first.", choices=RANKINGS, noun="selection")
     selection_temperature: float = setting(
-        1.0, "Of softmax: the probability is proportional to weight ** (1 / selection_temperature).", min=0,
-        min_open=True)
+        1.0, "Of softmax: the probability is proportional to weight ** (1 / selection_temperature). Of "
+        "chi_squared: the higher, the more candidates it draws from.", min=0, min_open=True)
+    support_penalty: float = setting(
+        1.0, "Of support: what a standard deviation of the re-noised error costs, in standard deviations of "
+             "the expected weight's logarithm.", min=0, top=MAX_SCALE)
     # the walk
-    sampler: str = setting("ddpm", "ddpm (Algorithm 2), ddpm_x0 (clips the predicted clean sample), or a "
-                                   "solver, which can walk fewer steps.", choices=SAMPLERS)
+    sampler: str = setting("ddpm", "ddpm (Algorithm 2), ddpm_x0 (clips the predicted clean sample), a "
+                                   "solver, which can walk fewer steps, or the policy's student, which "
+                                   "takes a call or few.", choices=(*SAMPLERS, STUDENT))
     sampler_steps: int | None = setting(
         None, "Steps that a solver walks, evenly spaced among the trained ones. Left out: all.", **COUNT)
     guidance: str | None = setting(
@@ -63,18 +69,24 @@ class SamplingConfig:
     weight_readout: str = setting("exact", "How the weight is read off its noisy entry: exact, or as the "
                                            "authors' code does.", choices=READOUTS, noun="weight read-out")
     clip_denoised: bool = setting(True, "Clip what is denoised to the actions' range, at every step.")
+    finish: int | None = setting(
+        None, "Of sampler student: the teacher walks this many of the candidates, those that the student "
+              "ranks highest, and one of them is kept. Left out: the student's own are.", **COUNT)
     # the tree
     leaves: int | str = setting(
         1, f"Candidates that share a root's first steps; auto: {AUTO_LEAVES} from N = {AUTO_FROM} on.",
         words=("auto",), **COUNT)
     branch_after: int | None = setting(None, "Steps that the leaves share. Left out: four fifths.", **COUNT)
     # ranking by expected weight
-    keep_share: float = setting(1.0, "Select from this share of a state's candidates, the best by expected "
-                                     "weight.", min=0, max=1, min_open=True)
+    keep_share: float = setting(1.0, "Select from this share of a state's candidates, the best by keep_by.",
+                                min=0, max=1, min_open=True)
+    keep_by: str = setting("expected_weight", "What that share is the best by: the expected weight (see "
+                                              "ranking), or the support of the data.", choices=FILTERS)
+    support_draws: int = setting(2, "Forward passes that estimate the support.", min=1, top=2**16)
     ranking: str = setting(
         "draws", "Where an expected weight comes from: draws (the action noised again, several forward "
                  "passes), the policy's ranker, or read (one pass of a network trained with --read-share).",
-        choices=RANKINGS)
+        choices=EXPECTATIONS)
     ranking_draws: int = setting(8, "Forward passes that estimate an expected weight.", min=1, top=2**16)
     ranking_step: int | None = setting(
         None, "The trained step to which they noise an action. Left out: a fifth of T.", min=0,
@@ -106,7 +118,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "best": {"sampler": "ddpm", "leaves": 1},  # all trained steps, every candidate a walk of its own
 }
 # A setting that means nothing without another: naming the first alone sets the second back.
-DEPENDENTS = {"sampler": "sampler_steps", "leaves": "branch_after"}
+DEPENDENTS = {"sampler": ("sampler_steps", "finish"), "leaves": ("branch_after",)}
 NAMES = tuple(entry.name for entry in fields(SamplingConfig))
 OWN = (*NAMES, "dtype")  # what a policy may have settings of its own for
 
@@ -151,14 +163,15 @@ def card_entry(config: SamplingConfig, execution: Execution) -> dict[str, Any]:
     return asdict(config) | {"weight_clip": list(config.weight_clip), "dtype": execution.dtype}
 
 
-def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Mapping[str, Any]
-            ) -> SamplingConfig:
+def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Mapping[str, Any],
+            scale: float | None = None) -> SamplingConfig:
     """The config of a search: a policy's ``own``, or a whole ``config`` in its place, or `PRESETS`' of a name
     over it, and what is ``given`` by name over that. Its temperature and leaves are numbers.
 
     One candidate is drawn at temperature 0, the paper's plain SWG, unless a temperature was named. A sampler
     that was named walks all steps unless their number was named too. A tree that was not named gives way to
-    what it does not fit.
+    what it does not fit. Where the student is chosen and no guidance scale is named, it is ``scale``, the
+    student's own.
 
     Raises `UsageError` for another config, and for branch_after beside leaves="auto".
     """
@@ -170,11 +183,11 @@ def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Map
     elif config is not None:
         raise UsageError(f"config is {shown(config)}; give a SamplingConfig, one of {', '.join(PRESETS)}, or "
                          "settings by name, such as n_candidates=64")
-    for name, dependent in DEPENDENTS.items():
+    for name, dependents in DEPENDENTS.items():
         if name in given:
-            named.pop(dependent, None)
+            named = {key: value for key, value in named.items() if key not in dependents}
         if name in given or name in named:
-            cleared: dict[str, Any] = {dependent: None}
+            cleared: dict[str, Any] = dict.fromkeys(dependents)
             own = replace(own, **cleared)
     named |= given
     values = vars(own) | named
@@ -185,6 +198,10 @@ def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Map
         values["temperature"] = 0.0
     elif values["temperature"] is None:
         values["temperature"] = 1.0
+    if values["finish"] is not None and "finish" not in named:
+        values["finish"] = min(values["finish"], values["n_candidates"])
+    if values["sampler"] == STUDENT and own.sampler != STUDENT and "guidance_scale" not in named:
+        values["guidance_scale"] = scale if scale is not None else values["guidance_scale"]
     if values["leaves"] == "auto":
         values |= {"leaves": auto_leaves(values), "branch_after": None}
     if "leaves" not in named and not _tree_fits(values):
@@ -206,4 +223,5 @@ def auto_leaves(values: Mapping[str, Any]) -> int:
 
 def _tree_fits(values: Mapping[str, Any]) -> bool:
     whole_roots = values["n_candidates"] % values["leaves"] == 0
-    return whole_roots and values["temperature"] != 0 and SAMPLERS[values["sampler"]].stochastic
+    noisy = values["sampler"] != STUDENT and SAMPLERS[values["sampler"]].stochastic
+    return whole_roots and noisy and values["temperature"] != 0

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.sampler_table import COLUMNS, Ranking, SamplerTable, Tree
+from swg_fast.method.sampler_names import STUDENT
 from swg_fast.method.samplers import sampler_table
 from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.student import StudentWalk
 from swg_fast.method.weight_family import WeightFamily
 from swg_fast.policy.model import Model
+from swg_fast.policy.ranking_names import RANKINGS
 from swg_fast.policy.sampling import SamplingConfig
 
 COLDEST = 1e-30
@@ -24,19 +27,25 @@ MOST_ROWS = 2**36  # of the network, for one decision: a day of the fastest GPU
 class SearchPlan:
     """A checked `SamplingConfig`, worked out for one policy: what backends draw by.
 
-    latent_dim: D, an action's entries and the weight's. tree: None for single leaves. expects: where expected
-    weights come from, one of `sampling.RANKINGS`; None where nothing is ranked or filtered by them. ranking:
-    there where they are estimated by draws. code: what stands beside a state for the guidance chosen from a
-    family, [K + 1].
+    latent_dim: D, an action's entries and the weight's. ranks_by: the ranking, of `RANKINGS`. tree: None for
+    single leaves. expects: where expected weights come from, one of `sampling.EXPECTATIONS`; None where
+    nothing is ranked or filtered by them. ranking: there where they are estimated by draws. support: there
+    where support is measured. code: what stands beside a state for the guidance chosen from a family, and for
+    a student's guidance scale, [K]. student: the policy's student draws, not its diffusion.
+    teacher: of a student, its teacher's plan, where that finishes candidates or expects their weights.
     """
 
     config: SamplingConfig
     table: SamplerTable
     latent_dim: int
+    ranks_by: str
     tree: Tree | None = None
     ranking: Ranking | None = None
     expects: str | None = None
+    support: Ranking | None = None
     code: torch.Tensor | None = None
+    student: bool = False
+    teacher: SearchPlan | None = None
 
     @property
     def selection_temperature(self) -> float:
@@ -44,15 +53,29 @@ class SearchPlan:
         candidates equal; at it the highest weight is kept already."""
         return max(self.config.selection_temperature, COLDEST)
 
+    @property
+    def shortlist(self) -> int | None:
+        """How many of a state's candidates go to the teacher; None where nobody finishes them."""
+        return self.config.finish
+
 
 def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | None) -> SearchPlan:
     """The plan of ``config``, as `sampling.resolve` gives it.
 
-    Raises `UsageError` for what this policy cannot do: no critic, ranker or reading head, other steps or
-    guidance than were trained, a tree that does not fit, coefficients beyond float32's range.
+    Raises `UsageError` for what this policy cannot do: no critic, ranker, reading head or student, other
+    steps or guidance than were trained, a tree that does not fit, coefficients beyond float32's range.
     """
-    if config.select == "max_q" and model.critic is None:
-        raise UsageError("select='max_q' needs a critic and this policy has none; use select='max_weight'")
+    if "critic" in needed(config) and model.critic is None:
+        raise UsageError(f"select={config.select!r} needs a critic and this policy has none; use "
+                         "select='max_weight'")
+    if config.sampler == STUDENT:
+        return _plan_student(config, model, family)
+    if not model.has_diffusion:
+        raise UsageError(f"sampler={config.sampler!r}: this policy is a student and has no diffusion to "
+                         f"walk; use sampler={STUDENT!r}, or the policy that it was distilled from")
+    if config.finish is not None:
+        raise UsageError(f"finish={config.finish} is for candidates that a student has drawn; use "
+                         f"sampler={STUDENT!r}, or leave it out")
     code = _guidance_code(config.guidance, family)
     table = sampler_table(
         config.sampler, model.schedule, config.sampler_steps, guidance_scale=config.guidance_scale,
@@ -60,21 +83,110 @@ def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | Non
         clip_denoised=config.clip_denoised)
     _check_coefficients(table)
     tree = plan_tree(table, config.n_candidates, int(config.leaves), config.branch_after)
-    ranks = config.select == "expected_weight" or config.keep_share < 1
-    expects, ranking = config.ranking if ranks else None, None
-    if expects == "ranker" and model.ranker is None:
+    judged = _judgement(config, model, family)
+    _check_work(config, table.num_steps, tree, judged.draws)
+    return SearchPlan(config, table, model.network.action_dim + 1, config.select, tree, code=code,
+                      **judged._asdict())
+
+
+def _plan_student(config: SamplingConfig, model: Model, family: WeightFamily | None) -> SearchPlan:
+    """The plan of a student's draws, or of the teacher's walk where that finishes all candidates."""
+    walk = model.walk
+    if walk is None:
+        raise UsageError(f"sampler={STUDENT!r}: this policy has no student; make one with 'swg-fast "
+                         "distill', or use another sampler")
+    _check_student(config, walk)
+    teachers = replace(config, sampler=walk.sampler, sampler_steps=walk.sampler_steps, finish=None)
+    if config.finish == config.n_candidates and model.has_diffusion:
+        return plan_search(teachers, model, family)
+    code = walk.code(config.guidance_scale)
+    own = _guidance_code(config.guidance, family)
+    code = code if own is None else torch.cat([own, code])
+    table = walk.table(model.schedule.num_steps, float(config.temperature or 0.0))
+    needs = needed(config)
+    weighs = "support" in needs or ("expected" in needs and config.ranking != "ranker")
+    if not model.has_diffusion and (config.finish is not None or weighs):
+        what = (f"finish={config.finish}" if config.finish is not None else
+                "support" if "support" in needs else f"ranking={config.ranking!r}")
+        raise UsageError(f"{what} needs the diffusion that the student was distilled from, and this policy "
+                         "is the student alone; use the policy that holds both, or leave it out")
+    judged = _judgement(config, model, family)
+    _check_work(config, len(walk.steps), None, judged.draws)
+    teacher, ranks_by = None, config.select
+    if config.finish is not None:
+        teacher = plan_search(replace(teachers, n_candidates=config.finish), model, family)
+        # The shortlist is by what the student knows.
+        judged = Judgement(expects="ranker" if judged.expects == "ranker" else None)
+        if weighs or RANKINGS[ranks_by].together:
+            ranks_by = "max_weight"
+    elif weighs:
+        teacher = plan_search(teachers, model, family)
+        judged = judged._replace(ranking=None)  # it is the teacher that draws
+    return SearchPlan(config, table, model.network.action_dim + 1, ranks_by, code=code, student=True,
+                      teacher=teacher, **judged._asdict())
+
+
+def _check_student(config: SamplingConfig, walk: StudentWalk) -> None:
+    """`UsageError` for settings that a student cannot have."""
+    if config.leaves != 1 or config.branch_after is not None:
+        raise UsageError(f"leaves={config.leaves} with sampler={STUDENT!r}: a student's candidates share no "
+                         "steps, so there is nothing to branch from; use leaves=1")
+    if config.sampler_steps is not None:
+        raise UsageError(f"sampler_steps={config.sampler_steps} with sampler={STUDENT!r}: this one takes "
+                         f"{len(walk.steps)} call(s) of its network, as it has learnt; leave it out")
+    for name in ("weight_clip", "weight_readout", "clip_denoised"):
+        if getattr(config, name) != getattr(walk, name):
+            raise UsageError(f"{name}={getattr(config, name)!r}: the student has learnt a walk with "
+                             f"{getattr(walk, name)!r}; use that, or distil another")
+    if config.finish is None:
+        return
+    if config.finish > config.n_candidates:
+        raise UsageError(f"finish={config.finish} of {config.n_candidates} candidates; finish at most as "
+                         "many as are drawn")
+    if config.keep_share < 1:
+        raise UsageError(f"finish={config.finish} with keep_share={config.keep_share:g}: each filters the "
+                         "candidates; leave one of them out")
+
+
+class Judgement(NamedTuple):
+    """What is predicted of finished candidates, as `SearchPlan` has it."""
+
+    ranking: Ranking | None = None
+    expects: str | None = None
+    support: Ranking | None = None
+
+    @property
+    def draws(self) -> int:
+        """Forward passes of each candidate."""
+        return sum(part.draws for part in (self.ranking, self.support) if part is not None)
+
+
+def needed(config: SamplingConfig) -> frozenset[str]:
+    """What ranking and filter need beside the sampled weights: some of `ranking_names.NEEDS`."""
+    names = [config.select] + ([config.keep_by] if config.keep_share < 1 else [])
+    return frozenset(need for name in names for need in RANKINGS[name].needs)
+
+
+def _judgement(config: SamplingConfig, model: Model, family: WeightFamily | None) -> Judgement:
+    needs = needed(config)
+    mean = config.ranking_mean
+    if mean is None and family is not None and config.guidance is not None:
+        mean = family.mean_weight(config.guidance)
+    support = None
+    if "support" in needs:
+        support = plan_ranking(model.schedule, model.card, config.support_draws, config.ranking_step, mean)
+    if "expected" not in needs:
+        return Judgement(support=support)
+    if config.ranking == "ranker" and model.ranker is None:
         raise UsageError("ranking='ranker' needs a ranker and this policy has none; use ranking='draws', "
                          "or train one with --ranker-steps")
-    if expects == "read" and not reads_weights(model.card):
+    if config.ranking == "read" and not reads_weights(model.card):
         raise UsageError("ranking='read' needs a network trained with --read-share, and this policy's "
                          "card does not say so; use ranking='draws'")
-    if expects == "draws":
-        mean = config.ranking_mean
-        if mean is None and family is not None and config.guidance is not None:
-            mean = family.mean_weight(config.guidance)
-        ranking = plan_ranking(model.schedule, model.card, config.ranking_draws, config.ranking_step, mean)
-    _check_work(config, table.num_steps, tree, ranking.draws if ranking is not None else 0)
-    return SearchPlan(config, table, model.network.action_dim + 1, tree, ranking, expects, code)
+    if config.ranking != "draws":
+        return Judgement(expects=config.ranking, support=support)
+    ranking = plan_ranking(model.schedule, model.card, config.ranking_draws, config.ranking_step, mean)
+    return Judgement(ranking, "draws", support)
 
 
 def _guidance_code(guidance: str | None, family: WeightFamily | None) -> torch.Tensor | None:

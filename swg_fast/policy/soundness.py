@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from swg_fast import reference
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import check_memory
 from swg_fast.common.meta_modules import shapes_only
@@ -38,8 +38,7 @@ def check_model(model: Model) -> None:
         if not (isinstance(value, kind) or (value is None and not needed)):
             wanted = kind.__name__ + ("" if needed else " or None")
             raise UsageError(f"{what}: a {type(value).__name__} was given, expected {wanted}")
-    family = model.family
-    check_fit(model.networks(), family.width if family is not None else 0)
+    check_fit(model.networks(), model.code_widths)
     for what, part in model.networks():
         check_finite(part, what)
         _check_layers(part, kinds[what], what)
@@ -71,9 +70,10 @@ def check_room(job: SamplingJob, backend: Backend) -> None:
     if job.chunk is not None or held > backend.default_chunk() or draws > DRAWS:
         check_memory(held * backend.bytes_each(job), f"{held} candidates at once (a chunk, a root's leaves)",
                      "use a smaller chunk, fewer leaves or fewer ranking_draws", device)
-    if share < 1:  # the pool, the pool with the next chunk, its order, and what is taken of it
-        size = math.ceil(share * N) * min(B, max(1, held // N))
-        check_memory(size * (D * 4 + 16) * 4, f"keep_share={share:g} of {N} candidates",
+    kept = job.plan.shortlist or (math.ceil(share * N) if share < 1 else 0)
+    if kept:  # the pool, the pool with the next chunk, its order, and what is taken of it
+        size = kept * min(B, max(1, held // N))
+        check_memory(size * (D * 4 + 16) * 4, f"keeping {kept} of {N} candidates",
                      "keep a smaller share, or draw fewer", device)
 
 
@@ -91,7 +91,8 @@ def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str
         candidate = int(samples.indices[row])
     else:
         assert samples.candidates is not None  # what else is unsound
-        row, candidate = (int(i) for i in (~samples.candidates.isfinite().all(dim=2)).nonzero()[0])
+        row, place = (int(i) for i in (~samples.candidates.isfinite().all(dim=2)).nonzero()[0])
+        candidate = place if job.chosen is None else int(job.chosen[row, place])
     step = _first_bad_step(job, model, row, candidate)
     where = f"candidate {candidate} of state {row} is not finite"
     if step is None:
@@ -105,10 +106,9 @@ def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str
 def _first_bad_step(job: SamplingJob, model: Model, row: int, candidate: int) -> int | None:
     """Walks one candidate by the reference; the first step with a value that is not finite."""
     states = slice(row, row + 1)
-    words = job.words(states, torch.tensor([candidate], device=job.states.device))
+    words = replace(job, chosen=None).words(states, torch.tensor([candidate], device=job.states.device))
     noise = job.reference_noise(words)
-    path: Any = reference.sample(model.network, model.schedule, job.states[states], noise,
-                                 return_trajectory=True, **job.reference_settings())
+    path = job.reference_path(model.network, model.schedule, job.states[states], noise)
     for i, step in enumerate(reversed(job.plan.table.steps)):
         if not all(bool(part[i].isfinite().all()) for part in (path.eps, path.grad_log_weight)) \
                 or not bool(path.z[i + 1].isfinite().all()):

@@ -127,7 +127,7 @@ def import_directory(directory: str | Path, tree: str | None = None) -> tuple[
     if q is not None:  # one of both together was an action
         q.state_dim, q.action_dim = q.state_dim + 1 - network.action_dim, network.action_dim
     parts = {"network": network, "critic": q, "value": v}
-    check_fit([(name, part) for name, part in parts.items() if part is not None], 0)
+    check_fit([(name, part) for name, part in parts.items() if part is not None], {})
     return network, q, v, {k: str(p.name) for k, p in found.items() if p is not None}
 
 

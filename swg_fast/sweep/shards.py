@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -55,22 +55,29 @@ def search_range(backend: Backend, job: SamplingJob, first: int, last: int) -> P
     pools = []
     for i in range(0, len(job.states), group):
         states = slice(i, min(i + group, len(job.states)))
-        search = Search(job, states, backend.model)
+        search = Search(job, states, backend.model, backend)
         for at in range(first, last, count):
             search.add(at, backend.candidates(job, states, at, min(count, last - at)))
         pools.append(search.pool)
-    return Pool(*(torch.cat(parts).cpu() for parts in zip(*pools, strict=True)))
+    return Pool(*(None if parts[0] is None else torch.cat(parts).cpu() for parts in zip(*pools, strict=True)))
 
 
 @own_surroundings()
-def merge(job: SamplingJob, pools: list[Pool], model: Model) -> Samples:
+def merge(job: SamplingJob, pools: list[Pool], backend: Backend) -> Samples:
     """The kept candidates of shards' pools, given in the order of their ranges: ties go to the lowest
     index, as in one process."""
-    pool = Pool(*(torch.cat(parts, dim=1).to(job.states.device) for parts in zip(*pools, strict=True)))
-    search = Search(job, slice(0, len(job.states)), model)
-    order = pool.scores.sort(dim=1, descending=True, stable=True).indices
-    search.pool = pool.take(order[:, :search.size if job.config.keep_share < 1 else 1])
+    search = Search(job, slice(0, len(job.states)), backend.model, backend)
+    for pool in pools:
+        search.hold(Pool(*(None if part is None else part.to(job.states.device) for part in pool)))
     return Samples(*search.best())
+
+
+class Asked(NamedTuple):
+    """The arguments of `Policy.backend`."""
+
+    name: str
+    dtype: str
+    student: bool
 
 
 class Shard:
@@ -80,17 +87,17 @@ class Shard:
         torch.set_num_threads(threads)
         self.policy = Policy(**model.parts(), device=device)
 
-    def search(self, job: SamplingJob, name: str, dtype: str | None, first: int, last: int) -> Pool:
-        """`search_range` on this actor's device."""
+    def search(self, job: SamplingJob, asked: Asked, first: int, last: int) -> Pool:
+        """`search_range` on this actor's device, by the backend that is asked for."""
         device = self.policy.device
         job = replace(job, states=job.states.to(device), state_indices=job.state_indices.to(device))
-        return search_range(self.policy.backend(name, dtype), job, first, last)
+        return search_range(self.policy.backend(*asked), job, first, last)
 
 
 class ShardedBackend(Backend):
     """A backend whose `run` hands ranges of candidates to the actors and keeps the best of all."""
 
-    def __init__(self, inner: Backend, asked: tuple[str, str | None], ray: Any, actors: list[Any]) -> None:
+    def __init__(self, inner: Backend, asked: Asked, ray: Any, actors: list[Any]) -> None:
         super().__init__(inner.model, inner.dtype, inner.device)
         self.name = f"{inner.name} on {len(actors)} actors"
         self.inner, self.asked, self.ray, self.actors = inner, asked, ray, actors
@@ -104,18 +111,25 @@ class ShardedBackend(Backend):
     def bytes_each(self, job: SamplingJob) -> int:
         return self.inner.bytes_each(job)
 
-    def run(self, job: SamplingJob) -> Samples:
+    def run(self, job: SamplingJob, judge: Backend | None = None) -> Samples:
         if job.return_candidates:
             raise UsageError("shards return one candidate of each state; leave out return_candidates")
+        if job.teacher is not None:
+            raise UsageError("shards draw by one network, and here a student's teacher has to judge; use "
+                             "select='max_weight', or no shards")
         if job.draws_one:
             return self.inner.run(job)  # only candidate 0 is needed
         unit = unit_of(job, len(self.actors), job.chunk or self.inner.default_chunk())
         here = replace(job, states=job.states.cpu(), state_indices=job.state_indices.cpu())
         shared = self.ray.put(here)
         parts = ranges(job.config.n_candidates, len(self.actors), unit)
-        pools = fetch(self.ray, [actor.search.remote(shared, *self.asked, *part)
+        pools = fetch(self.ray, [actor.search.remote(shared, self.asked, *part)
                                  for actor, part in zip(self.actors, parts, strict=False)])
-        return merge(job, pools, self.model)
+        return merge(job, pools, self.inner)
+
+    def shortlist(self, job: SamplingJob) -> torch.Tensor:
+        raise UsageError(f"finish={job.config.finish}: shards draw by one network, and a teacher cannot "
+                         "finish there; leave out finish, or use no shards")
 
 
 class ShardedPolicy(Policy):
@@ -131,10 +145,10 @@ class ShardedPolicy(Policy):
         return _by_itself, ({name: value for name, value in self.__getstate__().items()
                              if name not in ("ray", "actors")},)
 
-    def backend(self, name: str = "auto", dtype: str | None = None) -> Backend:
+    def backend(self, name: str = "auto", dtype: str | None = None, student: bool = False) -> Backend:
         """A backend that distributes the candidates over the actors' backends."""
-        dtype = dtype or self.execution.dtype
-        return ShardedBackend(super().backend(name, dtype), (name, dtype), self.ray, self.actors)
+        asked = Asked(name, dtype or self.execution.dtype, student)
+        return ShardedBackend(super().backend(*asked), asked, self.ray, self.actors)
 
 
 def _by_itself(state: dict[str, Any]) -> Policy:

@@ -23,7 +23,7 @@ from swg_fast.training.saved_state import KEEP
 from swg_fast.training.settings import MOST_STEPS, TrainSettings
 
 CONFIG = "config.toml"
-HEADER = "# swg-fast train --config "  # how a file that a run wrote begins
+HEADER = "# swg-fast "  # how a file that a run wrote begins
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,22 @@ class RunOptions:
         check_fields(self)
 
 
-def config_fields() -> dict[str, Field]:
-    """Every key of a configuration."""
-    return {entry.name: entry for record in (RunOptions, TrainSettings) for entry in fields(record)}
+def config_fields(*records: type) -> dict[str, Field]:
+    """Every key of a configuration of these ``records``; without any, of a training's."""
+    return {entry.name: entry for record in records or (RunOptions, TrainSettings)
+            for entry in fields(record)}
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
-    """The values of a TOML file. `UsageError`, with the file's name, where there is none or it has
-    an unknown key or a value outside its range."""
+def read_config(path: str | Path, *records: type) -> dict[str, Any]:
+    """The values of a TOML file with fields of these ``records``; without any, of a training's.
+    `UsageError`, with the file's name, where there is none or it has an unknown key or a value outside its
+    range."""
     values = read_toml(path, "--config")
-    known = config_fields()
+    known = config_fields(*records)
     for name, value in values.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            mend = f"did you mean {near[0]!r}?" if near else "'swg-fast train --help' lists all"
+            mend = f"did you mean {near[0]!r}?" if near else "the command's --help lists all"
             raise UsageError(f"{path}: unknown key {name!r}; {mend}")
         try:
             values[name] = checked(known[name], value)
@@ -79,12 +81,13 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def write_config(path: str | Path, values: Mapping[str, Any]) -> None:
-    """Writes ``values`` so that `read_config` returns them. None is left out, since it is the default."""
+def write_config(path: str | Path, values: Mapping[str, Any], command: str = "train") -> None:
+    """Writes ``values`` so that `read_config` returns them, for ``command --config``. None is left out, since
+    it is the default."""
     import tomli_w
 
     text = tomli_w.dumps({name: value for name, value in values.items() if value is not None})
-    write_text(path, f"{HEADER}{Path(path).name} trains this policy again.\n{text}")
+    write_text(path, f"{HEADER}{command} --config {Path(path).name} makes this policy again.\n{text}")
 
 
 def resolve(chosen: Mapping[str, Any], file: Mapping[str, Any], preset: Preset

@@ -21,19 +21,21 @@ from swg_fast.training.run_config import CONFIG, HEADER
 from swg_fast.training.settings import TrainSettings
 
 RUN, LOCK = "run.json", ".lock"
-FOLDERS = ("states", "logs", "policy")
+FOLDERS = ("states", "logs", "pairs", "policy")
+KINDS = {"train": "a training", "distill": "a distillation"}  # of runs, by the command that makes them
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks answers
 
 
 @dataclass(frozen=True)
 class RunRecord:
     """What ``run.json`` holds: a run's settings, how many transitions its data have and what stands for them,
-    and the run's own name. An older version wrote neither of the last two."""
+    the run's own name, and of which of `KINDS` it is. An older version wrote none of the last three."""
 
     settings: dict[str, Any]
     transitions: int
     data_hash: str = ""
     id: str = ""
+    kind: str = "train"
 
 
 @contextmanager
@@ -63,7 +65,7 @@ def _check(out: Path, mine: RunRecord, resume: bool) -> RunRecord:
     if resume:
         if not path.is_file():
             raise UsageError(f"{out}: nothing to resume; leave out --resume to begin")
-        theirs = read_record(path)
+        theirs = read_record(path, mine.kind)
         names = mine.settings.keys() | theirs.settings.keys()
         changed = sorted(k for k in names if theirs.settings.get(k) != mine.settings.get(k))
         if theirs.transitions != mine.transitions or theirs.data_hash not in ("", mine.data_hash):
@@ -98,9 +100,15 @@ def _check_kinds(out: Path) -> None:
             check_output(path)
 
 
-def read_record(path: Path) -> RunRecord:
-    """The record in ``path``, a run's ``run.json``. `UsageError` where it is another kind of file."""
+def read_record(path: Path, kind: str | None = "train") -> RunRecord:
+    """The record in ``path``, a run's ``run.json``. `UsageError` where it is another kind of file, or a run
+    of another ``kind`` (None: any)."""
     record = read_json(path, RunRecord, "this is not the record of a run; choose another folder")
+    if kind is not None and record.kind != kind:
+        what = KINDS.get(record.kind, f"a run of kind {record.kind!r}")
+        raise UsageError(f"{path.parent}: holds {what}, expected {KINDS[kind]}; give another folder")
+    if record.kind != "train":
+        return record
     # A setting that is newer than the run had its default.
     return replace(record, settings=TrainSettings().to_dict() | record.settings)
 

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import make_recording, write_hdf5
+from conftest import make_network, make_recording, write_hdf5
 from matplotlib.figure import Figure
 
 from swg_fast.cli.main import cli
 from swg_fast.data import Transitions
 from swg_fast.evaluation.inspect import measure, places
+from swg_fast.method.networks import TwinQ, ValueNetwork
+from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.policy.policy import Policy
 
 
 def walk(x, rewards, episodes, y=0.25):
@@ -150,8 +153,13 @@ def test_every_state_of_a_critic(tmp_path, monkeypatch):
 
 def test_what_cannot_be_looked_at(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "--dataset" in str(swg_fast("inspect", "antmaze-umaze-v2").exception)
+    network, schedule = make_network(29, 8, hidden_dim=16, num_blocks=2), NoiseSchedule.vp(3)
+    Policy(network, schedule).save("bare")
+    assert "no critic and value" in str(swg_fast("inspect", "bare", "--dataset", "x.hdf5").exception)
+    Policy(network, schedule, TwinQ(29, 8, 16), value=ValueNetwork(29, 16),
+           card={"task": "antmaze-umaze-v2"}).save("judged")
+    assert "--dataset" in str(swg_fast("inspect", "judged").exception)
     assert "no checkpoint" in str(swg_fast("inspect", "nowhere", "--dataset", "x.hdf5").exception)
     write_hdf5(tmp_path / "small.hdf5", make_recording(states=5, actions=3))
-    wrong = swg_fast("inspect", "antmaze-umaze-v2", "--dataset", "small.hdf5")
+    wrong = swg_fast("inspect", "judged", "--dataset", "small.hdf5")
     assert "states of 29 and actions of 8" in str(wrong.exception)

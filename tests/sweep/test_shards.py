@@ -41,11 +41,11 @@ class InParts(Backend):
         super().__init__(inner.model, inner.dtype, inner.device)
         self.inner, self.shards, self.name = inner, shards, "parts"
 
-    def run(self, job) -> Samples:
+    def run(self, job, judge=None) -> Samples:
         unit = unit_of(job, self.shards, job.chunk or self.inner.default_chunk())
         parts = ranges(job.config.n_candidates, self.shards, unit)
         assert len(parts) > 1
-        return merge(job, [search_range(self.inner, job, *part) for part in parts], self.model)
+        return merge(job, [search_range(self.inner, job, *part) for part in parts], self.inner)
 
 
 CASES = {
@@ -88,12 +88,12 @@ def test_the_last_range_of_many_candidates_has_their_own_noise():
     inner = policy.backend("cpu", "fp32")
 
     class Caught(InParts):
-        def run(self, job):
+        def run(self, job, judge=None):
             jobs.append(job)
             return search_samples(job, (end - 64, end))
 
     def search_samples(job, part):
-        return merge(job, [search_range(inner, job, *part)], policy.model)
+        return merge(job, [search_range(inner, job, *part)], inner)
 
     policy.backend = lambda *_: Caught(inner, 64)
     late = policy.sample(STATES[:1], n_candidates=end, guidance_scale=1.0, temperature=1.0, seed=7)

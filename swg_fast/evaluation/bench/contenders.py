@@ -14,6 +14,7 @@ import torch
 from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import check
 from swg_fast.kernels.cpu.network_onednn import TILE, PackedLinear, has_native_bf16
+from swg_fast.method.sampler_names import STUDENT
 from swg_fast.method.samplers import sampler_table
 from swg_fast.policy.backends.registry import BACKENDS, backend_class
 from swg_fast.policy.policy import Policy
@@ -36,7 +37,8 @@ def find(policy: Policy, names: list[str], dtypes: list[str] | None, swg_jax: st
     """The contenders called ``names`` ("torch", or "torch:bf16" for one type) on the policy's device.
 
     The name ``all`` stands for all that this machine has. ``dtypes`` None is every type, without bf16 where
-    the processor would emulate it. Raises `UsageError` for a named contender that does not run here.
+    the processor would emulate it. Raises `UsageError` for a named contender that does not run here; a peer,
+    which walks a diffusion, does not for a student alone.
     """
     emulated = policy.device.type == "cpu" and not has_native_bf16()
     if emulated and dtypes and "bf16" in dtypes:
@@ -67,6 +69,9 @@ def find(policy: Policy, names: list[str], dtypes: list[str] | None, swg_jax: st
 def _types(policy: Policy, name: str, swg_jax: str | None) -> list[str]:
     """The compute types in which ``name`` runs here; `UsageError` where it does not run at all."""
     if name in PEERS:
+        if not policy.model.has_diffusion:
+            raise UsageError(f"peer {name!r} walks a diffusion, and this policy is a student alone; give "
+                             f"--backends some of {', '.join(BACKENDS)}")
         check(PEERS[name], f"peer {name!r}")
         if name == "swg-jax":
             if swg_jax is None:
@@ -90,9 +95,13 @@ def _types(policy: Policy, name: str, swg_jax: str | None) -> list[str]:
 def runner(contender: Contender, policy: Policy, rho: float) -> Run:
     """The function that makes one decision with guidance scale ``rho``."""
     if contender.name in BACKENDS:
+        walk = policy.model.walk
+        own: dict[str, Any] = {} if walk is None else {
+            "sampler": STUDENT, "weight_clip": walk.weight_clip, "weight_readout": walk.weight_readout,
+            "clip_denoised": walk.clip_denoised}
         return lambda states, n, seed: policy.sample(
             states, n_candidates=n, guidance_scale=rho, temperature=1.0, seed=seed, backend=contender.name,
-            dtype=contender.dtype)
+            dtype=contender.dtype, **own)
 
     network, schedule = policy.model.network, policy.model.schedule
     table = sampler_table("ddpm", schedule, guidance_scale=rho, temperature=1.0)

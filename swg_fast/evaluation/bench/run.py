@@ -21,6 +21,7 @@ from swg_fast.evaluation.bench.worker import Begin, End, Parts, Turn, model_part
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.policy.policy import Policy
 
+GUIDANCE = 5.0  # the guidance scale that is measured where none is named
 TURN_SECONDS = 0.4  # a turn repeats a short decision for this long
 SETTLE_SECONDS = 0.02  # between turns, in which the last contender's threads stop spinning
 
@@ -61,7 +62,8 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Bench:
-    """All that was measured. ``ceiling_gflops`` is the rate of the products alone, by compute type."""
+    """All that was measured. ``ceiling_gflops`` is the rate of the products alone, by compute type; num_steps
+    the network's passes for a candidate, each with its way back but for a student's."""
 
     results: list[Row]
     left_out: list[LeftOut]
@@ -77,9 +79,9 @@ class Bench:
 class Worker:
     """A contender's process, which answers one message (`worker.serve`) at a time."""
 
-    def __init__(self, contender: Contender, parts: Parts, rho: float) -> None:
+    def __init__(self, contender: Contender, parts: Parts) -> None:
         self.contender = contender
-        self.child = Child(serve, contender, parts, rho)
+        self.child = Child(serve, contender, parts)
 
     def ask(self, message: Begin | Turn | End) -> Any:
         """Sends ``message`` and waits for the answer, as `answer` does."""
@@ -104,12 +106,12 @@ class Worker:
 
 
 @contextmanager
-def _workers(contenders: list[Contender], parts: Parts, rho: float) -> Any:
+def _workers(contenders: list[Contender], parts: Parts) -> Any:
     with ExitStack() as stack:
         workers = []
         with shielded():
             for contender in contenders:
-                workers.append(Worker(contender, parts, rho))
+                workers.append(Worker(contender, parts))
                 stack.callback(workers[-1].child.end)
         yield workers
 
@@ -197,9 +199,13 @@ class _Race:
 
 
 def run_bench(policy: Policy, *, candidates: list[int], n_states: list[int], backends: list[str],
-              dtypes: list[str] | None, guidance_scale: float = 5.0, repeats: int = 4,
+              dtypes: list[str] | None, guidance_scale: float | None = None, repeats: int = 4,
               max_seconds: float = 5.0, swg_jax: str | None = None, progress: bool = True) -> Bench:
     """Measures every backend and peer for each size; see `swg-fast bench --help`.
+
+    Of a policy that holds teacher and student the teacher is measured, of a student alone its calls, which
+    ``reference`` makes in eager PyTorch. ``guidance_scale`` None is `GUIDANCE`, or what the student alone has
+    learnt; `UsageError` for a scale that it has not.
 
     Each contender has a process of its own. For each size all contenders, and the products alone (the
     ceiling), take ``repeats`` turns each, so that a slow moment of the machine affects all of them. The
@@ -208,37 +214,43 @@ def run_bench(policy: Policy, *, candidates: list[int], n_states: list[int], bac
     """
     from tqdm import tqdm
 
+    walk = None if policy.model.has_diffusion else policy.model.walk
+    if guidance_scale is None:
+        guidance_scale = GUIDANCE if walk is None else walk.default_scale
+    if walk is not None:
+        walk.code(guidance_scale)
     contenders = find(policy, backends, dtypes, swg_jax)
     ceilings = [Contender("products", kind) for kind in sorted({c.dtype for c in contenders})]
     device = policy.device
     rng = np.random.default_rng(0)
     sizes = list(product(n_states, candidates))
     found = []
-    with _workers(contenders + ceilings, model_parts(policy), guidance_scale) as workers, \
+    with _workers(contenders + ceilings, model_parts(policy, guidance_scale)) as workers, \
             tqdm(total=len(sizes) * repeats, desc="turns", unit="turn", disable=not progress) as bar:
         # On CUDA a warm-up is a minute of compiling on the processor.
         race = _Race(workers, max_seconds, device.type == "cuda", bar)
         for b, n in sizes:
-            states = rng.standard_normal((b, policy.state_dim)).astype(np.float32)
+            states = rng.standard_normal((b, policy.model.network.state_dim)).astype(np.float32)
             found.append(race.run(states, n, repeats))
     work = products_flops(device, policy.model.network.hidden_dim)
     ceiling = {c.dtype: work / statistics.median(chain(*(one.calls for size in found for one in size
                                                          if one.contender == c))) for c in ceilings}
-    return Bench(_rows(found, ceiling, policy), race.left_out,
+    calls = policy.model.schedule.num_steps if walk is None else len(walk.steps)
+    flops = pack(policy.model.network, calls).flops_per_candidate(guided=walk is None)
+    return Bench(_rows(found, ceiling, flops, device), race.left_out,
                  {kind: value / 1e9 for kind, value in ceiling.items()}, policy.model.network.config(),
-                 policy.model.schedule.num_steps, guidance_scale, repeats, torch.get_num_threads(),
-                 device_name(device))
+                 calls, guidance_scale, repeats, torch.get_num_threads(), device_name(device))
 
 
-def _rows(found: list[list[Timed]], ceiling: dict[str, float], policy: Policy) -> list[Row]:
-    flops = pack(policy.model.network, policy.model.schedule.num_steps).flops_per_candidate(True)
+def _rows(found: list[list[Timed]], ceiling: dict[str, float], flops: int, device: torch.device) -> list[Row]:
+    """The measured sizes as rows; ``flops`` are a candidate's."""
     rows = []
     for size in found:
         eager = next((one.turns for one in size if one.contender.name == "reference"), None)
         for one in (one for one in size if one.contender.name != "products"):
             quartiles = np.quantile(one.calls, [0.25, 0.75])
             rows.append(Row(
-                one.contender.name, one.contender.dtype, str(policy.device), one.n_states, one.n_candidates,
+                one.contender.name, one.contender.dtype, str(device), one.n_states, one.n_candidates,
                 one.rate, 1e3 * statistics.median(one.calls), (1e3 * quartiles).tolist(), len(one.calls),
                 one.first_call, one.peak_bytes, _speedup(eager, one.turns) if eager else None,
                 one.rate * flops / 1e9, 100 * one.rate * flops / ceiling[one.contender.dtype]))

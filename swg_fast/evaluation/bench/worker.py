@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from swg_fast.evaluation.bench.contenders import Contender, Run, products, runner
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.student import ENTRY, StudentWalk
 from swg_fast.policy.policy import Policy
 
 
@@ -39,28 +40,33 @@ class End(NamedTuple):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a worker builds the policy from."""
+    """What a worker builds the policy from. walk: of a student alone, at one guidance scale, so that the
+    network's whole input beside the latent is a state."""
 
     config: dict[str, Any]
     betas: np.ndarray
     state: dict[str, np.ndarray]  # of the network
     device: str
     threads: int
+    guidance_scale: float
+    walk: StudentWalk | None
 
 
-def model_parts(policy: Policy) -> Parts:
-    network = policy.model.network
+def model_parts(policy: Policy, guidance_scale: float) -> Parts:
+    network, walk = policy.model.network, None
+    if policy.model.walk is not None and not policy.model.has_diffusion:
+        walk = replace(policy.model.walk, guidance_scale=(guidance_scale, guidance_scale))
     return Parts(network.config(), policy.model.schedule.betas.numpy(),
                  {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()},
-                 str(policy.device), torch.get_num_threads())
+                 str(policy.device), torch.get_num_threads(), guidance_scale, walk)
 
 
-def serve(connection: Connection, contender: Contender, parts: Parts, rho: float) -> None:
+def serve(connection: Connection, contender: Contender, parts: Parts) -> None:
     """Answers messages; an error ends the process."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     device = torch.device(parts.device)
     torch.set_num_threads(parts.threads)
-    run = _decision(contender, parts, device, rho)
+    run = _decision(contender, parts, device)
     call, seed, idle = None, 0, _reset_peak(device)
     while True:
         message = connection.recv()
@@ -78,14 +84,15 @@ def serve(connection: Connection, contender: Contender, parts: Parts, rho: float
             connection.send(_peak(device) - idle)
 
 
-def _decision(contender: Contender, parts: Parts, device: torch.device, rho: float) -> Run:
+def _decision(contender: Contender, parts: Parts, device: torch.device) -> Run:
     if contender.name == "products":
         multiply = products(contender.dtype, device, parts.config["hidden_dim"])
         return lambda states, n, seed: multiply()
     network = ScoreNetwork(**parts.config)
     network.load_state_dict({name: torch.from_numpy(value) for name, value in parts.state.items()})
-    policy = Policy(network, NoiseSchedule("bench", torch.from_numpy(parts.betas)), device=device)
-    return runner(contender, policy, rho)
+    card = {ENTRY: {"walk": asdict(parts.walk)}} if parts.walk is not None else {}
+    policy = Policy(network, NoiseSchedule("bench", torch.from_numpy(parts.betas)), card=card, device=device)
+    return runner(contender, policy, parts.guidance_scale)
 
 
 def _timed(call: Callable[[int], Any], seed: int, device: torch.device) -> float:

@@ -2,93 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
-from swg_fast.common.atomic_files import user_path
 from swg_fast.common.errors import UsageError
-from swg_fast.common.read_files import is_file
 from swg_fast.data import Transitions
 from swg_fast.envs.tasks import preset_for
 from swg_fast.method.networks import TwinQ, ValueNetwork
-from swg_fast.policy.checkpoint import CARD, find_checkpoint
-from swg_fast.policy.model_card import read_card
 from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
-from swg_fast.training.history import HISTORY
-from swg_fast.training.run_config import CONFIG, read_config
+from swg_fast.training.distillation.trainer import StudentTrainer
+from swg_fast.training.history import HISTORY, read_history
 from swg_fast.training.run_folder import RUN, read_record
 from swg_fast.training.saved_state import load_newest_state, load_state, saved_steps
-from swg_fast.training.settings import TrainSettings
+from swg_fast.training.source import Source
 
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class Source:
-    """A checkpoint's ``folder`` (None while the run has none), its ``run`` (None for a policy alone), and
-    what their files say of the training."""
+Load = Callable[[], Transitions]  # reads the data; `UsageError` where there are none
 
-    name: str
-    folder: Path | None
-    run: Path | None
-    task: str | None
-    dataset: str | None
-    settings: TrainSettings | None
-    data_hash: str | None  # what stands for them; older versions wrote none
-    observation_keys: list[str] | None  # of a dictionary observation
 
-    def trained_on(self, data: Transitions) -> bool:
-        """Whether this is known to have been trained on ``data``, so that its split holds."""
-        if self.settings is None:
-            return False
-        return self.data_hash == data.fingerprint()
+class Judge(NamedTuple):
+    """The target Q, and V."""
 
-    @property
-    def history(self) -> Path | None:
-        return None if self.run is None else self.run / "logs" / HISTORY
+    critic: TwinQ
+    value: ValueNetwork
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """The target Q, V, and the policy (None before the actor's first saved state), on the CPU."""
+    """What there is to look at, on the CPU. judge: None where a student's teacher had no value, and in a
+    distillation. policy: None before the actor's first saved state, and before a distillation's end."""
 
-    critic: TwinQ
-    value: ValueNetwork
+    judge: Judge | None
     policy: Policy | None
     progress: str  # how far the training was, in words
-
-
-def find_source(name_or_path: str | Path) -> Source:
-    """The source called by a run's folder, a checkpoint's folder or a bundled policy's name.
-
-    Raises `UsageError` where it is none of them.
-    """
-    path = user_path(name_or_path)
-    if is_file(path / RUN):
-        run, folder = path, path / "policy"
-        folder = folder if is_file(folder / CARD) else None
-    else:
-        folder = find_checkpoint(name_or_path)
-        run = folder.parent if is_file(folder.parent / RUN) else None
-    card: dict[str, Any] = read_card(folder / CARD) if folder is not None else {}
-    config = read_config(run / CONFIG) if run is not None and is_file(run / CONFIG) else {}
-    record = read_record(run / RUN) if run is not None else None
-    trained = card.get("training") or {}
-    settings = record.settings if record is not None else trained.get("settings")
-    try:
-        chosen = TrainSettings.from_dict(settings) if settings else None
-    except UsageError as error:
-        where = run / RUN if run is not None else folder / CARD
-        raise UsageError(f"{where}: {error}; another version wrote it") from error
-    return Source(str(name_or_path), folder, run, card.get("task") or config.get("task"),
-                  config.get("dataset"), chosen, (record and record.data_hash) or trained.get("data_hash"),
-                  card.get("observation_keys"))
 
 
 def check_task_fits(source: Source, task: str | None) -> None:
@@ -101,23 +54,30 @@ def check_task_fits(source: Source, task: str | None) -> None:
                          f"family ({asked}); leave out --task")
 
 
-def load_learnt(source: Source, data: Transitions) -> Learnt:
+def load_learnt(source: Source, data: Load) -> Learnt:
     """The networks of ``source``.
 
-    Raises `UsageError` where it has no critic and value (yet), or where their sizes are not ``data``'s.
+    ``data`` is called for an unfinished training alone. Raises `UsageError` where there is nothing to look at
+    (yet): of a policy without critic and value only a student is looked at.
     """
     if source.folder is None:
         return _under_way(source, data)
     policy = load_policy(source.folder)
+    critic, value, distilled = policy.model.critic, policy.model.value, policy.model.walk is not None
+    judge = Judge(critic, value) if critic is not None and value is not None else None
+    if judge is None and not distilled:
+        raise UsageError(f"{source.name}: this policy has no critic and value to look at (bundled ones leave "
+                         "the value out); give one that 'swg-fast train' wrote")
+    return Learnt(judge, policy, "distilled to the end" if distilled else "trained to the end")
+
+
+def check_sizes(source: Source, policy: Policy, data: Transitions) -> None:
+    """`UsageError` where ``policy`` is for other states and actions than ``data``."""
     sizes = data.observations.shape[1], data.actions.shape[1]
     if sizes != (policy.state_dim, policy.action_dim):
         raise UsageError(f"{source.name} is for states of {policy.state_dim} and actions of "
                          f"{policy.action_dim}, the dataset has {sizes[0]} and {sizes[1]}; give the dataset "
                          "that it was trained on")
-    if policy.model.critic is None or policy.model.value is None:
-        raise UsageError(f"{source.name}: this policy has no critic and value to look at (bundled ones leave "
-                         "the value out); give one that 'swg-fast train' wrote")
-    return Learnt(policy.model.critic, policy.model.value, policy, "trained to the end")
 
 
 def saved_critics(source: Source, data: Transitions) -> Iterator[tuple[int, CriticTrainer]]:
@@ -131,10 +91,15 @@ def saved_critics(source: Source, data: Transitions) -> Iterator[tuple[int, Crit
         yield step, critic
 
 
-def _under_way(source: Source, data: Transitions) -> Learnt:
-    """The networks in an unfinished run's newest saved states."""
-    settings, states = source.settings, source.run / "states"
-    S, A = data.observations.shape[1], data.actions.shape[1]
+def _under_way(source: Source, data: Load) -> Learnt:
+    """The networks in an unfinished run's newest saved states; of a distillation, how far it is."""
+    if source.run is not None and read_record(source.run / RUN, None).kind == "distill":
+        steps = read_history(source.run / "logs" / HISTORY).get(StudentTrainer.phase)
+        if not steps:
+            raise UsageError(f"{source.name}: this distillation has logged no step yet; try again later")
+        return Learnt(None, None, f"student at step {steps[-1]['step']:,}")
+    settings, states, found = source.settings, source.run / "states", data()
+    S, A = found.observations.shape[1], found.actions.shape[1]
     critic = CriticTrainer(S, A, settings, CPU)
     steps = load_newest_state(states, critic)
     if not steps:
@@ -146,4 +111,4 @@ def _under_way(source: Source, data: Transitions) -> Learnt:
         progress += f", actor at step {steps:,} of {settings.actor_steps:,}"
     card = {"weight_family": diffusion.family.to_card()} if diffusion.family else {}
     policy = Policy(diffusion.ema, diffusion.schedule, critic.target, card=card) if steps else None
-    return Learnt(critic.target, critic.value, policy, progress)
+    return Learnt(Judge(critic.target, critic.value), policy, progress)

@@ -11,9 +11,10 @@ import torch
 
 from swg_fast.common.intervals import mean_interval, success_interval
 from swg_fast.data import Transitions
-from swg_fast.evaluation.inspect.learnt import Learnt
+from swg_fast.evaluation.inspect.learnt import Judge
 from swg_fast.method.networks import TwinQ, ValueNetwork
 from swg_fast.policy.backends.search import asked
+from swg_fast.policy.policy import Policy
 
 BATCH = 16384  # states at once
 PART = 32  # states whose candidates are sampled at once
@@ -94,20 +95,22 @@ def _spread(x: np.ndarray) -> dict[str, float]:
     return {"mean": float(x.mean()), "std": float(x.std()), "min": float(x.min()), "max": float(x.max())}
 
 
-def sampled_weights(learnt: Learnt, states: np.ndarray, guidance_scale: float, draws: Draws) -> Sampled:
-    """Draws candidates of ``states`` [B, S] and lets the critic judge them."""
+def sampled_weights(policy: Policy, judge: Judge, states: np.ndarray, guidance_scale: float, draws: Draws
+                    ) -> Sampled:
+    """Draws candidates of ``states`` [B, S] with the policy's sampler and lets the critic judge them."""
     from tqdm import tqdm
 
-    weights, found, n = [], [], draws.n_candidates
+    weights, found, n, own = [], [], draws.n_candidates, policy.config
     for i in tqdm(range(0, len(states), PART), f"candidates, guidance {guidance_scale:g}", unit="part",
                   disable=not draws.progress):
         part = torch.from_numpy(states[i:i + PART])
-        drawn = learnt.policy.sample(part, n_candidates=n, guidance_scale=guidance_scale, temperature=1.0,
-                                     select="none", leaves=1, seed=draws.seed, return_candidates=True,
-                                     state_indices=np.arange(i, i + len(part)))
+        drawn = policy.sample(
+            part, n_candidates=n, guidance_scale=guidance_scale, temperature=1.0, select="none", leaves=1,
+            sampler=own.sampler, sampler_steps=own.sampler_steps,  # named, so that no teacher finishes a few
+            seed=draws.seed, return_candidates=True, state_indices=np.arange(i, i + len(part)))
         with torch.no_grad():
-            q = asked(learnt.critic, part, drawn.candidates)
-            found.append((q - learnt.value(part)[:, None]).numpy())
+            q = asked(judge.critic, part, drawn.candidates)
+            found.append((q - judge.value(part)[:, None]).numpy())
         weights.append(drawn.candidate_weights.numpy())
     both = np.concatenate(weights), np.concatenate(found)
     return Sampled(*both, within_states(*both))

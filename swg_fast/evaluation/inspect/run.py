@@ -12,47 +12,102 @@ from swg_fast.common.atomic_files import finite, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.data import Transitions
 from swg_fast.envs.tasks import preset_for
-from swg_fast.evaluation.inspect import draw, measure, places
-from swg_fast.evaluation.inspect.learnt import Learnt, Source, load_learnt, saved_critics
+from swg_fast.evaluation.inspect import draw, measure, places, student
+from swg_fast.evaluation.inspect.learnt import Judge, Load, check_sizes, load_learnt, saved_critics
+from swg_fast.method.sampler_names import STUDENT
+from swg_fast.policy.policy import Policy
 from swg_fast.training.history import read_history
 from swg_fast.training.rewards import transform_rewards
 from swg_fast.training.settings import TrainSettings
+from swg_fast.training.source import Source
 
 
-def inspect_run(source: Source, data: Transitions, out: Path, draws: measure.Draws, *,
+def inspect_run(source: Source, data: Load, out: Path, draws: measure.Draws, *,
                 every_state: bool = False, trust: Sequence[str] = ()) -> dict[str, Any]:
-    """Measures what ``source`` has learnt on ``data`` and writes ``out/inspect.json`` and its pictures.
+    """Measures what ``source`` has learnt and writes ``out/inspect.json`` and its pictures.
 
-    Candidates are drawn unguided and guided; their states are of held-out episodes where ``source`` was
-    trained on ``data``. With ``every_state`` the critic's saved states are measured too. ``trust`` is as in
-    `make_env`. Returns the figures of the JSON.
+    ``data`` reads the transitions, and is called only where they are needed. Candidates are drawn unguided
+    and guided, by a student with the guidance that it has learnt. Their states are of held-out
+    episodes where ``source`` was trained on the data. A student is set beside its teacher: on the held-out
+    pairs that its run has kept, or on pairs drawn here where the policy holds both. With ``every_state`` the
+    critic's saved states are measured too. ``trust`` is as in `make_env`. Returns the figures of the JSON.
 
-    Raises `UsageError` where there is no critic and value to look at, or no saved state.
+    Raises `UsageError` where there is nothing to look at, no saved state, or for a guidance scale that a
+    student has not learnt.
     """
     learnt = load_learnt(source, data)
-    settings = source.settings or _preset(source.task)
-    rewards = transform_rewards(data, settings.reward_transform)
-    value = measure.values(learnt.value, data)
-    advantage = measure.advantages(learnt.critic, value, data)
-    returns = measure.returns_to_go(data, rewards, settings.discount)
-    figures: dict[str, Any] = {
-        "source": source.name, "progress": learnt.progress, "task": source.task, "transitions": len(data),
-        "discount": settings.discount, "value": measure.value_figures(value, returns),
-        "advantages": measure.advantage_figures(advantage)}
-    out.mkdir(parents=True, exist_ok=True)
-    draw.values(value, returns, out / "value.png")
-    draw.advantages(advantage, figures["advantages"]["positive"], out / "advantages.png")
-    if _has_maze(source):
-        figures["maze"] = _maze(source.task, data, value, advantage, settings, out, trust)
-    if learnt.policy is not None:
-        figures["weights"] = _weights(source, learnt, data, settings, draws, out)
+    policy, figures = learnt.policy, {"source": source.name, "progress": learnt.progress, "task": source.task}
+    scales = _scales(policy, draws.guidance_scale) if policy is not None else []
+    ends = _ends(source, policy, data, draws) if policy is not None else None
     if every_state:
-        figures["critics"] = _critics(source, data)
+        figures["critics"] = _critics(source, data())
+    if learnt.judge is not None:
+        settings = source.settings or _preset(source.task)
+        if policy is not None:
+            check_sizes(source, policy, data())
+        figures |= _judged(source, learnt.judge, data(), settings, out, trust)
+        if policy is not None:
+            figures["weights"] = _weights(source, policy, learnt.judge, data(), settings, scales, draws, out)
+    if ends is not None:
+        figures["student"] = student.student_figures(ends, out / "student.png")
+    elif policy is not None and policy.model.walk is not None:
+        figures["student"] = student.card_figures(policy.card)
     history = read_history(source.history) if source.history is not None else {}
     if history:
         draw.losses(history, out / "losses.png")
         figures["losses"] = {phase: lines[-1] for phase, lines in history.items()}
     write_json(out / "inspect.json", finite(figures))
+    return figures
+
+
+def _scales(policy: Policy, asked: float | None) -> list[float]:
+    """The guidance scales to look at: 0 beside ``asked`` or the policy's own. Of a student only those that it
+    has learnt; `UsageError` where ``asked`` is none of them."""
+    config, walk = policy.config, policy.model.walk
+    guided = config.guidance_scale if asked is None else float(asked)
+    if config.sampler != STUDENT or walk is None:
+        return sorted({0.0, guided})
+    walk.code(guided)
+    low, high = walk.guidance_scale
+    return sorted({0.0, guided} if low <= 0 <= high else {guided})
+
+
+def _ends(source: Source, policy: Policy, data: Load, draws: measure.Draws) -> student.Ends | None:
+    """Where a student and its teacher end; None without a student, or where there is no teacher beside it."""
+    walk = policy.model.walk
+    if walk is None:
+        return None
+    kept = student.recorded_pairs(source)
+    if kept is not None:
+        return student.read_ends(kept, policy.action_dim + 1)
+    if policy.model.student is None:
+        return None
+    found = data()
+    check_sizes(source, policy, found)
+    return student.draw_ends(policy, walk, _some(found.observations, draws), draws)
+
+
+def _some(states: np.ndarray, draws: measure.Draws) -> np.ndarray:
+    """States [B, S] to draw candidates of."""
+    chosen = np.random.default_rng(draws.seed).choice(len(states), min(draws.n_states, len(states)),
+                                                      replace=False)
+    return states[chosen]
+
+
+def _judged(source: Source, judge: Judge, data: Transitions, settings: TrainSettings, out: Path,
+            trust: Sequence[str]) -> dict[str, Any]:
+    """The figures and pictures of the critic and V."""
+    value = measure.values(judge.value, data)
+    advantage = measure.advantages(judge.critic, value, data)
+    rewards = transform_rewards(data, settings.reward_transform)
+    returns = measure.returns_to_go(data, rewards, settings.discount)
+    figures: dict[str, Any] = {
+        "transitions": len(data), "discount": settings.discount,
+        "value": measure.value_figures(value, returns), "advantages": measure.advantage_figures(advantage)}
+    draw.values(value, returns, out / "value.png")
+    draw.advantages(advantage, figures["advantages"]["positive"], out / "advantages.png")
+    if _has_maze(source):
+        figures["maze"] = _maze(source.task, data, value, advantage, settings, out, trust)
     return figures
 
 
@@ -100,21 +155,15 @@ def _maze(task: str, data: Transitions, value: np.ndarray, advantage: np.ndarray
             "rewarded_steps": int((data.rewards > 0).sum())} | places.way_figures(way, walking)
 
 
-def _weights(source: Source, learnt: Learnt, data: Transitions, settings: TrainSettings,
-             draws: measure.Draws, out: Path) -> dict[str, Any]:
+def _weights(source: Source, policy: Policy, judge: Judge, data: Transitions, settings: TrainSettings,
+             scales: Sequence[float], draws: measure.Draws, out: Path) -> dict[str, Any]:
     unseen = data.observations[:0]
     if source.trained_on(data):
         unseen = data.split(settings.held_out, settings.seed)[1].observations
     held_out = len(unseen) > 0
-    pool = unseen if held_out else data.observations
-    rows = np.random.default_rng(draws.seed).choice(len(pool), min(draws.n_states, len(pool)), replace=False)
-    guided = draws.guidance_scale
-    if guided is None:
-        guided = learnt.policy.config.guidance_scale
-    drawn, figures = {}, {}
-    for rho in sorted({0.0, float(guided)}):
-        drawn[rho] = measure.sampled_weights(learnt, pool[rows], rho, draws)
-        figures[f"guidance {rho:g}"] = measure.weight_figures(*drawn[rho])
+    states = _some(unseen if held_out else data.observations, draws)
+    drawn = {rho: measure.sampled_weights(policy, judge, states, rho, draws) for rho in scales}
     draw.weights(drawn, out / "weights.png")
-    return {"states": "held out" if held_out else "of the dataset", "n_states": len(rows),
-            "n_candidates": draws.n_candidates, **figures}
+    return {"states": "held out" if held_out else "of the dataset", "n_states": len(states),
+            "n_candidates": draws.n_candidates,
+            **{f"guidance {rho:g}": measure.weight_figures(*found) for rho, found in drawn.items()}}

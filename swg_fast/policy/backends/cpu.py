@@ -20,6 +20,7 @@ from swg_fast.kernels.shared.sampler_table import Latent, Words
 from swg_fast.policy.backends.job import SamplingJob
 from swg_fast.policy.backends.streaming import LEAST_BYTES, Backend, row_noise
 from swg_fast.policy.model import Model
+from swg_fast.policy.rankings.ranked import Support
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FEW = 128  # rows in all that are better shared product by product than cut into tiles
@@ -73,6 +74,15 @@ class CpuBackend(Backend):
             return Backend.expect(self, job, vectors, words.part(part), z[part])
 
         return torch.cat(self._tiles(len(z), tile))
+
+    def renoised(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> Support:
+        def tile(part: slice) -> Support:
+            if isinstance(self.network, NativeNetwork):
+                return Support(*self.network.renoised(job.plan.support, vectors, words.part(part), job.seed,
+                                                      z[part]))
+            return Backend.renoised(self, job, vectors, words.part(part), z[part])
+
+        return Support(*(torch.cat(parts) for parts in zip(*self._tiles(len(z), tile), strict=True)))
 
     def read(self, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
         def tile(part: slice) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from swg_fast import reference
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.sampler_table import Words
 from swg_fast.policy.sampling import SamplingConfig
@@ -20,7 +21,9 @@ class SamplingJob:
     """One call of `Policy.sample`, checked and on the policy's device.
 
     states [B, S] float32, with the guidance's code where the plan has one; state_indices [B] int64, the
-    noise's state word. chunk: candidates in memory at once; None is the backend's own.
+    noise's state word. chunk: candidates in memory at once; None is the backend's own. chosen [B, N] int64:
+    which candidates to draw, rising; None is 0..N-1. teacher: of a student's job whose teacher judges the
+    candidates, the teacher's own.
     """
 
     states: torch.Tensor
@@ -29,6 +32,8 @@ class SamplingJob:
     plan: SearchPlan
     chunk: int | None = None
     return_candidates: bool = False
+    chosen: torch.Tensor | None = None
+    teacher: SamplingJob | None = None
 
     def __post_init__(self) -> None:
         if len(self.states) != len(self.state_indices):
@@ -44,12 +49,18 @@ class SamplingJob:
         """Whether candidate 0 is all that is needed: nothing is compared or returned beside it."""
         return self.config.select == "none" and self.config.keep_share == 1 and not self.return_candidates
 
-    def words(self, vectors: slice, candidates: torch.Tensor) -> Words:
-        """Owners and noise words of these candidates [n] of every state in the slice, b states' worth:
-        [b n]. The owners count from the slice's start."""
+    def indices(self, vectors: slice, places: torch.Tensor) -> torch.Tensor:
+        """Which candidates stand at these places [n], of every state in the slice: [b, n]."""
+        if self.chosen is not None:
+            return self.chosen[vectors][:, places]
+        return places.expand(len(self.state_indices[vectors]), -1)
+
+    def words(self, vectors: slice, places: torch.Tensor) -> Words:
+        """Owners and noise words of the candidates at these places [n], of every state in the slice, b
+        states' worth: [b n]. The owners count from the slice's start."""
         states = self.state_indices[vectors]
         owners = torch.arange(len(states), device=states.device)
-        grid = torch.broadcast_tensors(owners[:, None], candidates[None, :], states[:, None])
+        grid = torch.broadcast_tensors(owners[:, None], self.indices(vectors, places), states[:, None])
         return Words(*(part.reshape(-1) for part in grid))
 
     def noise(self, words: Words, steps: Sequence[int]) -> torch.Tensor:
@@ -72,7 +83,18 @@ class SamplingJob:
         initial, *rest = torch.cat([self.noise(roots, steps[:first]), self.noise(words, steps[first:])])
         return Noise(initial, torch.stack(rest))
 
-    def reference_settings(self) -> dict[str, Any]:
+    def reference_path(self, network: Any, schedule: Any, rows: torch.Tensor, noise: Noise
+                       ) -> reference.Trajectory:
+        """The walk of states [M, S], as `reference` writes it."""
+        table = self.plan.table
+        if self.plan.student:
+            clips = table.weight_clip if table.clip_clean else None
+            return reference.student(network, rows, table.initial * noise.initial, table.steps[::-1], clips)
+        path: Any = reference.sample(network, schedule, rows, noise, return_trajectory=True,
+                                     **self._reference_settings())
+        return path
+
+    def _reference_settings(self) -> dict[str, Any]:
         """The sampler and its settings, as `reference.sample` takes them."""
         config = self.config
         return {name: getattr(config, name) for name in (
@@ -96,6 +118,7 @@ class Samples:
     candidates: torch.Tensor | None = field(default=None)
     candidate_weights: torch.Tensor | None = field(default=None)
     expected_weights: torch.Tensor | None = field(default=None)
+    candidate_indices: torch.Tensor | None = field(default=None)
 
 
 class Candidates(NamedTuple):

@@ -4,13 +4,15 @@ which one is chosen at the end."""
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from swg_fast.method.networks import TwinQ
 from swg_fast.policy.backends.job import Candidates, SamplingJob
 from swg_fast.policy.model import Model
+from swg_fast.policy.ranking_names import RANKINGS
+from swg_fast.policy.rankings.ranked import Ranked, Support, scores_of
 from swg_fast.reference import philox
 from swg_fast.reference.resample import keep
 
@@ -24,74 +26,119 @@ def asked(network: TwinQ | None, states: torch.Tensor, actions: torch.Tensor) ->
     return network.minimum(repeated, actions.reshape(b * n, -1)).view(b, n)
 
 
-class Pool(NamedTuple):
-    """Candidates of b states that are still in the race: what they are ranked by, which they are, z
-    [b, m, D] and their weights; [b, m] all but z."""
+class Judge(Protocol):
+    """A backend, as far as it judges finished candidates z [b, n, D] of some states, the first of them at a
+    place: [b, n] each."""
 
-    scores: torch.Tensor
-    indices: torch.Tensor
+    def expected(self, job: SamplingJob, states: slice, first: int, z: torch.Tensor) -> torch.Tensor:
+        """An estimate of E[w | a, s]."""
+
+    def support(self, job: SamplingJob, states: slice, first: int, z: torch.Tensor) -> Support:
+        """How near they are to the data."""
+
+
+class Pool(NamedTuple):
+    """Candidates of b states that are still in the race: z [b, m, D], and of each [b, m] the weight, the
+    index, and what else was predicted of it (None where the search needs none)."""
+
     z: torch.Tensor
     weights: torch.Tensor
+    indices: torch.Tensor
+    expected: torch.Tensor | None = None
+    critic: torch.Tensor | None = None
+    error: torch.Tensor | None = None
+    supported: torch.Tensor | None = None
 
     def take(self, at: torch.Tensor) -> Pool:
         """Places ``at`` [b, k] of every state."""
         rows = torch.arange(len(at), device=at.device)[:, None]
-        return Pool(*(part[rows, at] for part in self))
+        return Pool(*(None if part is None else part[rows, at] for part in self))
+
+    def joined(self, other: Pool) -> Pool:
+        """These candidates, then the others."""
+        pairs: Any = zip(self, other, strict=True)
+        return Pool(*(None if a is None else torch.cat([a, b], dim=1) for a, b in pairs))
 
 
 class Search:
-    """One search for the states of a slice: `add` chunks in order, then `best`.
+    """One search for the states of a slice: `add` chunks in order, then `best`, or `shortlisted`.
 
-    A share of the candidates is kept by expected weight before one is chosen: memory for their z and
-    three numbers each. Without a share it is one candidate a state. Ties go to the lowest index.
+    It holds one candidate a state where the ranking allows; a share of them where they are filtered, some for
+    a shortlist, or all where they are ranked against one another: memory for their z and up to five numbers
+    each. Ties go to the lowest index.
     """
 
-    def __init__(self, job: SamplingJob, states: slice, model: Model) -> None:
-        self.job, self.states, self.model = job, states, model
-        self.size = max(1, math.ceil(job.config.keep_share * job.config.n_candidates))
+    def __init__(self, job: SamplingJob, states: slice, model: Model, judge: Judge) -> None:
+        self.job, self.states, self.model, self.judge = job, states, model, judge
+        config, N = job.config, job.config.n_candidates
+        self.together = RANKINGS[job.plan.ranks_by].together
+        self.filters = config.keep_share < 1
+        kept = math.ceil(config.keep_share * N) if self.filters else N if self.together else 1
+        self.size = job.plan.shortlist or kept
         self.pool: Pool | None = None
 
     def add(self, first: int, found: Candidates) -> Candidates:
-        """The next chunk, whose first candidate has this index; with its expected weights where the model's
-        ranker gives them."""
-        b, n, _ = found.z.shape
-        if self.job.plan.expects == "ranker":
-            states, actions = self.job.states[self.states], found.z[..., :-1]
+        """The next chunk, whose first candidate has this place; with its expected weights where these are
+        asked of something else than the backend that drew it."""
+        n, job = found.z.shape[1], self.job
+        states, actions = job.states[self.states], found.z[..., :-1]
+        judged = job if job.teacher is None else job.teacher
+        if job.plan.expects == "ranker":
             found = found._replace(expected=asked(self.model.ranker, states, actions))
-        indices = torch.arange(first, first + n, device=found.z.device).expand(b, n)
-        pool = Pool(found.weights, indices, found.z, found.weights)
-        share = self.job.config.keep_share < 1
-        scores = found.expected if share else self._scores(pool, found.expected)
-        pool = pool._replace(scores=torch.where(scores.isnan(), -torch.inf, scores))
-        if not share:
-            pool = pool.take(keep(pool.scores)[:, None])
-        if self.pool is not None:
-            pool = Pool(*(torch.cat(pair, dim=1) for pair in zip(self.pool, pool, strict=True)))
-        # Stable, and lower indices stand first: ties go to them.
-        order = pool.scores.sort(dim=1, descending=True, stable=True).indices
-        self.pool = pool.take(order[:, :self.size if share else 1])
+        elif job.plan.expects is not None and job.teacher is not None:
+            found = found._replace(expected=self.judge.expected(judged, self.states, first, found.z))
+        indices = job.indices(self.states, torch.arange(first, first + n, device=found.z.device))
+        critic, support = None, (None, None)
+        if "critic" in RANKINGS[job.plan.ranks_by].needs:
+            critic = asked(self.model.critic, states, actions)
+        if job.plan.support is not None:
+            support = self.judge.support(judged, self.states, first, found.z)
+        self.hold(Pool(found.z, found.weights, indices, found.expected, critic, *support))
         return found
+
+    def hold(self, pool: Pool) -> None:
+        """Takes these candidates in, and drops those that are out of the race."""
+        if self.together and not self.filters:
+            self.pool = pool if self.pool is None else self.pool.joined(pool)
+            return
+        score = self._filtered if self.filters else self._ranked
+        if self.size == 1:
+            pool = pool.take(keep(score(pool))[:, None])
+        if self.pool is not None:
+            pool = self.pool.joined(pool)
+        if self.pool is not None or self.size > 1:
+            # Stable, and lower indices stand first: ties go to them.
+            pool = pool.take(score(pool).sort(dim=1, descending=True, stable=True).indices[:, :self.size])
+        self.pool = pool
 
     def best(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of each state the chosen action [b, A], its weight [b] and its index [b]."""
         pool = self.pool
-        if self.job.config.keep_share < 1:
+        if self.filters or self.together:
             pool = pool.take(pool.indices.argsort(dim=1))
-            scores = self._scores(pool, pool.scores)
-            pool = pool.take(keep(torch.where(scores.isnan(), -torch.inf, scores))[:, None])
+            pool = pool.take(keep(self._ranked(pool))[:, None])
         return pool.z[:, 0, :-1], pool.weights[:, 0], pool.indices[:, 0]
 
-    def _scores(self, pool: Pool, expected: torch.Tensor | None) -> torch.Tensor:
+    def shortlisted(self) -> torch.Tensor:
+        """Which candidates of each state are on the shortlist, rising: [b, K]."""
+        return self.pool.indices.sort(dim=1).values
+
+    def _filtered(self, pool: Pool) -> torch.Tensor:
+        """What a share of a pool's candidates [b, m] is kept by."""
+        found = -pool.error if self.job.config.keep_by == "support" else pool.expected
+        return torch.where(found.isnan(), -torch.inf, found)
+
+    def _ranked(self, pool: Pool) -> torch.Tensor:
         """What a pool's candidates [b, m] are chosen by."""
-        job, config = self.job, self.job.config
-        if config.select == "max_weight":
-            return pool.weights
-        if config.select == "expected_weight":
-            return expected
-        if config.select == "max_q":
-            return asked(self.model.critic, job.states[self.states], pool.z[..., :-1])
-        if config.select == "softmax":
-            logits = pool.weights.clamp(min=config.weight_clip[0]).log() / job.plan.selection_temperature
+        job, plan = self.job, self.job.plan
+
+        def noise() -> torch.Tensor:
             words = job.state_indices[self.states][:, None]
-            return logits + philox.gumbel(job.seed, pool.indices, words, job.plan.table.trained_steps)
-        return torch.zeros_like(pool.weights)
+            return philox.gumbel(job.seed, pool.indices, words, plan.table.trained_steps)
+
+        support = None
+        if pool.error is not None and pool.supported is not None:
+            support = Support(pool.error, pool.supported)
+        found = scores_of(plan.ranks_by, Ranked(job.config, plan.selection_temperature, pool.weights, noise,
+                                                pool.expected, pool.critic, support))
+        return torch.where(found.isnan(), -torch.inf, found)

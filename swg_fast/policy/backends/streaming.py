@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from swg_fast.kernels.shared.sampler_table import Latent, Words
 from swg_fast.policy.backends.job import Candidates, Samples, SamplingJob
 from swg_fast.policy.backends.search import Search
 from swg_fast.policy.model import Model
+from swg_fast.policy.rankings.ranked import Support
 
 NOISE_BYTES = 32  # a normal's share of what is computed on the way to it
 LEAST_BYTES = 128  # of a candidate, with its words and its places in the search
@@ -105,27 +106,79 @@ class Backend:
         words = job.words(states, torch.arange(first, last, device=self.device))
         z, _, weight = self.walk(job, vectors, words, rows, start)
         expected = self.expect(job, vectors, words, z) if plan.ranking is not None else None
-        if plan.expects == "read":
+        if plan.expects == "read" and job.teacher is None:
             expected = self.read(vectors, words, z)
         return Candidates(*(None if part is None else part.float().unflatten(0, (-1, count))
                             for part in (z, weight, expected)))
 
-    def run(self, job: SamplingJob) -> Samples:
-        """Streams the candidates through in chunks, keeping a running best, or the best share."""
-        B, N = len(job.states), job.config.n_candidates
-        if job.draws_one:
-            N = 1
-            job = replace(job, plan=replace(job.plan, tree=None))
-        leaves = job.plan.tree.leaves if job.plan.tree is not None else 1
-        chunk = self.held(job)
-        group = max(1, chunk // N)
-        count = min(N, chunk // leaves * leaves)  # a root's leaves stay together
-        parts = [self._search(job, slice(i, min(i + group, B)), N, count) for i in range(0, B, group)]
-        joined = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
-        return Samples(*joined)
+    def expected(self, job: SamplingJob, states: slice, first: int, z: torch.Tensor) -> torch.Tensor:
+        """What the job's plan takes for E[w | a, s] of finished candidates z [b, n, D] of these states, the
+        first of them at this place: [b, n]."""
+        b, n, _ = z.shape
+        vectors = self.hoist(job.states[states])
+        words = job.words(states, torch.arange(first, first + n, device=self.device))
+        flat = z.reshape(b * n, -1)
+        found = self.read(vectors, words, flat) if job.plan.ranking is None else \
+            self.expect(job, vectors, words, flat)
+        return found.float().view(b, n)
 
-    def _search(self, job: SamplingJob, states: slice, N: int, count: int) -> tuple[Any, ...]:
-        search = Search(job, states, self.model)
+    def support(self, job: SamplingJob, states: slice, first: int, z: torch.Tensor) -> Support:
+        """The support [b, n] of finished candidates z [b, n, D] of these states, the first of them at this
+        place. All candidates of a state are given the same noise, so that they differ by their actions alone.
+        """
+        b, n, _ = z.shape
+        words = job.words(states, torch.arange(first, first + n, device=self.device))
+        words = words._replace(candidates=torch.zeros_like(words.candidates))
+        error, weight = self.renoised(job, self.hoist(job.states[states]), words, z.reshape(b * n, -1))
+        return Support(error.float().view(b, n), weight.float().view(b, n))
+
+    def renoised(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> Support:
+        """The means over the plan's draws of what the network predicts of finished candidates z [M, D] noised
+        again, [M]."""
+        r = job.plan.support
+        centred = torch.cat([z[:, :-1], torch.full_like(z[:, -1:], r.mean)], dim=1)
+        error, weight = torch.zeros_like(z[:, -1]), torch.zeros_like(z[:, -1])
+        for noise in (one.to(z.dtype) for word in r.words for one in job.noise(words, [word])):
+            again = r.signal * centred + r.sigma * noise
+            eps = self.predict(vectors, words, again, r.step)
+            error += (eps - noise)[:, :-1].square().sum(dim=1)
+            weight += (again[:, -1] - r.sigma * eps[:, -1]) / r.signal
+        return Support(error / r.draws, weight / r.draws)
+
+    def run(self, job: SamplingJob, judge: Backend | None = None) -> Samples:
+        """Streams the candidates through in chunks, keeping a running best, or the best share. ``judge`` is
+        the backend of the job's teacher, where it has one."""
+        if job.draws_one:
+            job = replace(job, plan=replace(job.plan, tree=None))
+        parts = []
+        for states in self._groups(job):
+            search, everything = self._search(job, states, judge)
+            parts.append((*search.best(), *everything))
+        joined = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
+        return Samples(*joined, candidate_indices=job.chosen if job.return_candidates else None)
+
+    def shortlist(self, job: SamplingJob) -> torch.Tensor:
+        """The candidates of each state that the plan's shortlist takes, by the selection's score and rising:
+        [B, K] int64."""
+        return torch.cat([self._search(job, states, None)[0].shortlisted() for states in self._groups(job)])
+
+    def _groups(self, job: SamplingJob) -> Iterator[slice]:
+        """Slices of the states whose candidates are in memory together."""
+        B, group = len(job.states), max(1, self.held(job) // self._count(job))
+        return (slice(i, min(i + group, B)) for i in range(0, B, group))
+
+    def _count(self, job: SamplingJob) -> int:
+        """How many candidates of a state are drawn in all."""
+        return 1 if job.draws_one else job.config.n_candidates
+
+    def _search(self, job: SamplingJob, states: slice, judge: Backend | None
+                ) -> tuple[Search, list[torch.Tensor | None]]:
+        """The search that all candidates of these states have gone through, and, if they are to be returned,
+        they, their weights and expected weights."""
+        leaves = job.plan.tree.leaves if job.plan.tree is not None else 1
+        N = self._count(job)
+        count = min(N, self.held(job) // leaves * leaves)  # a root's leaves stay together
+        search = Search(job, states, self.model, self if judge is None else judge)
         kept: list[tuple[torch.Tensor | None, ...]] = []
         for first in range(0, N, count):
             found = search.add(first, self.candidates(job, states, first, min(count, N - first)))
@@ -133,7 +186,7 @@ class Backend:
                 kept.append((found.z[..., :-1], found.weights, found.expected))
         everything = [None if column[0] is None else torch.cat(column, dim=1)
                       for column in zip(*kept, strict=True)] or [None, None, None]
-        return *search.best(), *everything
+        return search, everything
 
 
 def predicted(packed: PackedNetwork, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int | None

@@ -14,6 +14,7 @@ from swg_fast.method.networks import ScoreNetwork
 from swg_fast.policy.backends.job import Candidates, Samples, SamplingJob
 from swg_fast.policy.backends.streaming import LEAST_BYTES, Backend, predicted
 from swg_fast.policy.model import Model
+from swg_fast.policy.ranking_names import RANKINGS
 from swg_fast.policy.surroundings import own_surroundings
 
 
@@ -28,8 +29,10 @@ def unsupported(network: ScoreNetwork) -> str | None:
 def _in_parts(job: SamplingJob) -> bool:
     """Whether candidates come out of the kernel in chunks to be selected from, or select themselves there."""
     config = job.config
-    return (config.keep_share < 1 or job.plan.expects in ("ranker", "read") or job.chunk is not None
-            or config.select == "max_q" or (config.select == "none" and not job.return_candidates))
+    return (config.keep_share < 1 or job.plan.expects in ("ranker", "read") or job.teacher is not None
+            or job.plan.support is not None or RANKINGS[job.plan.ranks_by].together
+            or job.chunk is not None or config.select == "max_q"
+            or (config.select == "none" and not job.return_candidates))
 
 
 class TritonBackend(Backend):
@@ -89,12 +92,15 @@ class TritonBackend(Backend):
     def bytes_each(self, job: SamplingJob) -> int:
         return LEAST_BYTES + 16 * job.plan.latent_dim
 
-    def run(self, job: SamplingJob) -> Samples:
+    def hoist(self, states: torch.Tensor) -> torch.Tensor:
+        return self.network.packed.hoist_states(states)
+
+    def run(self, job: SamplingJob, judge: Backend | None = None) -> Samples:
         plan, config = job.plan, job.config
         if _in_parts(job):
-            return super().run(job)
+            return super().run(job, judge)
         actions, weights, indices, z, raw, expected = self.launch.sample(
-            self.network, plan.table, self.network.packed.hoist_states(job.states), job.state_indices,
+            self.network, plan.table, self.hoist(job.states), job.state_indices,
             self.launch.Asked(config.n_candidates, job.seed, softmax=config.select == "softmax",
                               selection_temperature=plan.selection_temperature, tree=plan.tree,
                               ranking=plan.ranking, return_candidates=job.return_candidates))
@@ -103,12 +109,12 @@ class TritonBackend(Backend):
         return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw, expected)
 
     def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
-        vectors = self.network.packed.hoist_states(job.states[states])
+        vectors = self.hoist(job.states[states])
         *_, z, raw, expected = self.launch.sample(
             self.network, job.plan.table, vectors, job.state_indices[states],
             self.launch.Asked(count, job.seed, first, tree=job.plan.tree, ranking=job.plan.ranking,
                               return_candidates=True))
-        if job.plan.expects == "read":
+        if job.plan.expects == "read" and job.teacher is None:
             words = job.words(states, torch.arange(first, first + count, device=self.device))
             expected = self.read(vectors, words, z.flatten(0, 1)).float().unflatten(0, (-1, count))
         return Candidates(z, raw, expected)

@@ -1,0 +1,27 @@
+"""The rankings by name, and what each needs. Imports no torch, since the command line's help reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RankingKind:
+    """needs: what it reads beside the sampled weights, of `NEEDS`. together: it scores a state's candidates
+    against one another, so all of them are kept until the last is drawn."""
+
+    needs: tuple[str, ...] = ()
+    together: bool = False
+
+
+NEEDS = ("expected", "critic", "support")
+# A ranking is a line here and a function `score` in the file of its name in `policy.rankings`.
+RANKINGS = {
+    "max_weight": RankingKind(),
+    "expected_weight": RankingKind(("expected",)),
+    "max_q": RankingKind(("critic",)),
+    "softmax": RankingKind(),
+    "support": RankingKind(("support",), together=True),
+    "chi_squared": RankingKind(together=True),
+    "none": RankingKind(),
+}

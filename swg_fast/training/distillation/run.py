@@ -1,0 +1,207 @@
+"""A whole distillation: the pairs, the student, its error, and the policy that draws by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from swg_fast.common.atomic_files import replacing, user_path
+from swg_fast.common.errors import UsageError, note
+from swg_fast.common.hardware import check_memory
+from swg_fast.common.identity import key_of
+from swg_fast.data import Transitions
+from swg_fast.kernels.cpu.network_onednn import has_native_bf16
+from swg_fast.method.networks import ScoreNetwork
+from swg_fast.method.sampler_names import STUDENT
+from swg_fast.method.samplers import evenly_spaced
+from swg_fast.method.student import ENTRY, StudentWalk
+from swg_fast.policy.checkpoint import save_checkpoint
+from swg_fast.policy.policy import Policy
+from swg_fast.policy.sampling import SamplingConfig, card_entry
+from swg_fast.training.distillation.pairs import AT_ONCE, PairMaker, student_steps
+from swg_fast.training.distillation.settings import DistillSettings
+from swg_fast.training.distillation.shards import drop_pairs, origin_of, packed_pairs
+from swg_fast.training.distillation.trainer import StudentTrainer, new_student
+from swg_fast.training.history import HISTORY, set_aside
+from swg_fast.training.logger import check_logger, open_writer
+from swg_fast.training.loop import LoopOptions, run_phase
+from swg_fast.training.run_config import CONFIG, write_config
+from swg_fast.training.run_folder import RunRecord, claimed
+from swg_fast.training.saved_state import Origin
+
+ON_CPU = 400_000  # pairs
+MOST_WALKED = 10  # steps of a walk, where nobody says; more of them end no elsewhere
+MEASURED = 8192  # pairs that measure the error
+FOUND = "held_out.safetensors"  # in the logs: where teacher and student end
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """A teacher with what is to be learnt from it: its walk and the settings, checked. ``identity`` stands
+    for its weights."""
+
+    teacher: Policy
+    walk: StudentWalk
+    settings: DistillSettings
+    identity: str
+
+    @classmethod
+    def of(cls, teacher: Policy, settings: DistillSettings) -> Teaching:
+        """Raises `UsageError` for a teacher without a diffusion, and a walk that it cannot make."""
+        if not teacher.model.has_diffusion:
+            raise UsageError("this policy is a student itself and has no walk to learn; distil the policy "
+                             "that it was distilled from")
+        if settings.precision == "bf16" and teacher.device.type == "cpu" and not has_native_bf16():
+            raise UsageError("precision 'bf16': this processor has no native bf16 (AVX512-BF16 or AMX); use "
+                             "--precision fp32")
+        own, trained = teacher.config, teacher.model.schedule.num_steps
+        steps = evenly_spaced(trained, settings.sampler_steps or min(trained, MOST_WALKED))
+        scale = own.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
+        identity = teacher.card.get("weights_sha256") or _identity(teacher)
+        walk = StudentWalk(
+            identity, settings.sampler, len(steps), settings.guidance_range or (scale, scale),
+            student_steps(steps, settings.calls), own.weight_clip, own.weight_readout, own.clip_denoised)
+        return cls(teacher, walk, settings, identity)
+
+    def student_config(self) -> SamplingConfig:
+        """The student's own settings: the teacher's, as far as a student has them."""
+        own = replace(self.teacher.config, sampler=STUDENT, sampler_steps=None, leaves=1, branch_after=None,
+                      guidance_scale=self.walk.default_scale, finish=None)
+        if own.ranking != "ranker" and (own.select == "expected_weight" or own.keep_share < 1):
+            select = "max_weight" if own.select == "expected_weight" else own.select
+            own = replace(own, select=select, keep_share=1.0)  # what estimates it is the diffusion
+        return own
+
+
+def _identity(teacher: Policy) -> str:
+    """What stands for the weights of a policy that no file holds."""
+    state = teacher.model.network.state_dict()
+    return key_of({name: tensor.cpu().double().sum().item() for name, tensor in state.items()})
+
+
+def distill(teaching: Teaching, data: Transitions, out: str | Path, *, resume: bool = False,
+            card: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None,
+            logger: str = "none", keep_pairs: bool = False, with_teacher: bool = False,
+            options: LoopOptions | None = None) -> Path:
+    """Distils a student from the teacher's walks from the states of ``data``; returns the folder of its
+    checkpoint, ``out/policy``.
+
+    ``out`` holds what a training's does (`swg_fast.training.run.train`), and ``pairs/`` while the student
+    learns on a CPU. ``resume`` continues from the pairs and states that are there, bit for bit.
+    ``with_teacher`` puts both into the policy. ``card`` has entries for the policy's card.
+
+    Raises `UsageError` for what would fail later, before ``out`` is touched; where ``out`` holds another run
+    or is in use; and where the losses are no longer finite (`Diverged`). Raises `Interrupted` on Ctrl-C and
+    SIGTERM. The policy is written whole or not at all.
+    """
+    out, settings = user_path(out), teaching.settings
+    check_logger(logger)
+    _check(teaching, data)
+    values = settings.to_dict() | {"teacher": teaching.identity}
+    mine = RunRecord(values, len(data), data.fingerprint(), kind="distill")
+    options = options or LoopOptions(out / "states")
+    with claimed(out, mine, resume) as record:
+        history = out / "logs" / HISTORY
+        if not resume:
+            set_aside(history)
+        config = dict(config or {}) | settings.to_dict()
+        write_config(out / CONFIG, config, "distill")
+        with open_writer(logger, out / "logs", config, resume) as writer:
+            options = replace(options, folder=out / "states", history=history, resume=resume, writer=writer,
+                              origin=Origin(record.id, key_of(values), data=mine.data_hash))
+            folder = _distill(teaching, data, out, dict(card or {}), with_teacher, options)
+        if not keep_pairs:
+            drop_pairs(out / "pairs")
+        return folder
+
+
+def _check(teaching: Teaching, data: Transitions) -> None:
+    """`UsageError` for data of other sizes, and for more pairs than memory holds."""
+    teacher, settings = teaching.teacher, teaching.settings
+    sizes = data.observations.shape[1], data.actions.shape[1]
+    if sizes != (teacher.state_dim, teacher.action_dim):
+        raise UsageError(f"the dataset has states of {sizes[0]} and actions of {sizes[1]}, the teacher is "
+                         f"for {teacher.state_dim} and {teacher.action_dim}; give the dataset of its task")
+    floats = 2 * (teacher.action_dim + 1) + teacher.state_dim + 4
+    check_memory(8 * floats * _count(teaching) * settings.calls, f"{_count(teaching):,} pairs",
+                 "use fewer --pairs", teacher.device)
+
+
+def _count(teaching: Teaching) -> int:
+    settings = teaching.settings
+    fresh = settings.steps * settings.batch
+    return settings.pairs or (min(ON_CPU, fresh) if teaching.teacher.device.type == "cpu" else fresh)
+
+
+def _distill(teaching: Teaching, data: Transitions, out: Path, card: dict[str, Any], with_teacher: bool,
+             options: LoopOptions) -> Path:
+    settings, model = teaching.settings, teaching.teacher.model
+    mask = data.held_out(settings.held_out, settings.seed)
+    if not mask.any():
+        note("no episode is held out: the error is measured on states that were learnt")
+        mask = ~mask
+    origin = origin_of(teaching.identity, data.fingerprint(), settings.to_dict())
+    device = teaching.teacher.device
+    folder = out / "pairs" if device.type == "cpu" else None  # a GPU draws them again in less time
+    sets = {}
+    warm = replace(settings, cold_share=0.0)  # the error is that of temperature 1
+    for name, own, some, count in (("held-out", warm, mask, min(MEASURED, _count(teaching))),
+                                   ("train", settings, ~mask if not mask.all() else mask, _count(teaching))):
+        states = torch.from_numpy(data.observations[some])
+        maker = PairMaker(teaching.teacher, teaching.walk, states, own, name)
+        sets[name] = packed_pairs(maker, count, folder, origin, options.progress).to(device)
+    network = new_student(model.network, teaching.walk.width, settings)
+    trainer = StudentTrainer(network, model.schedule, settings, device)
+    rate = run_phase(trainer, sets["train"].flatten(0, 1), sets["held-out"].flatten(0, 1), settings.steps,
+                     settings.seed, options)
+    errors = measure(trainer.ema, sets["held-out"], out / "logs" / FOUND)
+    entry = {"walk": asdict(teaching.walk), "teacher": _about(teaching.teacher),
+             "settings": settings.to_dict(), "pairs": _count(teaching), "held_out_error": errors,
+             "steps_per_second": round(rate, 1) or None}
+    sampling = card_entry(teaching.student_config(), teaching.teacher.execution)
+    kept = {k: v for k, v in teaching.teacher.card.items()
+            if k not in ("weights_sha256", "make_it_again", "versions", "stored", "scores", "budget")}
+    card = kept | card | {ENTRY: entry, "sampling": sampling}
+    model = replace(model, student=trainer.ema) if with_teacher else replace(model, network=trainer.ema)
+    return save_checkpoint(out / "policy", replace(model, card=card))
+
+
+def _about(teacher: Policy) -> dict[str, Any]:
+    """What the card says of the teacher."""
+    names = ("task", "dataset", "weights_sha256", "make_it_again")
+    return {name: teacher.card[name] for name in names if teacher.card.get(name) is not None}
+
+
+@torch.no_grad()
+def measure(network: ScoreNetwork, pairs: torch.Tensor, where: Path) -> dict[str, Any]:
+    """How far the student ends from its teacher on packed held-out ``pairs`` [calls, n, W]: root mean square
+    error of an action's entry (of all, and each) beside the spread of the teacher's, and of the weight with
+    its correlation. Writes both ends, [n, D] each, to ``where``."""
+    from safetensors.torch import save_file
+
+    D = network.latent_dim
+    beside = pairs[0, :, D:D + network.state_dim]
+    z, target = pairs[0, :, :D] + pairs[0, :, -D - 1:-1], pairs[-1, :, :D] + 2 * pairs[-1, :, -D - 1:-1]
+    for step in pairs[:, 0, -1].long():
+        z = z + torch.cat([network(rows, states, step) for rows, states in zip(
+            z.split(AT_ONCE), beside.split(AT_ONCE), strict=True)])
+    z, target = (torch.cat([x[:, :-1].clamp(-1, 1), x[:, -1:]], dim=1).cpu() for x in (z, target))
+    with replacing(where) as temporary:
+        save_file({"teacher": target.contiguous(), "student": z.contiguous()}, temporary)
+    each = (z - target).square().mean(0).sqrt()
+    weights = np.stack([z[:, -1].numpy(), target[:, -1].numpy()])
+    varied = bool((weights.std(axis=1) > 0).all())
+    return {
+        "pairs": len(z),
+        "action_rmse": round(float((z - target)[:, :-1].square().mean().sqrt()), 5),
+        "action_spread": round(float(target[:, :-1].var(0).mean().sqrt()), 5),
+        "action_rmse_by_entry": [round(x, 5) for x in each[:-1].tolist()],
+        "weight_rmse": round(float(each[-1]), 5),
+        "weight_spread": round(float(target[:, -1].std()), 5),
+        "weight_correlation": round(float(np.corrcoef(weights)[0, 1]), 4) if varied else None,
+    }

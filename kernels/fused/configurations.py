@@ -63,8 +63,8 @@ FP32 = Choices(many=(Config(16, 16, 8, 1), Config(32, 16, 8, 1)), few=(Config(16
                shared=SHARED_99)
 FP32_NARROW = Choices(many=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)), few=(Config(16, 16, 8, 1),),
                       shared=SHARED_99)
-# For 99 KiB of shared memory; none uses the stack on sm_86, sm_89 or sm_120.
-SMALL = Choices(many=(Config(32, 32, 4, 1), Config(16, 32, 4, 2)), few=(Config(16, 32, 4, 2),),
+# For 99 KiB of shared memory, chosen among tiles that compile without a stack for sm_86 and sm_120.
+SMALL = Choices(many=(Config(32, 32, 4, 1), Config(16, 64, 8, 1)), few=(Config(16, 64, 8, 1),),
                 shared=SHARED_99)
 SMALL_128 = Choices(many=(Config(64, 32, 4, 2), Config(32, 32, 4, 2)), few=(Config(16, 32, 4, 2),),
                     shared=SHARED_99)

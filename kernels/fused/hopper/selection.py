@@ -11,17 +11,16 @@ from swg_fast.kernels.fused.portable.tiles import place_of, rows_of
 
 
 @gluon.jit
-def best_of_each(score, tile, N):
-    """Whether a lane's ``score`` [64] is the best of its state in the tile; of equal ones the first. Two
-    threads hold a row and all that it is compared with."""
+def lost_to_another(score, tile, N):
+    """Whether (1 or 0) another lane of the same state beats a lane's ``score`` [64] (`beaten`). Two threads
+    hold a row and all that it is compared with."""
     pairs: gl.constexpr = gl.BlockedLayout([1, ROWS // 2], [16, 2], [4, 1], [1, 0])
     lanes = gl.arange(0, ROWS, gl.SliceLayout(1, pairs))
     others = gl.arange(0, ROWS, gl.SliceLayout(0, pairs))
-    lost = beaten(gl.convert_layout(score, gl.SliceLayout(1, pairs))[:, None],
+    return beaten(gl.convert_layout(score, gl.SliceLayout(1, pairs))[:, None],
                   (rows_of(lanes, tile) // N)[:, None], lanes[:, None],
                   gl.convert_layout(score, gl.SliceLayout(0, pairs))[None, :],
                   (rows_of(others, tile) // N)[None, :], others[None, :])
-    return lost == 0
 
 
 @gluon.jit
@@ -52,7 +51,7 @@ def keep(z_at, weight_at, score_at, tile, number, N, slots, stride, tiles, words
     score = selection_score(score, raw, inside, candidate, words + owner, numbers.T, numbers.k0, numbers.k1,
                             numbers.w_min, numbers.gumbel_scale, SOFTMAX)
     if MIXED:
-        best = gl.convert_layout(best_of_each(score, tile, N), of_rows)
+        best = gl.convert_layout(lost_to_another(score, tile, N), of_rows) == 0
     else:
         best = lanes == gl.min(gl.where(score == gl.max(score, axis=0), lanes, ROWS), axis=0)
     chosen = inside & best

@@ -21,7 +21,7 @@ from swg_fast.kernels.fused.layout import parts, plain_layout, tree_layout
 from swg_fast.kernels.fused.portable.kernels import sample_kernel
 from swg_fast.kernels.fused.portable.selection import keep_best_kernel
 from swg_fast.kernels.fused.records import Asked, Drawn, ScratchSizes, Shape, Weights, Work
-from swg_fast.kernels.shared.devices import current, refuse_capture, settle
+from swg_fast.kernels.shared.devices import current, refuse_capture, settle, shared_memory
 from swg_fast.kernels.shared.packing import PackedNetwork
 from swg_fast.kernels.shared.sampler_table import SamplerTable
 
@@ -138,12 +138,11 @@ class KernelNetwork:
             few = (Config(32, 128, 4, 1, kind="layers"),) if layers else ()
             return (*few, Config(16, 128, 4, 1), Config(32, 128, 4, 1))
         major, minor = torch.cuda.get_device_capability(device)
-        shared = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
         processors = _processors(device)
         few = layered(shape.H, self.dtype, candidates, processors) if layers else ()
         gluon = hopper_launch.unsupported(shape.H, shape.D, self.dtype, shape.L) is None
         return (*few, *suitable(major * 10 + minor, shape.H, self.dtype, candidates, processors, gluon,
-                                shared))
+                                shared_memory(device)))
 
     def config(self, work: Work) -> Config:
         """The tuned configuration for this work on this device, or the table's default."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 
@@ -31,6 +32,12 @@ def refuse_capture(device: torch.device) -> None:
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         raise UsageError("a CUDA graph is captured around this call, and a search cannot be part of one (it "
                          "replays graphs of its own); sample outside the capture")
+
+
+def shared_memory(device: torch.device) -> int:
+    """Bytes of shared memory that a program may have on a GPU, as the device reports them."""
+    properties: Any = torch.cuda.get_device_properties(device)  # torch's types lack the field
+    return properties.shared_memory_per_block_optin
 
 
 def settle(device: torch.device) -> None:

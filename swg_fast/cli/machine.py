@@ -61,7 +61,7 @@ def _fused_kernels(device: torch.device) -> str:
     """What the device runs of the fused kernels, or why nothing."""
     import torch
 
-    from swg_fast.kernels.shared.devices import is_amd, runs_triton
+    from swg_fast.kernels.shared.devices import is_amd, runs_triton, shared_memory
 
     if device.type != "cuda":
         return "need an NVIDIA GPU"
@@ -72,7 +72,7 @@ def _fused_kernels(device: torch.device) -> str:
         return f"need Triton and compute capability 8.0 or later; this GPU has {major}.{minor}"
     from swg_fast.kernels.fused.configurations import suitable
 
-    shared = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    shared = shared_memory(device)
     try:
         found = suitable(10 * major + minor, 256, "bf16", 2**20, 1, shared=shared)[0]
     except UsageError as error:

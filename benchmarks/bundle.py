@@ -8,6 +8,7 @@ policy has at most 4,000,000 bytes, and its student, if it has one, 2,000,000 mo
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def main(checkpoint: Path, name: str, candidates: int | None, folder: Path) -> N
     """Bundles CHECKPOINT, which 'swg-fast train' or 'swg-fast distill' wrote, as NAME, a D4RL task."""
     find_preset(name)
     policy = replace(load_checkpoint(checkpoint), value=None)
+    again = re.sub(r"(--dataset|--out) \S+", r"\1 FILE", str(policy.card["make_it_again"]))
+    policy = policy.with_card(make_it_again=again.replace("--out FILE", "--out FOLDER"))
     if candidates is not None:
         sampling = policy.card["sampling"] | {"n_candidates": candidates}
         policy = policy.with_card(sampling=sampling)

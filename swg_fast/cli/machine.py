@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import textwrap
 from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 @click.option("--no-environments", is_flag=True, help="Leave out the D4RL families (faster).")
 def info(no_environments: bool) -> None:
     """Say what this machine has; paste it into a bug report."""
-    from swg_fast.common.console import print_table
+    from swg_fast.common.console import NARROW, print_table
     from swg_fast.envs.tasks import presets
 
-    print_table("swg-fast info", machine_report(not no_environments))
-    click.echo("tasks: " + ", ".join(presets()))
+    print_table("swg-fast info", machine_report(not no_environments), NARROW)
+    click.echo(textwrap.fill("tasks: " + ", ".join(presets()), NARROW, break_on_hyphens=False))
 
 
 def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from benchmarks import (
     gpu_table,
     reliability,
     score_table,
+    students,
     training_run,
 )
 from benchmarks.bench_table import markdown as bench_markdown
@@ -28,6 +29,8 @@ GPU_TABLES = {"throughput": gpu_table.throughput, "peers": gpu_table.peers, "few
 BLOCKS.update({
     "bench": lambda: bench_markdown(recorded("cpu-bench.json")),
     "scores": lambda name: score_table.markdown(recorded(f"scores/{name}.json")["rows"]),
+    "students": lambda: students.markdown(students.scores()),
+    "decision-times": lambda name: decisions_report.times(recorded(f"decisions-{name}.json")),
     "walks": lambda name: score_table.walks(score_table.WALKS / name),
     "decisions": lambda name: decisions_report.markdown(recorded(f"decisions-{name}.json")),
     "gpu-measured": lambda name: GPU_TABLES[name](recorded(GPU)),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from swg_fast.common.console import print_table
-from swg_fast.common.progress import say
+from swg_fast.common.progress import Spare, say
 from swg_fast.data import Transitions
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
@@ -49,10 +49,11 @@ def show_opening(run: PreparedRun) -> None:
                         f"{settings.reward_transform}")]
     if data.observation_keys is not None:
         rows.insert(2, ("observations", ", ".join(data.observation_keys)))
-    print_table(run.task, rows)
+    print_table(run.task, rows, file=Spare("stdout"))
     if run.findings:
         print_table("the data contradict themselves (--strict refuses them)",
-                    [(str(i), f"{found.what}: {found.done}") for i, found in enumerate(run.findings, 1)])
+                    [(str(i), f"{found.what}: {found.done}") for i, found in enumerate(run.findings, 1)],
+                    file=Spare("stdout"))
     if settings.critic_steps + settings.actor_steps >= WORTH_TIMING:
         expected = expected_time(data, settings, torch.device(run.options.device))
         small = "; '--preset small' ends in minutes" if expected.critic + expected.actor > LONG else ""

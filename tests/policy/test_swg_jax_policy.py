@@ -33,4 +33,4 @@ def test_an_evaluation_takes_it(monkeypatch):
     assert len(one.episodes) == 3 and one.candidates == 4 * one.env_steps
     assert one.settings["select"] == "max_q" and one.settings["guidance_scale"] == 2.0
     assert {(p["batch_size"], p["guidance_scale"], p["temperature"]) for p in asked} == {(4, 2.0, 1.0)}
-    assert np.isfinite(one.pooled.mean) and np.abs(one.episodes[0].actions).max() <= 1
+    assert np.isfinite(one.pooled.mean) and np.abs(one.episodes[0].actions).max() <= 2

@@ -10,6 +10,7 @@ from swg_fast.cli.data import download
 from swg_fast.cli.distill import distill
 from swg_fast.cli.ending import run
 from swg_fast.cli.evaluate import evaluate
+from swg_fast.cli.export import export
 from swg_fast.cli.import_jax import import_jax
 from swg_fast.cli.inspect import inspect
 from swg_fast.cli.machine import info
@@ -27,7 +28,7 @@ def cli() -> None:
     """Self-Weighted Guidance for offline RL, with candidates by the thousand."""
 
 
-for command in (train, distill, evaluate, toy, inspect, download, import_jax, bench, tune, info,
+for command in (train, distill, evaluate, toy, inspect, export, download, import_jax, bench, tune, info,
                 *sweep.COMMANDS):
     cli.add_command(command)
 

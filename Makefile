@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 .PHONY: demo test test-fast test-compiled lint docs setup bench clean
 
 demo: setup
-	$(BIN)/swg-fast evaluate antmaze-umaze-v2 --candidates 64 --guidance-scale 1 --episodes 10 --seed 0 \
+	$(BIN)/swg-fast evaluate antmaze-umaze-v2 --candidates 1024 --episodes 10 --seed 0 \
 	  --json demo.json --plot demo.png
 	@echo "picture: demo.png   numbers: demo.json"
 

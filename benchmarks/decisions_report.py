@@ -31,6 +31,22 @@ def points(data: dict[str, Any], part: str) -> dict[str, list[dict[str, Any]]]:
     return {name: sorted(rows, key=lambda row: row["n"]) for name, rows in found.items()}
 
 
+def times(data: dict[str, Any]) -> str:
+    """Milliseconds of a decision: a line for each contender, a column for each N; beside them how many times
+    as long eager takes."""
+    found: dict[str, dict[int, float]] = {}
+    for key, value in data["parts"]["time"].items():
+        name, n = key.rsplit(" ", 1)
+        found.setdefault(name, {})[int(n)] = value["milliseconds"]
+    counts = sorted(found["eager"])
+    lines = ["| decision, ms (x eager) | " + " | ".join(f"N = {n:,}" for n in counts) + " |",
+             "|---" * (len(counts) + 1) + "|"]
+    for name, row in found.items():
+        cells = (f"{row[n]:.4g} ({found['eager'][n] / row[n]:.3g})" if n in row else "-" for n in counts)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def as_good_as_eager(data: dict[str, Any], part: str, n: int = 1024) -> list[tuple[str, int, float]]:
     """For each contender, the least N whose quality reaches eager's at N = n (or its interval's lower end),
     and eager's time divided by its own."""

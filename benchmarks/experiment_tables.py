@@ -1,10 +1,10 @@
-"""Tables of docs/experiments.md, and the command that redraws its pictures from the experiments' results.
+"""Tables of docs/lab-notes, and the command that redraws its pictures from the experiments' results.
 
     swg-fast sweep experiments/NAME.toml --out runs/NAME && swg-fast report runs/NAME
     cp runs/NAME/report/results.json experiments/results/NAME.json
     python -m benchmarks.experiment_tables && python -m benchmarks.pages
 
-A place in the page is `<!-- made: experiment NAME VIEW METRIC -->` ... `<!-- end -->`; `table` or `picture`
+A place in a page is `<!-- made: experiment NAME VIEW METRIC -->` ... `<!-- end -->`; `table` or `picture`
 after METRIC makes only that. VIEW counts the [[report]]s.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
-PAGE = ROOT / "docs" / "experiments.md"
+NOTES = ROOT / "docs" / "lab-notes"
 PICTURED = re.compile(r"<!-- made: experiment (\S+) (\d+) (\S+)(?: picture)? -->")
 
 
@@ -33,12 +33,12 @@ def table(found: dict[str, Any], number: int, metric: str) -> str:
 
 
 def place(name: str, number: int, metric: str, only: str) -> str:
-    """The content of a place in docs/experiments.md: a table, a picture, or both if ``only`` is empty."""
+    """The content of a place in docs/lab-notes: a table, a picture, or both if ``only`` is empty."""
     from swg_fast.sweep.report_page import collect
 
     head, rest = table(collect(RESULTS / f"{name}.json"), number, metric).removeprefix("### ").split("\n", 1)
     parts = [] if only == "picture" else [f"**{head}**\n\n{rest.rstrip()}"]
-    parts += [] if only == "table" else [f"![{head}](experiments/{picture(name, number, metric)})"]
+    parts += [] if only == "table" else [f"![{head}](pictures/{picture(name, number, metric)})"]
     return "\n\n".join(parts)
 
 
@@ -49,10 +49,10 @@ def picture(name: str, number: int, metric: str) -> str:
 def main() -> None:
     from swg_fast.sweep.report_page import write_report
 
-    folder = ROOT / "docs" / "experiments"
-    folder.mkdir(exist_ok=True)
+    folder = NOTES / "pictures"
+    pages = "\n".join(page.read_text() for page in sorted(NOTES.glob("*.md")))
     with tempfile.TemporaryDirectory() as temporary:
-        for name, number, metric in PICTURED.findall(PAGE.read_text()):
+        for name, number, metric in PICTURED.findall(pages):
             out = Path(temporary) / name
             if not out.exists():
                 write_report(RESULTS / f"{name}.json", out)

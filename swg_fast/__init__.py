@@ -19,21 +19,26 @@ _EXPORTS = {
     "UsageError": "swg_fast.common.errors",
     "load_dataset": "swg_fast.data",
     "evaluate": "swg_fast.evaluation.episodes",
+    "train": "swg_fast.evaluation.train",
+    "distill": "swg_fast.training.prepare_distillation",
 }
 _ROOMS = ("data", "envs", "evaluation", "kernels", "method", "policy", "reference", "training")
 __all__ = ["Execution", "NoiseSchedule", "Policy", "Sampler", "Samples", "SamplingConfig", "ScoreNetwork",
-           "TwinQ", "UsageError", "ValueNetwork", "__version__", "evaluate", "load_dataset", "load_policy"]
+           "TwinQ", "UsageError", "ValueNetwork", "__version__", "distill", "evaluate", "load_dataset",
+           "load_policy", "train"]
 
 if TYPE_CHECKING:
     from swg_fast.common.errors import UsageError
     from swg_fast.data import load_dataset
     from swg_fast.evaluation.episodes import evaluate
+    from swg_fast.evaluation.train import train
     from swg_fast.method.networks import ScoreNetwork, TwinQ, ValueNetwork
     from swg_fast.method.schedule import NoiseSchedule
     from swg_fast.policy.backends.job import Samples
     from swg_fast.policy.policy import Policy, load_policy
     from swg_fast.policy.sampling import Execution, SamplingConfig
     from swg_fast.policy.torch_operator import Sampler
+    from swg_fast.training.prepare_distillation import distill
 
 
 def __getattr__(name: str) -> Any:
@@ -43,3 +48,8 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return import_module(f"swg_fast.{name}")
     raise AttributeError(f"module 'swg_fast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What completion shows: the public names and the rooms."""
+    return sorted({*__all__, *_ROOMS})

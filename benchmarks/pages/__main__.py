@@ -11,12 +11,12 @@ import difflib
 
 import click
 
-from benchmarks.pages import gpu, mazes, policies, scale, tables  # noqa: F401 (their blocks register)
+from benchmarks.pages import figures, gpu, mazes, scale, tables  # noqa: F401 (their blocks register)
 from benchmarks.pages.blocks import ROOT, filled
 from swg_fast.cli.ending import run
 from swg_fast.common.atomic_files import replacing
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
 def difference() -> str:

@@ -1,4 +1,8 @@
-"""Makes a page's blocks: the text between `<!-- made: NAME ARGUMENTS -->` and `<!-- end -->`."""
+"""Makes a page's blocks and figures.
+
+A block is the text between `<!-- made: NAME ARGUMENTS -->` and `<!-- end -->`, each on a line of its own. A
+figure stands within a line, between `<!-- figure: NAME ARGUMENTS -->` and `<!-- end -->`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from swg_fast.common.read_files import read_json
 
 ROOT = Path(__file__).parents[2]
 PLACE = re.compile(r"<!-- made: (\S+)(.*?) -->\n.*?<!-- end -->", re.S)
+FIGURE = re.compile(r"<!-- figure: (\S+) (.*?) -->.*?<!-- end -->")
+FIGURES: dict[str, Callable[..., str]] = {}
 # Name -> a table, or figures by name for the block's template (its name and arguments, with hyphens).
 BLOCKS: dict[str, Callable[..., str | dict[str, Any]]] = {}
 
@@ -39,15 +45,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def score(name: str, scale: float, n: int = 1, select: tuple[str, ...] = ("none", "expected_weight")) -> str:
-    """``47 [41, 53]`` of results/scores/NAME.json."""
-    row = next(row for row in recorded(f"scores/{name}.json")["rows"] if row["select"] in select
-               and (row["guidance_scale"], row["n_candidates"]) == (scale, n))
-    low, high = (round(row["interval"][end]) for end in ("low", "high"))
-    return f"{row['normalized_score']:.0f} [{low}, {high}]"
-
-
 def filled(text: str) -> str:
-    """``text`` with every block made anew."""
-    return PLACE.sub(lambda place: f"<!-- made: {place[1]}{place[2]} -->\n"
+    """``text`` with every block and every figure made anew."""
+    text = PLACE.sub(lambda place: f"<!-- made: {place[1]}{place[2]} -->\n"
                                    f"{made(place[1], *place[2].split())}\n<!-- end -->", text)
+    return FIGURE.sub(lambda place: f"<!-- figure: {place[1]} {place[2]} -->"
+                                    f"{FIGURES[place[1]](*place[2].split())}<!-- end -->", text)

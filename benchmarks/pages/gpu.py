@@ -34,11 +34,6 @@ def steps_a_second(name: str, phase: str, batch: int) -> float:
 
 
 @block
-def features() -> dict[str, Any]:
-    return {"million": ours(2**17)["candidates_per_second"] / 1e6}
-
-
-@block
 def gpu_speed() -> dict[str, Any]:
     times = few()
     return {"low": ours(2**14)["percent_of_ceiling"], "high": ours(2**20)["percent_of_ceiling"],

@@ -1,130 +1,98 @@
-"""Figures of policies in the mazes, for sentences of docs/results.md."""
+"""Tables of what was measured in the mazes beside scores, for docs/lab-notes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.pages.blocks import block, recorded, score
-from benchmarks.pages.scale import candidates_cells
-from benchmarks.score_table import WALKS, walked
+from benchmarks.pages.blocks import block, recorded
 
-LARGE = "antmaze-large-play-v2"
-
-
-def ends(name: str) -> dict[str, int]:
-    """The number of episodes in results/ends-NAME.json, and how they ended."""
-    found = recorded(f"ends-{name}.json")
-    return {"episodes": len(found["episodes"]), **found["counts"]}
-
-
-def falls(name: str, who: str = "falls") -> float:
-    """Falls in 1,000 moving steps."""
-    return recorded(f"ends-{name}.json")[who]["moving"]["falls_per_1000_steps"]
+# Name in results/ends-NAME.json, and what the pages call the policy.
+ENDS = {"umaze-wide": "umaze, wide mazes' preset", "umaze-wide-cool": "the same",
+        "large-play-travel": "large, bundled", "large-play": "large, the paper's settings",
+        "large-play-raw": "large, no LayerNorm", "large-play-calm": "large, calm critic",
+        "large-play-cloning": "large, calm critic"}
+# The same for results/inspect-large-play-NAME.json.
+CRITICS = {"travel": "bundled", "": "the paper's settings", "long": "discount 0.995, twice the steps",
+           "raw": "discount 0.995, no LayerNorm", "norm": "discount 0.995, LayerNorm"}
 
 
-@block
-def umaze_falls() -> dict[str, Any]:
-    cool = ends("umaze-wide-cool")
-    return {**ends("umaze-wide"), "seed": recorded("ends-umaze-wide.json")["seed"],
-            "cool_reached": cool["reached"], "cool_overturned": cool["overturned"],
-            "temperature": recorded("ends-umaze-wide-cool.json")["sampling"]["temperature"],
-            "falls": falls("umaze-wide"), "falls_recorded": falls("umaze-wide", "falls_recorded")}
+def table(head: str, rows: list[list[str]]) -> str:
+    """A Markdown table; ``head`` has its columns between bars."""
+    return "\n".join([f"| {head} |", "|---" * (head.count("|") + 1) + "|",
+                      *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 @block
-def large_play() -> dict[str, Any]:
-    maze = recorded("inspect-large-play-travel.json")["maze"]
-    return {**ends("large-play-travel"), "falls": falls("large-play-travel"),
-            "near": maze["rank_correlation"], "far": maze["rank_correlation_far"]}
+def ends() -> str:
+    """How episodes end, and how often an ant falls."""
+    rows = []
+    for name, policy in ENDS.items():
+        found = recorded(f"ends-{name}.json")
+        sampling, counts = found["sampling"], found["counts"]
+        fallen = (found[who]["moving"]["falls_per_1000_steps"] for who in ("falls", "falls_recorded"))
+        rows.append([policy, *(f"{sampling[key]:g}" for key in ("n_candidates", "guidance_scale",
+                                                                "temperature")),
+                     *(str(counts[end]) for end in ("reached", "overturned", "time_up")),
+                     f"{found['metres_left']['begin']:.0f}, {found['metres_left']['at']:.0f}",
+                     *(f"{each:.2f}" for each in fallen)])
+    return table("policy | N | guidance | temperature | reached | overturned | out of time | metres left at "
+                 "the start, at the end | falls in 1,000 moving steps | the same, recorded", rows)
 
 
 @block
-def large_play_candidates() -> dict[str, Any]:
-    found = candidates_cells()
-
-    def large(select: str, n: int) -> str:
-        estimate = found["large", select, n]
-        return f"{estimate.value:.0f} [{estimate.low:.0f}, {estimate.high:.0f}]"
-
-    return {f"{select}_{n}": large(select, n) for select in ("expected_weight", "max_q", "max_weight")
-            for n in (256, 1024)} | {
-        f"n_{n}": score(f"{LARGE}-weak", 1, n) for n in (1, 4, 16, 64)} | {
-        "unguided": score(f"{LARGE}-weak", 0, 16)}
-
-
-@block
-def large_play_steps() -> dict[str, Any]:
-    """Scores by sampler, steps and temperature, and how far a kept candidate lies from their mean."""
-    scores = {(one["sampler"], one["sampler_steps"], row["temperature"]):
-              f"{row['normalized_score']:.0f} [{row['interval']['low']:.0f}, {row['interval']['high']:.0f}]"
-              for one in walked(WALKS / f"{LARGE}-weak")
-              for row in one["rows"]}
-    six = [scores.pop((sampler, 6, 0.5)) for sampler in ("dpmpp_2m", "dpmpp_2m_sde")]
-    others = sorted(value.split()[0] for (*_, heat), value in scores.items() if heat == 0.5)
-    far = {name: sorted(row["kept_from_mean"] for row in recorded("spread-large-play.json")["rows"]
-                        if row["temperature"] == heat and (row["sampler_steps"] == 6) == few)
-           for name, few, heat in (("six", True, 0.5), ("more", False, 0.5), ("warm", False, 0.75))}
-    return {"six": six[0] if len(set(six)) == 1 else " and ".join(six), "low": others[0], "high": others[-1],
-            "ddpm_warm": scores["ddpm", None, 0.75], "sde_warm": scores["dpmpp_2m_sde", 15, 0.75],
-            "ddpm_cool": scores["ddpm", None, 0.25], "sde_cool": scores["dpmpp_2m_sde", 15, 0.25],
-            "ddpm_hot": scores["ddpm", None, 1.0]} | {
-        f"{name}_{end}": values[at] for name, values in far.items()
-        for end, at in (("least", 0), ("most", -1))}
+def critics() -> str:
+    """What critics of the large maze know of the way to the goal."""
+    rows = []
+    for name, critic in CRITICS.items():
+        found = recorded(f"inspect-large-play{name and '-'}{name}.json")
+        maze, weights = found["maze"], found.get("weights", {}).get("guidance 0")
+        rows.append([critic, found["progress"], *(f"{maze[key]:.2f}" for key in (
+            "rank_correlation", "rank_correlation_far", "uphill_far")), f"{found['value']['max']:.0f}",
+            *([f"{weights['rank_correlation']:.2f}", *(f"{weights['positive'][key]:.2f}" for key in (
+                "candidates", "highest_weight", "oracle"))] if weights else ["-"] * 4)])
+    return table("critic | progress | V and nearness | the same, far half | V rises, far half | largest V | "
+                 "weight and advantage | positive: all | highest weight | oracle", rows)
 
 
 @block
-def large_play_standing() -> dict[str, Any]:
-    return {"travel_5": score(LARGE, 5), "standing_5": score(f"{LARGE}-standing-ddpm", 5),
-            "travel_7": score(LARGE, 7.5), "standing_7": score(f"{LARGE}-standing-ddpm", 7.5),
-            "short": score(f"{LARGE}-short", 5), "walking": score(f"{LARGE}-walking", 5)}
+def falls() -> str:
+    """Steps to the goal that each critic sees for upright and for overturned ants, by distance."""
+    rows = [[run["run"], run["progress"], *(
+        f"{band['upright']['steps']:.0f}, {band['overturned']['steps']:.0f}" for band in run["bands"])]
+        for run in recorded("falls-large-play.json")["runs"]]
+    bands = (band["metres"] for band in recorded("falls-large-play.json")["runs"][0]["bands"])
+    return table("critic | progress | " + " | ".join(f"{low} to {high} m" for low, high in bands), rows)
 
 
 @block
-def large_play_paper() -> dict[str, Any]:
-    """What the critic has learnt, and the value of a decision by another critic."""
-    found, judged = recorded("inspect-large-play.json"), recorded("decisions-large-play.json")
-    maze, unguided = found["maze"], found["weights"]["guidance 0"]
-    quality, times = ({key: cell[what] for key, cell in judged["parts"][part].items()}
-                      for part, what in (("states", "quality"), ("time", "milliseconds")))
-    return {"places": maze["places"], "near": maze["rank_correlation"], "far": maze["rank_correlation_far"],
-            "uphill": 100 * maze["uphill_far"], "weights": unguided["rank_correlation"]} | {
-        name: 100 * unguided["positive"][name] for name in ("highest_weight", "candidates", "oracle")} | {
-        "scale": judged["settings"]["guidance_scale"], "solver": judged["settings"]["solver"],
-        "by_ranking": quality["ranking 16"], "by_weight": quality["ours 16"], "by_six": quality["solver 16"],
-        "eager_ms": times["eager 16"], "ours_ms": times["ours 16"], "six_ms": times["solver 16"]}
+def spread() -> str:
+    """How far the kept candidate lies from the mean of 64, by walk and temperature."""
+    return table("sampler | steps | temperature | kept from the mean", [
+        [row["sampler"], str(row["sampler_steps"] or "all"), f"{row['temperature']:g}",
+         f"{row['kept_from_mean']:.2f}"] for row in recorded("spread-large-play.json")["rows"]])
 
 
 @block
-def large_play_long() -> dict[str, Any]:
-    found = recorded("inspect-large-play-long.json")
-    return {"largest": found["value"]["max"], "near": found["maze"]["rank_correlation"],
-            "far": found["maze"]["rank_correlation_far"]}
+def advantages(task: str) -> str:
+    """The kept action's advantage by another seed's critic, a contender a row and N a column."""
+    cells: dict[str, dict[int, dict[str, Any]]] = {}
+    for key, cell in recorded(f"decisions-{task}.json")["parts"]["states"].items():
+        name, n = key.rsplit(" ", 1)
+        cells.setdefault(name, {})[int(n)] = cell
+    sizes = sorted({n for found in cells.values() for n in found})
+    return table("decision | " + " | ".join(f"N = {n:,}" for n in sizes), [
+        [name, *(f"{found[n]['quality']:.2f} [{found[n]['interval']['low']:.2f}, "
+                 f"{found[n]['interval']['high']:.2f}]" if n in found else "-" for n in sizes)]
+        for name, found in cells.items()])
 
 
 @block
-def large_play_raw() -> dict[str, Any]:
-    """V after 110,000 steps without and with the LayerNorm, and how episodes end."""
-    without, norm = (next(each["maze"] for each in recorded(f"inspect-large-play-{name}.json")["critics"]
-                          if each["step"] == 110_000) for name in ("raw", "norm"))
-    raw, first = (recorded(f"ends-large-play{name}.json") for name in ("-raw", ""))
-    return {f"first_{name}": count for name, count in first["counts"].items()} | {
-        **ends("large-play-raw"), "scale": raw["sampling"]["guidance_scale"],
-        "first_scale": first["sampling"]["guidance_scale"], "begin": raw["metres_left"]["begin"],
-        "at": raw["metres_left"]["at"], "first_at": first["metres_left"]["at"],
-        "without": without["rank_correlation"], "without_far": without["rank_correlation_far"],
-        "norm": norm["rank_correlation"], "norm_far": norm["rank_correlation_far"]}
-
-
-@block
-def large_play_falls() -> dict[str, Any]:
-    """The cost of a fall 20 to 30 m from the goal in steps, by the first and the last critic."""
-    first, _, calm = recorded("falls-large-play.json")["runs"]
-    cost, less = (band["overturned"]["steps"] - band["upright"]["steps"] for run in (first, calm)
-                  for band in run["bands"] if band["metres"] == [20, 30])
-    return {"cost": cost, "less": less, "falls": falls("large-play"), "calm": falls("large-play-calm"),
-            "cloning": falls("large-play-cloning"), "recorded": falls("large-play-calm", "falls_recorded")}
-
-
-@block
-def large_play_calm() -> dict[str, Any]:
-    return ends("large-play-calm")
+def decision_times(task: str) -> str:
+    """Milliseconds of a decision, a contender a row and N a column."""
+    cells: dict[str, dict[int, float]] = {}
+    for key, cell in recorded(f"decisions-{task}.json")["parts"]["time"].items():
+        name, n = key.rsplit(" ", 1)
+        cells.setdefault(name, {})[int(n)] = cell["milliseconds"]
+    sizes = sorted({n for found in cells.values() for n in found})
+    return table("decision | " + " | ".join(f"N = {n:,}" for n in sizes), [
+        [name, *(f"{found[n]:.1f}" if n in found else "-" for n in sizes)] for name, found in cells.items()])

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from benchmarks.pages.blocks import ROOT, block, percent, recorded
+from benchmarks.pages.blocks import block, percent, recorded
 from swg_fast.method.networks import ScoreNetwork
-from swg_fast.sweep.metrics import Estimate, metric
-
-
-def candidates_cells() -> dict[tuple[str, str, int], Estimate]:
-    """Task (medium, umaze or large), ranking and N -> its score or success rate in experiments/candidates."""
-    found = {}
-    for cell in json.loads((ROOT / "experiments" / "results" / "candidates.json").read_text())["results"]:
-        task, settings = cell["task"].split("-")[1], cell["settings"]
-        by = metric("score" if task == "medium" else "success")
-        found[task, settings["select"], settings["n_candidates"]] = by.estimate([cell])
-    return found
 
 
 @block
-def candidates() -> dict[str, Any]:
-    found = candidates_cells()
-    return {f"{task}_{select}_{n}": f"{estimate.value:.0f}" for (task, select, n), estimate in found.items()}
-
-
-@block
-def one_candidate() -> dict[str, Any]:
-    return vars(candidates_cells()["medium", "max_weight", 1])
-
-
-@block
-def heads() -> dict[str, Any]:
-    return {head: sum(p.numel() for p in ScoreNetwork(11, 3, width, 3, head).parameters())
-            for head, width in (("early", 128), ("joint", 133))}
+def heads() -> str:
+    """Parameters of both heads on hopper-medium."""
+    found = {head: sum(p.numel() for p in ScoreNetwork(11, 3, width, 3, head).parameters())
+             for head, width in (("early", 128), ("joint", 133))}
+    return "| head | parameters |\n|---|---|\n" + "\n".join(
+        f"| `{head}` | {count:,} |" for head, count in found.items())
 
 
 @block

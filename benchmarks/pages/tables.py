@@ -11,6 +11,7 @@ from benchmarks import (
     gpu_table,
     reliability,
     score_table,
+    students,
     training_run,
 )
 from benchmarks.bench_table import markdown as bench_markdown
@@ -20,6 +21,7 @@ from swg_fast.policy.sampling import Execution, SamplingConfig
 
 RECORDS = {"sampling": SamplingConfig, "execution": Execution}
 GPU = "nvidia-h200/gpu.json"
+H200_PROCESSORS, H200_MHZ = 132, 1800  # the clock at which docs/kernel-notes.md compares model and counters
 GPU_TABLES = {"throughput": gpu_table.throughput, "peers": gpu_table.peers, "few": gpu_table.few,
               "configurations": gpu_table.configurations, "training": gpu_table.training}
 
@@ -27,6 +29,8 @@ GPU_TABLES = {"throughput": gpu_table.throughput, "peers": gpu_table.peers, "few
 BLOCKS.update({
     "bench": lambda: bench_markdown(recorded("cpu-bench.json")),
     "scores": lambda name: score_table.markdown(recorded(f"scores/{name}.json")["rows"]),
+    "students": lambda: students.markdown(students.scores()),
+    "decision-times": lambda name: decisions_report.times(recorded(f"decisions-{name}.json")),
     "walks": lambda name: score_table.walks(score_table.WALKS / name),
     "decisions": lambda name: decisions_report.markdown(recorded(f"decisions-{name}.json")),
     "gpu-measured": lambda name: GPU_TABLES[name](recorded(GPU)),
@@ -51,6 +55,23 @@ def toy_steps() -> str:
             for name, by in found.items()]
     return "\n".join([f"| data, guided to target, by steps | {' | '.join(steps)} |",
                       "|---" * (len(steps) + 1) + "|", *rows])
+
+
+@block
+def predicted_shapes() -> str:
+    """Rates that the static model predicts of the Gluon kernel on an H200, in calls of several shapes."""
+    cycles = {(row["config"]["mixed"], row["config"]["guided"]): row["predicted_thousand_cycles"]["total"]
+              for row in recorded("kernels-shapes.json")}
+    lines = ["| states x candidates | sampler | thousand cycles a step of 128 | M candidates/s |",
+             "|---" * 4 + "|"]
+    calls = ((1, 2**16, 15), (2**12, 16, 15), (2**16, 1, 15), (1, 2**17, 1), (2**20, 1, 1))
+    for states, candidates, steps in calls:
+        step = cycles[states > 1, steps > 1]
+        turns = -(-states * candidates // (128 * H200_PROCESSORS))
+        rate = states * candidates * H200_MHZ / (turns * steps * step * 1000)
+        sampler = f"{steps} steps, guided" if steps > 1 else "1 step, unguided"
+        lines.append(f"| {states:,} x {candidates:,} | {sampler} | {step} | {rate:.1f} |")
+    return "\n".join(lines)
 
 
 @block

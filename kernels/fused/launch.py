@@ -17,12 +17,13 @@ from swg_fast.kernels.fused.configurations import LAYERS_UP_TO, Config, layered,
 from swg_fast.kernels.fused.hopper import launch as hopper_launch
 from swg_fast.kernels.fused.layered import launch as layered_launch
 from swg_fast.kernels.fused.layered.plan import REDUCE
+from swg_fast.kernels.fused.layout import parts, plain_layout, tree_layout
 from swg_fast.kernels.fused.portable.kernels import sample_kernel
 from swg_fast.kernels.fused.portable.selection import keep_best_kernel
-from swg_fast.kernels.fused.records import Asked, Drawn, ScratchSizes, Shape, Weights
-from swg_fast.kernels.shared.devices import current
+from swg_fast.kernels.fused.records import Asked, Drawn, ScratchSizes, Shape, Weights, Work
+from swg_fast.kernels.shared.devices import current, refuse_capture, settle, shared_memory
 from swg_fast.kernels.shared.packing import PackedNetwork
-from swg_fast.kernels.shared.sampler_table import SamplerTable, Tree
+from swg_fast.kernels.shared.sampler_table import SamplerTable
 
 HIDDEN_SIZES = (64, 128, 256)
 DTYPES = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}
@@ -47,9 +48,10 @@ def unsupported(hidden: int, blocks: int, latent: int, head_width: int | None) -
     return None
 
 
-def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> ScratchSizes:
+def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int, guided: bool = True) -> ScratchSizes:
     """Scratch of a program of `portable.kernels` (which documents its layout)."""
-    return ScratchSizes(LOW=(blocks + 2) * hidden * tile, WIDE=(hidden + blocks + 4 * padded + 3) * tile)
+    kept = blocks if guided else 0
+    return ScratchSizes(LOW=(2 + kept) * hidden * tile, WIDE=(hidden + kept + 4 * padded + 3) * tile)
 
 
 @dataclass(frozen=True)
@@ -100,19 +102,20 @@ class KernelNetwork:
             weight(pad(packed.output, kind)), pad(packed.output_bias, torch.float32),
             *((weight(packed.head_hidden, half=True), 0.5 * packed.head_hidden_bias,
                packed.head_output.float(), packed.head_output_bias) if early else (empty, wide, wide, wide)))
+        settle(device)  # any stream may read them
         return cls(packed, dtype, weights, Shape(
             D, DP, H, L, E=packed.head_hidden.shape[0] if early else 0, EARLY=early,
             LN_EPS=packed.layer_norm_eps, PRECISION=PRECISIONS[dtype]))
 
-    def sizes(self, config: Config) -> ScratchSizes:
+    def sizes(self, config: Config, guided: bool) -> ScratchSizes:
         """Scratch sizes of a running tile."""
         sizes = hopper_launch.scratch_sizes if config.kind == "gluon" else scratch_sizes
-        return sizes(self.shape.H, self.shape.L, self.shape.DP, config.tile)
+        return sizes(self.shape.H, self.shape.L, self.shape.DP, config.tile, guided)
 
-    def scratch(self, tiles: int, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
+    def scratch(self, tiles: int, config: Config, guided: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Scratch of the tiles that run together, in the weights' type and in float32; it fits the L2
         cache."""
-        sizes, device = self.sizes(config), self.packed.device
+        sizes, device = self.sizes(config, guided), self.packed.device
         return (_unwritten(device, tiles * sizes.LOW, dtype=DTYPES[self.dtype]),
                 _unwritten(device, tiles * sizes.WIDE))
 
@@ -122,14 +125,15 @@ class KernelNetwork:
             hopper_launch.run(programs, self, config, arguments, **sampler)
             return
         sample_kernel[(programs,)](*arguments, *self.weights, **sampler, BM=config.tile, BC=config.chunk,
-                                   **self.shape._asdict(), **self.sizes(config)._asdict(),
+                                   **self.shape._asdict(),
+                                   **self.sizes(config, sampler["GUIDED"])._asdict(),
                                    num_warps=config.warps, num_stages=config.stages)
 
-    def configs(self, candidates: int, layers: bool = True) -> tuple[Config, ...]:
-        """The configurations to choose among for this many candidates in all, the default first. Without
-        ``layers`` the layered kernels, which have no trees and no rankings, are left out."""
-        device, shape = self.packed.device, self.shape
-        layers = layers and candidates <= LAYERS_UP_TO
+    def configs(self, work: Work) -> tuple[Config, ...]:
+        """The configurations to choose among, the default first; `UsageError` where none fits the device. The
+        layered kernels have no trees and no rankings."""
+        device, shape, candidates = self.packed.device, self.shape, work.states * work.candidates
+        layers = work.plain and candidates <= LAYERS_UP_TO
         if device.type != "cuda":  # the interpreter: small tiles, so that odd sizes meet their edges
             few = (Config(32, 128, 4, 1, kind="layers"),) if layers else ()
             return (*few, Config(16, 128, 4, 1), Config(32, 128, 4, 1))
@@ -137,15 +141,13 @@ class KernelNetwork:
         processors = _processors(device)
         few = layered(shape.H, self.dtype, candidates, processors) if layers else ()
         gluon = hopper_launch.unsupported(shape.H, shape.D, self.dtype, shape.L) is None
-        return (*few, *suitable(major * 10 + minor, shape.H, self.dtype, candidates, processors, gluon))
+        return (*few, *suitable(major * 10 + minor, shape.H, self.dtype, candidates, processors, gluon,
+                                shared_memory(device)))
 
-    def config(self, candidates: int, guided: bool, layers: bool = True) -> Config:
-        """The tuned configuration for this many candidates on this device, or the table's default."""
-        name = tuning.key(self.packed.device, self.shape, self.dtype, guided, candidates)
-        tuned = tuning.remembered(name)
-        if tuned is None or (tuned.kind == "layers" and not layers):
-            return self.configs(candidates, layers)[0]
-        return tuned
+    def config(self, work: Work) -> Config:
+        """The tuned configuration for this work on this device, or the table's default."""
+        tuned = tuning.remembered(tuning.key(self.packed.device, self.shape, self.dtype, work))
+        return tuned if tuned is not None else self.configs(work)[0]
 
 
 def round_tf32(tensor: torch.Tensor) -> torch.Tensor:
@@ -160,16 +162,22 @@ def _unwritten(device: torch.device, *shape: int, dtype: torch.dtype = torch.flo
 
 def _key(seed: int) -> tuple[int, int]:
     """The seed's two words as signed 32-bit integers."""
-    low, high = seed & 0xFFFFFFFF, seed >> 32
-    return tuple(word - (1 << 32) if word >= 1 << 31 else word for word in (low, high))
+    return _signed(seed & 0xFFFFFFFF), _signed(seed >> 32)
+
+
+def _signed(word: int) -> int:
+    """The signed 32-bit integer with a word's bits: one type, and so one kernel, serves all words."""
+    return word - (1 << 32) if word >= 1 << 31 else word
 
 
 def _on_its_device(launcher: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes the network's device current, since Triton launches on the current device."""
+    """Makes the network's device current, since Triton launches on the current device; there no CUDA graph of
+    the caller's may be captured (`UsageError`)."""
 
     @functools.wraps(launcher)
     def launch(network: KernelNetwork, *arguments: Any, **keywords: Any) -> Any:
         with current(network.packed.device):
+            refuse_capture(network.packed.device)
             return launcher(network, *arguments, **keywords)
 
     return launch
@@ -178,39 +186,93 @@ def _on_its_device(launcher: Callable[..., Any]) -> Callable[..., Any]:
 @_on_its_device
 def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
            state_words: torch.Tensor, asked: Asked) -> Drawn:
-    """Walks the table and selects for B states, state_vectors [B, H] and state_words [B], in two launches;
-    few candidates take many short launches instead (`layered.launch`). Besides its results it needs memory
-    for the running programs' scratch, a tree's roots, and a few numbers a tile.
+    """Walks the table and selects for B states, state_vectors [B, H] and state_words [B], in two launches for
+    each of `layout.parts`; few candidates take many short launches instead (`layered.launch`). Besides its
+    results it needs memory for the running programs' scratch, a tree's roots, and a few numbers a tile.
 
-    Raises `ValueError` if a configuration for the layered kernels meets a tree or a ranking.
+    Raises `ValueError` if a configuration for the layered kernels meets a tree or a ranking, and for more
+    leaves of a root than a launch takes.
     """
-    plain = asked.tree is None and asked.ranking is None
-    config = asked.config or network.config(len(state_vectors) * asked.n_candidates, table.guided, plain)
+    work = Work.of(len(state_vectors), asked, table)
+    config = asked.config or network.config(work)
+    state_vectors, state_words = state_vectors.contiguous(), state_words.contiguous()
     if config.kind != "layers":
-        return _sample_tiles(network, table, state_vectors, state_words, asked, config)
-    if not plain:
+        return _sample_parts(network, table, state_vectors, state_words, asked, config)
+    if not work.plain:
         raise ValueError("the layered kernels have no trees and no rankings; use another configuration")
     return layered_launch.sample(network, table, state_vectors, state_words, replace(asked, config=config),
                                  functools.partial(_unwritten, state_vectors.device))
 
 
-def _sample_tiles(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
+class Kept(NamedTuple):
+    """The kept candidates of n states: actions [n, A], weights, indices and scores [n]."""
+
+    actions: torch.Tensor
+    weights: torch.Tensor
+    indices: torch.Tensor
+    scores: torch.Tensor
+
+
+class Every(NamedTuple):
+    """Memory for all candidates of n states, or of a part of them: z [n, N, D], weights and expected weights
+    [n, N]; of one element each where they are not asked for."""
+
+    z: torch.Tensor
+    weights: torch.Tensor
+    expected: torch.Tensor
+
+
+def _sample_parts(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
                   state_words: torch.Tensor, asked: Asked, config: Config) -> Drawn:
     """`sample` by the kernels whose programs walk tiles of candidates."""
+    B, N, device = len(state_vectors), asked.n_candidates, state_vectors.device
+    new = functools.partial(_unwritten, device)
+    shape = (B, N) if asked.return_candidates else (1, 1)
+    ranked = asked.ranking is not None
+    every = Every(new(*shape, network.shape.D), new(*shape), new(*shape if ranked else (1, 1)))
+    drawn = []
+    for part in parts(B, N, asked.tree.leaves if asked.tree is not None else 1):
+        if drawn:
+            settle(device)  # so that Ctrl-C need not wait for all parts
+        states, candidates = part.states, slice(part.first, part.first + part.count)
+        there = asked.return_candidates
+        place = Every(*(memory[states, candidates] if there else memory for memory in every))
+        kept = _sample_part(network, table, state_vectors[states], state_words[states],
+                            replace(asked, first=asked.first + part.first, n_candidates=part.count), config,
+                            place)
+        drawn.append(kept._replace(indices=kept.indices + part.first) if part.first else kept)
+    actions, weights, indices, _ = _best(drawn, B)
+    return Drawn(actions, weights, indices, *((*every[:2], every.expected if ranked else None)
+                                              if asked.return_candidates else ()))
+
+
+def _best(drawn: list[Kept], states: int) -> Kept:
+    """The results of all launches: of several states each, or each of a part of one state's candidates. Of
+    equal scores the first part's is kept."""
+    if len(drawn) == 1:
+        return drawn[0]
+    every = Kept(*map(torch.cat, zip(*drawn, strict=True)))
+    of_a_state = len(every.scores) // states
+    best = every.scores.unflatten(0, (states, of_a_state)).argmax(1)
+    return Kept(*(part.unflatten(0, (states, of_a_state))[torch.arange(states, device=best.device), best]
+                  for part in every))
+
+
+def _sample_part(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
+                 state_words: torch.Tensor, asked: Asked, config: Config, every: Every) -> Kept:
+    """One launch and its selection. ``every`` is the memory of its candidates."""
     B, N, D, DP = len(state_vectors), asked.n_candidates, network.shape.D, network.shape.DP
     device, tree, ranking = state_vectors.device, asked.tree, asked.ranking
     groups = hopper_launch.GROUPS if config.kind == "gluon" else 1
     resident = groups * _resident_programs(device)  # tiles that run together
-    layout = Layout(group=0, items=-(-N // config.tile), phases=1)
-    if tree is not None:
-        layout = grouping(B, N, tree, table.num_steps, config.tile, resident)
-    tiles = layout.items * max(1, layout.phases - 1)
-    programs = -(-min(B * layout.items, resident) // groups)
-    together = programs * groups
+    if tree is None:
+        layout = plain_layout(B * N, config.tile)
+    else:
+        layout = tree_layout(B * N // tree.leaves, tree, table.num_steps, config.tile, resident)
+    programs = -(-min(layout.items, resident) // groups)
+    together, slots = programs * groups, layout.slots(N)
     new = functools.partial(_unwritten, device)
-    best = (new(B, tiles), new(B, tiles, dtype=torch.int32), new(B, tiles), new(B, tiles, DP))
-    every = (B, N) if asked.return_candidates else (1,)
-    all_z, all_weight, all_expected = new(*every, D), new(*every), new(*every if ranking else (1,))
+    best = (new(B, slots), new(B, slots, dtype=torch.int32), new(B, slots), new(B, slots, DP))
     rows, steps = table.on(device)
     if ranking is not None:
         rows = torch.cat([rows, ranking.row().float().to(device)[None]])
@@ -218,38 +280,17 @@ def _sample_tiles(network: KernelNetwork, table: SamplerTable, state_vectors: to
     network.run(programs, config, (
         state_vectors, state_words, network.packed.time_table, rows, steps, *map(float, table.weight_clip),
         float(table.initial), 1.0 / asked.selection_temperature, ranking.mean if ranking else 0.0,
-        *network.scratch(together, config), new(together if tree else 1, 2, config.tile, DP), *best, all_z,
-        all_weight, all_expected, B, N, asked.first, layout.items, programs, table.num_steps,
+        *network.scratch(together, config, table.guided), new(together if tree else 1, 2, config.tile, DP),
+        *best, *every, B, N, _signed(asked.first), layout.items, programs, table.num_steps,
         table.trained_steps, *_key(asked.seed), tree.leaves if tree else 1, tree.shared if tree else 0,
-        layout.group, layout.phases, ranking.draws if ranking else 0),
+        layout.group, layout.phases, ranking.draws if ranking else 0, slots),
         GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
         MULTISTEP=table.multistep, TREE=tree is not None, RANK=ranking is not None, SOFTMAX=asked.softmax,
-        WRITE_ALL=asked.return_candidates)
-    kept = (new(B, D - 1), new(B), new(B, dtype=torch.int64))
-    keep_best_kernel[(B,)](*best, *kept, tiles, D=D, DP=DP, BT=REDUCE)
-    return Drawn(*kept, *((all_z, all_weight, all_expected if ranking else None)
-                          if asked.return_candidates else ()))
-
-
-class Layout(NamedTuple):
-    """Roots a work item (0 without a tree), items a state, and phases an item."""
-
-    group: int
-    items: int
-    phases: int
-
-
-def grouping(states: int, n_candidates: int, tree: Tree, rows: int, tile: int, resident: int) -> Layout:
-    """The layout of a tree whose longest program walks the fewest rows. Large groups share a tile of roots
-    among more leaves; small ones keep more programs busy."""
-    roots = n_candidates // tree.leaves
-    found = []
-    for group in sorted({min(roots, 1 << k) for k in range(tile.bit_length())}):
-        items, tiles = -(-roots // group), -(-group * tree.leaves // tile)
-        walked = tree.shared + (rows - tree.shared) * tiles
-        found.append((-(-states * items // resident) * walked, states * items * walked,
-                      Layout(group, items, 1 + tiles)))
-    return min(found)[2]
+        WRITE_ALL=asked.return_candidates, MIXED=layout.mixed(B, N))
+    kept = Kept(new(B, D - 1), new(B), new(B, dtype=torch.int64), new(B))
+    keep_best_kernel[(B,)](*best, *kept, N, slots, layout.stride, layout.tiles, D=D, DP=DP, BM=config.tile,
+                           BT=REDUCE)
+    return kept
 
 
 def _processors(device: torch.device) -> int:

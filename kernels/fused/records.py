@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from swg_fast.kernels.fused.configurations import Config
-from swg_fast.kernels.shared.sampler_table import Ranking, Tree
+from swg_fast.kernels.shared.sampler_table import Ranking, SamplerTable, Tree
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,31 @@ class Asked:
     tree: Tree | None = None
     ranking: Ranking | None = None
     config: Config | None = None
+
+
+class Work(NamedTuple):
+    """What decides how fast a configuration is, beside the device and the network: the states and the
+    candidates of each, whether the sampler is guided and whether it reads the last x0, a root's leaves (0: no
+    tree) and a ranking's draws (0: none)."""
+
+    states: int
+    candidates: int
+    guided: bool
+    multistep: bool = False
+    leaves: int = 0
+    draws: int = 0
+
+    @classmethod
+    def of(cls, states: int, asked: Asked, table: SamplerTable) -> Work:
+        """That of a call for so many ``states``."""
+        return cls(states, asked.n_candidates, table.guided, table.multistep,
+                   asked.tree.leaves if asked.tree is not None else 0,
+                   asked.ranking.draws if asked.ranking is not None else 0)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it has neither a tree nor a ranking."""
+        return self.leaves == 0 and self.draws == 0
 
 
 class Drawn(NamedTuple):

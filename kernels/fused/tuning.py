@@ -20,9 +20,10 @@ from typing import Any
 import torch
 import triton
 
+from swg_fast.common.console import versions
 from swg_fast.common.errors import note
 from swg_fast.kernels.fused.configurations import Config
-from swg_fast.kernels.fused.records import Shape
+from swg_fast.kernels.fused.records import Shape, Work
 from swg_fast.kernels.shared.binary_cache import cache_folder
 
 
@@ -40,13 +41,17 @@ def cache_path() -> Path:
     return cache_folder() / "configurations.json"
 
 
-def key(device: torch.device, shape: Shape, dtype: str, guided: bool, candidates: int) -> str:
-    """The conditions of a choice: device, Triton, the network's shape, and candidates to a power of 2."""
+@lru_cache(maxsize=64)
+def key(device: torch.device, shape: Shape, dtype: str, work: Work) -> str:
+    """The conditions of a choice: device, Triton, this package's version, the network's shape, and the work,
+    with states and candidates to a power of 2."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
     head = f"early {shape.E}" if shape.EARLY else "joint"
-    return (f"{name}, triton {triton.__version__}, {dtype}, H {shape.H}, L {shape.L}, "
-            f"DP {shape.DP}, {head}, {'guided' if guided else 'unguided'}, "
-            f"2^{max(candidates - 1, 0).bit_length()}")
+    states, candidates = ((count - 1).bit_length() for count in (work.states, work.candidates))
+    return (f"{name}, triton {triton.__version__}, swg-fast {versions()['swg-fast']}, {dtype}, "
+            f"H {shape.H}, L {shape.L}, DP {shape.DP}, {head}, {'guided' if work.guided else 'unguided'}, "
+            f"{'multistep' if work.multistep else 'one step'}, leaves {work.leaves}, draws {work.draws}, "
+            f"2^{states} x 2^{candidates}")
 
 
 @lru_cache

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from swg_fast.kernels.shared.devices import settle
+
 # Below a few rows a library switches to other products, which round otherwise. Rows padded to a
 # multiple of this keep a candidate's value independent of what it is computed beside.
 ROW_MULTIPLE = 16
@@ -119,7 +121,7 @@ def pack(network: Any, num_steps: int, dtype: torch.dtype = torch.float32,
     up_bias = torch.stack([double(b.up.bias) + w @ double(b.norm.bias)
                            for w, b in zip(ups, blocks, strict=True)])
     early = network.weight_head == "early"
-    return PackedNetwork(
+    packed = PackedNetwork(
         weight_head=network.weight_head,
         layer_norm_eps=blocks[0].norm.eps,
         input_z=cast(input_z, wide),
@@ -137,6 +139,8 @@ def pack(network: Any, num_steps: int, dtype: torch.dtype = torch.float32,
         head_output=cast(double(network.weight_output.weight[0])) if early else None,
         head_output_bias=cast(double(network.weight_output.bias), wide) if early else None,
     )
+    settle(packed.device)  # any stream may read it
+    return packed
 
 
 def _time_embedding(network: Any, num_steps: int) -> torch.Tensor:

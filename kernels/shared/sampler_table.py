@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from swg_fast.kernels.shared.devices import settle
+
 COLUMNS = ("sigma", "readout", "guidance", "clean_scale", "state", "epsilon", "clean", "noise", "previous")
 
 
@@ -64,6 +66,7 @@ class SamplerTable:
         if device not in self._placed:
             self._placed[device] = (self.coefficients.float().to(device),
                                     torch.tensor(self.steps, dtype=torch.int32, device=device))
+            settle(device)  # any stream may read it
         return self._placed[device]
 
     @cached_property

@@ -311,7 +311,7 @@ static void all_actor_steps(void *job, struct team *team, long index) {
         meet(team);
         adam(team, index, (struct adam){.p = c->p, .m = c->p_m, .v = c->p_v, .g = w->gradient,
              .average = c->average, .count = w->p.count, .steps = c->steps + at + 1,
-             .learning_rate = c->rates[at], .decay = c->weight_decay, .rate = c->ema_rate});
+             .learning_rate = c->rates[at], .decay = c->weight_decay, .rate = c->ema_rates[at]});
         meet(team);
     }
 }

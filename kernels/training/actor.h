@@ -9,7 +9,7 @@ enum { MOST_BLOCKS = 16, HEAD = 256 }; /* HEAD: the early weight head's width */
 struct actor {
     long S, A, H, L, M, times, E; /* states, actions, hidden, blocks, batch, steps of the schedule, time features */
     long early;
-    float epsilon, weight_decay, ema_rate, weight_loss; /* the last: the factor of the loss of the weight's entry */
+    float epsilon, weight_decay, weight_loss; /* the last: the factor of the loss of the weight's entry */
     double dropout;
     uint64_t seed; /* dropout's */
     float *p, *p_m, *p_v, *average;
@@ -18,6 +18,7 @@ struct actor {
     const int64_t *rows, *t;     /* [count, M] */
     const float *xi;             /* [count, M, A + 1] */
     const float *rates;          /* [count]: learning rates */
+    const float *ema_rates;      /* [count]: of the moving average */
     float *losses;               /* [count, 2]: of the action and of the weight */
     long count, step, steps;     /* the first step's number, and how many steps Adam has taken */
 };

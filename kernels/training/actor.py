@@ -23,9 +23,9 @@ class _Job(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_long) for name in ("S", "A", "H", "L", "M", "times", "E", "early")),
-        *((name, ctypes.c_float) for name in ("epsilon", "weight_decay", "ema_rate", "weight_loss")),
+        *((name, ctypes.c_float) for name in ("epsilon", "weight_decay", "weight_loss")),
         ("dropout", ctypes.c_double), ("seed", ctypes.c_uint64),
-        *((name, ctypes.c_void_p) for name in (*FLOATS, "rows", "t", "xi", "rates", "losses")),
+        *((name, ctypes.c_void_p) for name in (*FLOATS, "rows", "t", "xi", "rates", "ema_rates", "losses")),
         *((name, ctypes.c_long) for name in ("count", "step", "steps")),
     ]
 
@@ -42,7 +42,6 @@ class ActorShape:
     early: bool
     epsilon: float  # of LayerNorm
     weight_decay: float
-    ema_rate: float
     weight_loss: float  # the factor of the loss of the weight's entry
     dropout: float
     dropout_seed: int
@@ -59,12 +58,13 @@ class ActorShape:
 @dataclass(frozen=True)
 class Batches:
     """The inputs of ``count`` steps: the rows [count, M] (int64) of the data, the schedule's steps t [count,
-    M] (int64), the noise xi [count, M, A + 1], and the learning rates [count]."""
+    M] (int64), the noise xi [count, M, A + 1], and the rates [count] of learning and of the average."""
 
     rows: torch.Tensor
     t: torch.Tensor
     xi: torch.Tensor
     rates: torch.Tensor
+    ema_rates: torch.Tensor
 
 
 class ActorLoops:
@@ -91,13 +91,14 @@ class ActorLoops:
         floats = zip(FLOATS, (*network.tensors, average, data, *schedule), sizes, strict=True)
         job = _Job(shape.state_dim, shape.action_dim, shape.hidden_dim, shape.num_blocks, rows.shape[1],
                    schedule.shape[1], shape.time_embed_dim, shape.early, shape.epsilon, shape.weight_decay,
-                   shape.ema_rate, shape.weight_loss, shape.dropout, shape.dropout_seed,
+                   shape.weight_loss, shape.dropout, shape.dropout_seed,
                    *(address(name, tensor, torch.float32, size) for name, tensor, size in floats),
                    address("rows", rows, torch.int64, rows.numel()),
                    address("t", t, torch.int64, rows.numel()),
                    address("xi", xi, torch.float32, rows.numel() * (shape.action_dim + 1)),
-                   address("rates", batches.rates, torch.float32, len(rows)), losses.data_ptr(), len(rows),
-                   step, taken)
+                   address("rates", batches.rates, torch.float32, len(rows)),
+                   address("ema_rates", batches.ema_rates, torch.float32, len(rows)),
+                   losses.data_ptr(), len(rows), step, taken)
         self._steps(job, (shape, rows.shape[1], schedule.shape[1]))
         return losses
 

@@ -18,7 +18,7 @@ from swg_fast.kernels.shared.devices import current
 BLOCK = 1024  # entries a program
 
 
-@triton.jit(do_not_specialize=["decay", "follow"])
+@triton.jit(do_not_specialize=["decay"])
 def adam_kernel(p, grad, m, v, average, steps, rate, size, decay, follow, beta1: tl.constexpr,
                 beta2: tl.constexpr, log_beta1: tl.constexpr, log_beta2: tl.constexpr, epsilon: tl.constexpr,
                 AVERAGED: tl.constexpr, BLOCK: tl.constexpr):
@@ -42,16 +42,16 @@ def adam_kernel(p, grad, m, v, average, steps, rate, size, decay, follow, beta1:
     tl.store(p + at, new, mask=inside)
     if AVERAGED:
         mean = tl.load(average + at, mask=inside, other=0.0)
-        tl.store(average + at, mean + follow * (new - mean), mask=inside)
+        tl.store(average + at, mean + tl.load(follow) * (new - mean), mask=inside)
 
 
 def adam_step(parameter: torch.Tensor, state: Mapping[str, torch.Tensor], rate: torch.Tensor,
               betas: tuple[float, float], epsilon: float, decay: float,
-              average: torch.Tensor | None = None, follow: float = 0.0) -> None:
+              average: torch.Tensor | None = None, follow: torch.Tensor | None = None) -> None:
     """One step of AdamW (Loshchilov and Hutter 2019; Adam, Kingma and Ba 2015, if ``decay`` is 0) of
     ``parameter`` [P] by its gradient, in place, as in torch.optim. ``state`` holds step [], exp_avg [P] and
     exp_avg_sq [P]; ``rate`` [] is the learning rate. Then average [P] <- (1 - follow) average + follow
-    parameter, if given. All are float32 on the parameter's device."""
+    parameter, if given with its rate ``follow`` []. All are float32 on the parameter's device."""
     data, grad = parameter.detach(), parameter.grad
     every = (data, grad, state["exp_avg"], state["exp_avg_sq"], data if average is None else average)
     assert all(x is not None and x.is_contiguous() and x.dtype == torch.float32 and x.shape == data.shape
@@ -59,5 +59,5 @@ def adam_step(parameter: torch.Tensor, state: Mapping[str, torch.Tensor], rate: 
     state["step"].add_(1)
     with current(data.device):
         adam_kernel[triton.cdiv(data.numel(), BLOCK),](
-            *every, state["step"], rate, data.numel(), decay, follow, *betas, *map(math.log2, betas), epsilon,
-            AVERAGED=average is not None, BLOCK=BLOCK, num_warps=4)
+            *every, state["step"], rate, data.numel(), decay, rate if follow is None else follow, *betas,
+            *map(math.log2, betas), epsilon, AVERAGED=average is not None, BLOCK=BLOCK, num_warps=4)

@@ -55,13 +55,14 @@ class Outputs:
 @click.option("--seeds", help="Several evaluation seeds: 0,1,2, or how many from --seed on. Scores are given "
                               "for each and for all.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
 @click.option("--json", type=PATH, help="Write the result as JSON.")
 @click.option("--plot", type=PATH, help="Draw every episode's path through the maze, or the returns.")
 @click.option("--video", type=PATH, help="Write episode 0 as .mp4 or .gif.")
 @click.option("--profile", is_flag=True, help="Say where the time went.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def evaluate(task: str, policy_name: str | None, preset: str | None, device: str, profile: bool, quiet: bool,
-             **options: Any) -> None:
+def evaluate(task: str, policy_name: str | None, preset: str | None, device: str, threads: int | None,
+             profile: bool, quiet: bool, **options: Any) -> None:
     """Evaluate a policy on TASK and print its score.
 
     TASK is a D4RL task (antmaze-umaze-v2), a Gymnasium id (Hopper-v5), an OGBench single task
@@ -69,11 +70,13 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
     """
     from swg_fast.common.atomic_files import write_json
     from swg_fast.common.console import print_table
-    from swg_fast.common.hardware import device_name
+    from swg_fast.common.hardware import device_name, set_threads
     from swg_fast.evaluation import report
     from swg_fast.evaluation.episodes import evaluate as play
     from swg_fast.evaluation.video import record_video
 
+    if threads:
+        set_threads(threads)
     options["seed"] = _seeds(options["seed"], options.pop("seeds"))
     outputs = Outputs(*(options.pop(name) for name in ("json", "plot", "video")))
     environment, counts = _popped(EnvSettings, options), _popped(EpisodeCounts, options)
@@ -92,9 +95,10 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
         print_table("where the time went", summary["profile"]["rows"])
     if outputs.plot is not None:
         report.plot_episodes(result, outputs.plot)
+        click.echo(f"picture: {outputs.plot}")
     if outputs.video is not None:
         frames = record_video(result, outputs.video, progress=not quiet)
-        click.echo(f"{outputs.video}: {frames} frames")
+        click.echo(f"video: {outputs.video} ({frames} frames)")
 
 
 def _popped(record: type[Record], options: dict[str, Any]) -> Record:

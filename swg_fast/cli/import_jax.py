@@ -13,7 +13,8 @@ from swg_fast.common.optional_packages import check
 @click.command("import-jax")
 @click.argument("directory", type=PATH)
 @click.option("--out", type=PATH, required=True, help="Folder of the checkpoint to write.")
-@click.option("--schedule", type=click.Choice(["vp", "cosine", "linear"]), default="vp")
+@click.option("--schedule", type=click.Choice(["vp", "cosine", "linear"]), default="vp",
+              help="Noise schedule.")
 @click.option("--num-steps", type=click.IntRange(min=1), default=15, help="Denoising steps T.")
 @click.option("--task", help="D4RL task, for the model card.")
 @click.option("--tree", metavar="NAME", help="Which tree of parameters to take, such as target, where a file "

@@ -68,7 +68,8 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
         chosen = dataset or source.dataset
         if chosen is None:
             raise UsageError(f"{name}: give the data that it was trained on with --dataset")
-        return load_for(source.task, chosen, observation_keys=source.observation_keys, trust=trust)
+        return load_for(source.task, chosen, observation_keys=source.observation_keys, trust=trust,
+                        bounds=source.bounds)
 
     figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state,
                           trust=trust)

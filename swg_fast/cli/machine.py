@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import platform
+import textwrap
 from importlib import metadata
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import click
 
 from swg_fast.common.errors import UsageError
 from swg_fast.policy.backend_names import BACKENDS
 
+if TYPE_CHECKING:
+    import torch
+
 
 @click.command()
 @click.option("--no-environments", is_flag=True, help="Leave out the D4RL families (faster).")
 def info(no_environments: bool) -> None:
     """Say what this machine has; paste it into a bug report."""
-    from swg_fast.common.console import print_table
+    from swg_fast.common.console import NARROW, print_table
     from swg_fast.envs.tasks import presets
 
-    print_table("swg-fast info", machine_report(not no_environments))
-    click.echo("tasks: " + ", ".join(presets()))
+    print_table("swg-fast info", machine_report(not no_environments), NARROW)
+    click.echo(textwrap.fill("tasks: " + ", ".join(presets()), NARROW, break_on_hyphens=False))
 
 
 def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
@@ -38,6 +43,7 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
                    f"{cores()} cores, torch threads: {torch.get_num_threads()}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
         ("device", torch.cuda.get_device_name() if device.type == "cuda" else "cpu (no CUDA device)"),
+        ("fused kernels", _fused_kernels(device)),
         ("cpu", f"{torch.backends.cpu.get_cpu_capability()}; loops between products: {_loops()}"),
         ("backends", f"{', '.join(BACKENDS)}; auto is {auto!r} here, and its dtype auto is "
                      f"{backend_class(auto).fastest_dtype(device)}"),
@@ -50,6 +56,30 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
         rows += [("other environments", _other_environments()), ("simulator", _simulator()),
                  ("rendering", _rendering_status())]
     return rows
+
+
+def _fused_kernels(device: torch.device) -> str:
+    """What the device runs of the fused kernels, or why nothing."""
+    import torch
+
+    from swg_fast.kernels.shared.devices import is_amd, runs_triton, shared_memory
+
+    if device.type != "cuda":
+        return "need an NVIDIA GPU"
+    if is_amd():
+        return "need an NVIDIA GPU, and this torch is built for AMD's (ROCm)"
+    major, minor = torch.cuda.get_device_capability(device)
+    if not runs_triton(device):
+        return f"need Triton and compute capability 8.0 or later; this GPU has {major}.{minor}"
+    from swg_fast.kernels.fused.configurations import suitable
+
+    shared = shared_memory(device)
+    try:
+        found = suitable(10 * major + minor, 256, "bf16", 2**20, 1, shared=shared)[0]
+    except UsageError as error:
+        return str(error)
+    return (f"compute capability {major}.{minor}, {shared:,} bytes of shared memory a program; many "
+            f"candidates in bf16 at hidden 256: {found.kind}, tiles of {found.tile} x {found.chunk}")
 
 
 def _loops() -> str:

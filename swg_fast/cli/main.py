@@ -22,14 +22,31 @@ from swg_fast.common.interrupts import install
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
-@click.group(context_settings=CONTEXT)
+# The commands by whom they are for, in the order of the help.
+COMMANDS: dict[str, tuple[click.Command, ...]] = {
+    "Start here": (train, evaluate, toy, inspect, info),
+    "Experiments": (distill, export, download, *sweep.COMMANDS, import_jax),
+    "Kernel developers": (bench, tune),
+}
+
+
+class Commands(click.Group):
+    """A group whose help has a section for each entry of `COMMANDS`, and every command's first sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(str(each.name), each.get_short_help_str(limit=200))
+                                    for each in commands])
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="swg-fast")
 def cli() -> None:
     """Self-Weighted Guidance for offline RL, with candidates by the thousand."""
 
 
-for command in (train, distill, evaluate, toy, inspect, export, download, import_jax, bench, tune, info,
-                *sweep.COMMANDS):
+for command in (each for commands in COMMANDS.values() for each in commands):
     cli.add_command(command)
 
 

@@ -25,10 +25,11 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that name a network by task or by sizes; the command gets a ``policy`` of it."""
     options = [
         click.option("--env", "task", help="Sizes of this task's bundled policy."),
-        click.option("--state-dim", type=click.IntRange(min=0), default=29),
-        click.option("--action-dim", type=click.IntRange(min=1), default=8),
-        click.option("--hidden-dim", type=click.IntRange(min=1), default=256),
-        click.option("--weight-head", type=click.Choice(["early", "joint"]), default="joint"),
+        click.option("--state-dim", type=click.IntRange(min=0), default=29, help="Numbers in a state."),
+        click.option("--action-dim", type=click.IntRange(min=1), default=8, help="Numbers in an action."),
+        click.option("--hidden-dim", type=click.IntRange(min=1), default=256, help="The network's width."),
+        click.option("--weight-head", type=click.Choice(["early", "joint"]), default="joint",
+                     help="Where the network reads out the weight's noise."),
         click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
     ]
 
@@ -55,10 +56,11 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="all, or names; the peers compile, jax and swg-jax count as such.")
 @click.option("--swg-jax", metavar="PATH", help="A checkout of SWG-JAX, measured on the same parameters.")
 @click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
-@click.option("--guidance-scale", type=float, help="[default: 5, or what a student alone has learnt]")
+@click.option("--guidance-scale", type=float, help="Guidance scale of the search.  [default: 5, or what a "
+                                                   "student alone has learnt]")
 @click.option("--repeats", type=click.IntRange(min=1), default=4, help="Turns of each contender.")
-@click.option("--json", "json_path", type=PATH)
-@click.option("--plot", "plot_path", type=PATH)
+@click.option("--json", "json_path", type=PATH, help="Write the table as JSON.")
+@click.option("--plot", "plot_path", type=PATH, help="Draw the speeds.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: str,
           guidance_scale: float | None, json_path: Path | None, plot_path: Path | None, quiet: bool,
@@ -83,12 +85,13 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
     _show_bench(result)
     if plot_path is not None:
         plot_bench(result, plot_path)
+        click.echo(f"picture: {plot_path}")
 
 
 def _show_bench(result: Bench) -> None:
     from rich.table import Table
 
-    from swg_fast.common.console import show
+    from swg_fast.common.console import NARROW, show
 
     table = Table("backend", "states", "N", "candidates/s", "ms/decision", "x reference", "GFLOP/s",
                   "% of ceiling", "peak MB")
@@ -98,7 +101,7 @@ def _show_bench(result: Bench) -> None:
                       f"{row.candidates_per_second:,.0f}", f"{row.milliseconds:.1f}",
                       f"{speedup:.2f}" if speedup else "-", f"{row.gflops:,.0f}",
                       f"{row.percent_of_ceiling:.0f}", f"{row.peak_bytes / 1e6:,.0f}")
-    show(table)
+    show(table, NARROW)
     slow: dict[str, list[str]] = {}
     for one in result.left_out:
         if one.seconds:
@@ -116,8 +119,8 @@ def _show_bench(result: Bench) -> None:
 @click.option("--candidates", default="1024,131072", help="N, one or several.")
 @click.option("--states", default="1", help="States per call, one or several.")
 @click.option("--dtype", help="bf16, tf32 or fp32.  [default: the device's]")
-@click.option("--guidance-scale", type=float, help="[default: 5, or what a student alone has learnt]")
-@click.option("--repeats", type=click.IntRange(min=1), default=5)
+@click.option("--guidance-scale", type=float, default=5.0, help="Guidance scale of the search.")
+@click.option("--repeats", type=click.IntRange(min=1), default=5, help="Calls that are timed.")
 def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidance_scale: float,
          repeats: int) -> None:
     """Time the fused kernel's configurations on this GPU and keep the fastest of each size.
@@ -126,7 +129,7 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
     """
     from rich.table import Table
 
-    from swg_fast.common.console import show
+    from swg_fast.common.console import NARROW, show
     from swg_fast.kernels.fused.tuning import cache_path
     from swg_fast.method.samplers import sampler_table
 
@@ -140,5 +143,5 @@ def tune(policy: Policy, candidates: str, states: str, dtype: str | None, guidan
                 table.add_row(str(b), str(n), f"{config.tile} x {config.chunk}", str(config.warps),
                               str(config.stages),
                               f"{1e3 * trial.seconds:.2f}" if trial.seconds else trial.reason)
-    show(table)
+    show(table, NARROW)
     click.echo(f"kept in {cache_path()}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field
 from pathlib import Path
@@ -37,6 +37,22 @@ class SettingsCommand(click.Command):
     """
 
     entries: Callable[[], Iterable[tuple[Field, str]]]
+    sections: Callable[[], Mapping[str, Collection[str]]] | None = None
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help of the options, below the titles of ``sections``; what none has stands last, under Run."""
+        if self.sections is None:
+            super().format_options(ctx, formatter)
+            return
+        titles = {name: title for title, names in self.sections().items() for name in names}
+        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in (*self.sections(), "Run")}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                rows[titles.get(str(parameter.name), "Run")].append(record)
+        for title, records in rows.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         known = {parameter.name for parameter in self.params}
@@ -45,10 +61,15 @@ class SettingsCommand(click.Command):
         return super().get_params(ctx)
 
 
-def with_options(entries: Callable[[], Iterable[tuple[Field, str]]]) -> type[SettingsCommand]:
+def with_options(entries: Callable[[], Iterable[tuple[Field, str]]],
+                 sections: Callable[[], Mapping[str, Collection[str]]] | None = None
+                 ) -> type[SettingsCommand]:
     """The class of a command with the options of ``entries``: fields, each with what its help calls the
-    default."""
-    return type("Command", (SettingsCommand,), {"entries": staticmethod(entries)})
+    default. ``sections`` are titles in the help, each with the names of its options."""
+    own: dict[str, Any] = {"entries": staticmethod(entries)}
+    if sections is not None:
+        own["sections"] = staticmethod(sections)
+    return type("Command", (SettingsCommand,), own)
 
 
 def own_default(entry: Field) -> str:
@@ -90,7 +111,8 @@ class _Own(click.ParamType):
 
     def __init__(self, entry: Field) -> None:
         self.entry = entry
-        self.name = "|".join((kind_of(entry).__name__, *entry.metadata["words"]))
+        kind = kind_of(entry)
+        self.name = "|".join(("numbers" if kind is object else kind.__name__, *entry.metadata["words"]))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         with suppress(TypeError, ValueError):

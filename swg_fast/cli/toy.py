@@ -53,3 +53,4 @@ def toy(name: str, sampler_steps: str | None, json_path: Path | None, plot_path:
             ("floor: two draws of the target", f"{d['floor']:.4f}")])
     if plot_path is not None:
         plot_toy(name, result, plot_path)
+        click.echo(f"picture: {plot_path}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import Field, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,18 @@ def _entries() -> Iterator[tuple[Field, str]]:
         yield entry, ("the preset's, or " if name in set_by_presets() else "") + own_default(entry)
 
 
-@click.command(cls=with_options(_entries))
+def _sections() -> dict[str, set[str]]:
+    """The options by what they are for; the others are the run's."""
+    from swg_fast.training.settings import CRITIC, TrainSettings
+
+    data = {"dataset", "observation_keys", "action_low", "action_high", "strict", "trust", "mirror",
+            "new_task", "held_out"}
+    critic = {*CRITIC, "critic"} - {"seed", "held_out"}
+    method = {entry.name for entry in fields(TrainSettings)} - critic - {"seed", "held_out", "precision"}
+    return {"Data": data, "Critic": critic, "Weights, network and diffusion": method}
+
+
+@click.command(cls=with_options(_entries, _sections))
 @click.argument("task", required=False)
 @click.option("--out", help="Folder of the run.  [default: runs/TASK, with - for /]")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
@@ -43,21 +54,31 @@ def train(task: str | None, out: str | None, resume: bool, config_path: Path | N
 
     The defaults are the paper's; a task's preset may set others. The policy goes to OUT/policy, the curves
     to OUT/logs, the whole configuration to OUT/config.toml.
+
+    \b
+    Your own recording, with actions from -2 to 2 and a first policy in minutes:
+      swg-fast train my-robot --new-task --dataset robot.hdf5 \\
+          --action-low -2 --action-high 2 --preset small
     """
     from swg_fast.common.progress import say
+    from swg_fast.envs.gymnasium_ids import is_known
+    from swg_fast.evaluation.train import scoring
+    from swg_fast.training.opening import show_opening
     from swg_fast.training.prepare import prepare_run
 
     run = prepare_run(task, out=out, config=config_path, **chosen)
-    say(f"{len(run.data):,} transitions; {run.data.dropped}")
-    if run.data.observation_keys is not None:
-        say(f"observations: {', '.join(run.data.observation_keys)}")
-    loop = replace(run.loop_options(), stop_after=stop_after, profile=profile)
+    if not run.options.quiet:
+        show_opening(run)
+    loop = replace(run.loop_options(), stop_after=stop_after, profile=profile,
+                   scoring=scoring(run, run.task))
     try:
         folder = run.train(resume=resume, loop=loop, command=shlex.join(["swg-fast", *sys.argv[1:]]))
     finally:
         if profile:
             _print_times(loop.clocks)
-    say(f"policy: {folder}\ntry it: swg-fast evaluate {run.task} --policy {folder}")
+    command = f"swg-fast evaluate {run.task} --policy {folder}" if is_known(run.task) else \
+        f"in Python swg_fast.evaluate(swg_fast.load_policy({str(folder)!r}), YOUR_ENVIRONMENT)"
+    say(f"policy: {folder}\ntry it: {command}")
 
 
 def _print_times(clocks: dict[str, Clock]) -> None:

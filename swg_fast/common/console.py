@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 LOG_WIDTH = 140  # characters
+NARROW = 100  # of what is pasted into a report
 
 
 def versions() -> dict[str, str]:
@@ -20,8 +21,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def print_table(title: str, rows: list[tuple[str, str]]) -> None:
-    """A table of names and values on standard output. Long values are folded, never cut."""
+def print_table(title: str, rows: list[tuple[str, str]], width: int = LOG_WIDTH) -> None:
+    """A table of names and values on standard output, as `show`. Long values are folded, never cut."""
     from rich.table import Table
 
     table = Table(title=title, show_header=False, title_justify="left")
@@ -29,14 +30,14 @@ def print_table(title: str, rows: list[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, text in rows:
         table.add_row(name, text)
-    show(table)
+    show(table, width)
 
 
-def show(table: Any) -> None:
-    """A rich table on standard output, wide enough for a log where that is no terminal. Brackets in names are
-    shown as they are, not taken for rich's markup."""
+def show(table: Any, width: int = LOG_WIDTH) -> None:
+    """A rich table on standard output, ``width`` characters wide where that is no terminal. Brackets in names
+    are shown as they are, not taken for rich's markup."""
     import sys
 
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False).print(table)
+    Console(width=None if sys.stdout.isatty() else width, markup=False).print(table)

@@ -20,13 +20,14 @@ LITTLE = 2**28  # bytes, less than importing torch takes
 def resolve_device(name: Any = "auto") -> torch.device:
     """The torch device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` stands for.
 
-    ``auto`` is CUDA where there is one. Raises `UsageError` for other names and for a device that this
-    machine does not have.
+    ``auto`` is CUDA where there is one. ``cuda`` is the GPU that is current now, by its number: it stays the
+    same when another becomes current. Raises `UsageError` for other names and for a device that this machine
+    does not have.
     """
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         if not isinstance(name, str | torch.device):
             raise TypeError
@@ -42,7 +43,7 @@ def resolve_device(name: Any = "auto") -> torch.device:
     count = torch.cuda.device_count()
     if device.index is not None and device.index >= count:
         raise UsageError(f"device {str(name)!r}: this machine has {count} CUDA device(s), counted from 0")
-    return device
+    return device if device.index is not None else torch.device("cuda", torch.cuda.current_device())
 
 
 def cores() -> int:

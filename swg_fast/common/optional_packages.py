@@ -28,13 +28,18 @@ EXTRAS = {
 }
 
 
+def installed(module: str) -> bool:
+    """Whether ``module``, of one name, is installed. Imports nothing."""
+    return importlib.util.find_spec(module) is not None
+
+
 def check(module: str, what: str) -> None:
     """Raises `UsageError` where ``module``, which ``what`` needs, is not installed. Imports nothing.
 
     Call it before long work.
     """
     root = module.partition(".")[0]
-    if importlib.util.find_spec(root) is None:
+    if not installed(root):
         how = f"'swg-fast[{EXTRAS[root]}]'" if root in EXTRAS else root
         raise UsageError(f"{what} needs {root}, which is not installed; pip install {how}")
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from swg_fast.common.errors import UsageError, reason
+from swg_fast.data.findings import OTHER_ENDS
 from swg_fast.data.gate import Declared, check_sizes
 from swg_fast.data.transitions import ARRAYS, check_layout
 
@@ -20,7 +21,7 @@ DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError)  # what h5py r
 
 
 def read_hdf5(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a D4RL HDF5 file that learning needs.
+    """The arrays of a D4RL HDF5 file that learning needs, and those that others name an episode's end.
 
     Raises `UsageError` where it is no such file, is damaged, reaches other files, or declares arrays
     that it does not hold.
@@ -37,6 +38,7 @@ def read_hdf5(path: Path) -> dict[str, np.ndarray]:
             found = {key: _array(file, key, str(path)) for key in ARRAYS
                      if file.get(key, getlink=True) is not None}
             check_layout(found, str(path))
+            found |= {key: file[key] for key in OTHER_ENDS if _marks_rows(file, key, len(found["rewards"]))}
             check_sizes({key: _declared(dataset) for key, dataset in found.items()}, path, str(path))
             return {key: dataset[()] for key, dataset in found.items()}
     except UsageError:
@@ -45,6 +47,17 @@ def read_hdf5(path: Path) -> dict[str, np.ndarray]:
         raise UsageError(f"{path}: needs more memory than there is; use a larger machine") from error
     except DAMAGE as error:
         raise unreadable(str(path), error) from error
+
+
+def _marks_rows(file: Any, key: str, rows: int) -> bool:
+    """Whether ``key`` is an array of this file with a number a row; what is none is left aside."""
+    import h5py
+
+    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+        return False
+    node = file[key]
+    return (isinstance(node, h5py.Dataset) and node.shape == (rows,) and node.dtype.kind in "buif"
+            and not node.is_virtual and not node.external)
 
 
 def check_tree(path: Path, source: str) -> None:

@@ -13,23 +13,24 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.common.seeds import BorrowedRandom, random_kept
 from swg_fast.data.arrow import FORMATS, check_arrow
+from swg_fast.data.findings import Finding
 from swg_fast.data.gate import check_real
 from swg_fast.data.hdf5 import DAMAGE, check_tree, unreadable
-from swg_fast.data.transitions import ARRAYS, Transitions, to_transitions
+from swg_fast.data.transitions import Transitions, to_transitions
 from swg_fast.envs import flatten
-from swg_fast.envs.gymnasium_env import action_bounds
+from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.envs.minari_dataset import open_dataset, recover
 
 GOAL = "desired_goal"
 
 
-def load_minari(name: str, observation_keys: Sequence[str] | None = None, trust: Sequence[str] = ()
-                ) -> Transitions:
+def load_minari(name: str, observation_keys: Sequence[str] | None = None, trust: Sequence[str] = (),
+                bounds: ActionBounds | None = None) -> Transitions:
     """Transitions of the Minari dataset ``name``, such as ``D4RL/antmaze/umaze-v1``.
 
     A Minari episode of n steps has n + 1 observations, so every step gives a transition, even the last one
     before a time-out. `flatten` makes a vector of a dictionary observation; ``observation_keys`` takes only
-    some of its parts. Actions are scaled to [-1, 1].
+    some of its parts. Actions are scaled by ``bounds``, or by those of the dataset's action space.
 
     Where there is a goal, reaching it is a terminal, as in D4RL, whether or not the episode goes on. Where
     ``observation_keys`` leaves the goal out, a policy cannot know which goal a reward was for: rewards and
@@ -56,10 +57,12 @@ def load_minari(name: str, observation_keys: Sequence[str] | None = None, trust:
         raise unreadable(source, error, form=f"{form} dataset") from error
     if not reader.steps:
         raise UsageError(f"{source} has no steps")
-    raw = {key: np.concatenate([episode[key] for episode in episodes]) for key in ARRAYS}
-    data = to_transitions(raw, continues_after_terminal=True, source=source)
+    raw = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
+    data = to_transitions(raw, bounds=bounds or reader.bounds, continues_after_terminal=True, as_d4rl=False,
+                          source=source)
     vector = reader.keys == [flatten.VECTOR]
-    return replace(data, dropped=reader.summary(), observation_keys=None if vector else tuple(reader.keys))
+    return replace(data, dropped=reader.summary(), observation_keys=None if vector else tuple(reader.keys),
+                   findings=(*reader.findings(), *data.findings))
 
 
 class _Reader:
@@ -70,17 +73,18 @@ class _Reader:
         space = dataset.observation_space
         self.keys = flatten.choose(space, observation_keys, source)
         flatten.check_spaces(space, self.keys, source)
-        self.low, self.high = action_bounds(dataset.action_space, source)
+        self.bounds = ActionBounds.of_space(dataset.action_space, source)
         # Each goal is a vector: a dictionary of tasks has other leaves.
         self.reaching = {"achieved_goal", GOAL} <= set(flatten.leaf_names(space))
         evaluations = self.reaching and GOAL not in self.keys
         self.goal = _evaluation_goal(dataset, source, trust) if evaluations else None
-        self.steps = self.reached = 0
+        self.steps = self.reached = self.short = 0
 
     def read(self, episode: Any) -> dict[str, np.ndarray]:
         """The n + 1 rows of an episode of n steps, by D4RL's names.
 
         The extra row carries the last observation. It is marked as a time-out, so it gives no transition.
+        Where an episode has only n observations, its last step is that row.
         """
         n = len(episode.rewards)
         rewards = _numbers(episode.rewards, "rewards", "fiu").astype(np.float32)
@@ -94,15 +98,25 @@ class _Reader:
             ends = ends | success
             self.reached += int(success.sum())
         actions = _numbers(episode.actions, "actions", "f").astype(np.float32).reshape(n, -1)
-        actions = (2 * (actions - self.low) / (self.high - self.low) - 1).astype(np.float32)
-        self.steps += n
-        return {"observations": flatten.flatten_rows(episode.observations, self.keys)[: n + 1],
-                "actions": _padded(actions), "rewards": _padded(rewards), "terminals": _padded(ends),
-                "timeouts": np.arange(n + 1) == n}
+        observations = flatten.flatten_rows(episode.observations, self.keys)[: n + 1]
+        rows = len(observations)
+        self.short += rows == n
+        self.steps += rows - 1
+        return {"observations": observations, "actions": _padded(actions)[:rows],
+                "rewards": _padded(rewards)[:rows], "terminals": _padded(ends)[:rows],
+                "timeouts": np.arange(rows) == rows - 1}
+
+    def findings(self) -> list[Finding]:
+        """What is odd about the episodes."""
+        if not self.short:
+            return []
+        return [Finding(f"{self.short:,} episodes have as many observations as actions, and Minari's have "
+                        "one more", "the last step of each is dropped, unless it is terminal; record the "
+                                    "last observation too")]
 
     def summary(self) -> str:
         """What became of the recorded steps, for `Transitions.dropped`."""
-        said = f"all {self.steps} recorded steps give a transition"
+        said = f"{'' if self.short else 'all '}{self.steps} recorded steps give a transition"
         if self.reaching:
             said += f", {self.reached} of them reach the goal and are terminal"
         if self.goal is not None:

@@ -11,7 +11,8 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.optional_packages import need
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.data.gate import Declared, check_real, check_sizes
-from swg_fast.data.transitions import ACTION_LIMIT, Transitions, check_values
+from swg_fast.data.transitions import Transitions, check_values, scaled_actions
+from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.envs.gymnasium_env import GymnasiumEnv
 from swg_fast.envs.registry import make_env
 
@@ -19,12 +20,14 @@ FOLDER = "~/.ogbench/data"  # OGBench's own
 NEEDED = ("observations", "actions", "terminals", "qpos")
 
 
-def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
+def load_ogbench(task: str, path: str | Path | None = None, bounds: ActionBounds | None = None
+                 ) -> Transitions:
     """Transitions of an OGBench single task such as ``antmaze-large-navigate-singletask-v0``.
 
     ``path`` is OGBench's .npz file; None takes OGBench's own, downloaded to its folder. Rewards are
     OGBench's for the task (-1 until success, then 0; -k for the k parts of a manipulation that are
-    not done), a success is terminal, and the last recorded state of a trajectory gives no transition.
+    not done), a success is terminal, and the last recorded state of a trajectory gives no transition. Actions
+    are scaled by ``bounds``, or by the environment's.
 
     Raises `UsageError` where ogbench is not installed, the name is not a single task's, or the file
     is not there or is not OGBench's.
@@ -47,9 +50,11 @@ def load_ogbench(task: str, path: str | Path | None = None) -> Transitions:
     data = _relabelled(file, env_name, env, mend)
     _check_arrays(data, file, env, mend)
     ends, successes = data["terminals"] > 0, data["masks"] == 0
+    bounds = env.bounds if bounds is None else bounds.sized(env.action_dim, task)
+    scaled = scaled_actions(data["actions"], bounds, str(file))
     return Transitions(
         observations=data["observations"], next_observations=data["next_observations"],
-        actions=np.clip(data["actions"], -ACTION_LIMIT, ACTION_LIMIT), rewards=data["rewards"],
+        actions=scaled.actions, rewards=data["rewards"], bounds=bounds, findings=tuple(scaled.findings),
         terminals=successes, episodes=np.concatenate([[0], np.cumsum(ends)[:-1]]).astype(np.int32),
         dropped=f"the last state of {int(ends.sum())} trajectories gives none; "
                 f"{int(successes.sum())} are in success, and terminal")

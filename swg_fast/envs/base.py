@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swg_fast.common.seeds import BorrowedRandom, random_kept
+from swg_fast.envs.action_bounds import ActionBounds
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Step(NamedTuple):
 
 
 class TaskEnv(abc.ABC):
-    """Seeded episodes with flat observations [S] and actions [A] in [-1, 1].
+    """Seeded episodes with flat observations [S] and actions [A] in the environment's own units.
 
     The episode's seed sets start, goal and every other draw, whatever ran before.
     """
@@ -53,7 +54,7 @@ class TaskEnv(abc.ABC):
 
     @abc.abstractmethod
     def step(self, action: np.ndarray) -> Step:
-        """Takes ``action`` [A]; sets ``truncated`` and ``success`` too."""
+        """Takes ``action`` [A], which is clipped to `bounds`; sets ``truncated`` and ``success`` too."""
 
     @abc.abstractmethod
     def render(self, width: int = 480, height: int = 480) -> np.ndarray:
@@ -62,6 +63,11 @@ class TaskEnv(abc.ABC):
     @abc.abstractmethod
     def simulator(self) -> dict[str, str]:
         """Name, version and contacts of what steps it, for a result's JSON."""
+
+    @property
+    def bounds(self) -> ActionBounds:
+        """The lowest and the highest action: -1 and 1 where an environment does not say otherwise."""
+        return ActionBounds.unit(self.action_dim)
 
     def score(self, total_reward: float, success: bool | None) -> float:
         """The score of one episode, by default its return. A result's score is the mean over episodes."""

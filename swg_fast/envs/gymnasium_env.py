@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.common.checks import MAX_FLOAT32, shown
+from swg_fast.common.checks import shown
 from swg_fast.common.errors import UsageError
 from swg_fast.common.quiet import explain, quiet
 from swg_fast.envs import flatten
+from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.envs.base import Maze, Step, TaskEnv
 from swg_fast.envs.mazes import maze_of
 
@@ -21,7 +22,7 @@ STEP = ("observation", "reward", "terminated", "truncated", "info")
 
 
 class GymnasiumEnv(TaskEnv):
-    """``env`` with its observations flattened and its actions scaled to [-1, 1].
+    """``env`` with its observations flattened, and its actions in its own units.
 
     ``keys`` chooses leaves of a dictionary observation; None takes all, the goal included (see
     `flatten`). ``references`` are the returns of score 0 and 100. Without them the score is success where the
@@ -38,10 +39,12 @@ class GymnasiumEnv(TaskEnv):
         flatten.check_spaces(env.observation_space, self.keys, task)
         self.state_dim = sum(int(np.prod(flatten.leaf(env.observation_space, key).shape))
                              for key in self.keys)
-        self.low, self.high = action_bounds(env.action_space, task)
-        self.action_dim = len(self.low)
+        self._bounds = ActionBounds.of_space(env.action_space, task)
+        self.action_dim = len(self._bounds.low)
         self._action_type, self._action_shape = env.action_space.dtype, env.action_space.shape
-        self.max_episode_steps = env.spec.max_episode_steps if env.spec else None
+        limited = env.has_wrapper_attr("_max_episode_steps")  # Gymnasium's TimeLimit
+        self.max_episode_steps = env.spec.max_episode_steps if env.spec else \
+            env.get_wrapper_attr("_max_episode_steps") if limited else None
         self._maze = maze_of(env)
         if references is not None:
             self.score_name = "normalized score"
@@ -59,8 +62,7 @@ class GymnasiumEnv(TaskEnv):
         return flatten.flatten(observation, self.keys)
 
     def step(self, action: np.ndarray) -> Step:
-        action = self.low + (np.clip(action, -1, 1) + 1) * 0.5 * (self.high - self.low)
-        action = np.clip(action, self.low, self.high)  # which rounding may leave
+        action = np.clip(np.asarray(action, np.float64), self._bounds.low, self._bounds.high)
         with self.own_random():
             given = self.env.step(action.astype(self._action_type).reshape(self._action_shape))
         observation, reward, terminated, truncated, info = _values(given, "step", STEP)
@@ -68,6 +70,10 @@ class GymnasiumEnv(TaskEnv):
         self.truncated = stopped and not ended
         self._note_success(info)
         return Step(flatten.flatten(observation, self.keys), _number("the reward", reward), ended or stopped)
+
+    @property
+    def bounds(self) -> ActionBounds:
+        return self._bounds
 
     def score(self, total_reward: float, success: bool | None) -> float:
         if self._references is not None:
@@ -118,27 +124,6 @@ class GymnasiumEnv(TaskEnv):
         self.reset(0)
         self.step(np.zeros(self.action_dim))
         return self.success is not None
-
-
-def action_bounds(space: Any, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """(lowest, highest) action [A] of a Gymnasium space, which -1 and 1 stand for.
-
-    Raises `UsageError` where actions are not vectors of bounded numbers.
-    """
-    from gymnasium.spaces import Box
-
-    if not isinstance(space, Box) or space.dtype.kind != "f":
-        raise UsageError(f"{source}: its actions are {space}; swg-fast acts with bounded vectors of "
-                         "real numbers (Box)")
-    low, high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
-    if not (np.abs([low, high]) <= MAX_FLOAT32).all():
-        raise UsageError(f"{source}: its actions have no finite bounds; give its action space a finite low "
-                         "and high (Box)")
-    if not (low < high).all():
-        index = int(np.argmin(low < high))
-        raise UsageError(f"{source}: its action {index} goes from {low[index]:g} to {high[index]:g}; give "
-                         "its action space a low below the high, and leave out what cannot move")
-    return low, high
 
 
 def _values(given: Any, method: str, names: tuple[str, ...]) -> Any:

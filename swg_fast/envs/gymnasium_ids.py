@@ -23,16 +23,20 @@ def known_gymnasium_ids() -> list[str]:
     return sorted(gymnasium.registry)
 
 
-def check_task(task: str) -> None:
-    """`UsageError`, with the nearest names, where ``task`` is no name that training knows: a preset's,
-    Minari's, OGBench's or a registered Gymnasium id's. ``MODULE:ID`` is left to Gymnasium, which imports the
-    module."""
+def is_known(task: str) -> bool:
+    """Whether training knows the name ``task``: a preset's, Minari's, OGBench's or a registered Gymnasium
+    id's. ``MODULE:ID`` is left to Gymnasium, which imports the module."""
     import gymnasium
 
-    if task in presets() or task.startswith(MINARI) or OGBENCH.fullmatch(task) or ":" in task \
-            or task in gymnasium.registry or task in (ids := known_gymnasium_ids()):
+    return bool(task in presets() or task.startswith(MINARI) or OGBENCH.fullmatch(task) or ":" in task
+                or task in gymnasium.registry or task in known_gymnasium_ids())
+
+
+def check_task(task: str) -> None:
+    """`UsageError`, with the nearest names, where ``task`` is not `is_known`."""
+    if is_known(task):
         return
-    near = difflib.get_close_matches(task, presets(), n=3) or difflib.get_close_matches(task, ids, n=3) \
-        or list(presets())[:3]
+    near = difflib.get_close_matches(task, presets(), n=3) \
+        or difflib.get_close_matches(task, known_gymnasium_ids(), n=3) or list(presets())[:3]
     raise UsageError(f"unknown environment {task!r}; did you mean {', '.join(near)}? For a name of your own, "
                      "which no environment here has, 'swg-fast train' takes --new-task")

@@ -16,7 +16,7 @@ from swg_fast.envs.registry import make_env
 
 
 class Task(gymnasium.Env):
-    """A task as a Gymnasium environment: observations [S] float32, actions [A] in [-1, 1].
+    """A task as a Gymnasium environment: observations [S] float32, actions [A] in the task's own units.
 
     ``reset(seed=...)`` starts the episode of that seed, as `swg_fast.evaluation.episodes.evaluate` does;
     without a seed, the next of the sequence that the last seed began. ``info`` has "goal" and "position" [2]
@@ -32,7 +32,7 @@ class Task(gymnasium.Env):
         self.task: TaskEnv = make_env(task, observation_keys, trust)
         self.render_mode = render_mode
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self.task.state_dim,), np.float32)
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.action_dim,), np.float32)
+        self.action_space = gymnasium.spaces.Box(*self.task.bounds.inside)
         self.spec = EnvSpec(task.replace(":", "/"), entry_point=Task, kwargs={"task": task},
                             max_episode_steps=self.task.max_episode_steps) if _is_id(task) else None
 

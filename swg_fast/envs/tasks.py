@@ -77,15 +77,15 @@ def find_preset(task: str, more: str = "") -> Preset:
     return table[task]
 
 
-def preset_for(task: str) -> Preset:
+def preset_for(task: str, any_name: bool = False) -> Preset:
     """The preset of ``task``: a D4RL task's own, or what presets.toml has for other benchmarks' names.
 
-    Raises `UsageError` as `find_preset` does for a name that fits no benchmark.
+    Raises `UsageError` as `find_preset` does for a name that fits no benchmark, unless ``any_name`` will do.
     """
     if not isinstance(task, str):
         raise UsageError(f"a task is a name, got {task!r}")
-    if task in presets() or not (task.startswith(MINARI) or GYMNASIUM.fullmatch(task)):
-        return find_preset(task, "; a name of your own, with --new-task, ends in a version: mine-v0")
+    if task in presets() or not (any_name or task.startswith(MINARI) or GYMNASIUM.fullmatch(task)):
+        return find_preset(task, "; for a name of your own 'swg-fast train' takes --new-task")
     values = next(kind for kind in _file()["other"] if re.search(kind["pattern"], task, re.IGNORECASE))
     return Preset(task=task, family="other", training=values["training"], sampling={}, episodes=50,
                   max_episode_steps=None, state_dim=None, action_dim=None)

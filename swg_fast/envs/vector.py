@@ -15,6 +15,7 @@ from swg_fast.common.errors import UsageError, reason
 from swg_fast.common.interrupts import shielded
 from swg_fast.envs.base import TaskEnv
 from swg_fast.envs.settings import EnvSettings
+from swg_fast.envs.source import EnvSource
 from swg_fast.envs.worker import (
     EpisodeStart,
     Making,
@@ -43,20 +44,22 @@ class EnvironmentFailed(UsageError):
 
 
 class VectorEnv:
-    """``count`` environments of one task, spread over ``workers`` processes by slot.
+    """``count`` environments of one source, or of the task of that name, spread over ``workers`` processes by
+    slot.
 
     `reset` and `step` take any subset of the slots, so that finished ones simply drop out. Use as
     a context manager, or call `close`. Raises `EnvironmentFailed` and `WorkerDied`.
     """
 
-    def __init__(self, task: str, count: int, workers: int, observation_keys: Sequence[str] | None = None,
-                 settings: EnvSettings | None = None) -> None:
+    def __init__(self, source: EnvSource | str, count: int, workers: int, settings: EnvSettings | None = None
+                 ) -> None:
         if count < 1 or workers < 1:
             raise UsageError(f"environments and workers must be at least 1, got {count} and {workers}")
-        self.task, self.count = task, count
         self.settings = settings or EnvSettings()
+        source = EnvSource(source, trust=self.settings.trust) if isinstance(source, str) else source
+        self.task, self.count = source.task, count
         workers = min(workers, count)
-        making = Making(task, observation_keys, self.settings, _registered(task))
+        making = Making(_pickled(source, self.task), self.settings, _registered(self.task))
         self._workers: list[Child] = []
         try:
             with shielded():
@@ -142,13 +145,18 @@ def _registered(task: str) -> bytes | None:
     spec = gymnasium.registry.get(task) if gymnasium else None
     if spec is None:
         return None
+    module, _, name = spec.entry_point.partition(":") if isinstance(spec.entry_point, str) else ("", "", "")
+    if module == "__main__":  # a worker has another one
+        spec = dataclasses.replace(spec, entry_point=getattr(sys.modules[module], name))
+    return _pickled(spec, task)
+
+
+def _pickled(what: Any, task: str) -> bytes:
+    """``what`` makes the environments of ``task``, for a worker; code of the caller's script goes along."""
     import cloudpickle
 
-    module, _, name = spec.entry_point.partition(":") if isinstance(spec.entry_point, str) else ("", "", "")
     try:
-        if module == "__main__":  # a worker has another one
-            spec = dataclasses.replace(spec, entry_point=getattr(sys.modules[module], name))
-        return cloudpickle.dumps(spec)
+        return cloudpickle.dumps(what)
     except Exception as error:  # whatever the pickling of someone's objects raises
-        raise UsageError(f"{task}: what registers it cannot be handed to worker processes ({reason(error)}); "
-                         "register it with an entry point such as 'module:Class'") from error
+        raise UsageError(f"{task}: what makes it cannot be handed to worker processes ({reason(error)}); use "
+                         "a function or a class of a module, or an environment itself") from error

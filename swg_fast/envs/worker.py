@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import time
 from collections.abc import Callable, Sequence, Sized
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -30,13 +31,14 @@ class EpisodeStart(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """What one step of an environment gave: see `TaskEnv`."""
+    """What one step of an environment gave, see `TaskEnv`, and the ``seconds`` that it took."""
 
     observation: np.ndarray
     reward: float
     done: bool
     position: np.ndarray | None
     success: bool | None
+    seconds: float
 
 
 class Order(NamedTuple):
@@ -64,11 +66,13 @@ def reset(env: TaskEnv, seed: int) -> EpisodeStart:
 
 
 def step(env: TaskEnv, action: np.ndarray) -> StepResult:
+    started = time.perf_counter()
     observation, reward, done = env.step(action)
+    seconds = time.perf_counter() - started
     if not math.isfinite(reward):
         raise UsageError(f"the step gives the reward {reward}; mend the environment")
     _check(env, observation)
-    return StepResult(observation, reward, done, env.position(), env.success)
+    return StepResult(observation, reward, done, env.position(), env.success, seconds)
 
 
 def _check(env: TaskEnv, observation: np.ndarray) -> None:
@@ -80,11 +84,10 @@ def _check(env: TaskEnv, observation: np.ndarray) -> None:
 
 
 class Making(NamedTuple):
-    """What a worker makes its environments of. ``spec`` is the task's, pickled, where the caller's process
-    has registered one."""
+    """What a worker makes its environments of. ``source`` is a `Source`, pickled, and so is ``spec``, the
+    task's where the caller's process has registered one."""
 
-    task: str
-    observation_keys: Sequence[str] | None
+    source: bytes
     settings: EnvSettings
     spec: bytes | None
 
@@ -120,15 +123,14 @@ def work(pipe: Connection, making: Making, slots: Sequence[int]) -> None:
 
 
 def _make(making: Making) -> TaskEnv:
-    from swg_fast.envs.registry import make_env
+    import cloudpickle
 
     if making.spec is not None:
-        import cloudpickle
         import gymnasium
 
         spec = cloudpickle.loads(making.spec)
         gymnasium.registry.setdefault(spec.id, spec)
-    env = make_env(making.task, making.observation_keys, making.settings.trust)
+    env: TaskEnv = cloudpickle.loads(making.source).make()
     env.alone = True
     return env
 

@@ -34,6 +34,8 @@ def evaluation_json(result: Evaluation, policy_name: str, device: str) -> dict[s
         "episode_successes": [episode.success for episode in result.episodes],
         "episode_lengths": [episode.length for episode in result.episodes],
         "candidates_per_second": result.candidates / max(result.seconds["sampling"], 1e-9),
+        "success_rate": result.success_rate,
+        "environment_steps_per_second": result.env_steps / max(result.seconds["environments"], 1e-9),
         "env_steps_per_second": result.env_steps / max(
             result.seconds["total"] - result.seconds["start"], 1e-9),
         "seconds": {k: round(v, 3) for k, v in result.seconds.items()},
@@ -62,10 +64,13 @@ def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         *([("mean return", f"{np.mean(returns):.3f}")] if summary["score_name"] != "mean return" else []),
         ("mean episode length", f"{np.mean(lengths):.0f} steps"),
         *((f"seed {one['seed']}", _score_text(one)) for one in summary["per_seed"][:several]),
+        *([("success", f"{100 * summary['success_rate']:.0f} %")] if summary["success_rate"] is not None
+          and "success" not in summary["score_name"] else []),
         (summary["score_name"], _score_text(summary | {"episodes": len(returns)})),
         ("sampling", f"{summary['candidates_per_second']:,.0f} candidates/s, "
                      f"backend {settings['backend']}"),
-        ("environment", f"{summary['env_steps_per_second']:,.0f} steps/s"),
+        ("environment", f"{summary['environment_steps_per_second']:,.0f} steps/s in a process of its own; "
+                        f"{summary['env_steps_per_second']:,.0f} steps/s with sampling, all together"),
         ("simulator", f"{summary['simulator']['name']} {summary['simulator']['version']}, contacts "
                       f"{summary['simulator']['contacts']}"),
         ("environment by", summary["simulator"]["environment"]),

@@ -19,7 +19,7 @@ FRAMES_PER_SECOND = 25
 
 def _pictures(result: Evaluation, wanted: Any) -> Iterator[tuple[int, np.ndarray]]:
     """(step, picture [H, W, 3]) of episode 0 for the steps where ``wanted`` (step) is true."""
-    env = make_env(result.task, trust=result.settings.get("trust", ()))
+    env = result.source.make()
     env.reset(stream_seed(result.settings["seed"], "episode", 0) & 0xFFFFFFFF)
     actions = result.episodes[0].actions
     for step in range(len(actions) + 1):

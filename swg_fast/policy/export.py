@@ -16,6 +16,7 @@ from swg_fast.common.checks import choice
 from swg_fast.common.optional_packages import check
 from swg_fast.common.output_paths import check_output
 from swg_fast.common.quiet import quiet
+from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.policy.bound_sampler import BoundSampler
 from swg_fast.policy.export_graph import Decision, FromAllNoise, FromNoise, FromSeed, example
 from swg_fast.policy.export_names import FORMATS, TAKES
@@ -25,11 +26,11 @@ METADATA = "swg_fast.json"  # of a torch file
 
 
 def export_decision(bound: BoundSampler, path: str | Path, *, format: str = "onnx", takes: str = "noise",
-                    bounds: torch.Tensor | None = None) -> Path:
+                    bounds: ActionBounds | None = None) -> Path:
     """Writes the decision of ``bound`` to ``path`` and returns it.
 
     format: ``onnx`` (by torch.onnx) or ``torch`` (by torch.export.save). takes: ``noise`` or ``seed``.
-    bounds [2, A]: the environment's lowest and highest action; None for [-1, 1].
+    bounds: the environment's, in whose units actions come out; None for [-1, 1].
 
     Raises `UsageError` for what has no graph, a missing package, and a path that cannot be written.
     """
@@ -60,7 +61,7 @@ def export_decision(bound: BoundSampler, path: str | Path, *, format: str = "onn
     return Path(path)
 
 
-def _module(bound: BoundSampler, takes: str, bounds: torch.Tensor | None) -> Decision:
+def _module(bound: BoundSampler, takes: str, bounds: ActionBounds | None) -> Decision:
     if takes == "seed":
         return FromSeed(bound, bounds)
     decision = FromNoise(bound, bounds)
@@ -69,8 +70,7 @@ def _module(bound: BoundSampler, takes: str, bounds: torch.Tensor | None) -> Dec
 
 def described(decision: Decision, card: Mapping[str, Any]) -> dict[str, str]:
     """What an exported file says of itself, text by name; what is no text is JSON."""
-    width = decision.plan.latent_dim - 1
-    low, high = ([-1.0] * width, [1.0] * width) if decision.bounds is None else decision.bounds.tolist()
+    low, high = decision.ends.tolist()
     said: dict[str, Any] = {
         "task": card.get("task"),
         "dataset": card.get("dataset"),

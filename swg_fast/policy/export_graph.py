@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from swg_fast.common.errors import UsageError
+from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.packing import PackedNetwork, pack
 from swg_fast.kernels.shared.sampler_table import Latent
@@ -51,16 +52,18 @@ def check_exportable(plan: SearchPlan) -> None:
 class Decision(nn.Module):
     """The decision of ``bound`` for B states, on the CPU in float32.
 
-    ``bounds`` [2, A] are the lowest and highest action of the environment, in whose units actions come out;
-    None leaves them in [-1, 1]. `noisy` are the rows of the walk that add noise, in the order of the walk.
-    Candidates: N, or the first alone where nothing is compared.
+    ``bounds`` are those of the environment, in whose units actions come out; None leaves them in [-1, 1].
+    `noisy` are the rows of the walk that add noise, in the order of the walk. `candidates` is N, or 1 where
+    nothing is compared.
 
     Raises `UsageError` where the search has no graph.
     """
 
-    bounds: torch.Tensor | None
+    beside: torch.Tensor
+    ends: torch.Tensor
+    inside: torch.Tensor
 
-    def __init__(self, bound: BoundSampler, bounds: torch.Tensor | None = None) -> None:
+    def __init__(self, bound: BoundSampler, bounds: ActionBounds | None = None) -> None:
         super().__init__()
         check_exportable(bound.plan)
         self.plan, self.table = bound.plan, bound.plan.table
@@ -69,7 +72,7 @@ class Decision(nn.Module):
         self.rows = range(self.table.num_steps - 1, -1, -1)
         self.noisy = [j for j in self.rows if self.table.row(j)["noise"] != 0]
         packed = pack(bound.model.network, bound.model.schedule.num_steps)
-        self._fixed = {}
+        self._fixed: dict[str, Any] = {}
         for entry in fields(packed):
             value = getattr(packed, entry.name)
             if isinstance(value, torch.Tensor):
@@ -77,16 +80,20 @@ class Decision(nn.Module):
             else:
                 self._fixed[entry.name] = value
         self.register_buffer("beside", plan_code(bound.plan))
-        self.register_buffer("bounds", bounds)
+        self.scales = bounds is not None
+        bounds = bounds or ActionBounds.unit(bound.model.network.action_dim)
+        self.register_buffer("ends", torch.tensor([bounds.low, bounds.high], dtype=torch.float64))
+        self.register_buffer("inside", torch.from_numpy(bounds.inside.copy()))
         judge = {"expected_weight": bound.model.ranker if self.plan.expects == "ranker" else None,
                  "max_q": bound.model.critic}.get(self.plan.ranks_by)
         self.judge = copy.deepcopy(judge).cpu() if judge is not None else None
 
     def packed(self) -> PackedNetwork:
         """The packed network, of this module's buffers."""
-        return PackedNetwork(**self._fixed, **{
+        placed: dict[str, Any] = {
             name.removeprefix("packed_"): buffer for name, buffer in self.named_buffers(recurse=False)
-            if name.startswith("packed_")})
+            if name.startswith("packed_")}
+        return PackedNetwork(**self._fixed, **placed)
 
     def decide(self, states: torch.Tensor, noise: torch.Tensor, step_noise: torch.Tensor | None) -> Kept:
         """states [B, S], noise [B, N, D] of the start and step_noise [B, N, K, D] of the rows `noisy`."""
@@ -124,12 +131,12 @@ class Decision(nn.Module):
                                                     weights, _no_noise, expected, judged))
 
     def in_units(self, action: torch.Tensor) -> torch.Tensor:
-        """Actions of [-1, 1] in the environment's units, never outside its bounds."""
-        if self.bounds is None:
+        """Actions of [-1, 1] in the environment's units, as `ActionBounds.to_environment` has them."""
+        if not self.scales:
             return action
-        low, high = self.bounds
-        scaled = low.double() + (action.double() + 1.0) * 0.5 * (high.double() - low.double())
-        return torch.minimum(torch.maximum(scaled.float(), low), high)
+        low, high = self.ends
+        scaled = low + (action.double() + 1.0) * 0.5 * (high - low)
+        return torch.minimum(torch.maximum(scaled.float(), self.inside[0]), self.inside[1])
 
 
 class FromNoise(Decision):

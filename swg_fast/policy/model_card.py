@@ -49,6 +49,7 @@ class Card(TypedDict, total=False):
     dataset: str | None
     transitions: int | None
     observation_keys: list[str] | None
+    action_bounds: dict[str, list[float]] | None
     versions: dict[str, str]
 
 

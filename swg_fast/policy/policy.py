@@ -15,6 +15,7 @@ from swg_fast.common.checks import flag, shown, text, whole
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device
 from swg_fast.common.inputs import real_tensor
+from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.backends import registry
@@ -47,6 +48,7 @@ class Policy:
     ``value`` and ``card``.
 
     The networks are copied: the caller's stay as they are, and a later change of theirs is not seen.
+    ``bounds``, the lowest and highest action of the environment, are the card's under "action_bounds".
     ``defaults`` are the policy's own sampling settings, a `SamplingConfig` or names and values; without them
     the card's under "sampling". `config` and `execution` show them. A sample depends on its arguments alone,
     on no setting of torch around the call. A policy can be copied, pickled and used in a forked process.
@@ -69,6 +71,7 @@ class Policy:
         with own_surroundings():
             check_model(model)
             self.model = model.copied(self.device)
+        self.bounds = ActionBounds.from_card(model.card, self.action_dim)
         self._backends: dict[tuple[str, str, bool], Backend] = {}
         self._bound: dict[Any, BoundSampler] = {}
         self._calls = 0
@@ -76,6 +79,17 @@ class Policy:
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_backends": {}, "_bound": {}}  # a copy packs its networks anew
+
+    def __repr__(self) -> str:
+        network, config = self.model.network, self.settings()
+        beside = ", ".join(name for name, _ in self.model.networks() if name != "network") or "nothing"
+        schedule = self.model.schedule
+        return (f"Policy {self.card.get('task') or 'of no named task'} on {self.device}: states of "
+                f"{self.state_dim}, actions of {self.action_dim} ({self.bounds or '-1 to 1'})\n"
+                f"  network {network.hidden_dim} wide, {network.num_blocks} blocks, {network.weight_head} "
+                f"weight head, {schedule.num_steps} steps ({schedule.name}); beside it: {beside}\n"
+                f"  draws {config.n_candidates} candidate(s), guidance scale {config.guidance_scale:g}, "
+                f"temperature {config.temperature:g}, keeps by {config.select}")
 
     @property
     def card(self) -> dict[str, Any]:
@@ -93,12 +107,12 @@ class Policy:
     @property
     def observation_space(self) -> Any:
         """States [S] as a `gymnasium.spaces.Box`."""
-        return _box(-np.inf, np.inf, self.state_dim)
+        return _box(np.full(self.state_dim, -np.inf), np.full(self.state_dim, np.inf))
 
     @property
     def action_space(self) -> Any:
-        """Actions [A] in [-1, 1] as a `gymnasium.spaces.Box`."""
-        return _box(-1.0, 1.0, self.action_dim)
+        """Actions [A] that `predict` gives as a `gymnasium.spaces.Box`."""
+        return _box(*(self.bounds or ActionBounds.unit(self.action_dim)).inside)
 
     def save(self, folder: str | Path) -> Path:
         """Writes a checkpoint that `load_policy` gives back as this policy, its settings and card
@@ -123,7 +137,7 @@ class Policy:
             raise UsageError(f"{min(chosen)} has no meaning in an export, which computes in fp32 by its own "
                              "runtime; leave it out")
         bound = self.bind(config, execution=Execution(backend="torch", dtype="fp32"), **overrides)
-        return export_decision(bound, path, format=format, takes=takes)
+        return export_decision(bound, path, format=format, takes=takes, bounds=self.bounds)
 
     def backend(self, name: str = "auto", dtype: str | None = None, student: bool = False) -> Backend:
         """The backend ``name`` in compute type ``dtype`` (None: the policy's own) for the policy's network or
@@ -206,7 +220,8 @@ class Policy:
     def predict(self, observation: Array, state: Any = None, episode_start: Any = None,
                 deterministic: bool = False, *, seed: int | None = None, **settings: Any
                 ) -> tuple[np.ndarray, Any]:
-        """(actions, state) as stable-baselines3 has it: [S] -> [A], [B, S] -> [B, A], numpy.
+        """(actions, state) as stable-baselines3 has it: [S] -> [A], [B, S] -> [B, A], numpy, in the
+        environment's units and within its `bounds`; in [-1, 1] where the card has no bounds.
 
         ``deterministic`` is the paper's plain SWG, one candidate at temperature 0. Otherwise each
         call draws new noise, a function of the policy's seed (`reseed`) and the number of calls;
@@ -217,6 +232,8 @@ class Policy:
         if flag("deterministic", deterministic):
             settings |= {"n_candidates": 1, "temperature": 0.0}
         actions = self.sample(observation, seed=seed, **settings).actions.cpu().numpy()
+        if self.bounds is not None:
+            actions = self.bounds.to_environment(actions)
         return (actions[0] if one else actions), state
 
     def reseed(self, seed: int) -> None:
@@ -229,10 +246,10 @@ class Policy:
             return self._seed + (self._calls - 1 << 32)
 
 
-def _box(low: float, high: float, size: int) -> Any:
+def _box(low: np.ndarray, high: np.ndarray) -> Any:
     from gymnasium.spaces import Box
 
-    return Box(low, high, (size,), np.float32)
+    return Box(low, high, dtype=np.float32)
 
 
 def load_policy(name_or_path: str | Path, device: str | torch.device = "cpu") -> Policy:

@@ -96,18 +96,17 @@ def _plan_student(config: SamplingConfig, model: Model, family: WeightFamily | N
         raise UsageError(f"sampler={STUDENT!r}: this policy has no student; make one with 'swg-fast "
                          "distill', or use another sampler")
     _check_student(config, walk)
+    code = walk.code(config.guidance_scale)
     teachers = replace(config, sampler=walk.sampler, sampler_steps=walk.sampler_steps, finish=None)
     if config.finish == config.n_candidates and model.has_diffusion:
         return plan_search(teachers, model, family)
-    code = walk.code(config.guidance_scale)
     own = _guidance_code(config.guidance, family)
     code = code if own is None else torch.cat([own, code])
     table = walk.table(model.schedule.num_steps, float(config.temperature or 0.0))
-    needs = needed(config)
-    weighs = "support" in needs or ("expected" in needs and config.ranking != "ranker")
+    weighs = by_diffusion(config)
     if not model.has_diffusion and (config.finish is not None or weighs):
         what = (f"finish={config.finish}" if config.finish is not None else
-                "support" if "support" in needs else f"ranking={config.ranking!r}")
+                "support" if "support" in needed(config) else f"ranking={config.ranking!r}")
         raise UsageError(f"{what} needs the diffusion that the student was distilled from, and this policy "
                          "is the student alone; use the policy that holds both, or leave it out")
     judged = _judgement(config, model, family)
@@ -165,6 +164,12 @@ def needed(config: SamplingConfig) -> frozenset[str]:
     """What ranking and filter need beside the sampled weights: some of `ranking_names.NEEDS`."""
     names = [config.select] + ([config.keep_by] if config.keep_share < 1 else [])
     return frozenset(need for name in names for need in RANKINGS[name].needs)
+
+
+def by_diffusion(config: SamplingConfig) -> bool:
+    """Whether ranking or filter need what only a diffusion predicts of finished candidates."""
+    needs = needed(config)
+    return "support" in needs or ("expected" in needs and config.ranking != "ranker")
 
 
 def _judgement(config: SamplingConfig, model: Model, family: WeightFamily | None) -> Judgement:

@@ -13,6 +13,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import check_memory
 from swg_fast.common.meta_modules import shapes_only
 from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.student import StudentWalk
 from swg_fast.policy.backends.job import Samples, SamplingJob
 from swg_fast.policy.backends.streaming import DRAWS, Backend
 from swg_fast.policy.model import NETWORKS, Model, check_fit
@@ -39,9 +40,17 @@ def check_model(model: Model) -> None:
             wanted = kind.__name__ + ("" if needed else " or None")
             raise UsageError(f"{what}: a {type(value).__name__} was given, expected {wanted}")
     check_fit(model.networks(), model.code_widths)
+    _check_walk(model.walk, model.schedule.num_steps)
     for what, part in model.networks():
         check_finite(part, what)
         _check_layers(part, kinds[what], what)
+
+
+def _check_walk(walk: StudentWalk | None, trained: int) -> None:
+    if walk is not None and max(walk.steps[-1], walk.sampler_steps - 1) >= trained:
+        raise UsageError(f"the card's student has learnt a walk of {walk.sampler_steps} steps in calls at "
+                         f"the trained steps {', '.join(map(str, walk.steps))}, and the schedule has 0.."
+                         f"{trained - 1}; card and schedule are from different checkpoints")
 
 
 def _check_layers(part: Any, kind: Any, what: str) -> None:

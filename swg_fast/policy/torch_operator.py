@@ -62,7 +62,12 @@ def _named(name: str) -> Sampler:
     return sampler
 
 
-@torch.library.custom_op("swg_fast::sample", mutates_args=())
+# torch.compile must not capture the operator in a CUDA graph; torch 2.7 has no tag that says so.
+UNSAFE = getattr(torch.Tag, "cudagraph_unsafe", None)
+TAGS: dict[str, Any] = {"tags": (UNSAFE,)} if UNSAFE is not None else {}
+
+
+@torch.library.custom_op("swg_fast::sample", mutates_args=(), **TAGS)
 def sample(states: Tensor, seed: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
     """Actions [B, A], weights [B], indices [B] by the `Sampler` of this name."""
     if seed.numel() != 1 or seed.is_floating_point():

@@ -33,6 +33,7 @@ class CriticTrainer:
     """
 
     phase = "critic"
+    rate_name = "critic_lr"
     loss_names = ("value_loss", "critic_loss")
 
     def __init__(self, state_dim: int, action_dim: int, settings: TrainSettings,
@@ -48,6 +49,7 @@ class CriticTrainer:
         self.value_flat = FlatParameters([self.value])
         self.target_flat = FlatParameters([self.target])
         self.learning_rate = torch.tensor(settings.critic_lr, device=device)
+        self.polyak = torch.tensor(settings.polyak, dtype=torch.float32, device=device)
         adam = {"lr": self.learning_rate, "fused": True, "capturable": device.type == "cuda"}
         self.loops = native.loops() if device.type == "cpu" else None
         self.optimizers = {
@@ -116,7 +118,7 @@ class CriticTrainer:
         q_loss = critic_loss()
         self.q_flat.zero_grad()
         q_loss.backward()
-        take_step(self.optimizers["q"], self.q_flat, self.target_flat, self.settings.polyak)
+        take_step(self.optimizers["q"], self.q_flat, self.target_flat, self.polyak)
         return torch.stack([value_loss.detach(), q_loss.detach()])
 
     def steps(self, data: torch.Tensor, rows: torch.Tensor, draws: dict[str, torch.Tensor],

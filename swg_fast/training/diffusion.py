@@ -20,6 +20,8 @@ from swg_fast.training.learning_rate import cosine
 from swg_fast.training.onednn_linear import accelerate
 from swg_fast.training.settings import TrainSettings
 
+WARM_UP = 10  # the average follows about the last tenth of the steps until its rate is the setting
+
 
 class DiffusionTrainer:
     """Denoising steps; the exponential moving average is what acts.
@@ -29,6 +31,7 @@ class DiffusionTrainer:
     """
 
     phase = "actor"
+    rate_name = "actor_lr"
     loss_names = ("action_loss", "weight_loss")
 
     @classmethod
@@ -56,7 +59,7 @@ class DiffusionTrainer:
         self.shape = native.ActorShape(
             network.state_dim, network.action_dim, network.hidden_dim, network.num_blocks,
             network.time_embed_dim, network.weight_head == "early", LAYER_NORM_EPS, settings.weight_decay,
-            settings.ema_rate, settings.weight_loss, settings.dropout, self.dropout_seed)
+            settings.weight_loss, settings.dropout, self.dropout_seed)
         reads = settings.read_share > 0  # rows of a kind that the compiled steps do not have
         fitting = (device.type == "cpu" and settings.precision == "fp32" and not reads
                    and network.num_blocks <= native.MOST_BLOCKS)
@@ -65,6 +68,7 @@ class DiffusionTrainer:
         self.flat = FlatParameters([self.network])
         self.ema_flat = FlatParameters([self.ema])
         self.learning_rate = torch.tensor(settings.actor_lr, device=device)
+        self.ema_rate = torch.tensor(settings.ema_rate, dtype=torch.float32, device=device)
         self.optimizers = {
             "actor": torch.optim.AdamW(
                 [self.flat.data], lr=self.learning_rate, weight_decay=settings.weight_decay,
@@ -112,8 +116,15 @@ class DiffusionTrainer:
         share = cosine(step, self.settings.actor_steps) if self.settings.cosine_decay else 1.0
         return self.settings.actor_lr * share
 
+    def ema_rate_at(self, step: int) -> float:
+        """The average's rate, which falls from 1 at step 0: so the average begins with what was trained, and
+        not with the random initial parameters, of which 0.999**1500, a fifth, would be left after 1,500
+        steps. From step 10 / ema_rate on, 9,990 by default, it is the setting."""
+        return max(self.settings.ema_rate, WARM_UP / (step + WARM_UP))
+
     def before_step(self, step: int) -> None:
         self.learning_rate.fill_(self.learning_rate_at(step))
+        self.ema_rate.fill_(self.ema_rate_at(step))
 
     def masks(self, first: int, count: int) -> dict[str, torch.Tensor]:
         """Which entries dropout keeps in ``count`` steps from ``first`` on, [count, blocks, batch,
@@ -150,7 +161,7 @@ class DiffusionTrainer:
         losses = self._losses(self.network, batch, draws)
         self.flat.zero_grad()
         (losses[0] + self.settings.weight_loss * losses[1]).backward()
-        take_step(self.optimizers["actor"], self.flat, self.ema_flat, self.settings.ema_rate)
+        take_step(self.optimizers["actor"], self.flat, self.ema_flat, self.ema_rate)
         return losses.detach()
 
     def steps(self, data: torch.Tensor, rows: torch.Tensor, draws: dict[str, torch.Tensor],
@@ -161,11 +172,12 @@ class DiffusionTrainer:
             data = self.members(data[rows].flatten(0, 1), draws["member"].flatten(0, 1))
             rows = torch.arange(rows.numel()).view(rows.shape)
         state = adam_state(self.optimizers["actor"])
-        rates = torch.tensor([self.learning_rate_at(step + i) for i in range(len(rows))])
+        rates, ema_rates = (torch.tensor([rate_at(step + i) for i in range(len(rows))])
+                            for rate_at in (self.learning_rate_at, self.ema_rate_at))
         losses = self.loops.steps(
             self.shape, Moments(self.flat.data, state), self.ema_flat.data,
             torch.stack([self.signal, self.noise]), data,
-            native.Batches(rows, draws["t"], draws["noise"], rates), step, int(state["step"]))
+            native.Batches(rows, draws["t"], draws["noise"], rates, ema_rates), step, int(state["step"]))
         state["step"] += len(rows)
         return losses
 

@@ -32,8 +32,8 @@ class FlatParameters:
         self.data.grad.zero_()
 
     @torch.no_grad()
-    def average(self, source: FlatParameters, rate: float) -> None:
-        """self <- (1 - rate) self + rate source."""
+    def average(self, source: FlatParameters, rate: torch.Tensor) -> None:
+        """self <- (1 - rate) self + rate source, with a rate []."""
         self.data.lerp_(source.data, rate)
 
 
@@ -50,9 +50,9 @@ def adam_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
 
 
 def take_step(optimizer: torch.optim.Optimizer, flat: FlatParameters, average: FlatParameters | None = None,
-              rate: float = 0.0) -> None:
+              rate: torch.Tensor | None = None) -> None:
     """A step of ``optimizer``, an Adam or AdamW over ``flat`` alone, after which ``average`` (if any)
-    follows ``flat`` at ``rate``."""
+    follows ``flat`` at ``rate`` [], on the parameters' device."""
     if runs_triton(flat.data.device):
         from swg_fast.kernels.training.adam_triton import adam_step
 
@@ -65,4 +65,5 @@ def take_step(optimizer: torch.optim.Optimizer, flat: FlatParameters, average: F
         return
     optimizer.step()
     if average is not None:
+        assert rate is not None
         average.average(flat, rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from swg_fast.common.atomic_files import write_json
-from swg_fast.common.errors import UsageError
-from swg_fast.common.optional_packages import check, need
+from swg_fast.common.checks import choice
+from swg_fast.common.errors import UsageError, note
+from swg_fast.common.optional_packages import installed, need
+from swg_fast.common.quiet import quiet
 from swg_fast.common.read_files import read_json
 
 LOGGERS = ("tensorboard", "wandb", "none")
@@ -37,7 +40,7 @@ class WandbWriter:
         self.run = wandb.init(project="swg-fast", name=folder.resolve().parent.name, dir=str(folder), id=name,
                               config=dict(config), resume="allow" if name else None)
         write_json(known, {"id": self.run.id})
-        for phase in ("critic", "actor"):
+        for phase in ("critic", "actor", "score"):
             self.run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
@@ -55,18 +58,25 @@ class KnownRun:
 
 
 def check_logger(kind: str) -> None:
-    """`UsageError` where ``kind`` is no logger or its package is missing. Call it before long work."""
-    if kind not in LOGGERS:
-        raise UsageError(f"unknown logger {kind!r}; use one of {', '.join(LOGGERS)}")
-    if kind != "none":
-        check(kind, f"--logger {kind}")
+    """`UsageError` where ``kind`` is no logger, and where Weights & Biases is not installed or has no login.
+    Without TensorBoard a `Note` says that no curves are drawn. Call it before long work."""
+    choice("logger", kind, LOGGERS)
+    if kind == "tensorboard" and not installed(kind):
+        note("TensorBoard is not installed, so no curves are drawn; OUT/logs/history.jsonl has every number. "
+             "pip install 'swg-fast[train]' brings it")
+    if kind == "wandb":
+        wandb = need("wandb", "--logger wandb")
+        with quiet():  # newer versions say that this way to ask is old
+            login = wandb.api.api_key
+        if os.environ.get("WANDB_MODE", "online") == "online" and not login:
+            raise UsageError("--logger wandb: there is no login on this machine; run 'wandb login', or set "
+                             "WANDB_MODE=offline")
 
 
 @contextmanager
 def open_writer(kind: str, folder: Path, config: Mapping[str, Any], resume: bool) -> Iterator[Writer | None]:
-    """The writer of a run whose logs are in ``folder``; None for ``none``."""
-    check_logger(kind)
-    if kind == "none":
+    """The writer of a run whose logs are in ``folder``; None for ``none``, and without TensorBoard."""
+    if choice("logger", kind, LOGGERS) == "none" or (kind == "tensorboard" and not installed(kind)):
         yield None
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,14 @@ class Diverged(UsageError):
     """The losses or parameters are no longer finite. They were not saved."""
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """Scores a policy every so many steps of the diffusion; ``of`` plays it and returns its score."""
+
+    every: int
+    of: Callable[[Any], float]
+
+
 @dataclass
 class LoopOptions:
     """How a phase runs; nothing here changes what it computes."""
@@ -61,6 +70,8 @@ class LoopOptions:
     graph: bool = True  # on CUDA, capture the step
     profile: bool = False  # wait for the device at the end of every part that `clocks` counts
     clocks: dict[str, Clock] = field(default_factory=dict)  # the loop writes each phase's times here
+    scoring: Scoring | None = None  # scores the policy now and then while the diffusion trains
+    policy: Callable[[], Any] | None = None  # makes what `scoring` scores: the policy as it is
 
 
 def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: int, seed: int,
@@ -107,6 +118,10 @@ def run_phase(trainer: Any, rows: torch.Tensor, held_out: torch.Tensor, total: i
                     _log(trainer, held_out, seed, step, (sums / counted).tolist(),
                          (step - first) / (time.perf_counter() - started), options, bar)
                 sums, counted = sums.zero_(), 0
+            if options.scoring is not None and options.policy is not None and asked() is None and (
+                    step % options.scoring.every == 0 or step == total):
+                with clock.part("scores"):
+                    started += _score(options, step, bar)
             if step % options.save_every == 0 or stopping:
                 with clock.part("saved states"):
                     _check_finite(trainer, sums, step, good, options, state=True)
@@ -130,7 +145,7 @@ def _check_finite(trainer: Any, sums: torch.Tensor, step: int, good: int, option
     if bad:
         kept = f"the last good state, of step {good}, is kept in {options.folder}" if good else \
             "no state was saved before"
-        rate = f"a lower {trainer.phase}_lr or " if hasattr(trainer.settings, f"{trainer.phase}_lr") else ""
+        rate = f"a lower {trainer.rate_name} or " if hasattr(trainer, "rate_name") else ""
         raise Diverged(f"{trainer.phase} diverged by step {step}: {', '.join(bad)} not finite; {kept}. Start "
                        f"again in another --out, with {rate}data of smaller values")
 
@@ -140,7 +155,8 @@ def _stretch(step: int, stop: int, trainer: Any, options: LoopOptions) -> int:
     notice an interruption soon."""
     quick = trainer.device.type == "cuda" or (trainer.loops is not None and trainer.phase == "critic")
     most = BLOCK if quick else STRETCH
-    every = (BLOCK, options.log_every, options.save_every, most)
+    every = [BLOCK, options.log_every, options.save_every, most]
+    every += [options.scoring.every] if options.scoring is not None else []
     return min(stop - step, *(n - step % n for n in every))
 
 
@@ -148,6 +164,19 @@ def _draw_block(trainer: Any, rows: int, seed: int, block: int,
                 device: torch.device) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(stream_seed(seed, trainer.phase, "block", block))
     return {k: v.to(device) for k, v in trainer.draw(generator, BLOCK, rows).items()}
+
+
+def _score(options: LoopOptions, step: int, bar: Any) -> float:
+    """Scores the policy, writes its score, and returns the seconds that this took."""
+    assert options.scoring is not None and options.policy is not None
+    started = time.perf_counter()
+    score = options.scoring.of(options.policy())
+    if options.history is not None:
+        append_line(options.history, "score", {"step": step, "score/mean": score})
+    if options.writer is not None:
+        options.writer.add_scalar("score/mean", score, step)
+    bar.write(f"step {step:,}: score {score:.4g}", file=Spare("stderr"))
+    return time.perf_counter() - started
 
 
 def _log(trainer: Any, held_out: torch.Tensor, seed: int, done: int, means: list[float],

@@ -8,6 +8,7 @@ import numpy as np
 
 from swg_fast.common.errors import UsageError
 from swg_fast.data import Transitions
+from swg_fast.data.findings import Finding
 
 REWARD_TRANSFORMS = ("none", "minus_one", "return_range")
 UNBOUNDED = (-math.inf, math.inf)
@@ -30,6 +31,22 @@ def transform_rewards(data: Transitions, name: str) -> np.ndarray:
         return (data.rewards * (1000.0 / span)).astype(np.float32)
     raise UsageError(
         f"unknown reward transform {name!r}; use one of {', '.join(REWARD_TRANSFORMS)}")
+
+
+def reward_findings(data: Transitions, name: str) -> list[Finding]:
+    """What is odd about rewards that the transform ``name`` is to change."""
+    found, distinct = [], np.unique(data.rewards)
+    if len(distinct) == 1:
+        found.append(Finding(f"every step has the reward {distinct[0]:g}",
+                             "no action can be better than another; check the rewards"))
+    elif name == "minus_one" and np.isin(distinct, (-1, 0)).all():
+        found.append(Finding("rewards are -1 and 0 already", "minus_one makes -2 and -1 of them; use "
+                                                             "--reward-transform none"))
+    episodes = len(np.unique(data.episodes))
+    if name == "return_range" and episodes > len(data) / 2:
+        found.append(Finding(f"{len(data):,} rows are {episodes:,} episodes", "return_range scales by the "
+                             "span of their returns, which are single rewards; use --reward-transform none"))
+    return found
 
 
 def return_bounds(rewards: np.ndarray, discount: float) -> tuple[float, float]:

@@ -15,10 +15,12 @@ from swg_fast.common.hardware import resolve_device
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions
 from swg_fast.data.travel import walks
+from swg_fast.envs.action_bounds import CARD
 from swg_fast.method.networks import Ranker
 from swg_fast.method.weight_functions import compute_weights
 from swg_fast.policy.checkpoint import save_checkpoint
 from swg_fast.policy.model import Model
+from swg_fast.policy.policy import Policy
 from swg_fast.training.borrowed_critic import check_critic, take_critic
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
@@ -111,6 +113,8 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
     family = diffusion.family
     rates = {"critic": _run_critic(critic, data, rewards, settings, options)}
 
+    if data.bounds is not None:
+        card = card | {CARD: data.bounds.to_card()}
     used = walks(data, settings.min_travel)
     weights = critic.advantages(data).numpy()
     if family is None:
@@ -127,7 +131,9 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
     about["share_of_steps"] = float(used.mean())
     rows, held_out = (diffusion.pack(data.subset(some), weights[some])
                       for some in (used & ~mask, used & mask))
-    rates["actor"] = run_phase(diffusion, rows, held_out, settings.actor_steps, settings.seed, options)
+    now = replace(options, policy=lambda: Policy(**Model(
+        diffusion.ema, diffusion.schedule, critic.target, critic.value, card).parts(), device=device))
+    rates["actor"] = run_phase(diffusion, rows, held_out, settings.actor_steps, settings.seed, now)
     ranker = None
     if settings.ranker_steps:
         ranker, rates["ranker"] = train_ranker(data, weights, settings, device, options)

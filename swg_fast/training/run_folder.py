@@ -74,7 +74,7 @@ def _check(out: Path, mine: RunRecord, resume: bool) -> RunRecord:
             raise UsageError(f"{out}: holds a run with other settings ({', '.join(changed)}); "
                              "resume with the same ones, or choose another --out")
         return theirs
-    held = [name for name in ("states", "policy") if any((out / name).glob("*"))]
+    held = [name for name in ("states", "pairs", "policy") if any((out / name).glob("*"))]
     if path.exists() and held:
         raise UsageError(f"{out}: already holds a run; add --resume to continue it, or choose "
                          "another --out")

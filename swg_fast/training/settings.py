@@ -83,7 +83,8 @@ class TrainSettings:
                                      "is all noise: what --ranking read needs.", min=0, max=1, max_open=True)
     weight_decay: float = setting(1e-4, "AdamW's weight decay.", min=0, max=1)
     cosine_decay: bool = setting(True, "Let the diffusion's learning rate fall to 0 along a cosine.")
-    ema_rate: float = setting(0.001, "Rate of the moving average that acts.", min=0, max=1, min_open=True)
+    ema_rate: float = setting(0.001, "Rate of the moving average that acts; higher in the first steps.",
+                              min=0, max=1, min_open=True)
     # the ranker, for --ranking ranker
     ranker_steps: int = setting(0, "Gradient steps of a small network that regresses the expected weight of "
                                    "an action; 0 leaves it out.", min=0, top=MOST_STEPS)

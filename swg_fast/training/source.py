@@ -10,6 +10,8 @@ from swg_fast.common.atomic_files import user_path
 from swg_fast.common.errors import UsageError
 from swg_fast.common.read_files import is_file
 from swg_fast.data import Transitions
+from swg_fast.envs.action_bounds import CARD as BOUNDS
+from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.policy.checkpoint import CARD, find_checkpoint
 from swg_fast.policy.model_card import read_card
 from swg_fast.training.distillation.settings import DistillOptions, DistillSettings
@@ -32,6 +34,7 @@ class Source:
     settings: TrainSettings | None
     data_hash: str | None  # what stands for them; older versions wrote none
     observation_keys: list[str] | None  # of a dictionary observation
+    bounds: ActionBounds | None = None  # of the recorded actions; None where the task's environment has them
 
     def trained_on(self, data: Transitions) -> bool:
         """Whether this is known to have been trained on ``data``, so that its split holds."""
@@ -73,4 +76,11 @@ def find_source(name_or_path: str | Path) -> Source:
         raise UsageError(f"{run or folder}: {error}; another version wrote it") from error
     return Source(str(name_or_path), folder, run, card.get("task") or config.get("task"),
                   config.get("dataset"), chosen, (own and own.data_hash) or trained.get("data_hash"),
-                  card.get("observation_keys"))
+                  card.get("observation_keys"), _bounds(card, config))
+
+
+def _bounds(card: dict[str, Any], config: dict[str, Any]) -> ActionBounds | None:
+    """The bounds that actions were scaled by: the card's, or those that a run under way was given."""
+    own = card.get(BOUNDS)
+    low, high = (own["low"], own["high"]) if own else (config.get("action_low"), config.get("action_high"))
+    return None if low is None else ActionBounds.of(low, high, BOUNDS)

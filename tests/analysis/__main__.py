@@ -22,7 +22,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import max_threads
 from swg_fast.common.interrupts import install, shielded
 from swg_fast.common.output_paths import check_outputs
-from tests.analysis.compile_offline import end_with_parent, report_row, shipped
+from tests.analysis.compile_offline import end_with_parent, report_row, shapes, shipped
 
 
 def _loop(loop: dict[str, Any]) -> str:
@@ -37,9 +37,12 @@ def _loop(loop: dict[str, Any]) -> str:
 @click.option("--targets", default="sm_80,sm_90,sm_100", help="GPU generations.")
 @click.option("--dtypes", default="all", help="all, or some of fp32, bf16, tf32.")
 @click.option("--hidden-dims", default="64,128,256", help="Some of 64, 128, 256.")
+@click.option("--shapes", "of_shapes", is_flag=True,
+              help="Instead: the kernel for many candidates on sm_90 in its variants.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Compilations at a time.  [default: all cores]")
 @click.option("--json", "json_path", type=Path, help="Write one row a configuration and target.")
-def main(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_path: Path | None) -> None:
+def main(targets: str, dtypes: str, hidden_dims: str, of_shapes: bool, jobs: int | None,
+         json_path: Path | None) -> None:
     """Compile the fused kernels for GPUs that this machine need not have, and report on their code.
 
     For a trip of each innermost loop over matrix products: its matrix instructions; how many products of a
@@ -60,6 +63,7 @@ def main(targets: str, dtypes: str, hidden_dims: str, jobs: int | None, json_pat
     work = shipped([int(target.removeprefix("sm_")) for target in targets.split(",")])
     hidden = whole_numbers(hidden_dims, "--hidden-dims", 256)
     work = [row for row in work if row["dtype"] in kinds and row["hidden"] in hidden]
+    work = shapes() if of_shapes else work
     if not work:
         raise UsageError(f"--hidden-dims {hidden_dims}: the fused kernels have 64, 128 and 256")
     os.environ["PYTHONSAFEPATH"] = "1"  # of the workers, which take no module of the current folder

@@ -18,7 +18,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from swg_fast.kernels.fused.configurations import CONFIGS, Config, nearest
+from swg_fast.kernels.fused.configurations import (
+    CONFIGS,
+    SHARED_99,
+    SHARED_163,
+    SHARED_227,
+    Config,
+    nearest,
+)
 from swg_fast.kernels.fused.hopper import launch as hopper_launch
 from swg_fast.kernels.fused.launch import PRECISIONS, REDUCE, scratch_sizes
 from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS, sample_kernel
@@ -34,6 +41,8 @@ WEIGHT_POINTERS = ("low", "up", "down", "output", "head")
 INDEX_POINTERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "indices": "*i64"}
 WEIGHT_MAPS = ("ends", "up", "down", "head")  # tensor maps in the Gluon kernels
 HEAD_WIDTH = 256
+# Shared memory of a program by target, where it is not that of sm_90.
+SHARED_BYTES = {80: SHARED_163, 86: SHARED_99, 87: SHARED_163, 89: SHARED_99, 120: SHARED_99, 121: SHARED_99}
 FLOATS = ("w_min", "w_max", "initial_scale", "gumbel_scale", "ranking_mean")
 
 
@@ -53,6 +62,7 @@ class Variant:
     multistep: bool = False
     tree: bool = False
     rank: bool = False
+    mixed: bool = False
 
 
 def source(variant: Variant) -> ASTSource:
@@ -65,8 +75,9 @@ def source(variant: Variant) -> ASTSource:
         "CLIP_STATE": not variant.multistep,
         "CLIP_CLEAN": variant.multistep, "MULTISTEP": variant.multistep, "TREE": variant.tree,
         "RANK": variant.rank, "SOFTMAX": variant.softmax,
-        "WRITE_ALL": False, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype], "BT": REDUCE,
-        **scratch_sizes(hidden, blocks, padded, config.tile)._asdict(), "SLOTS": config.stages,
+        "WRITE_ALL": False, "MIXED": variant.mixed, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype],
+        "BT": REDUCE, **scratch_sizes(hidden, blocks, padded, config.tile, variant.guided)._asdict(),
+        "SLOTS": config.stages,
         "REGISTERS": hopper_launch.REGISTERS}
     if config.kind == "layers":
         return layered_sources.source(variant.kernel, hidden, WEIGHT_TYPES[dtype], config, every)
@@ -113,7 +124,8 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
     row = {
         "kernel": kernel + " (Gluon)" * gluon, "target": f"sm_{capability}", "dtype": dtype,
         "config": {"hidden_dim": hidden, "tile": config.tile, "chunk": config.chunk,
-                   "warps": config.warps, "stages": config.stages, "head": variant.head},
+                   "warps": config.warps, "stages": config.stages, "head": variant.head,
+                   "guided": variant.guided, "mixed": variant.mixed},
         "registers": usage["REG"], "stack_bytes": usage["STACK"],
         "stack_accesses_in_matrix_loops": sum(loop["stack_accesses"] for loop in loops),
         "shared_bytes": compiled.metadata.shared,
@@ -122,13 +134,13 @@ def report(capability: int, hidden: int, dtype: str, config: Config, **shape: An
     blocks, guided = variant.blocks, variant.guided
     count = gluon_bytes_per_candidate if gluon else bytes_per_candidate
     row["bytes_per_candidate_and_step"] = {} if layered or kernel == "keep_best_kernel" else count(
-        hidden, blocks, config.tile, head_width=HEAD_WIDTH * early, guided=guided,
+        hidden, blocks, config.tile, head_width=HEAD_WIDTH * early, guided=guided, mixed=variant.mixed,
         bytes_per_weight=2 if dtype == "bf16" else 4)
     groups = hopper_launch.GROUPS if gluon else 1
-    modelled = guided and (capability, dtype, kernel) == (90, "bf16", "sample_kernel")
+    modelled = (capability, dtype, kernel) == (90, "bf16", "sample_kernel")
     if modelled and config.tile * groups == cycle_model.ROWS:
         sizes = cycle_model.Shape(hidden, blocks, variant.latent, HEAD_WIDTH * early, config.chunk,
-                           config.stages * gluon)
+                                  config.stages * gluon, guided)
         row["predicted_thousand_cycles"] = cycle_model.predict(
             sass, sizes, config.warps * groups, sum(row["bytes_per_candidate_and_step"].values()))
     return row
@@ -152,7 +164,7 @@ def shipped(targets: list[int]) -> list[dict[str, Any]]:
     rows = []
     for target in targets:
         for hidden, dtype in pairs:
-            choices = nearest(target, hidden, dtype)
+            choices = nearest(target, hidden, dtype, SHARED_BYTES.get(target, SHARED_227))
             where = {"capability": target, "hidden": hidden, "dtype": dtype}
             portable = [config for config in choices.many if config.kind != "gluon"][0]
             for config in dict.fromkeys((choices.many[0], portable, choices.few[0])):
@@ -161,6 +173,15 @@ def shipped(targets: list[int]) -> list[dict[str, Any]]:
                 rows.append(where | {"config": portable, "kernel": "keep_best_kernel"})
                 rows += layered_sources.shipped(**where)
     return rows
+
+
+def shapes() -> list[dict[str, Any]]:
+    """Arguments of `report` for the kernel of many candidates on sm_90, `joint` head: as it is, with tiles of
+    several states, unguided, and both."""
+    config = nearest(90, 256, "bf16").many[0]
+    where = {"capability": 90, "hidden": 256, "dtype": "bf16", "config": config}
+    return [where | {"guided": guided, "mixed": mixed}
+            for guided in (True, False) for mixed in (False, True)]
 
 
 def _tool(name: str) -> str:

@@ -46,17 +46,19 @@ class Shape:
     head: int
     chunk: int
     slots: int  # of the Gluon kernel's ring; 0 for the portable kernel
+    guided: bool = True
 
     @property
     def depth(self) -> int:
-        """Blocks that the cotangent passes."""
+        """Blocks before the weight's head, which a cotangent passes."""
         return blocks_back(self.blocks, self.head)
 
     @property
     def products(self) -> int:
         """Products of [.., hidden] with [hidden, chunk] in a step."""
         chunks = 4 * self.hidden // self.chunk
-        return chunks * (2 * self.blocks + 3 * self.depth) + 2 * self.head // self.chunk
+        back = 3 * self.depth if self.guided else 0
+        return chunks * (2 * self.blocks + back) + (2 if self.guided else 1) * self.head // self.chunk
 
 
 def nest(listing: list[Instruction]) -> Loop:
@@ -76,13 +78,16 @@ def nest(listing: list[Instruction]) -> Loop:
 
 def step_of(listing: list[Instruction]) -> Loop:
     """The loop over a trajectory's steps: the outermost that contains several loops over matrix products (the
-    first warp group's, if each has its own code)."""
+    first warp group's, if each has its own code), or just one over blocks with one over chunks inside."""
     loop = nest(listing)
     while True:
         with_products = [one for one in loop.inner if _count(listing, one, "HGMMA")]
         if not with_products:
             raise ValueError("the listing has no loop over matrix products inside a loop over steps")
-        if len(with_products) > 1 and _count(listing, loop, "USETMAXREG") == 0:
+        chunks = [one for one in with_products[0].inner if _count(listing, one, "HGMMA")]
+        deepest = not any(_count(listing, one, "HGMMA") for loop in chunks for one in loop.inner)
+        blocks_alone = len(with_products) == 1 and bool(chunks) and deepest
+        if blocks_alone or len(with_products) > 1 and _count(listing, loop, "USETMAXREG") == 0:
             return loop
         loop = with_products[0]
 
@@ -94,7 +99,7 @@ def _count(listing: list[Instruction], loop: Loop, kind: str) -> int:
 def name_loops(listing: list[Instruction], step: Loop, shape: Shape) -> None:
     """Sets the trips and the name of each loop in a step."""
     chunks = 4 * shape.hidden // shape.chunk
-    passes = [shape.depth, shape.depth, max(shape.blocks - shape.depth, 1)]
+    passes = [shape.depth, *[shape.depth] * shape.guided, max(shape.blocks - shape.depth, 1)]
     chunked = [loop for loop in step.inner if _is_chunked(listing, loop, shape)]
     for loop in step.inner:
         inner = [one for one in loop.inner if _is_chunked(listing, one, shape)]
@@ -138,7 +143,7 @@ def _name_part(listing: list[Instruction], loop: Loop, chunks: int, shape: Shape
 
 
 def predict(sass: str, shape: Shape, warps: int, l2_bytes: float) -> dict[str, Any]:
-    """Thousand cycles of a guided step of 128 rows, by part, and the least that single pipes allow.
+    """Thousand cycles of a step of 128 rows, by part, and the least that single pipes allow.
 
     ``l2_bytes`` is the number of bytes that a candidate and step move (`tests.analysis.l2_traffic`).
     """

@@ -16,6 +16,7 @@ def bytes_per_candidate(
     *,
     head_width: int = 0,
     guided: bool = True,
+    mixed: bool = False,
     bytes_per_weight: int = 2,
 ) -> dict[str, float]:
     """{"weights", "scratch"} of the portable kernels; ``head_width`` 0: the joint head.
@@ -25,11 +26,11 @@ def bytes_per_candidate(
     input layer writes h. A block reads h and the last stage's sums, writes h (except the first block, which
     adds nothing), writes x and reads it whole, writes its sums. The backward pass reads g and x, writes sums,
     reads sums, x and g, writes g. The read-out reads the last h and its sums. Values with a few entries a row
-    (z, eps, 1 / std) do not count.
+    (z, eps, 1 / std) do not count. In tiles of several states (``mixed``) every row reads its state's vector.
     """
     narrow, wide = bytes_per_weight * hidden, 4 * hidden
     depth, weights = _way_back_and_weights(narrow, hidden, blocks, head_width, guided)
-    scratch = wide  # the input layer
+    scratch = wide + wide * mixed  # the input layer
     scratch += blocks * (wide + narrow * 2 + narrow) + (blocks - 1) * (wide + narrow)  # blocks forwards
     scratch += wide + narrow + narrow + narrow  # read-out: h and sums, then SiLU(h) and the product's operand
     scratch += depth * 7 * narrow
@@ -47,6 +48,7 @@ def gluon_bytes_per_candidate(
     *,
     head_width: int = 0,
     guided: bool = True,
+    mixed: bool = False,
     bytes_per_weight: int = 2,
 ) -> dict[str, float]:
     """The same for the Hopper kernels, whose two tiles share the weights, including a chunk of 64 rows for
@@ -55,7 +57,7 @@ def gluon_bytes_per_candidate(
     stream h, out and in."""
     narrow = bytes_per_weight * hidden
     depth, weights = _way_back_and_weights(narrow, hidden, blocks, head_width, guided)
-    scratch = 0.0
+    scratch = 4.0 * hidden * mixed
     if guided:
         scratch += (depth - 1) * 2 * 2 * narrow + (head_width > 0) * 2 * 4 * hidden
     ends = (3 if guided else 2) * 64 * narrow

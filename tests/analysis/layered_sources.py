@@ -26,7 +26,8 @@ OF_A_CONFIGURATION = ("up_kernel", "narrow_kernel", "up_back_kernel", "head_kern
 WEIGHTS = ("up", "down", "head", "output", "output_row", "weights", "wide", "slope", "x", "g", "g_out",
            "inner", "out", "read", "a", "hidden")
 OTHERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "words": "*i64", "owners": "*i64",
-          "N": "i32", "R": "i32", "T": "i32", "j": "i32", "tiles": "i32", "w_min": "fp32", "w_max": "fp32",
+          "B": "i32", "N": "i32", "R": "i32", "T": "i32", "j": "i32", "slots": "i32", "w_min": "fp32",
+          "w_max": "fp32",
           "initial_scale": "fp32", "gumbel_scale": "fp32"}
 ROWS = {"step_kernel": STEP_ROWS, "keep_kernel": KEEP_ROWS}
 

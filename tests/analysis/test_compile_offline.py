@@ -18,7 +18,7 @@ pytest.importorskip("triton", reason="Triton exists for Linux alone")
 from emulator.compiling import without_interpreter
 
 from swg_fast.cli.ending import run
-from swg_fast.kernels.fused.configurations import CONFIGS, GLUON
+from swg_fast.kernels.fused.configurations import CONFIGS, GLUON, SHARED_99, SHARED_163, SHARED_227
 from swg_fast.kernels.fused.portable.kernels import WHOLE_NUMBERS
 from tests.analysis import compile_offline, layered_sources
 from tests.analysis.sass_listing import matrix_loops
@@ -26,7 +26,7 @@ from tests.analysis.sass_listing import matrix_loops
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+SHARED_BYTES = {80: SHARED_163, 90: SHARED_227, 100: SHARED_227}
 # Special-function instructions an entry of the wide layer: a tanh, or an exp and a reciprocal root.
 SPECIAL = {"bf16": 1.0, "tf32": 2.0, "fp32": 2.0}
 # Arguments of `report` by (target, hidden size, type): one test each, so that parallel runs share the work.
@@ -112,6 +112,60 @@ def test_a_shipped_configuration(key):
             loops = [loop["products"] for loop in row["matrix_loops"] if loop["special_per_element"]]
             assert loops.count(3.0) == 2 and set(loops) == {2.0, 3.0}, row
             assert overlapping(row), row
+
+
+def no_way_back(row):
+    """Whether an unguided kernel's loops over chunks are a forward pass's alone: of two products or, in the
+    early head, of one."""
+    found = [loop["products"] for loop in row["matrix_loops"] if loop["products"]]
+    return bool(found) and set(found) <= {1.0, 2.0}
+
+
+@pytest.mark.parametrize("kind,guided,back", [("gluon", False, False), ("portable", False, False),
+                                              ("portable", True, True)])
+def test_unguided_code_has_no_way_back(kind, guided, back):
+    """Nor does it have room for one: less shared memory, and no kept activations in the Gluon kernel's
+    scratch."""
+    config = GLUON[256] if kind == "gluon" else PORTABLE
+    work = {"capability": 90, "hidden": 256, "dtype": "bf16", "config": config, "guided": guided}
+    row = without_interpreter(compile_offline.report_row, work)
+    assert no_way_back(row) is not back
+    assert row["stack_bytes"] == 0
+    assert (row["shared_bytes"] < 3 / 4 * SHARED_227) is not back
+    if kind == "gluon":
+        assert row["bytes_per_candidate_and_step"]["scratch"] == 0
+        # 60 million candidates a second on 132 multiprocessors at 1.5 GHz.
+        assert row["predicted_thousand_cycles"]["total"] * 1000 < 132 * 1.5e9 / 60e6 * 128
+
+
+def test_tiles_of_several_states_cost_little_more():
+    """By the static model at most 15 % more than tiles of one state; only a state's vector is read for each
+    row.
+    """
+    one, several = (without_interpreter(compile_offline.report_row, {
+        "capability": 90, "hidden": 256, "dtype": "bf16", "config": GLUON[256], "mixed": mixed})
+        for mixed in (False, True))
+    assert several["stack_accesses_in_matrix_loops"] == 0
+    totals = [row["predicted_thousand_cycles"]["total"] for row in (one, several)]
+    assert totals[1] < 1.15 * totals[0]
+    scratch = [row["bytes_per_candidate_and_step"]["scratch"] for row in (one, several)]
+    assert scratch[1] - scratch[0] == 4 * 256
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("dtype", ["bf16", "tf32"])
+@pytest.mark.parametrize("capability", [86, 89, 120])
+def test_cards_with_99_kib(capability, dtype):
+    """Their configurations fit, compute no product twice and use no stack, in tiles of one state and of
+    several; the layered kernels fit too."""
+    rows = [row for row in compile_offline.shipped([capability]) if row["dtype"] == dtype]
+    for work in rows:
+        row = without_interpreter(compile_offline.report_row, work)
+        assert row["shared_bytes"] <= SHARED_99, row
+        if row["kernel"] == "sample_kernel":
+            assert row["stack_bytes"] == 0, row
+            products = {loop["products"] for loop in row["matrix_loops"] if loop["products"]}
+            assert products <= {1.0, 2.0, 3.0}, row
 
 
 @pytest.mark.compiled

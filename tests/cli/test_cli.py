@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 
+import click
 import numpy as np
 import pytest
 from conftest import make_recording, run_cli, write_hdf5
+
+from swg_fast.cli.main import COMMANDS, cli
 
 
 def swg_fast(*arguments, cwd, process=False):
@@ -23,6 +26,25 @@ def swg_fast(*arguments, cwd, process=False):
 def test_help(command, tmp_path):
     out = swg_fast(*command.split(), "--help", cwd=tmp_path)
     assert out.returncode == 0 and "Usage" in out.stdout
+
+
+@pytest.mark.parametrize("command", [each for each in cli.commands])
+def test_every_option_has_help_and_a_section(command):
+    context = click.Context(cli.commands[command])
+    options = [each for each in cli.commands[command].get_params(context) if isinstance(each, click.Option)]
+    assert options and all(each.help for each in options)
+    said = cli.commands[command].get_help(context)
+    assert all(each.opts[-1] in said for each in options)
+
+
+def test_the_commands_are_in_groups_and_nothing_is_cut(tmp_path):
+    said = swg_fast("--help", cwd=tmp_path).stdout
+    assert said.index("Start here:") < said.index("Experiments:") < said.index("Kernel developers:")
+    assert "..." not in said.partition("Start here")[2]
+    assert sorted(each.name for group in COMMANDS.values() for each in group) == sorted(cli.commands)
+    train = swg_fast("train", "--help", cwd=tmp_path).stdout
+    assert [title for title in ("Data:", "Critic:", "Weights, network and diffusion:", "Run:", "Options:")
+            if f"\n{title}\n" in train] == ["Data:", "Critic:", "Weights, network and diffusion:", "Run:"]
 
 
 def test_help_does_not_wait_for_torch(tmp_path):
@@ -105,6 +127,7 @@ def test_untrained_tasks_step_and_report(tmp_path):
 def test_info(tmp_path):
     out = swg_fast("info", "--no-environments", cwd=tmp_path)
     assert out.returncode == 0 and "torch" in out.stdout and "antmaze-large-play-v2" in out.stdout
+    assert max(map(len, out.stdout.splitlines())) <= 100
 
 
 SMALL_BENCH = ("bench", "--state-dim", 3, "--action-dim", 2, "--hidden-dim", 64, "--states", 1,

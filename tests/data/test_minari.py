@@ -167,6 +167,20 @@ def test_mujoco_actions_are_scaled_and_scores_referenced(tmp_path, monkeypatch):
     np.testing.assert_array_equal(env.reset(3), make_env("Pendulum-v1").reset(3))
 
 
+def test_episodes_without_their_last_observation_are_said(tmp_path, monkeypatch):
+    """The last step has no next observation, so it gives no transition."""
+    create("own/short-v0", tmp_path, monkeypatch, box(3), unit(2))
+    with h5py.File(tmp_path / "own" / "short-v0" / "data" / "main_data.hdf5", "a") as file:
+        for episode in file.values():
+            observations = episode["observations"][:-1]
+            del episode["observations"]
+            episode["observations"] = observations
+    data = load_dataset("minari:own/short-v0")
+    assert len(data) == 6 + 3 and data.bounds.is_unit
+    assert "2 episodes have as many observations as actions" in data.findings[0].what
+    assert data.dropped.startswith("9 recorded steps")
+
+
 @pytest.mark.parametrize(("space", "actions", "word"), [
     (spaces.Box(0, 255, (8, 8, 3), np.uint8), unit(2), "a picture of shape"),
     (spaces.Dict({"observation": box(2), "which": spaces.Discrete(3)}), unit(2), "'which' is a Discrete"),

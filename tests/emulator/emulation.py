@@ -28,6 +28,7 @@ WRITTEN = {
     "actions",
     "weights",
     "indices",
+    "scores",
 }
 # The arguments that the layered kernels write.
 WRITTEN_BY_LAYERS = {

@@ -93,12 +93,14 @@ def test_any_gymnasium_environment(task, states, actions, score):
     assert {"name", "version", "contacts", "environment"} == env.simulator().keys()
 
 
-def test_actions_are_scaled_to_the_environments_bounds():
+def test_actions_are_in_the_environments_units_and_clipped_to_its_bounds():
     import gymnasium
 
     ours, theirs = make_env("Pendulum-v1"), gymnasium.make("Pendulum-v1")
     np.testing.assert_array_equal(ours.reset(0), theirs.reset(seed=0)[0])
-    for ours_action, theirs_action in ((1.0, 2.0), (-0.25, -0.5), (7.0, 2.0)):
+    assert ours.bounds.to_card() == {"low": [-2.0], "high": [2.0]}
+    assert swg_fast.envs.make("Pendulum-v1").action_space == theirs.action_space
+    for ours_action, theirs_action in ((2.0, 2.0), (-0.5, -0.5), (7.0, 2.0)):
         observation, reward, *_ = theirs.step(np.array([theirs_action], np.float32))
         mine = ours.step(np.array([ours_action]))
         np.testing.assert_allclose(mine[0], observation, rtol=1e-6)

@@ -6,14 +6,17 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import make_recording, write_hdf5
 
 from swg_fast import UsageError
 from swg_fast.cli.main import main
+from swg_fast.common.errors import Note
 from swg_fast.common.optional_packages import EXTRAS, check, need
 from swg_fast.data import load_dataset
+from swg_fast.training.logger import check_logger, open_writer
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 DISTRIBUTION = {"imageio_ffmpeg": "imageio[ffmpeg]", "gymnasium_robotics": "gymnasium-robotics"}
@@ -42,7 +45,6 @@ def test_missing_broken_and_present(tmp_path, monkeypatch):
 
 
 WITHOUT = {
-    "train": ("tensorboard", ["train", "antmaze-umaze-v2", "--dataset", "data.hdf5"]),
     "wandb": ("wandb", ["train", "antmaze-umaze-v2", "--dataset", "data.hdf5", "--logger", "wandb"]),
     "video": ("imageio", ["evaluate", "antmaze-umaze-v2", "--video", "v.gif"]),
     "jax-import": ("msgpack", ["import-jax", ".", "--out", "mine"]),
@@ -66,6 +68,26 @@ def test_a_command_without_its_extra(extra, tmp_path, monkeypatch, capsys):
     assert end.value.code == 2
     assert f"pip install 'swg-fast[{extra}]'" in said and said.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_training_without_tensorboard_says_so_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.warns(Note, match=r"no curves are drawn; .*pip install 'swg-fast\[train\]'"):
+        check_logger("tensorboard")
+    with open_writer("tensorboard", tmp_path / "logs", {}, False) as writer:
+        assert writer is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_wandb_without_a_login_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    wandb = SimpleNamespace(api=SimpleNamespace(api_key=None), __spec__=True)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with pytest.raises(UsageError, match="no login on this machine; run 'wandb login', or set WANDB_MODE"):
+        check_logger("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    check_logger("wandb")
+    assert not list(tmp_path.iterdir())
 
 
 def test_minari_is_named_in_python_too(monkeypatch):

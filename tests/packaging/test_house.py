@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("swg_fast", "kernels", "reference", "benchmarks", "tests")
+FOLDERS = ("swg_fast", "kernels", "reference", "benchmarks", "examples", "tests")
 # The plain reference takes the paper's parameters by their names.
 NAMES_OF_THE_PAPER = {"reference/sampler.py"}
 

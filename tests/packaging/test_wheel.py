@@ -103,7 +103,7 @@ def test_the_sdist_holds_what_the_tests_read(built):
         inside = {name.partition("/")[2] for name in archive.getnames()}
     for name in ("LICENSE", "CITATION.cff", "Makefile", "constraints.txt", "mkdocs.yml", "docs/results.md",
                  "tests/data/golden/joint_a8_s29.npz", "benchmarks/results/cpu-bench.json",
-                 "benchmarks/pages/templates/goals.md",
+                 "benchmarks/pages/templates/gpu-goals.md", "examples/own_robot.py",
                  "experiments/quick.toml"):
         assert name in inside, name
 

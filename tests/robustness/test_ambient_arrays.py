@@ -170,15 +170,17 @@ def critic_call():
 
 
 def actor_call():
-    shape = actor.ActorShape(S, A, 8, 2, 4, True, 1e-6, 0.0, 0.99, 1.0, 0.0, 0)
+    shape = actor.ActorShape(S, A, 8, 2, 4, True, 1e-6, 0.0, 1.0, 0.0, 0)
     flat = {name: torch.zeros(shape.size) for name in ("p", "p_m", "p_v", "average")}
-    flat |= {"data": torch.zeros(6, A + 1 + S), "xi": torch.zeros(2, 3, A + 1), "rates": torch.zeros(2)}
+    flat |= {"data": torch.zeros(6, A + 1 + S), "xi": torch.zeros(2, 3, A + 1)}
+    flat |= {"rates": torch.zeros(2), "ema_rates": torch.zeros(2)}
 
     def call(f):
         zeros = torch.zeros(2, 3, dtype=torch.int64)
         actor.loops().steps(
             shape, Moments(f["p"], {"exp_avg": f["p_m"], "exp_avg_sq": f["p_v"]}), f["average"],
-            torch.zeros(2, 4), f["data"], actor.Batches(zeros, zeros, f["xi"], f["rates"]), 0, 0)
+            torch.zeros(2, 4), f["data"], actor.Batches(zeros, zeros, f["xi"], f["rates"], f["ema_rates"]),
+            0, 0)
 
     return call, flat
 
@@ -202,7 +204,7 @@ def test_training_in_c_is_handed_what_it_reads(make):
 def test_sizes_are_those_of_the_networks(size):
     states, actions, hidden, blocks, early = size
     network = ScoreNetwork(states, actions, hidden, blocks, "early" if early else "joint", 8)
-    shape = actor.ActorShape(states, actions, hidden, blocks, 8, early, 0, 0, 0, 0, 0, 0)
+    shape = actor.ActorShape(states, actions, hidden, blocks, 8, early, 0, 0, 0, 0, 0)
     assert shape.size == sum(p.numel() for p in network.parameters())
     both = critic.CriticShape(states, actions, hidden, 0, 0, 0, 0, 0, 0, early)
     assert both.q_size == sum(p.numel() for p in TwinQ(states, actions, hidden).parameters())

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from swg_fast import UsageError, load_dataset
 from swg_fast.data.transitions import to_transitions
+from swg_fast.envs.action_bounds import ActionBounds
 
 N = 20
 GOOD = make_recording(N, 10, states=3, actions=2)
@@ -166,8 +167,14 @@ def test_good_files_of_other_kinds(tmp_path):
 
 
 def test_actions_outside_are_stated(tmp_path):
-    data = load_dataset(with_value("actions", 1.5)(tmp_path / "data.hdf5"))
-    assert "1 actions outside [-1, 1] are clipped" in data.dropped and np.abs(data.actions).max() < 1
+    path = with_value("actions", 1.5)(tmp_path / "data.hdf5")
+    data = load_dataset(path, bounds=ActionBounds.unit(2))
+    assert "the actions of 1 of 18 rows lie outside" in data.findings[0].what
+    assert np.abs(data.actions).max() < 1
+    with pytest.raises(UsageError, match="'actions' reach 1.5, beyond 1, and the bounds .* --action-low"):
+        load_dataset(path)
+    with pytest.raises(UsageError, match="'actions' reach 50, and their bounds are -1 to 1"):
+        load_dataset(with_value("actions", 50)(tmp_path / "far.hdf5"), bounds=ActionBounds.unit(2))
 
 
 ARRAYS = npst.arrays(

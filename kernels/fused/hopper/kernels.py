@@ -1,13 +1,15 @@
 """The sampler's kernels around the Gluon network of `network`. They take the arguments of
 `kernels.fused.portable.kernels` and share its noise, table rows, trees, rankings and selection.
 
-A program's two warp groups walk separate work items, tiles of 64: of pair p one takes item 2 p, the other
-item 2 p + 1. Both walk the same phases and rows, since they share one ring of weights. If the number of items
-is odd, the second group still walks the last pair but keeps nothing. z and its companions use layout ``few``,
-in which four threads of one warp hold a row; between steps they wait in the thread's own scratch.
+A program's two warp groups walk separate work items, tiles of 64 (`portable.tiles`): of pair p one takes item
+2 p, the other item 2 p + 1. Both walk the same phases and rows, since they share one ring of weights. If the
+number of items is odd, the second group still walks the last pair but keeps nothing. z and its companions use
+layout ``few``, in which four threads of one warp hold a row; between steps they wait in the thread's own
+scratch.
 
 A warp group's scratch: ``low`` has L - 1 slots [64, H]; ``wide`` holds eps, d eps_w / dz [64, DP], the parked
-h [64, H], z and x0 [64, DP], the weight and the ranking's score [64].
+h [64, H], z and x0 [64, DP], the weight and the ranking's score [64]. Unguided there is neither ``low`` nor
+the parked h.
 """
 
 from __future__ import annotations
@@ -21,60 +23,50 @@ from swg_fast.kernels.fused.hopper.selection import keep
 from swg_fast.kernels.fused.hopper.shared_memory import ROWS, send_network, shared_memory
 from swg_fast.kernels.fused.hopper.triton_compat import barrier
 from swg_fast.kernels.fused.portable.sampler_row import CLEAN_SCALE, COLUMNS, SIGMA, update
+from swg_fast.kernels.fused.portable.tiles import noise_words, owner_of, rows_of, tile_of
 from swg_fast.kernels.shared.philox import normal_entries
 
 COLUMNS = gl.constexpr(COLUMNS.value)
 
 
 @gluon.jit
-def scratch_of(wide, DP: gl.constexpr, H: gl.constexpr):
+def scratch_of(wide, DP: gl.constexpr, H: gl.constexpr, GUIDED: gl.constexpr):
     """Addresses of z, x0, the weight and the score."""
-    z_at = wide + (2 * DP + H) * ROWS
+    z_at = wide + (2 * DP + (H if GUIDED else 0)) * ROWS
     return z_at, z_at + ROWS * DP, z_at + 2 * ROWS * DP, z_at + (2 * DP + 1) * ROWS
 
 
 @gluon.jit
-def candidates_of(item, phase, group, leaves, TREE: gl.constexpr, layout: gl.constexpr):
-    """The candidates [64] that a phase walks; a root is its first leaf."""
-    lanes = gl.arange(0, ROWS, layout)
-    if TREE:
-        first = item * group * leaves
-        index = gl.where(phase == 0, first + lanes * leaves, first + (phase - 1) * ROWS + lanes)
-    else:
-        index = item * ROWS + lanes
-    return index
-
-
-@gluon.jit
-def noise(candidate, state, step, k0, k1, DP: gl.constexpr, few: gl.constexpr):
-    """Standard normals [64, DP] in layout ``few`` for ``candidate`` [64]; ``state``: a number or [64, 1]."""
+def noise(tile, step, inputs, numbers, N, MIXED: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
+    """A tile's standard normals [64, DP] of ``step`` in layout ``few``."""
     entry = gl.arange(0, DP, gl.SliceLayout(0, few)).to(gl.uint32)[None, :]
-    return normal_entries(candidate.to(gl.uint32)[:, None], state, step.to(gl.uint32), entry, k0, k1)
+    candidate, state = noise_words(gl.arange(0, ROWS, gl.SliceLayout(1, few)), tile, N, numbers.first,
+                                   inputs.words, MIXED)
+    return normal_entries(candidate[:, None], state, step.to(gl.uint32), entry, numbers.k0, numbers.k1)
 
 
 @gluon.jit
-def draw_start(z_at, clean_at, candidate, state, numbers, D: gl.constexpr, DP: gl.constexpr,
-               MULTISTEP: gl.constexpr, few: gl.constexpr):
+def draw_start(z_at, clean_at, tile, inputs, numbers, N, MIXED: gl.constexpr, D: gl.constexpr,
+               DP: gl.constexpr, MULTISTEP: gl.constexpr, few: gl.constexpr):
     """Starts a trajectory: draws z and sets x0 to zero."""
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))[None, :]
     at = gl.arange(0, ROWS, gl.SliceLayout(1, few))[:, None] * DP + entries
-    z = numbers.initial_scale * noise(candidate, state, numbers.T, numbers.k0, numbers.k1, DP, few)
+    z = numbers.initial_scale * noise(tile, numbers.T, inputs, numbers, N, MIXED, DP, few)
     gl.store(z_at + at, gl.where(entries < D, z, 0.0))
     if MULTISTEP:
         gl.store(clean_at + at, gl.zeros([ROWS, DP], gl.float32, few))
 
 
 @gluon.jit
-def begin(z_at, clean_at, roots, item, phase, state, grid, numbers, TREE: gl.constexpr,
-          MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
+def begin(z_at, clean_at, roots, tile, phase, inputs, grid, numbers, TREE: gl.constexpr,
+          MIXED: gl.constexpr, MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
     """Writes a phase's first z and x0 to scratch: the initial draw, or the roots'."""
     lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))
     at = lanes[:, None] * DP + entries[None, :]
     if TREE:
         if phase == 0:
-            candidate = candidates_of(item, phase, grid.group, grid.leaves, TREE, gl.SliceLayout(1, few))
-            draw_start(z_at, clean_at, numbers.first + candidate, state, numbers, D, DP, MULTISTEP, few)
+            draw_start(z_at, clean_at, tile, inputs, numbers, grid.candidates, MIXED, D, DP, MULTISTEP, few)
         else:
             root = gl.minimum(((phase - 1) * ROWS + lanes) // grid.leaves, ROWS - 1)
             source = roots + root[:, None] * DP + entries[None, :]
@@ -82,21 +74,19 @@ def begin(z_at, clean_at, roots, item, phase, state, grid, numbers, TREE: gl.con
             if MULTISTEP:
                 gl.store(clean_at + at, gl.load(source + ROWS * DP))
     else:
-        candidate = candidates_of(item, phase, grid.group, grid.leaves, TREE, gl.SliceLayout(1, few))
-        draw_start(z_at, clean_at, numbers.first + candidate, state, numbers, D, DP, MULTISTEP, few)
+        draw_start(z_at, clean_at, tile, inputs, numbers, grid.candidates, MIXED, D, DP, MULTISTEP, few)
 
 
 @gluon.jit
-def noise_again(z, z_at, clean_at, row, draw, item, phase, state, grid, numbers, TREE: gl.constexpr,
-                D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
+def noise_again(z, z_at, clean_at, row, draw, tile, inputs, numbers, N, MIXED: gl.constexpr, D: gl.constexpr,
+                DP: gl.constexpr, few: gl.constexpr):
     """z of a ranking draw, also written to scratch: the finished action with the weight's entry at its mean,
     noised to the ranking's step. The first draw keeps the finished action aside."""
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))[None, :]
     at = gl.arange(0, ROWS, gl.SliceLayout(1, few))[:, None] * DP + entries
     if draw == 0:
         gl.store(clean_at + at, z)
-    candidate = candidates_of(item, phase, grid.group, grid.leaves, TREE, gl.SliceLayout(1, few))
-    xi = noise(numbers.first + candidate, state, numbers.T + 2 + draw, numbers.k0, numbers.k1, DP, few)
+    xi = noise(tile, numbers.T + 2 + draw, inputs, numbers, N, MIXED, DP, few)
     z = gl.where(entries == D - 1, numbers.ranking_mean, gl.load(clean_at + at))
     z = z / gl.load(row + CLEAN_SCALE) + gl.load(row + SIGMA) * xi
     z = gl.where(entries < D, z, 0.0)
@@ -142,7 +132,7 @@ def step(xi, wide, z_at, clean_at, weight_at, score_at, row, draw, draws, number
 
 
 @gluon.jit
-def rows_of(phase, walk, TREE: gl.constexpr, RANK: gl.constexpr):
+def table_rows(phase, walk, TREE: gl.constexpr, RANK: gl.constexpr):
     """(the first row of a phase, how many it walks, how many with the ranking's draws)."""
     top = walk.rows - 1
     length = walk.rows
@@ -163,7 +153,7 @@ def producer(up, down, head, ends, memory, walk, TREE: gl.constexpr, RANK: gl.co
     """Streams the weights of every network that the consumers evaluate."""
     k = 0
     for turn in range(walk.turns * walk.phases):
-        _, length, walked = rows_of(turn % walk.phases, walk, TREE, RANK)
+        _, length, walked = table_rows(turn % walk.phases, walk, TREE, RANK)
         for i in range(walked):
             k = send_network(up, down, head, ends, k, memory, i < length, L, E, GUIDED, H, BC, SLOTS)
 
@@ -171,7 +161,7 @@ def producer(up, down, head, ends, memory, walk, TREE: gl.constexpr, RANK: gl.co
 @gluon.jit
 def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, results,
              GROUP: gl.constexpr, TREE: gl.constexpr, RANK: gl.constexpr, SOFTMAX: gl.constexpr,
-             WRITE_ALL: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
+             WRITE_ALL: gl.constexpr, MIXED: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
              MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr,
              GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr,
              LN_EPS: gl.constexpr):
@@ -180,29 +170,26 @@ def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, res
     thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BC, 16])
     few: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DP, 16])
     lhs: gl.constexpr = gl.DotOperandLayout(0, wide_layout, 2)
-    of_rows: gl.constexpr = gl.SliceLayout(1, few)
-    B, N, items, leaves, group = grid.states, grid.candidates, grid.items, grid.leaves, grid.group
-    phases, rows = walk.phases, walk.rows
+    N, items, phases, rows = grid.candidates, grid.items, walk.phases, walk.rows
     worker = (gl.program_id(0) * 2 + GROUP).to(gl.int64)
     low += worker * (L - 1) * ROWS * H
-    wide += worker * (4 * DP + H + 2) * ROWS
+    wide += worker * (4 * DP + (H if GUIDED else 0) + 2) * ROWS
     roots += worker * 2 * ROWS * DP
-    z_at, clean_at, weight_at, score_at = scratch_of(wide, DP, H)
+    z_at, clean_at, weight_at, score_at = scratch_of(wide, DP, H, GUIDED)
     lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))
     columns = gl.arange(0, H, gl.SliceLayout(0, wide_layout))
+    wide_lanes = gl.arange(0, ROWS, gl.SliceLayout(1, wide_layout))
     at = lanes[:, None] * DP + entries[None, :]
     k = 0
     for turn in range(walk.turns * phases):
-        pair = gl.minimum(2 * (gl.program_id(0) + turn // phases * grid.programs) + GROUP, B * items)
+        item = 2 * (gl.program_id(0) + turn // phases * grid.programs) + GROUP
         phase = turn % phases
-        alive = pair < B * items
-        pair = gl.minimum(pair, B * items - 1)
-        b = pair // items
-        item = pair % items
-        state = gl.load(inputs.words + b).to(gl.uint32)
-        top, length, walked = rows_of(phase, walk, TREE, RANK)
-        begin(z_at, clean_at, roots, item, phase, state, grid, numbers, TREE, MULTISTEP, D, DP, few)
+        alive = item < items
+        item = gl.minimum(item, items - 1)
+        tile = tile_of(item, phase, grid.group, grid.leaves, grid.states * N, ROWS, TREE)
+        top, length, walked = table_rows(phase, walk, TREE, RANK)
+        begin(z_at, clean_at, roots, tile, phase, inputs, grid, numbers, TREE, MIXED, MULTISTEP, D, DP, few)
         for i in range(walked):
             j = top - i
             whole = True
@@ -212,20 +199,26 @@ def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, res
                 j = gl.where(draw >= 0, rows, j)
                 whole = draw < 0
                 if draw >= 0:
-                    z = noise_again(z, z_at, clean_at, inputs.table + rows * COLUMNS, draw, item, phase,
-                                    state, grid, numbers, TREE, D, DP, few)
+                    z = noise_again(z, z_at, clean_at, inputs.table + rows * COLUMNS, draw, tile, inputs,
+                                    numbers, N, MIXED, D, DP, few)
             t = gl.load(inputs.steps + j)
-            vector = gl.load(inputs.vectors + b * H + columns) + gl.load(inputs.time_table + t * H + columns)
-            base = gl.zeros([ROWS, H], gl.float32, wide_layout) + vector[None, :]
+            base = gl.zeros([ROWS, H], gl.float32, wide_layout)
+            time_row = gl.load(inputs.time_table + t * H + columns)
+            owner = owner_of(rows_of(wide_lanes, tile), tile, N, MIXED)
+            if MIXED:
+                base = gl.load(inputs.vectors + owner[:, None] * H + columns[None, :]) + time_row[None, :]
+            else:
+                base += (gl.load(inputs.vectors + owner * H + columns) + time_row)[None, :]
             k = network(z, base, low, wide, weights, k, memory, whole, GROUP, D, DP, L, E, GUIDED, H, BC,
                         SLOTS, LN_EPS, wide_layout, thin, few, lhs)
-            candidate = numbers.first + candidates_of(item, phase, group, leaves, TREE, of_rows)
-            xi = noise(candidate, state, t, numbers.k0, numbers.k1, DP, few)
+            xi = noise(tile, t, inputs, numbers, N, MIXED, DP, few)
             step(xi, wide, z_at, clean_at, weight_at, score_at, inputs.table + j * COLUMNS, i - length,
                  walk.draws, numbers, RANK, CLIP_STATE, CLIP_CLEAN, MULTISTEP, GUIDED, D, DP, few)
         finished = clean_at if RANK else z_at
-        index = candidates_of(item, phase, group, leaves, TREE, of_rows)
         keeps = alive
+        number = item
+        stride = ROWS
+        tiles = 1
         if TREE:
             if phase == 0:
                 barrier()  # the previous leaves are read
@@ -234,46 +227,44 @@ def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, res
                     gl.store(roots + ROWS * DP + at, gl.load(clean_at + at))
                 barrier()
             keeps = alive & (phase > 0)
+            tiles = phases - 1
+            number = item * tiles + phase - 1
+            stride = grid.group * grid.leaves
         if keeps:
-            end = N
-            tile = pair
-            if TREE:
-                end = gl.minimum(N, (item + 1) * group * leaves)
-                tile = pair * (phases - 1) + phase - 1
-            keep(finished, weight_at, score_at, b, index, end, tile, N, state, results, numbers, D, DP, RANK,
-                 SOFTMAX, WRITE_ALL, few)
+            keep(finished, weight_at, score_at, tile, number, N, grid.slots, stride, tiles, inputs.words,
+                 results, numbers, D, DP, RANK, SOFTMAX, WRITE_ALL, MIXED, few)
 
 
 @gluon.jit(do_not_specialize=["B", "N", "first", "items", "programs", "rows", "T", "k0", "k1", "leaves",
-                              "shared", "group", "phases", "draws"])
+                              "shared", "group", "phases", "draws", "slots"])
 def sample_kernel(
     state_vectors, state_words, time_table, table, steps, w_min, w_max, initial_scale, gumbel_scale,
     ranking_mean, low, wide, roots, best_score, best_index, best_weight, best_z, all_z, all_weight,
     all_expected, B, N, first, items, programs, rows, T, k0, k1, leaves, shared, group, phases, draws,
-    ends, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
+    slots, ends, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
     head_output_bias, D: gl.constexpr, DP: gl.constexpr, BC: gl.constexpr, H: gl.constexpr,
     L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr, CLIP_STATE: gl.constexpr,
     CLIP_CLEAN: gl.constexpr, MULTISTEP: gl.constexpr, TREE: gl.constexpr, RANK: gl.constexpr,
-    SOFTMAX: gl.constexpr, WRITE_ALL: gl.constexpr, LN_EPS: gl.constexpr, SLOTS: gl.constexpr,
-    REGISTERS: gl.constexpr,
+    SOFTMAX: gl.constexpr, WRITE_ALL: gl.constexpr, MIXED: gl.constexpr, LN_EPS: gl.constexpr,
+    SLOTS: gl.constexpr, REGISTERS: gl.constexpr,
 ):
-    """The portable `sample_kernel` with tiles of 64, ``items`` of them a state, two at a time. ``ends``,
-    ``up``, ``down`` and ``head`` are tensor maps over [.., H], BC rows at a time."""
-    memory = shared_memory(up, L, H, BC, SLOTS)
-    turns = gl.cdiv(gl.cdiv(B * items, 2) - gl.program_id(0), programs)
+    """The portable `sample_kernel` with tiles of 64, two at a time. ``ends``, ``up``, ``down`` and ``head``
+    are tensor maps over [.., H], BC rows at a time."""
+    memory = shared_memory(up, L, H, BC, SLOTS, GUIDED)
+    turns = gl.cdiv(gl.cdiv(items, 2) - gl.program_id(0), programs)
     walk = Walk(turns, phases, rows, shared, draws)
     inputs = Inputs(state_vectors, state_words, time_table, table, steps)
     weights = Weights(up_bias, down_bias, output, output_bias, head_bias, head_output, head_output_bias)
-    grid = Grid(B, N, items, programs, leaves, group)
+    grid = Grid(B, N, items, programs, leaves, group, slots)
     numbers = Numbers(first, T, k0.to(gl.uint32), k1.to(gl.uint32), w_min, w_max, initial_scale, gumbel_scale,
                       ranking_mean)
     results = Results(best_score, best_index, best_weight, best_z, all_z, all_weight, all_expected)
     gl.warp_specialize([
         (consumer, (inputs, low, wide, roots, weights, memory, walk, grid, numbers, results, gl.constexpr(0),
-                    TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
-                    BC, SLOTS, LN_EPS)),
+                    TREE, RANK, SOFTMAX, WRITE_ALL, MIXED, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E,
+                    GUIDED, H, BC, SLOTS, LN_EPS)),
         (consumer, (inputs, low, wide, roots, weights, memory, walk, grid, numbers, results, gl.constexpr(1),
-                    TREE, RANK, SOFTMAX, WRITE_ALL, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E, GUIDED, H,
-                    BC, SLOTS, LN_EPS)),
+                    TREE, RANK, SOFTMAX, WRITE_ALL, MIXED, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E,
+                    GUIDED, H, BC, SLOTS, LN_EPS)),
         (producer, (up, down, head, ends, memory, walk, TREE, RANK, L, E, GUIDED, H, BC, SLOTS)),
     ], [4, 1], [REGISTERS, 24])

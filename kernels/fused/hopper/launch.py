@@ -8,6 +8,7 @@ import torch
 
 from swg_fast.kernels.fused.configurations import GLUON, Config
 from swg_fast.kernels.fused.records import ScratchSizes
+from swg_fast.kernels.shared.devices import settle
 
 GROUPS = 2  # warp groups a program, each with its own tile
 REGISTERS = 240  # of a thread of a warp group
@@ -28,8 +29,10 @@ def unsupported(hidden: int, latent: int, dtype: str, blocks: int = 3) -> str | 
     return None
 
 
-def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int) -> ScratchSizes:
-    """A warp group's scratch (see `kernels.fused.hopper.kernels`)."""
+def scratch_sizes(hidden: int, blocks: int, padded: int, tile: int, guided: bool = True) -> ScratchSizes:
+    """A warp group's scratch (see `kernels.fused.hopper.kernels`). Unguided, no activation is in it."""
+    if not guided:
+        return ScratchSizes(LOW=1, WIDE=(4 * padded + 2) * tile)
     return ScratchSizes(LOW=max(blocks - 1, 1) * hidden * tile, WIDE=(hidden + 4 * padded + 2) * tile)
 
 
@@ -81,5 +84,6 @@ def run(programs: int, network: Any, config: Config, given: tuple[Any, ...], **s
     """Launches `sample_kernel` on a device of capability 9.0."""
     if config not in network.streamed:
         network.streamed[config] = arguments(network, config)
+        settle(network.packed.device)  # any stream may read it
     kernel()[(programs,)](*given, *network.streamed[config], **sampler, **constants(network, config),
                           num_warps=config.warps)

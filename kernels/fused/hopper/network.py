@@ -55,7 +55,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
     parked = wide_scratch + 2 * ROWS * DP + at
     h, k = input_layer(base, z, k, memory, DP, SLOTS, lhs)
     for i in range(DEPTH):
-        operand = normalise(h, x, memory.rstd.index(GROUP * L + i), LN_EPS, H)
+        operand = normalise(h, x, memory.rstd, GROUP * L + i, LN_EPS, H, GUIDED)
         if GUIDED:  # noqa: SIM102 - decided by the compiler, the next by the kernel
             if i < DEPTH - 1:
                 gl.store(low + i * ROWS * H + at, operand)
@@ -64,6 +64,8 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
         h, k = block_forward(h, up_bias + i * 4 * H, k, memory, GROUP, H, BC, SLOTS, thin, lhs)
         h += gl.load(down_bias + i * H + columns)[None, :]
     if E > 0:
+        if not GUIDED:
+            barrier()  # g's place is x's, which the last block has read
         g.store(h.to(gl.bfloat16))
         if GUIDED:
             gl.store(parked, h)
@@ -98,7 +100,7 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
             if GUIDED:
                 h = gl.load(parked)
             for i in range(DEPTH, L):
-                normalise(h, x, memory.rstd.index(GROUP * L + i), LN_EPS, H)
+                normalise(h, x, memory.rstd, GROUP * L + i, LN_EPS, H, GUIDED)
                 fence_async_shared()
                 barrier()
                 h, k = block_forward(h, up_bias + i * 4 * H, k, memory, GROUP, H, BC, SLOTS, thin, lhs)

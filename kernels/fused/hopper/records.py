@@ -52,7 +52,8 @@ class Walk(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """States, candidates of each, work items of a state, programs, leaves of a root and roots of an item."""
+    """States, candidates of each, work items, programs, leaves of a root, roots of an item, and the places
+    that a state has for its tiles' best candidates."""
 
     states: Any
     candidates: Any
@@ -60,6 +61,7 @@ class Grid(NamedTuple):
     programs: Any
     leaves: Any
     group: Any
+    slots: Any
 
 
 class Numbers(NamedTuple):

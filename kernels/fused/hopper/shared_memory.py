@@ -20,13 +20,18 @@ INPUT, REST, OUTPUT = (gl.constexpr(row) for row in (0, 16, 32))
 
 
 @gluon.jit
-def shared_memory(up, L: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
-    """A program's `Memory`, with initialised barriers."""
+def shared_memory(up, L: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr,
+                  GUIDED: gl.constexpr):
+    """A program's `Memory`, with initialised barriers. Unguided, nothing is kept: the early head's stream,
+    which otherwise takes g's place, takes x's, and no 1 / std is written."""
     activations: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
     ring = gl.allocate_shared_memory(gl.bfloat16, [SLOTS, BC, H], up.layout)
     x = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
-    g = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
-    rstd = gl.allocate_shared_memory(gl.float32, [2 * L, ROWS], gl.SwizzledSharedLayout(1, 1, 1, [0]))
+    g = x
+    rstd = x
+    if GUIDED:
+        g = gl.allocate_shared_memory(gl.bfloat16, [2, ROWS, H], activations)
+        rstd = gl.allocate_shared_memory(gl.float32, [2 * L, ROWS], gl.SwizzledSharedLayout(1, 1, 1, [0]))
     full = gl.allocate_shared_memory(gl.int64, [SLOTS, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [SLOTS, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(SLOTS):

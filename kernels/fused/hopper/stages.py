@@ -51,12 +51,14 @@ def fresh(number):
 
 
 @gluon.jit
-def normalise(h, x, rstd, LN_EPS: gl.constexpr, H: gl.constexpr):
-    """The normalised h in bf16, also stored at ``x`` in shared memory, and 1 / std, stored at ``rstd``."""
+def normalise(h, x, rstd, slot, LN_EPS: gl.constexpr, H: gl.constexpr, KEEP: gl.constexpr):
+    """The normalised h in bf16, also stored at ``x`` in shared memory. If KEEP, 1 / std goes to its
+    ``slot``."""
     mean = gl.sum(h, axis=1) / H
     centred = h - mean[:, None]
     inverse = 1.0 / gl.sqrt(gl.sum(centred * centred, axis=1) / H + LN_EPS)
-    rstd.store(inverse)
+    if KEEP:
+        rstd.index(slot).store(inverse)
     barrier()
     # Not from ``centred``, which would hold as many registers as h itself.
     operand = (h * inverse[:, None] - (mean * inverse)[:, None]).to(gl.bfloat16)

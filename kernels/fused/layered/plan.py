@@ -9,6 +9,7 @@ import torch
 
 from swg_fast.kernels.fused.layered.kernels import head_kernel, narrow_kernel, up_back_kernel, up_kernel
 from swg_fast.kernels.fused.layered.step import keep_kernel, step_kernel
+from swg_fast.kernels.fused.layout import plain_layout
 from swg_fast.kernels.fused.portable.selection import keep_best_kernel
 from swg_fast.kernels.fused.records import Asked
 from swg_fast.kernels.shared.sampler_table import SamplerTable
@@ -64,10 +65,11 @@ class Plan:
         self.g = (new(R, H, dtype=low), new(R, H, dtype=low))  # used alternately
         self.read = new(R, H, dtype=low)
         self.parts = new(shape.E // HEAD_COLUMNS, R)
-        self.tiles = -(-N // KEEP_ROWS)
-        self.best = (new(B, self.tiles), new(B, self.tiles, dtype=torch.int32), new(B, self.tiles),
-                     new(B, self.tiles, DP))
+        self.layout = plain_layout(B * N, KEEP_ROWS)
+        slots = self.slots = self.layout.slots(N)
+        self.best = (new(B, slots), new(B, slots, dtype=torch.int32), new(B, slots), new(B, slots, DP))
         self.kept = (new(B, D - 1), new(B), new(B, dtype=torch.int64))
+        self.score = new(B)
         every = (B, N) if asked.return_candidates else (1,)
         self.every = (new(*every, D), new(*every))
 
@@ -152,10 +154,12 @@ class Plan:
 
     def _select(self) -> None:
         asked, shape, table = self.asked, self.network.shape, self.table
-        B = self.states
-        keep_kernel[(B * self.tiles,)](
+        B, N = self.states, asked.n_candidates
+        keep_kernel[(self.layout.items,)](
             self.z, self.weight, self.words, self.state_words, float(table.weight_clip[0]),
-            1.0 / asked.selection_temperature, *self.best, *self.every, asked.n_candidates, self.tiles,
-            table.trained_steps, D=shape.D, DP=shape.DP, BM=KEEP_ROWS, SOFTMAX=asked.softmax,
-            WRITE_ALL=asked.return_candidates, num_warps=NARROW_WARPS, num_stages=1)
-        keep_best_kernel[(B,)](*self.best, *self.kept, self.tiles, D=shape.D, DP=shape.DP, BT=REDUCE)
+            1.0 / asked.selection_temperature, *self.best, *self.every, B, N, self.slots, table.trained_steps,
+            D=shape.D, DP=shape.DP, BM=KEEP_ROWS, SOFTMAX=asked.softmax,
+            WRITE_ALL=asked.return_candidates, MIXED=self.layout.mixed(B, N), num_warps=NARROW_WARPS,
+            num_stages=1)
+        keep_best_kernel[(B,)](*self.best, *self.kept, self.score, N, self.slots, self.layout.stride,
+                               self.layout.tiles, D=shape.D, DP=shape.DP, BM=KEEP_ROWS, BT=REDUCE)

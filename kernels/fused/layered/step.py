@@ -15,6 +15,7 @@ from swg_fast.kernels.fused.layered.kernels import cotangent
 from swg_fast.kernels.fused.portable.sampler_row import COLUMNS, update
 from swg_fast.kernels.fused.portable.selection import keep_of_tile
 from swg_fast.kernels.fused.portable.stages import at_rows, dot, operand
+from swg_fast.kernels.fused.portable.tiles import tile_of
 from swg_fast.kernels.shared.philox import normals
 
 
@@ -85,18 +86,15 @@ def step_kernel(
         tl.store(h + at_rows(first, BM, H), stream)
 
 
-@triton.jit(do_not_specialize=["N", "tiles", "T"])
+@triton.jit(do_not_specialize=["B", "N", "slots", "T"])
 def keep_kernel(z, weight, words, state_words, w_min, gumbel_scale, best_score, best_index, best_weight,
-                best_z, all_z, all_weight, N, tiles, T, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr,
-                SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr):
-    """The best of BM finished candidates of one state (`portable.selection`). z and the weight have BM rows
-    beyond the last."""
-    pair = tl.program_id(0)
-    b = pair // tiles
-    tile = pair % tiles
+                best_z, all_z, all_weight, B, N, slots, T, D: tl.constexpr, DP: tl.constexpr,
+                BM: tl.constexpr, SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr, MIXED: tl.constexpr):
+    """The best of each state among BM finished candidates (`portable.selection`). z and the weight have BM
+    rows beyond the last; scores may replace the weight."""
+    number = tl.program_id(0)
+    tile = tile_of(number, 0, BM, 1, B * N, BM, False)
     key0, key1 = keys(words)
-    row = b * N + tile * BM
-    keep_of_tile(z + row * DP, weight + row, weight, b, tile * BM + tl.arange(0, BM), N, pair, N,
-                 tl.load(words + 1), tl.load(state_words + b).to(tl.uint32), T, key0, key1, w_min,
-                 gumbel_scale, best_score, best_index, best_weight, best_z, all_z, all_weight, weight, D, DP,
-                 BM, False, SOFTMAX, WRITE_ALL)
+    keep_of_tile(z + tile.start * DP, weight + tile.start, weight, tile, number, N, slots, BM, 1,
+                 tl.load(words + 1), state_words, T, key0, key1, w_min, gumbel_scale, best_score, best_index,
+                 best_weight, best_z, all_z, all_weight, weight, D, DP, BM, False, SOFTMAX, WRITE_ALL, MIXED)

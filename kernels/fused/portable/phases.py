@@ -20,16 +20,6 @@ from swg_fast.kernels.shared.philox import normals
 
 
 @triton.jit
-def indices(item, phase, group, leaves, BM: tl.constexpr, TREE: tl.constexpr):
-    """The candidates [BM] that a phase walks; a root is its first leaf."""
-    lanes = tl.arange(0, BM)
-    if TREE:
-        first = item * group * leaves
-        return tl.where(phase == 0, first + lanes * leaves, first + (phase - 1) * BM + lanes)
-    return item * BM + lanes
-
-
-@triton.jit
 def begin(z_at, clean_at, roots, candidate, state, step, key0, key1, initial_scale, phase, leaves,
           D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, MULTISTEP: tl.constexpr, TREE: tl.constexpr):
     """Writes a phase's first z and x0 to scratch: the initial draw at ``step``, or the roots'."""

@@ -16,6 +16,8 @@ import os
 import triton
 import triton.language as tl
 
+from swg_fast.kernels.fused.portable.tiles import owner_of, rows_of
+
 # The interpreter would multiply bf16 operands as the integers that hold their bits.
 WIDEN = tl.constexpr(os.environ.get("TRITON_INTERPRET", "0") == "1")
 
@@ -93,18 +95,18 @@ def add_rows(h, sums, bias, first, pending, BR: tl.constexpr, H: tl.constexpr, K
 
 
 @triton.jit
-def input_product(z, h, input_z, state_vectors, owners, time_row, D: tl.constexpr, DP: tl.constexpr,
-                  BM: tl.constexpr, H: tl.constexpr, BR: tl.constexpr, OWNERS: tl.constexpr):
+def input_product(z, h, input_z, state_vectors, tile, N, time_row, D: tl.constexpr, DP: tl.constexpr,
+                  BM: tl.constexpr, H: tl.constexpr, BR: tl.constexpr, MIXED: tl.constexpr):
     """The input layer [BM, H] to ``h``: z W_in in float32 multiply-adds (D columns are too few for tensor
-    cores, and z is the fp32 state), plus the state's vector and the step's row. Row r's vector is
-    state_vectors[owners[r]] if OWNERS, else the first."""
+    cores, and z is the fp32 state), plus the vector of the row's state and the step's row."""
     columns = tl.arange(0, H)
     for first in tl.range(0, BM, BR, disable_licm=True):
         rows = first + tl.arange(0, BR)
-        if OWNERS:
-            total = tl.load(state_vectors + tl.load(owners + rows)[:, None] * H + columns[None, :])
+        owner = owner_of(rows_of(rows, tile), tile, N, MIXED)
+        if MIXED:
+            total = tl.load(state_vectors + owner[:, None] * H + columns[None, :])
         else:
-            total = tl.load(state_vectors + columns)[None, :] + tl.zeros([BR, H], tl.float32)
+            total = tl.load(state_vectors + owner * H + columns)[None, :] + tl.zeros([BR, H], tl.float32)
         total += tl.load(time_row + columns)[None, :]
         for d in tl.range(0, D, disable_licm=True):
             total += tl.load(z + rows * DP + d)[:, None] * tl.load(input_z + d * H + columns)[None, :]
@@ -130,15 +132,17 @@ def through_norm(inner, x, H: tl.constexpr):
 
 @triton.jit
 def block_forward(h, sums, bias, pending, x, rstd, up, up_bias, down, LN_EPS: tl.constexpr,
-                  BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr,
+                  BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr, KEEP: tl.constexpr,
                   PRECISION: tl.constexpr):
     """down SiLU(up LayerNorm(h)) to ``sums`` (the next stage adds it and its bias to h), BC columns
-    of the wide layer at a time. The normalised input stays at ``x`` [BM, H], 1 / std at ``rstd`` [BM]."""
+    of the wide layer at a time. The normalised input stays at ``x`` [BM, H] and, if KEEP, 1 / std at ``rstd``
+    [BM]."""
     dtype: tl.constexpr = x.dtype.element_ty
     for first in tl.range(0, BM, BR, disable_licm=True):
         rows = add_rows(h, sums, bias, first, pending, BR, H, True)
         rows, inverse = centred(rows, LN_EPS, H)
-        tl.store(rstd + first + tl.arange(0, BR), inverse)
+        if KEEP:
+            tl.store(rstd + first + tl.arange(0, BR), inverse)
         tl.store(x + at_rows(first, BR, H), operand(rows * inverse[:, None], dtype, PRECISION))
     tl.debug_barrier()  # other threads may read what one thread wrote
     xd = tl.load(x + at_rows(0, BM, H))

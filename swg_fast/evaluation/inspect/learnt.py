@@ -48,7 +48,7 @@ def check_task_fits(source: Source, task: str | None) -> None:
     """`UsageError` where ``task`` is of another family than the one that ``source`` was trained for."""
     if task is None or source.task is None:
         return
-    mine, asked = preset_for(source.task).family, preset_for(task).family
+    mine, asked = preset_for(source.task, any_name=True).family, preset_for(task).family
     if mine != asked:
         raise UsageError(f"{source.name} was trained for {source.task} ({mine}) and {task} is of another "
                          f"family ({asked}); leave out --task")

@@ -140,7 +140,7 @@ def _critics(source: Source, data: Transitions) -> list[dict[str, Any]]:
 
 
 def _has_maze(source: Source) -> bool:
-    return source.task is not None and preset_for(source.task).family == "antmaze"
+    return source.task is not None and preset_for(source.task, any_name=True).family == "antmaze"
 
 
 def _maze(task: str, data: Transitions, value: np.ndarray, advantage: np.ndarray, settings: TrainSettings,

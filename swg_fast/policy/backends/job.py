@@ -102,14 +102,15 @@ class SamplingJob:
         } | {"sampler_steps": self.plan.table.num_steps}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Samples:
     """What `Policy.sample` returns, for B states of N candidates.
 
-    actions [B, A]; weights [B], the kept candidates' predicted weights before the last clip (so
+    actions [B, A] in [-1, 1]; weights [B], the kept candidates' predicted weights before the last clip (so
     that candidates which a clip would tie can still be told apart); indices [B] int64, which
     candidate was kept. With ``return_candidates``: candidates [B, N, A], candidate_weights [B, N] and,
-    where these were asked for to rank or to filter, expected_weights [B, N].
+    where these were asked for to rank or to filter, expected_weights [B, N]. Where a teacher has finished K
+    of a student's candidates, these are the K, and candidate_indices [B, K] int64 tells which they are.
     """
 
     actions: torch.Tensor
@@ -119,6 +120,12 @@ class Samples:
     candidate_weights: torch.Tensor | None = field(default=None)
     expected_weights: torch.Tensor | None = field(default=None)
     candidate_indices: torch.Tensor | None = field(default=None)
+
+    def __repr__(self) -> str:
+        there = {name: value for name, value in vars(self).items() if value is not None}
+        parts = (f"  {name} {list(tensor.shape)}: {float(tensor.min()):.4g} to {float(tensor.max()):.4g}"
+                 for name, tensor in there.items() if tensor.numel())
+        return "\n".join((f"Samples for {len(self.actions)} state(s) on {self.actions.device}", *parts))
 
 
 class Candidates(NamedTuple):

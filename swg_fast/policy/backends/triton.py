@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from swg_fast.common.errors import UsageError
-from swg_fast.kernels.shared.devices import multiplies_bf16
+from swg_fast.kernels.shared.devices import is_amd, multiplies_bf16
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import SamplerTable, Words
 from swg_fast.method.networks import ScoreNetwork
@@ -46,6 +46,9 @@ class TritonBackend(Backend):
         except ImportError as error:
             raise UsageError("backend 'triton' needs the triton package, which exists for Linux; "
                              "use backend='cpu' or 'torch'") from error
+        if device.type == "cuda" and is_amd():
+            raise UsageError("backend 'triton' has instructions of NVIDIA's GPUs and this torch is built for "
+                             "AMD's (ROCm); use backend='torch'")
         if device.type != "cuda" and not launch.interpreted():
             raise UsageError(
                 "backend 'triton' needs an NVIDIA GPU and the policy is on the CPU; load the policy with "
@@ -74,14 +77,13 @@ class TritonBackend(Backend):
         vectors = self.network.packed.hoist_states(states)
         words = torch.arange(n_states, device=self.device)
         wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
-        total = n_states * n_candidates
+        work = self.launch.Work(n_states, n_candidates, table.guided, table.multistep)
         trials = tuning.measure(
             lambda config: self.launch.sample(self.network, table, vectors, words,
                                               self.launch.Asked(n_candidates, 0, config=config)),
-            self.network.configs(total), wait, repeats)
+            self.network.configs(work), wait, repeats)
         best = tuning.fastest(trials)
-        key = tuning.key(self.device, self.network.shape, self.dtype, table.guided, total)
-        tuning.remember(key, best)
+        tuning.remember(tuning.key(self.device, self.network.shape, self.dtype, work), best)
         return sorted(trials, key=lambda trial: (trial.seconds is None, trial.seconds or 0.0))
 
     def held(self, job: SamplingJob) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from swg_fast.common.atomic_files import replacing, user_path
 from swg_fast.common.errors import UsageError, note
 from swg_fast.common.hardware import check_memory
 from swg_fast.common.identity import key_of
+from swg_fast.common.meta_modules import shapes_only
 from swg_fast.data import Transitions
 from swg_fast.kernels.cpu.network_onednn import has_native_bf16
 from swg_fast.method.networks import ScoreNetwork
@@ -23,18 +25,21 @@ from swg_fast.method.student import ENTRY, StudentWalk
 from swg_fast.policy.checkpoint import save_checkpoint
 from swg_fast.policy.policy import Policy
 from swg_fast.policy.sampling import SamplingConfig, card_entry
+from swg_fast.policy.search_plan import by_diffusion
 from swg_fast.training.distillation.pairs import AT_ONCE, PairMaker, student_steps
 from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.distillation.shards import drop_pairs, origin_of, packed_pairs
-from swg_fast.training.distillation.trainer import StudentTrainer, new_student
+from swg_fast.training.distillation.trainer import StudentTrainer, new_student, student_sizes
 from swg_fast.training.history import HISTORY, set_aside
 from swg_fast.training.logger import check_logger, open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
+from swg_fast.training.preflight import COPIES
 from swg_fast.training.run_config import CONFIG, write_config
 from swg_fast.training.run_folder import RunRecord, claimed
 from swg_fast.training.saved_state import Origin
 
 ON_CPU = 400_000  # pairs
+MOST_WALKED = 10  # steps of a walk, where nobody says; more of them end no elsewhere
 MEASURED = 8192  # pairs that measure the error
 FOUND = "held_out.safetensors"  # in the logs: where teacher and student end
 
@@ -42,7 +47,7 @@ FOUND = "held_out.safetensors"  # in the logs: where teacher and student end
 @dataclass(frozen=True)
 class Teaching:
     """A teacher with what is to be learnt from it: its walk and the settings, checked. ``identity`` stands
-    for its weights."""
+    for its weights and the walk, whose settings are in part the teacher's own."""
 
     teacher: Policy
     walk: StudentWalk
@@ -59,28 +64,31 @@ class Teaching:
             raise UsageError("precision 'bf16': this processor has no native bf16 (AVX512-BF16 or AMX); use "
                              "--precision fp32")
         own, trained = teacher.config, teacher.model.schedule.num_steps
-        steps = evenly_spaced(trained, settings.sampler_steps)
+        steps = evenly_spaced(trained, settings.sampler_steps or min(trained, MOST_WALKED))
         scale = own.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
-        identity = teacher.card.get("weights_sha256") or _identity(teacher)
         walk = StudentWalk(
-            identity, settings.sampler, len(steps), settings.guidance_range or (scale, scale),
-            student_steps(steps, settings.calls), own.weight_clip, own.weight_readout, own.clip_denoised)
-        return cls(teacher, walk, settings, identity)
+            teacher.card.get("weights_sha256") or "", settings.sampler, len(steps),
+            settings.guidance_range or (scale, scale), student_steps(steps, settings.calls),
+            own.weight_clip, own.weight_readout, own.clip_denoised)
+        return cls(teacher, walk, settings, _identity(teacher, walk))
 
     def student_config(self) -> SamplingConfig:
         """The student's own settings: the teacher's, as far as a student has them."""
         own = replace(self.teacher.config, sampler=STUDENT, sampler_steps=None, leaves=1, branch_after=None,
                       guidance_scale=self.walk.default_scale, finish=None)
-        if own.ranking != "ranker" and (own.select == "expected_weight" or own.keep_share < 1):
-            select = "max_weight" if own.select == "expected_weight" else own.select
-            own = replace(own, select=select, keep_share=1.0)  # what estimates it is the diffusion
+        if by_diffusion(own):  # which a student alone has not
+            select = "max_weight" if by_diffusion(replace(own, keep_share=1.0)) else own.select
+            own = replace(own, select=select, keep_share=1.0)
         return own
 
 
-def _identity(teacher: Policy) -> str:
-    """What stands for the weights of a policy that no file holds."""
-    state = teacher.model.network.state_dict()
-    return key_of({name: tensor.cpu().double().sum().item() for name, tensor in state.items()})
+def _identity(teacher: Policy, walk: StudentWalk) -> str:
+    """What stands for all that decides where the walk ends. A card may be that of other weights."""
+    state = teacher.model.network.state_dict() | {"betas": teacher.model.schedule.betas}
+    digest = hashlib.sha256()
+    for tensor in state.values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return key_of({"weights": digest.hexdigest(), "walk": asdict(walk), "family": str(teacher.family)})
 
 
 def distill(teaching: Teaching, data: Transitions, out: str | Path, *, resume: bool = False,
@@ -120,12 +128,18 @@ def distill(teaching: Teaching, data: Transitions, out: str | Path, *, resume: b
 
 
 def _check(teaching: Teaching, data: Transitions) -> None:
-    """`UsageError` for data of other sizes, and for more pairs than memory holds."""
+    """`UsageError` for data of other sizes, for a student that cannot be, and for more than memory holds."""
     teacher, settings = teaching.teacher, teaching.settings
     sizes = data.observations.shape[1], data.actions.shape[1]
     if sizes != (teacher.state_dim, teacher.action_dim):
         raise UsageError(f"the dataset has states of {sizes[0]} and actions of {sizes[1]}, the teacher is "
                          f"for {teacher.state_dim} and {teacher.action_dim}; give the dataset of its task")
+    with shapes_only():
+        network = ScoreNetwork(**student_sizes(teacher.model.network, teaching.walk.width, settings))
+    parameters = sum(p.numel() for p in network.parameters())
+    activations = settings.batch * network.hidden_dim * (11 * network.num_blocks + 4)
+    check_memory(4 * (COPIES * parameters + 2 * activations), "this distillation",
+                 "use a smaller --hidden-dim, --num-blocks or --batch", teacher.device)
     floats = 2 * (teacher.action_dim + 1) + teacher.state_dim + 4
     check_memory(8 * floats * _count(teaching) * settings.calls, f"{_count(teaching):,} pairs",
                  "use fewer --pairs", teacher.device)
@@ -166,8 +180,8 @@ def _distill(teaching: Teaching, data: Transitions, out: Path, card: dict[str, A
     kept = {k: v for k, v in teaching.teacher.card.items()
             if k not in ("weights_sha256", "make_it_again", "versions", "stored", "scores", "budget")}
     card = kept | card | {ENTRY: entry, "sampling": sampling}
-    model = replace(model, student=trainer.ema) if with_teacher else replace(model, network=trainer.ema)
-    return save_checkpoint(out / "policy", replace(model, card=card))
+    drawing = {"student": trainer.ema} if with_teacher else {"network": trainer.ema, "student": None}
+    return save_checkpoint(out / "policy", replace(model, card=card, **drawing))
 
 
 def _about(teacher: Policy) -> dict[str, Any]:
@@ -198,9 +212,9 @@ def measure(network: ScoreNetwork, pairs: torch.Tensor, where: Path) -> dict[str
     return {
         "pairs": len(z),
         "action_rmse": round(float((z - target)[:, :-1].square().mean().sqrt()), 5),
-        "action_spread": round(float(target[:, :-1].var(0).mean().sqrt()), 5),
+        "action_spread": round(float(target[:, :-1].var(0, correction=0).mean().sqrt()), 5),
         "action_rmse_by_entry": [round(x, 5) for x in each[:-1].tolist()],
         "weight_rmse": round(float(each[-1]), 5),
-        "weight_spread": round(float(target[:, -1].std()), 5),
+        "weight_spread": round(float(target[:, -1].std(correction=0)), 5),
         "weight_correlation": round(float(np.corrcoef(weights)[0, 1]), 4) if varied else None,
     }

@@ -26,8 +26,8 @@ class DistillSettings:
     # the teacher's walk
     sampler: str = setting("dpmpp_2m", "The walk that the student learns: a sampler that draws no noise on "
                                        "the way.", choices=DETERMINISTIC)
-    sampler_steps: int | None = setting(None, "Steps of that walk. Left out: all trained ones.", min=1,
-                                        top=MAX_STEPS)
+    sampler_steps: int | None = setting(None, "Steps of that walk. Left out: all trained ones, at most 10.",
+                                        min=1, top=MAX_STEPS)
     guidance_scale: float | None = setting(None, "Guidance scale of that walk. Left out: the teacher's own.",
                                            **SCALE)
     guidance_range: tuple[float, float] | None = setting(
@@ -42,16 +42,16 @@ class DistillSettings:
     # the student
     calls: int = setting(1, "Calls of the network for a candidate; each learns its part of the walk.", min=1,
                          top=MAX_STEPS)
-    hidden_dim: int | None = setting(None, "Width of the student. Left out: the teacher's, and it begins "
-                                           "from the teacher's weights.", min=1, top=MOST["hidden_dim"])
+    hidden_dim: int = setting(128, "Width of the student. One of the teacher's sizes begins from the "
+                                   "teacher's weights.", min=1, top=MOST["hidden_dim"])
     num_blocks: int | None = setting(None, "Residual blocks of the student. Left out: the teacher's.", min=1,
                                      top=MOST["num_blocks"])
     # learning
-    steps: int = setting(20_000, "Gradient steps.", min=1, top=MOST_STEPS)
-    batch: int = setting(512, "Pairs a step.", min=1, top=MOST_ROWS)
+    steps: int = setting(25_000, "Gradient steps.", min=1, top=MOST_STEPS)
+    batch: int = setting(256, "Pairs a step.", min=1, top=MOST_ROWS)
     learning_rate: float = setting(1e-3, "Adam's learning rate, which falls to 0 along a cosine.", min=0,
                                    max=1, min_open=True)
-    weight_loss: float = setting(4.0, "What the weight's entry counts in the loss, beside an action's entry.",
+    weight_loss: float = setting(8.0, "What the weight's entry counts in the loss, beside an action's entry.",
                                  min=0, min_open=True)
     ema_rate: float = setting(0.002, "Rate of the moving average that acts.", min=0, max=1, min_open=True)
     # the run

@@ -52,7 +52,7 @@ def packed_pairs(maker: PairMaker, count: int, folder: Path | None, origin: str,
 
 def drop_pairs(folder: Path) -> None:
     """Deletes the shards in ``folder``, and the folder where nothing else is in it."""
-    for path in folder.glob("*.safetensors"):
+    for path in folder.glob(f"*-{'[0-9]' * 6}.safetensors"):
         path.unlink()
     with suppress(OSError):
         folder.rmdir()
@@ -91,12 +91,15 @@ def _read(path: Path, size: int, origin: str, maker: PairMaker) -> torch.Tensor 
     from safetensors import SafetensorError, safe_open
 
     shape = (size, maker.settings.calls, maker.teacher.action_dim + 1)
+    tag = _tag(shape, origin)
     try:
         with safe_open(path, framework="pt") as file:
-            tag, ends = file.metadata() or {}, file.get_tensor("ends")
+            found, ends = file.metadata() or {}, file.get_tensor("ends")
     except (OSError, SafetensorError):
         return None
-    return ends if tag == _tag(shape, origin) | {"sum": _digest(ends)} else None
+    sound = (tuple(ends.shape), ends.dtype) == (shape, torch.float32) and \
+        found == tag | {"sum": _digest(ends)}
+    return ends if sound else None
 
 
 def _digest(ends: torch.Tensor) -> str:
@@ -105,7 +108,6 @@ def _digest(ends: torch.Tensor) -> str:
 
 
 def origin_of(teacher: str, data_hash: str, settings: dict[str, object]) -> str:
-    """What stands for all that decides the pairs."""
-    names = ("sampler", "sampler_steps", "guidance_scale", "guidance_range", "cold_share", "calls", "seed",
-             "held_out")
+    """What stands for all that decides the pairs; ``teacher`` for its weights and its walk."""
+    names = ("cold_share", "calls", "seed", "held_out")
     return key_of({"teacher": teacher, "data": data_hash} | {name: settings[name] for name in names})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.nn import functional as F
 
@@ -19,6 +21,7 @@ class StudentTrainer(DiffusionTrainer):
     input and the "noise" in it what the call has to add."""
 
     phase = "student"
+    rate_name = "learning_rate"
 
     def __init__(self, network: ScoreNetwork, schedule: NoiseSchedule, settings: DistillSettings,
                  device: torch.device) -> None:
@@ -49,15 +52,19 @@ class StudentTrainer(DiffusionTrainer):
         return super().steps(inputs, torch.arange(rows.numel()).view(rows.shape), own, step)
 
 
+def student_sizes(teacher: ScoreNetwork, width: int, settings: DistillSettings) -> dict[str, Any]:
+    """`ScoreNetwork`'s arguments for a student that has ``width`` inputs more beside the state."""
+    chosen = {"hidden_dim": settings.hidden_dim, "num_blocks": settings.num_blocks}
+    return teacher.config() | {"state_dim": teacher.state_dim + width, "dropout": 0.0} | {
+        name: value for name, value in chosen.items() if value is not None}
+
+
 def new_student(teacher: ScoreNetwork, width: int, settings: DistillSettings) -> ScoreNetwork:
     """The student before learning: the teacher's weights where it has its sizes, with ``width`` inputs more
     beside the state that have no effect yet; else weights of its own."""
-    sizes = teacher.config() | {"state_dim": teacher.state_dim + width, "dropout": 0.0}
-    own = {name: getattr(settings, name) for name in ("hidden_dim", "num_blocks")
-           if getattr(settings, name) not in (None, sizes[name])}
     torch.manual_seed(stream_seed(settings.seed, "initialise"))
-    student = ScoreNetwork(**(sizes | own))
-    if not own:
+    student = ScoreNetwork(**student_sizes(teacher, width, settings))
+    if (student.hidden_dim, student.num_blocks) == (teacher.hidden_dim, teacher.num_blocks):
         weights = dict(teacher.state_dict())
         known = teacher.latent_dim + teacher.state_dim
         first = weights["input.weight"]

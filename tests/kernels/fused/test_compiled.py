@@ -77,6 +77,48 @@ def test_guided_step(monkeypatch, capability, head, dtype):
         check_traffic(emulation, head, config, rows=2 * config.tile * (len(SCHEDULES) + 1))
 
 
+@pytest.mark.parametrize("capability,head,config,rho", [
+    (90, "early", Config(64, 32, 4, 2), 5.0), (80, "joint", Config(32, 32, 4, 1), 0.0)])
+def test_states_share_tiles(monkeypatch, capability, head, config, rho):
+    """The bits of each state alone, whose tile is then mostly empty; no race."""
+    B, N = 4, 21
+    network, schedule = make_network(5, 8, 64, 2, head), NoiseSchedule.vp(2)
+    fused = launch.KernelNetwork.lay_out(pack(network, 2, torch.bfloat16, "cpu"), "bf16")
+    table, words = ddpm(schedule, rho, 1.0), torch.arange(B) * 7
+    vectors = fused.packed.hoist_states(random(B, 5, seed=1))
+    emulation = Emulation(capability).install(monkeypatch)
+
+    def sample(states):
+        return launch.sample(fused, table, vectors[states], words[states],
+                             launch.Asked(N, 9, return_candidates=True, config=config))
+
+    together = emulation.run(lambda: sample(slice(None)), 1, "random")
+    walked = len(emulation.results)
+    alone = [sample(slice(b, b + 1)) for b in range(B)]
+    # Two warps write bytes of one word in a layout conversion: no race (tests/emulator/README.md).
+    races = [race for race in emulation.races if "st.shared.b8" not in race.first]
+    assert walked == 2 and not races, races[0]
+    apart = tuple(map(torch.cat, zip(*(one[:5] for one in alone), strict=True)))
+    assert same_bits([together[:5], apart])
+    assert torch.equal(together.indices, together.candidate_weights.argmax(1))
+
+
+def test_unguided_nothing_is_kept(monkeypatch):
+    """The scratch that the code moves is a stage's results for the next, and none is of a way back."""
+    schedule, network, start = step_problem(64, "joint", 69)
+    fused = launch.KernelNetwork.lay_out(pack(network, 15, torch.bfloat16, "cpu"), "bf16")
+    config, emulation = Config(64, 32, 4, 2), Emulation(90).install(monkeypatch)
+    eps = eps_of(fused, row(ddpm(schedule, 0.0, 0.7), start.t, start), start, config)
+    expected = start.expected(network, schedule, guidance_scale=0.0, temperature=0.7)
+    assert relative_error(eps, expected.eps) < BOUNDS["bf16"]
+    moved = {name: count / (2 * config.tile) for name, count in emulation.traffic.items()}
+    model = bytes_per_candidate(64, 3, config.tile, guided=False)
+    assert moved["up"] + moved["down"] == model["weights"]
+    assert 0 <= moved["low"] + moved["wide"] - model["scratch"] < 40 * 16 * 4
+    guided, unguided = (launch.scratch_sizes(64, 3, 16, config.tile, one) for one in (True, False))
+    assert unguided.LOW == 2 * 64 * config.tile < guided.LOW and unguided.WIDE < guided.WIDE
+
+
 def check_traffic(emulation, head, config, rows):
     """The report's bytes are those that the code moves: exactly for weights; for scratch, except values with
     a few entries a row."""

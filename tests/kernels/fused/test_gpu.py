@@ -11,6 +11,7 @@ from one_step import Start, eps_of, gradient_of, row, walk, with_gradient
 from swg_fast import NoiseSchedule, Policy
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import CONFIGS, GLUON
+from swg_fast.kernels.fused.records import Work
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import Ranking, Tree
 from swg_fast.method.samplers import sampler_table
@@ -52,7 +53,7 @@ def test_guided_step(head, dtype, hidden, N):
     network = make_network(29, 8, hidden, 3, head).to(device)
     dtype, config = gluon(hidden) if dtype == "gluon" else (dtype, None)
     fused = launch.KernelNetwork.lay_out(pack(network, 15, launch.DTYPES[dtype], device), dtype)
-    config = config or fused.config(3 * N, guided=True, layers=False)
+    config = config or fused.config(Work(3, N, guided=True, draws=1))
     start = Start(torch.randn(3, 29, device=device), N, 9, 6)
     table, M, z = row(ddpm(schedule, 5.0, 0.7), start.t, start), 3 * N, start.z
     eps = eps_of(fused, table, start, config)

@@ -108,6 +108,8 @@ def both_kernels(monkeypatch, hidden, head, name, rho, T, N, B, schedules, **key
     (256, "early", "ddpm", 0.0, 2, 40, 1, "ranking"),
     (128, "joint", "ddpm", 1.0, 2, 300, 1, "tree"),
     (128, "early", "dpmpp_2m", 1.0, 15, 70, 1, "plain"),
+    (256, "joint", "ddpm", 1.0, 2, 9, 15, "plain"),  # tiles of several states
+    (128, "early", "ddpm", 0.0, 1, 1, 70, "softmax"),
 ])
 def test_trajectories_are_the_portable_kernels(monkeypatch, hidden, head, name, rho, T, N, B, search):
     """Results agree with the portable kernel's within bf16's precision, and the best candidate is kept."""

@@ -14,6 +14,7 @@ from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import LAYERS, LAYERS_UP_TO, Config, layered
 from swg_fast.kernels.fused.layered import launch as layered_launch
 from swg_fast.kernels.fused.layered import plan as layered_plan
+from swg_fast.kernels.fused.records import Work
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import Ranking, Tree
 
@@ -186,9 +187,9 @@ def test_the_last_plans_are_kept(monkeypatch):
 def test_what_takes_them():
     """Few candidates take the layered kernels, which refuse a tree and a ranking."""
     fused, table, vectors, words = problem()
-    assert fused.config(LAYERS_UP_TO, True).kind == "layers"
-    assert fused.config(LAYERS_UP_TO + 1, True).kind == "portable"
-    assert fused.config(16, True, layers=False).kind == "portable"
+    assert fused.config(Work(2, LAYERS_UP_TO // 2, True)).kind == "layers"
+    assert fused.config(Work(1, LAYERS_UP_TO + 1, True)).kind == "portable"
+    assert fused.config(Work(1, 16, True, leaves=4)).kind == "portable"
     for search in ({"tree": Tree(4, 1)}, {"ranking": Ranking(1, 2, 0.3, 0.5, 2)}):
         with pytest.raises(ValueError, match="no trees and no rankings"):
             launch.sample(fused, table, vectors, words, launch.Asked(16, 0, config=SMALL, **search))

@@ -30,6 +30,7 @@ from one_step import Start, centred, eps_of, gradient_of, row, walk, with_gradie
 from swg_fast import NoiseSchedule, Policy, UsageError, reference
 from swg_fast.kernels.fused import launch
 from swg_fast.kernels.fused.configurations import Config
+from swg_fast.kernels.fused.layout import tree_layout
 from swg_fast.kernels.shared.packing import pack
 from swg_fast.kernels.shared.sampler_table import COLUMNS, Tree
 from swg_fast.method.networks import Ranker
@@ -209,9 +210,10 @@ def test_groups_of_roots(states, N, tile, resident, leaves):
     tree."""
     if N % leaves:
         return
-    group, items, phases = launch.grouping(states, N, Tree(leaves, 4), 6, tile, resident)
-    assert group <= tile and group * items >= N // leaves and (phases - 1) * tile >= group * leaves
-    longest = -(-states * items // resident) * (4 + 2 * (phases - 1))
+    made = tree_layout(states * N // leaves, Tree(leaves, 4), 6, tile, resident)
+    assert made.group <= tile and made.group * made.items >= states * N // leaves
+    assert made.tiles * tile >= made.stride == made.group * leaves
+    longest = -(-made.items // resident) * (4 + 2 * made.tiles)
     assert longest <= -(-states * -(-N // tile) // resident) * 6
 
 

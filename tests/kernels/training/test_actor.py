@@ -118,3 +118,20 @@ def test_dropouts_masks_are_functions_of_the_step():
     flat = keep.flatten(0, 1).float()
     assert float(torch.corrcoef(flat.flatten(1)).fill_diagonal_(0).abs().max()) < 0.05  # steps, blocks
     assert float(torch.corrcoef(flat.reshape(-1, 200).T).fill_diagonal_(0).abs().max()) < 0.25  # columns
+
+
+def test_the_average_forgets_the_first_network():
+    """It begins as the first trained network, follows ever longer, and ends at the setting's rate."""
+    settings = TrainSettings(actor_steps=20_000)
+    trainer = DiffusionTrainer(ScoreNetwork(5, 2, 16, 2), NoiseSchedule.vp(15), settings, torch.device("cpu"))
+    rates = [trainer.ema_rate_at(step) for step in range(20_000)]
+    assert rates[0] == 1.0 and rates == sorted(rates, reverse=True)
+    assert rates[9989] > settings.ema_rate and set(rates[9990:]) == {settings.ema_rate}
+    assert trainer.ema_rate_at(10) == 0.5
+
+
+@needs_compiler
+def test_after_one_step_the_average_is_the_trained_network():
+    trainer, data, rows, draws = make(*SHAPES[1])
+    quick_steps(trainer, data, rows, draws, slice(0, 1))
+    assert relative_error(trainer.ema_flat.data.detach(), trainer.flat.data.detach()) < 1e-6

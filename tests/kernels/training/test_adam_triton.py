@@ -35,7 +35,7 @@ def test_the_steps_of_torch(size, decay, averaged):
         optimizer.step()
         mean.lerp_(exact.detach(), 0.3)
         adam_step(parameter, state, torch.tensor(rate, device=DEVICE), (0.9, 0.999), 1e-8, decay,
-                  follows if averaged else None, 0.3)
+                  follows if averaged else None, torch.tensor(0.3, device=DEVICE))
 
     def close(got, expected):
         torch.testing.assert_close(got.detach().cpu().double(), expected, rtol=1e-5, atol=1e-7)
@@ -89,7 +89,7 @@ def test_a_step_of_a_flat_parameter(monkeypatch, averaged, by_kernel):
     exact.grad = flat.data.grad.double()
     torch.optim.AdamW([exact], lr=1e-2, weight_decay=3.0).step()
     expected = mean.data.detach().double().lerp(exact.detach(), 0.25) if averaged else mean.data.clone()
-    take_step(optimizer, flat, mean if averaged else None, 0.25)
+    take_step(optimizer, flat, mean if averaged else None, torch.tensor(0.25, device=DEVICE))
     torch.testing.assert_close(flat.data.double(), exact, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(mean.data.detach().double(), expected.detach().double(), rtol=1e-5, atol=1e-7)
     assert float(adam_state(optimizer)["step"]) == 1

@@ -1,0 +1,79 @@
+"""Scores of the bundled students over N, from the sweep experiments/student.toml.
+
+    swg-fast sweep experiments/student.toml --out runs/student && swg-fast report runs/student
+    cp runs/student/report/results.json experiments/results/student.json
+    python -m benchmarks.students --cards
+
+The episodes of all evaluation seeds are taken together, with one interval. --cards writes the scores into the
+bundled policies' model cards. `python -m benchmarks.pages` makes the pages' table.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.experiment_tables import RESULTS
+from benchmarks.score_table import cell
+from swg_fast.cli.ending import run
+from swg_fast.common.atomic_files import write_json
+from swg_fast.common.intervals import score_interval
+from swg_fast.common.read_files import read_json
+from swg_fast.policy.checkpoint import CARD, find_checkpoint
+from swg_fast.policy.model_card import read_card
+
+STUDENT = RESULTS / "student.json"
+
+
+def scores(path: Path = STUDENT) -> dict[str, list[dict[str, Any]]]:
+    """Task -> its rows by N: score, interval, episodes, and their mean length where the task has goals."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for each in read_json(path)["results"]:
+        found.setdefault((each["task"], each["settings"]["n_candidates"]), []).append(each)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for (task, n), cells in sorted(found.items()):
+        results = [each["result"] for each in cells]
+        rows.setdefault(task, []).append(
+            {"n_candidates": n, "guidance_scale": cells[0]["settings"].get("guidance_scale"),
+             "select": cells[0]["settings"]["select"], "sampler": "student"} | _pooled(results))
+    return rows
+
+
+def _pooled(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The episodes of several evaluations as one. A score is linear in the return."""
+    returns = [value for result in results for value in result["returns"]]
+    goals = set(returns) <= {0.0, 1.0}
+    if goals:
+        each = [100 * value for value in returns]
+        interval = score_interval(each, True)
+        low_high = {"low": interval.low, "high": interval.high} if interval else None
+        return {"normalized_score": sum(each) / len(each), "interval": low_high, "episodes": len(each)}
+    (result,) = results  # episodes of another kind have their own interval
+    return {"normalized_score": result["score"], "interval": result["interval"], "episodes": len(returns)}
+
+
+def markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
+    """A line for each task, a column for each N."""
+    counts = sorted({row["n_candidates"] for line in rows.values() for row in line})
+    lines = ["| task | " + " | ".join(f"N = {n:,}" for n in counts) + " |", "|---" * (len(counts) + 1) + "|"]
+    for task, line in rows.items():
+        by = {row["n_candidates"]: cell(row) for row in line}
+        lines.append(f"| {task} | " + " | ".join(by.get(n, "-") for n in counts) + " |")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--cards", is_flag=True, help="Write the scores into the bundled policies' cards.")
+def main(cards: bool) -> None:
+    """Prints the table of the students' scores."""
+    found = scores()
+    click.echo(markdown(found))
+    for task, rows in found.items() if cards else ():
+        path = find_checkpoint(task) / CARD
+        write_json(path, read_card(path) | {"scores": rows})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -30,7 +30,7 @@ BLOCKS.update({
     "bench": lambda: bench_markdown(recorded("cpu-bench.json")),
     "scores": lambda name: score_table.markdown(recorded(f"scores/{name}.json")["rows"]),
     "students": lambda: students.markdown(students.scores()),
-    "decision-times": lambda name: decisions_report.times(recorded(f"decisions-{name}.json")),
+    "student-times": lambda: decisions_report.times(recorded("student-times.json")),
     "walks": lambda name: score_table.walks(score_table.WALKS / name),
     "decisions": lambda name: decisions_report.markdown(recorded(f"decisions-{name}.json")),
     "gpu-measured": lambda name: GPU_TABLES[name](recorded(GPU)),

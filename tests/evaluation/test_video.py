@@ -9,6 +9,7 @@ import pytest
 
 from swg_fast import UsageError
 from swg_fast.envs import make_env
+from swg_fast.envs.source import EnvSource
 from swg_fast.evaluation.episodes import Episode
 from swg_fast.evaluation.video import record_video, replay
 
@@ -48,8 +49,8 @@ def test_the_camera_follows_the_ant_and_shows_the_goal(env):
 def test_frames_are_those_of_the_file(env, tmp_path, name):
     imageio = pytest.importorskip("imageio.v3")
     actions = list(np.random.default_rng(0).uniform(-1, 1, (7, 8)))
-    result = SimpleNamespace(task="antmaze-umaze-v2", settings={"seed": 0},
-                             episodes=[Episode(0, actions=actions)])
+    result = SimpleNamespace(task="antmaze-umaze-v2", source=EnvSource("antmaze-umaze-v2"),
+                             settings={"seed": 0}, episodes=[Episode(0, actions=actions)])
     frames = record_video(result, tmp_path / name, every=3, progress=False)
     assert frames == len(imageio.imread(tmp_path / name)) == 4  # steps 0, 3, 6 and the last
     assert list(replay(result, 3)) == [0, 4, 7]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from benchmarks.experiment_tables import RESULTS
 from benchmarks.pages.blocks import recorded
 from benchmarks.pages.mazes import ends, falls
-from benchmarks.pages.scale import candidates_cells
 from swg_fast.envs.tasks import presets
+from swg_fast.sweep.metrics import Estimate, metric
 
 
 def test_every_task_was_made_stepped_seeded_and_rendered():
@@ -58,6 +61,16 @@ def test_kept_actions_by_another_critic():
     tree, eager, few = (umaze["states"][key] for key in ("tree 1024", "ours 1024", "ours 16"))
     assert min(tree["quality"], few["quality"]) > eager["interval"]["low"]
     assert len(umaze["episodes"]) >= 3
+
+
+def candidates_cells() -> dict[tuple[str, str, int], Estimate]:
+    """Task (medium, umaze or large), ranking and N -> its score or success rate in experiments/candidates."""
+    found = {}
+    for cell in json.loads((RESULTS / "candidates.json").read_text())["results"]:
+        task, settings = cell["task"].split("-")[1], cell["settings"]
+        by = metric("score" if task == "medium" else "success")
+        found[task, settings["select"], settings["n_candidates"]] = by.estimate([cell])
+    return found
 
 
 def test_which_ranking_of_many_candidates_scores_most():

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HOMES = {"swg_fast": "swg_fast", "swg_fast/kernels": "kernels", "swg_fast/reference": "reference"}
-SOURCES = ("swg_fast", "kernels", "reference", "benchmarks", "tests", "docs", "experiments")
+SOURCES = ("swg_fast", "kernels", "reference", "benchmarks", "tests", "docs", "examples", "experiments")
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ HOPPER = 'task = "hopper-medium-v2"\n'
 TOY = 'toy.name = "spiral"\n'
 EXPECTED = 'evaluate.select = "expected_weight"\n'
 RANKER = 'evaluate.ranking = "ranker"'
+WALK = 'evaluate.sampler = "ddpm"\n'
 TREE = "evaluate.n_candidates = 16\nevaluate.leaves = "
 HUNDRED = ", ".join(f"0.{i:02d}1" for i in range(100))
 SIX = "".join(f"grid.train.{name} = [{HUNDRED}]\n" for name in (
@@ -83,10 +84,12 @@ BAD = {
              "[evaluate] unknown dtype 'int8'; use one of auto, fp32, bf16"),
     "a GPU's type": (MAZE + 'evaluate.dtype = "tf32"', "[evaluate] unknown dtype 'tf32'"),
     "preset": (MAZE + 'evaluate.config = "fastest"', "[evaluate] config is 'fastest'; give"),
-    "clip": (MAZE + "evaluate.weight_clip = [1.0, 0.1]", "[evaluate] weight_clip needs 0 < low < high"),
+    "clip": (MAZE + WALK + "evaluate.weight_clip = [1.0, 0.1]",
+             "[evaluate] weight_clip needs 0 < low < high"),
     "steps": (MAZE + 'evaluate.sampler = "ddim"\nevaluate.sampler_steps = 99',
               "sampler_steps must be in 1..15"),
-    "leaves": (MAZE + TREE + "7", "[evaluate] 16 candidates are no whole number of roots with 7 leaves"),
+    "leaves": (MAZE + WALK + TREE + "7",
+               "[evaluate] 16 candidates are no whole number of roots with 7 leaves"),
     "ranker": (MAZE + EXPECTED + RANKER, "ranking='ranker' needs a ranker"),
     # what a training will give
     "steps to train": (HOPPER + 'train.num_steps = 5\nevaluate.sampler = "ddim"\nevaluate.sampler_steps = 6',

@@ -142,8 +142,8 @@ CALLS = {
     "half a seed": (lambda p: Sampler(p)(torch.tensor(STATES), torch.tensor(3.5)), "give one whole number"),
     "two seeds": (lambda p: Sampler(p)(torch.tensor(STATES), torch.tensor([1, 2])), "give one whole number"),
     "evaluate a name": (lambda p: evaluate("antmaze-umaze-v2", "Pendulum-v1"), "expected Policy"),
-    "evaluate in no task": (lambda p: evaluate(p, None), "give the name of a task"),
-    "evaluate in tasks": (lambda p: evaluate(p, ["Pendulum-v1"]), "give the name of a task"),
+    "evaluate in no task": (lambda p: evaluate(p, None), "give a task's name"),
+    "evaluate in tasks": (lambda p: evaluate(p, ["Pendulum-v1"]), "give a task's name"),
     "environment as names": (
         lambda p: evaluate(p, "Pendulum-v1", environment={"step_timeout": 3}), "such as EnvSettings("),
     "a task of bytes": (lambda p: make_env(b"Pendulum-v1"), "task must be a string"),

@@ -21,7 +21,8 @@ BAD = {
     "the policy's card": ([*EVALUATE, "--json", "mine/model_card.json"], "sweep's own file; give"),
     "a policy's weights": (["toy", "spiral", "--json", "mine/model.safetensors"], "sweep's own file"),
     "a mirror without an address": (["download", "hopper-medium-v2", "--mirror", ""], "begins with http"),
-    "a name of one's own without a version": (["train", "mine", "--new-task"], "ends in a version: mine-v0"),
+    "a name of one's own without a version": (
+        ["train", "mine", "--new-task"], "give the path of a D4RL HDF5 file to --dataset"),
 }
 
 

@@ -63,7 +63,7 @@ FP32 = Choices(many=(Config(16, 16, 8, 1), Config(32, 16, 8, 1)), few=(Config(16
                shared=SHARED_99)
 FP32_NARROW = Choices(many=(Config(32, 32, 8, 1), Config(16, 16, 8, 1)), few=(Config(16, 16, 8, 1),),
                       shared=SHARED_99)
-# For 99 KiB of shared memory, chosen among tiles that compile without a stack for sm_86 and sm_120.
+# For 99 KiB of shared memory, chosen among tiles that compile without a stack for sm_86, sm_89, sm_120.
 SMALL = Choices(many=(Config(32, 32, 4, 1), Config(16, 64, 8, 1)), few=(Config(16, 64, 8, 1),),
                 shared=SHARED_99)
 SMALL_128 = Choices(many=(Config(64, 32, 4, 2), Config(32, 32, 4, 2)), few=(Config(16, 32, 4, 2),),
@@ -71,7 +71,11 @@ SMALL_128 = Choices(many=(Config(64, 32, 4, 2), Config(32, 32, 4, 2)), few=(Conf
 SMALL_64 = Choices(many=(Config(32, 32, 4, 2), Config(16, 32, 4, 2)), few=(Config(16, 32, 4, 2),),
                    shared=SHARED_99)
 SMALL_TF32 = Choices(many=(Config(16, 32, 4, 1),), few=(Config(16, 32, 4, 1),), shared=SHARED_99)
+SMALL_TF32_64 = Choices(many=(Config(16, 32, 4, 2),), few=(Config(16, 32, 4, 2),), shared=SHARED_99)
 SMALL_TF32_120 = Choices(many=(Config(32, 32, 4, 1),), few=(Config(32, 32, 4, 1),), shared=SHARED_99)
+SMALL_128_120 = Choices(many=(Config(64, 64, 8, 1), Config(32, 32, 4, 2)), few=(Config(16, 32, 4, 2),),
+                        shared=SHARED_99)
+SMALL_64_120 = Choices(many=(Config(32, 64, 8, 2),), few=(Config(16, 64, 4, 2),), shared=SHARED_99)
 
 # For the layered kernels, the largest first. In types of 4 bytes only tiles of 16 stay in registers.
 LAYERS = (Config(64, 128, 8, 4, kind="layers"), Config(32, 128, 4, 4, kind="layers"),
@@ -83,10 +87,9 @@ LAYERS_UP_TO = 2048  # candidates in all; 4,096 already fill the multiprocessors
 CONFIGS: dict[tuple[int, int, str], Choices] = {
     (100, 256, "bf16"): BLACKWELL, (100, 128, "bf16"): BLACKWELL, (100, 64, "bf16"): BLACKWELL,
     (90, 256, "bf16"): HOPPER, (90, 128, "bf16"): HOPPER_128, (90, 64, "bf16"): HOPPER_64,
-    (120, 128, "tf32"): SMALL_TF32_120, (120, 64, "tf32"): SMALL_TF32_120,
-    (120, 256, "tf32"): SMALL_TF32,
+    (120, 128, "bf16"): SMALL_128_120, (120, 64, "bf16"): SMALL_64_120, (120, 128, "tf32"): SMALL_TF32_120,
     (86, 256, "bf16"): SMALL, (86, 128, "bf16"): SMALL_128, (86, 64, "bf16"): SMALL_64,
-    (86, 256, "tf32"): SMALL_TF32, (86, 128, "tf32"): SMALL_TF32, (86, 64, "tf32"): SMALL_TF32,
+    (86, 256, "tf32"): SMALL_TF32, (86, 128, "tf32"): SMALL_TF32, (86, 64, "tf32"): SMALL_TF32_64,
     (80, 256, "bf16"): AMPERE, (80, 128, "bf16"): AMPERE, (80, 64, "bf16"): AMPERE,
     (80, 256, "tf32"): TF32, (80, 128, "tf32"): TF32, (80, 64, "tf32"): TF32,
     (80, 256, "fp32"): FP32, (80, 128, "fp32"): FP32, (80, 64, "fp32"): FP32_NARROW,

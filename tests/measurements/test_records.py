@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.experiment_tables import RESULTS
 from benchmarks.pages.blocks import recorded
-from benchmarks.pages.mazes import ends, falls
+from benchmarks.pages.mazes import ends
 from swg_fast.envs.tasks import presets
 from swg_fast.sweep.metrics import Estimate, metric
 
@@ -89,6 +89,11 @@ def test_which_ranking_of_many_candidates_scores_most():
         assert best > second > third
     assert apart("umaze", weight, weight, 4, 1)
     assert all(apart("large", by, weight, 16, 1) for by in (weight, expected, q))
+
+
+def falls(name: str, who: str = "falls") -> float:
+    """Falls in 1,000 moving steps."""
+    return recorded(f"ends-{name}.json")[who]["moving"]["falls_per_1000_steps"]
 
 
 def test_ants_fall_as_the_pages_say():

@@ -94,7 +94,7 @@ def test_what_a_device_reports_decides():
     assert small == configurations.nearest(121, 256, "bf16", SHARED_99) == configurations.SMALL
     assert configurations.nearest(87, 256, "bf16", SHARED_163) == configurations.AMPERE
     assert configurations.nearest(103, 256, "bf16") == configurations.BLACKWELL
-    assert configurations.nearest(120, 64, "tf32", SHARED_99) == configurations.SMALL_TF32_120
+    assert configurations.nearest(120, 128, "tf32", SHARED_99) == configurations.SMALL_TF32_120
     with pytest.raises(UsageError, match="65,536 bytes of shared memory.*backend='torch'"):
         configurations.nearest(75, 256, "bf16", 64 * 1024)
 

@@ -16,7 +16,7 @@ KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 MASK = 0xFFFFFFFF
 
 
-def philox_4x32(counter: tuple[torch.Tensor, ...], seed: int) -> tuple[torch.Tensor, ...]:
+def philox_4x32(counter: tuple[torch.Tensor, ...], seed: int | torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Four words in 0..2**32-1 for a counter of four such words (int64 tensors of one shape).
 
     int64 arithmetic wraps modulo 2**64, so a 32 x 32 bit product keeps both halves.
@@ -33,7 +33,7 @@ def philox_4x32(counter: tuple[torch.Tensor, ...], seed: int) -> tuple[torch.Ten
     return c0, c1, c2, c3
 
 
-def words(seed: int, candidates: torch.Tensor, states: torch.Tensor, step: int | torch.Tensor,
+def words(seed: int | torch.Tensor, candidates: torch.Tensor, states: torch.Tensor, step: int | torch.Tensor,
           block: int | torch.Tensor = 0) -> tuple[torch.Tensor, ...]:
     """The four words of each counter (candidates, states, step, block), all broadcast together."""
     counter = [torch.as_tensor(part, device=candidates.device).to(torch.int64) & MASK
@@ -46,8 +46,8 @@ def uniform(word: torch.Tensor) -> torch.Tensor:
     return ((word >> 9).to(torch.float64) + 0.5) * 2.0**-23
 
 
-def normals(seed: int, candidates: torch.Tensor, states: torch.Tensor, step: int | torch.Tensor,
-            dim: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def normals(seed: int | torch.Tensor, candidates: torch.Tensor, states: torch.Tensor,
+            step: int | torch.Tensor, dim: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Standard normal noise [..., dim] of step ``step`` (T is the initial draw), for candidates, states and
     step whose shapes broadcast to [...].
 

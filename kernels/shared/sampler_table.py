@@ -54,7 +54,7 @@ class SamplerTable:
     @cached_property
     def multistep(self) -> bool:
         """Whether a row reads the previous x0, which is then state of a candidate."""
-        return bool((self.coefficients[:, COLUMNS.index("previous")] != 0).any())
+        return any(row["previous"] != 0 for row in self._rows)
 
     @cached_property
     def _placed(self) -> dict[torch.device, tuple[torch.Tensor, torch.Tensor]]:
@@ -69,9 +69,13 @@ class SamplerTable:
             settle(device)  # any stream may read it
         return self._placed[device]
 
+    @cached_property
+    def _rows(self) -> tuple[dict[str, float], ...]:
+        return tuple(dict(zip(COLUMNS, row, strict=True)) for row in self.coefficients.tolist())
+
     def row(self, j: int) -> dict[str, float]:
         """The coefficients of row j by name."""
-        return dict(zip(COLUMNS, self.coefficients[j].tolist(), strict=True))
+        return self._rows[j]
 
 
 @dataclass(frozen=True)

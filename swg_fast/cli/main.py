@@ -10,6 +10,7 @@ from swg_fast.cli.data import download
 from swg_fast.cli.distill import distill
 from swg_fast.cli.ending import run
 from swg_fast.cli.evaluate import evaluate
+from swg_fast.cli.export import export
 from swg_fast.cli.import_jax import import_jax
 from swg_fast.cli.inspect import inspect
 from swg_fast.cli.machine import info
@@ -24,7 +25,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "sho
 # The commands by whom they are for, in the order of the help.
 COMMANDS: dict[str, tuple[click.Command, ...]] = {
     "Start here": (train, evaluate, toy, inspect, info),
-    "Experiments": (distill, download, *sweep.COMMANDS, import_jax),
+    "Experiments": (distill, export, download, *sweep.COMMANDS, import_jax),
     "Kernel developers": (bench, tune),
 }
 

@@ -22,6 +22,9 @@ EXTRAS = {
     "flax": "bench",
     "ray": "cluster",
     "jinja2": "cluster",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
 }
 
 

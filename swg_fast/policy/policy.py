@@ -119,6 +119,26 @@ class Policy:
         included; returns ``folder``. `UsageError` where it cannot be written."""
         return save_checkpoint(folder, self.model.with_card(sampling=card_entry(self.config, self.execution)))
 
+    def export(self, path: str | Path, config: SamplingConfig | str | None = None, *, format: str = "onnx",
+               takes: str = "noise", **overrides: Any) -> Path:
+        """Writes the finished decision as one float32 graph that runs without this package; returns ``path``.
+
+        format: ``onnx``, or ``torch`` for `torch.export.load`. takes: beside state [B, S] the graph is given
+        noise [B, N, D] (and step_noise [B, N, K, D] where K steps of the walk add noise), or a seed (int64)
+        from which it draws the noise of `sample`. It gives action [B, A] in the units of `predict`, weight
+        [B] and index [B]. config, overrides: the settings, as `sample` takes them.
+
+        Raises `UsageError` for settings that have no graph, by name, and where the file cannot be written.
+        """
+        from swg_fast.policy.export import export_decision
+
+        chosen = EXECUTION & overrides.keys()
+        if chosen:
+            raise UsageError(f"{min(chosen)} has no meaning in an export, which computes in fp32 by its own "
+                             "runtime; leave it out")
+        bound = self.bind(config, execution=Execution(backend="torch", dtype="fp32"), **overrides)
+        return export_decision(bound, path, format=format, takes=takes, bounds=self.bounds)
+
     def backend(self, name: str = "auto", dtype: str | None = None, student: bool = False) -> Backend:
         """The backend ``name`` in compute type ``dtype`` (None: the policy's own) for the policy's network or
         for its ``student``; packed once and kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from conftest import run_cli
 from flax_files import golden, nest, pack_flax
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TESTED = {"sample.py", "evaluate.py", "control_loop.py", "import_swg_jax.py", "own_robot.py", "sweep.py"}
+TESTED = {"sample.py", "evaluate.py", "control_loop.py", "control_loop_onnx.py", "import_swg_jax.py",
+          "own_robot.py", "sweep.py"}
 
 
 def run_example(name, *arguments, cwd):
@@ -42,6 +44,16 @@ def test_evaluate_draws_scores(tmp_path):
 def test_control_loop(tmp_path):
     out = run_example("control_loop.py", "--steps", 5, "--hertz", 1000, "--candidates", 4, cwd=tmp_path)
     assert out.startswith("5 decisions at 1000 Hz: ")
+
+
+@pytest.mark.slow
+def test_control_loop_onnx(tmp_path):
+    pytest.importorskip("onnxruntime")
+    out = run_example("control_loop_onnx.py", "--steps", 5, "--states", 3, "--rate", 1000, cwd=tmp_path)
+    assert all(f"N = {n} " in out for n in (1, 16, 64))
+    found = json.loads((tmp_path / "control_loop_onnx.json").read_text())
+    assert found["drive"]["steps"] == 5 and 0 <= found["drive"]["late"] <= 5
+    assert (tmp_path / "control_loop_onnx.png").stat().st_size > 5000
 
 
 @pytest.mark.slow

@@ -57,6 +57,11 @@ class SamplerTable:
         return any(row["previous"] != 0 for row in self._rows)
 
     @cached_property
+    def noisy(self) -> tuple[int, ...]:
+        """The rows that add noise, in the order of the walk."""
+        return tuple(j for j in reversed(range(self.num_steps)) if self._rows[j]["noise"] != 0)
+
+    @cached_property
     def _placed(self) -> dict[torch.device, tuple[torch.Tensor, torch.Tensor]]:
         return {}
 

@@ -64,8 +64,7 @@ def export_decision(bound: BoundSampler, path: str | Path, *, format: str = "onn
 def _module(bound: BoundSampler, takes: str, bounds: ActionBounds | None) -> Decision:
     if takes == "seed":
         return FromSeed(bound, bounds)
-    decision = FromNoise(bound, bounds)
-    return FromAllNoise(bound, bounds) if decision.noisy else decision
+    return (FromAllNoise if bound.plan.table.noisy else FromNoise)(bound, bounds)
 
 
 def described(decision: Decision, card: Mapping[str, Any]) -> dict[str, str]:

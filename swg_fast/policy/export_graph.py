@@ -53,8 +53,7 @@ class Decision(nn.Module):
     """The decision of ``bound`` for B states, on the CPU in float32.
 
     ``bounds`` are those of the environment, in whose units actions come out; None leaves them in [-1, 1].
-    `noisy` are the rows of the walk that add noise, in the order of the walk. `candidates` is N, or 1 where
-    nothing is compared.
+    `candidates` is N, or 1 where nothing is compared.
 
     Raises `UsageError` where the search has no graph.
     """
@@ -70,7 +69,6 @@ class Decision(nn.Module):
         config = bound.config
         self.candidates = 1 if config.select == "none" else config.n_candidates
         self.rows = range(self.table.num_steps - 1, -1, -1)
-        self.noisy = [j for j in self.rows if self.table.row(j)["noise"] != 0]
         packed = pack(bound.model.network, bound.model.schedule.num_steps)
         self._fixed: dict[str, Any] = {}
         for entry in fields(packed):
@@ -96,7 +94,7 @@ class Decision(nn.Module):
         return PackedNetwork(**self._fixed, **placed)
 
     def decide(self, states: torch.Tensor, noise: torch.Tensor, step_noise: torch.Tensor | None) -> Kept:
-        """states [B, S], noise [B, N, D] of the start and step_noise [B, N, K, D] of the rows `noisy`."""
+        """states [B, S], noise [B, N, D] of the start, step_noise [B, N, K, D] of the rows that add noise."""
         packed, n = self.packed(), self.candidates
         states = torch.cat([states, self.beside.expand(states.shape[0], -1)], dim=1)
         vectors = (states @ packed.input_s.T).repeat_interleave(n, dim=0)
@@ -108,7 +106,7 @@ class Decision(nn.Module):
         first = noise.flatten(0, 1)
         start = Latent(self.table.initial * first, None, first[:, -1])
         steps = {} if step_noise is None else dict(
-            zip(self.noisy, step_noise.flatten(0, 1).unbind(1), strict=True))
+            zip(self.table.noisy, step_noise.flatten(0, 1).unbind(1), strict=True))
         z, _, weight = analytic.walk(self.table, network, self.rows, start, steps)
         actions, weights = z[:, :-1].unflatten(0, (-1, n)), weight.unflatten(0, (-1, n))
         scores = self.scores(states, vectors, actions, weights)
@@ -161,9 +159,9 @@ class FromSeed(Decision):
     def forward(self, state: torch.Tensor, seed: torch.Tensor) -> Kept:
         rows = torch.arange(state.shape[0])[:, None].expand(-1, self.candidates)
         words = torch.arange(self.candidates).expand_as(rows)
-        steps = torch.tensor([self.table.trained_steps, *(self.table.steps[j] for j in self.noisy)])
+        steps = torch.tensor([self.table.trained_steps, *(self.table.steps[j] for j in self.table.noisy)])
         drawn = philox.normals(seed, words[..., None], rows[..., None], steps, self.plan.latent_dim)
-        return self.decide(state, drawn[:, :, 0], drawn[:, :, 1:] if self.noisy else None)
+        return self.decide(state, drawn[:, :, 0], drawn[:, :, 1:] if self.table.noisy else None)
 
 
 def plan_code(plan: SearchPlan) -> torch.Tensor:
@@ -185,5 +183,5 @@ def example(module: Decision) -> dict[str, Any]:
         return inputs | {"seed": torch.tensor(0)}
     inputs["noise"] = torch.zeros(*size, latent)
     if isinstance(module, FromAllNoise):
-        inputs["step_noise"] = torch.zeros(*size, len(module.noisy), latent)
+        inputs["step_noise"] = torch.zeros(*size, len(module.table.noisy), latent)
     return inputs

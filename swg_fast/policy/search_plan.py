@@ -240,8 +240,7 @@ def plan_tree(table: SamplerTable, n_candidates: int, leaves: int, branch_after:
         raise UsageError(f"{n_candidates} candidates are no whole number of roots with {leaves} leaves each; "
                          f"use {-(-n_candidates // leaves) * leaves}, or other leaves")
     n = table.num_steps
-    noisy = [j for j in range(n) if table.row(j)["noise"] != 0]
-    if not noisy:
+    if not table.noisy:
         reason = "temperature 0" if table.initial == 0 else "a sampler without noise of its own"
         raise UsageError(f"leaves={leaves} with {reason}: all leaves of a root would be one; use "
                          "leaves=1, or a temperature above 0 with ddpm, ddpm_x0 or dpmpp_2m_sde")

@@ -16,7 +16,7 @@ from swg_fast.kernels.cpu import c_loops
 from swg_fast.kernels.cpu.network_c import NativeNetwork
 from swg_fast.kernels.cpu.network_onednn import TILE, CpuNetwork, has_native_bf16, has_packed_linear
 from swg_fast.kernels.shared.packing import ROW_MULTIPLE, pack
-from swg_fast.kernels.shared.sampler_table import Latent, Words
+from swg_fast.kernels.shared.sampler_table import Latent, Ranking, Words
 from swg_fast.policy.backends.job import SamplingJob
 from swg_fast.policy.backends.streaming import LEAST_BYTES, Backend, row_noise
 from swg_fast.policy.model import Model
@@ -68,19 +68,20 @@ class CpuBackend(Backend):
                         for column in zip(*parts, strict=True)))
 
     def expect(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
-        def tile(part: slice) -> torch.Tensor:
-            if isinstance(self.network, NativeNetwork):
-                return self.network.expect(job.plan.ranking, vectors, words.part(part), job.seed, z[part])
-            return Backend.expect(self, job, vectors, words.part(part), z[part])
+        if not isinstance(self.network, NativeNetwork):
+            return super().expect(job, vectors, words, z)
+
+        def tile(part: slice) -> torch.Tensor:  # without the action's entries, which cost a block and more
+            return self.network.expect(job.plan.ranking, vectors, words.part(part), job.seed, z[part])
 
         return torch.cat(self._tiles(len(z), tile))
 
-    def renoised(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> Support:
+    def renoised(self, job: SamplingJob, r: Ranking, vectors: torch.Tensor, words: Words, z: torch.Tensor
+                 ) -> Support:
         def tile(part: slice) -> Support:
             if isinstance(self.network, NativeNetwork):
-                return Support(*self.network.renoised(job.plan.support, vectors, words.part(part), job.seed,
-                                                      z[part]))
-            return Backend.renoised(self, job, vectors, words.part(part), z[part])
+                return Support(*self.network.renoised(r, vectors, words.part(part), job.seed, z[part]))
+            return Backend.renoised(self, job, r, vectors, words.part(part), z[part])
 
         return Support(*(torch.cat(parts) for parts in zip(*self._tiles(len(z), tile), strict=True)))
 

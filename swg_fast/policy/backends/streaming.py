@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.packing import ROW_MULTIPLE, PackedNetwork
-from swg_fast.kernels.shared.sampler_table import Latent, Words
+from swg_fast.kernels.shared.sampler_table import Latent, Ranking, Words
 from swg_fast.policy.backends.job import Candidates, Samples, SamplingJob
 from swg_fast.policy.backends.search import Search
 from swg_fast.policy.model import Model
@@ -77,15 +77,7 @@ class Backend:
 
     def expect(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
         """The job's ranking of finished candidates z [M, D]: an estimate of E[w | a, s], [M]."""
-        r = job.plan.ranking
-        centred = torch.cat([z[:, :-1], torch.full_like(z[:, -1:], r.mean)], dim=1)
-        total = torch.zeros_like(z[:, -1])
-        for i in range(0, r.draws, DRAWS):
-            for noise in job.noise(words, r.words[i:i + DRAWS]).to(z.dtype):
-                again = r.signal * centred + r.sigma * noise
-                eps = self.predict(vectors, words, again, r.step)
-                total += (again[:, -1] - r.sigma * eps[:, -1]) / r.signal
-        return total / r.draws
+        return self.renoised(job, job.plan.ranking, vectors, words, z).weight
 
     def read(self, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> torch.Tensor:
         """E[w | a, s] of finished candidates z [M, D] as a network trained for it reads it off, [M]."""
@@ -105,8 +97,14 @@ class Backend:
             rows = rows[shared:]
         words = job.words(states, torch.arange(first, last, device=self.device))
         z, _, weight = self.walk(job, vectors, words, rows, start)
-        expected = self.expect(job, vectors, words, z) if plan.ranking is not None else None
-        if plan.expects == "read" and job.teacher is None:
+        return self.finished(job, vectors, words, z, weight, count)
+
+    def finished(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor,
+                 weight: torch.Tensor, count: int) -> Candidates:
+        """Finished candidates z [b count, D] and their weights as `candidates` gives them, with expected
+        weights where this backend tells them."""
+        expected = self.expect(job, vectors, words, z) if job.plan.ranking is not None else None
+        if job.plan.expects == "read" and job.teacher is None:
             expected = self.read(vectors, words, z)
         return Candidates(*(None if part is None else part.float().unflatten(0, (-1, count))
                             for part in (z, weight, expected)))
@@ -129,20 +127,22 @@ class Backend:
         b, n, _ = z.shape
         words = job.words(states, torch.arange(first, first + n, device=self.device))
         words = words._replace(candidates=torch.zeros_like(words.candidates))
-        error, weight = self.renoised(job, self.hoist(job.states[states]), words, z.reshape(b * n, -1))
-        return Support(error.float().view(b, n), weight.float().view(b, n))
+        vectors = self.hoist(job.states[states])
+        found = self.renoised(job, job.plan.support, vectors, words, z.reshape(b * n, -1))
+        return Support(*(part.float().view(b, n) for part in found))
 
-    def renoised(self, job: SamplingJob, vectors: torch.Tensor, words: Words, z: torch.Tensor) -> Support:
-        """The means over the plan's draws of what the network predicts of finished candidates z [M, D] noised
-        again, [M]."""
-        r = job.plan.support
+    def renoised(self, job: SamplingJob, r: Ranking, vectors: torch.Tensor, words: Words, z: torch.Tensor
+                 ) -> Support:
+        """The means over the draws of ``r`` of what the network predicts of finished candidates z [M, D]
+        noised again, [M]."""
         centred = torch.cat([z[:, :-1], torch.full_like(z[:, -1:], r.mean)], dim=1)
         error, weight = torch.zeros_like(z[:, -1]), torch.zeros_like(z[:, -1])
-        for noise in (one.to(z.dtype) for word in r.words for one in job.noise(words, [word])):
-            again = r.signal * centred + r.sigma * noise
-            eps = self.predict(vectors, words, again, r.step)
-            error += (eps - noise)[:, :-1].square().sum(dim=1)
-            weight += (again[:, -1] - r.sigma * eps[:, -1]) / r.signal
+        for i in range(0, r.draws, DRAWS):
+            for noise in job.noise(words, r.words[i:i + DRAWS]).to(z.dtype):
+                again = r.signal * centred + r.sigma * noise
+                eps = self.predict(vectors, words, again, r.step)
+                error += (eps - noise)[:, :-1].square().sum(dim=1)
+                weight += (again[:, -1] - r.sigma * eps[:, -1]) / r.signal
         return Support(error / r.draws, weight / r.draws)
 
     def run(self, job: SamplingJob, judge: Backend | None = None) -> Samples:
@@ -202,7 +202,7 @@ def row_noise(job: SamplingJob, words: Words, rows: Sequence[int], start: Latent
               dtype: torch.dtype) -> tuple[Latent, dict[int, torch.Tensor]]:
     """Where a walk begins, and the noise [M, D] of each of its rows that adds any."""
     table = job.plan.table
-    noisy = [j for j in rows if table.row(j)["noise"] != 0]
+    noisy = [j for j in rows if j in table.noisy]
     fresh = [table.trained_steps] if start is None else []
     drawn = job.noise(words, [*fresh, *(table.steps[j] for j in noisy)]).to(dtype)
     if start is None:

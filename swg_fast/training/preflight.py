@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -26,9 +28,7 @@ def check_run(data: Transitions, settings: TrainSettings, device: torch.device) 
     transform cannot take, a precision that the processor would emulate, and a network or batch that is too
     large for the memory.
     """
-    if settings.precision == "bf16" and device.type == "cpu" and not has_native_bf16():
-        raise UsageError("precision 'bf16': this processor has no native bf16 (AVX512-BF16 or AMX), and "
-                         "emulating it takes far too long; use --precision fp32, or a machine that has bf16")
+    check_precision(settings.precision, device)
     if not isinstance(data, Transitions):
         raise UsageError(f"data is {type(data).__name__}, expected the Transitions that load_dataset gives")
     for name in ("observations", "next_observations", "actions", "rewards"):
@@ -62,13 +62,28 @@ def check_run(data: Transitions, settings: TrainSettings, device: torch.device) 
     return rewards
 
 
+def check_precision(precision: str, device: torch.device) -> None:
+    """`UsageError` for a precision that the processor would emulate."""
+    if precision == "bf16" and device.type == "cpu" and not has_native_bf16():
+        raise UsageError("precision 'bf16': this processor has no native bf16 (AVX512-BF16 or AMX), and "
+                         "emulating it takes far too long; use --precision fp32, or a machine that has bf16")
+
+
+def floats_to_learn(batch: int, **sizes: Any) -> int:
+    """How many numbers are in memory while a `ScoreNetwork` of these ``sizes`` learns from a batch."""
+    with shapes_only():
+        network = ScoreNetwork(**sizes)
+    parameters = sum(p.numel() for p in network.parameters())
+    activations = batch * network.hidden_dim * (11 * network.num_blocks + 4)
+    return COPIES * parameters + 2 * activations
+
+
 def _check_memory(data: Transitions, settings: TrainSettings, device: torch.device) -> None:
     S, A = data.observations.shape[1], data.actions.shape[1]
-    with shapes_only():
-        network = ScoreNetwork(S, A, settings.hidden_dim, settings.num_blocks, settings.weight_head)
-    parameters = sum(p.numel() for p in network.parameters())
-    activations = settings.actor_batch * settings.hidden_dim * (11 * settings.num_blocks + 4)
+    learning = floats_to_learn(
+        settings.actor_batch, state_dim=S, action_dim=A, hidden_dim=settings.hidden_dim,
+        num_blocks=settings.num_blocks, weight_head=settings.weight_head)
     draws = BLOCK * max(settings.actor_batch * (A + 5), 2 * settings.critic_batch)
     rows = len(data) * (2 * S + A + 2)
-    check_memory(4 * (COPIES * parameters + 2 * activations + draws + rows), "this training",
+    check_memory(4 * (learning + draws + rows), "this training",
                  "use a smaller --hidden-dim, --num-blocks or --actor-batch", device)

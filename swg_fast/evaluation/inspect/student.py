@@ -17,6 +17,7 @@ from swg_fast.method.sampler_names import STUDENT
 from swg_fast.method.student import ENTRY, StudentWalk
 from swg_fast.policy.backends.job import Samples
 from swg_fast.policy.policy import Policy
+from swg_fast.training.distillation.agreement import Agreement, agreement, together
 from swg_fast.training.distillation.run import FOUND
 from swg_fast.training.source import Source
 
@@ -34,21 +35,6 @@ class Ends:
     teacher: np.ndarray
     student: np.ndarray
     origin: str
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """A student and its teacher in one entry: root mean square error, the teacher's standard deviation, and
-    the correlation (None where one of them does not vary)."""
-
-    error: float
-    spread: float
-    correlation: float | None
-
-    def words(self) -> str:
-        """The figures in a line."""
-        correlation = "-" if self.correlation is None else f"{self.correlation:.3f}"
-        return f"error {self.error:.3g} of {self.spread:.3g}, correlation {correlation}"
 
 
 @dataclass(frozen=True)
@@ -118,22 +104,14 @@ def _ends(drawn: Samples) -> np.ndarray:
     return torch.cat([candidates, weights[..., None]], dim=-1).flatten(0, 1).cpu().numpy()
 
 
-def agreement(teacher: np.ndarray, student: np.ndarray) -> Agreement:
-    """How far the student is from its teacher in one entry, [n] each."""
-    varied = len(teacher) > 1 and np.ptp(teacher) > 0 and np.ptp(student) > 0
-    return Agreement(float(np.sqrt(np.mean((student - teacher) ** 2))), float(teacher.std()),
-                     float(np.corrcoef(teacher, student)[0, 1]) if varied else None)
-
-
 def student_figures(ends: Ends, path: Path) -> dict[str, Any]:
     """The figures of inspect.json: of all the action's entries, of each, and of the weight. Draws the picture
     into ``path``."""
     entries = [agreement(*pair) for pair in zip(ends.teacher.T, ends.student.T, strict=True)]
-    apart = (ends.student - ends.teacher)[:, :-1]
     draw_student(ends, entries, path)
     return {"pairs": len(ends.teacher), "from": ends.origin,
-            "action": {"error": float(np.sqrt(np.mean(apart ** 2))),
-                       "spread": float(np.sqrt(ends.teacher[:, :-1].var(axis=0).mean()))},
+            "action": {"error": together([entry.error for entry in entries[:-1]]),
+                       "spread": together([entry.spread for entry in entries[:-1]])},
             "entries": [asdict(entry) for entry in entries[:-1]], "weight": asdict(entries[-1])}
 
 

@@ -8,16 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from swg_fast.common.atomic_files import replacing, user_path
 from swg_fast.common.errors import UsageError, note
 from swg_fast.common.hardware import check_memory
 from swg_fast.common.identity import key_of
-from swg_fast.common.meta_modules import shapes_only
 from swg_fast.data import Transitions
-from swg_fast.kernels.cpu.network_onednn import has_native_bf16
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.sampler_names import STUDENT
 from swg_fast.method.samplers import evenly_spaced
@@ -26,6 +23,7 @@ from swg_fast.policy.checkpoint import save_checkpoint
 from swg_fast.policy.policy import Policy
 from swg_fast.policy.sampling import SamplingConfig, card_entry
 from swg_fast.policy.search_plan import by_diffusion
+from swg_fast.training.distillation.agreement import agreement, together
 from swg_fast.training.distillation.pairs import AT_ONCE, PairMaker, student_steps
 from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.distillation.shards import drop_pairs, origin_of, packed_pairs
@@ -33,7 +31,7 @@ from swg_fast.training.distillation.trainer import StudentTrainer, new_student, 
 from swg_fast.training.history import HISTORY, set_aside
 from swg_fast.training.logger import check_logger, open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
-from swg_fast.training.preflight import COPIES
+from swg_fast.training.preflight import check_precision, floats_to_learn
 from swg_fast.training.run_config import CONFIG, write_config
 from swg_fast.training.run_folder import RunRecord, claimed
 from swg_fast.training.saved_state import Origin
@@ -60,9 +58,7 @@ class Teaching:
         if not teacher.model.has_diffusion:
             raise UsageError("this policy is a student itself and has no walk to learn; distil the policy "
                              "that it was distilled from")
-        if settings.precision == "bf16" and teacher.device.type == "cpu" and not has_native_bf16():
-            raise UsageError("precision 'bf16': this processor has no native bf16 (AVX512-BF16 or AMX); use "
-                             "--precision fp32")
+        check_precision(settings.precision, teacher.device)
         own, trained = teacher.config, teacher.model.schedule.num_steps
         steps = evenly_spaced(trained, settings.sampler_steps or min(trained, MOST_WALKED))
         scale = own.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
@@ -134,11 +130,8 @@ def _check(teaching: Teaching, data: Transitions) -> None:
     if sizes != (teacher.state_dim, teacher.action_dim):
         raise UsageError(f"the dataset has states of {sizes[0]} and actions of {sizes[1]}, the teacher is "
                          f"for {teacher.state_dim} and {teacher.action_dim}; give the dataset of its task")
-    with shapes_only():
-        network = ScoreNetwork(**student_sizes(teacher.model.network, teaching.walk.width, settings))
-    parameters = sum(p.numel() for p in network.parameters())
-    activations = settings.batch * network.hidden_dim * (11 * network.num_blocks + 4)
-    check_memory(4 * (COPIES * parameters + 2 * activations), "this distillation",
+    own = student_sizes(teacher.model.network, teaching.walk.width, settings)
+    check_memory(4 * floats_to_learn(settings.batch, **own), "this distillation",
                  "use a smaller --hidden-dim, --num-blocks or --batch", teacher.device)
     floats = 2 * (teacher.action_dim + 1) + teacher.state_dim + 4
     check_memory(8 * floats * _count(teaching) * settings.calls, f"{_count(teaching):,} pairs",
@@ -186,7 +179,7 @@ def _distill(teaching: Teaching, data: Transitions, out: Path, card: dict[str, A
 
 def _about(teacher: Policy) -> dict[str, Any]:
     """What the card says of the teacher."""
-    names = ("task", "dataset", "weights_sha256", "make_it_again")
+    names = ("task", "dataset", "weights_sha256", "make_it_again", "budget")
     return {name: teacher.card[name] for name in names if teacher.card.get(name) is not None}
 
 
@@ -206,15 +199,13 @@ def measure(network: ScoreNetwork, pairs: torch.Tensor, where: Path) -> dict[str
     z, target = (torch.cat([x[:, :-1].clamp(-1, 1), x[:, -1:]], dim=1).cpu() for x in (z, target))
     with replacing(where) as temporary:
         save_file({"teacher": target.contiguous(), "student": z.contiguous()}, temporary)
-    each = (z - target).square().mean(0).sqrt()
-    weights = np.stack([z[:, -1].numpy(), target[:, -1].numpy()])
-    varied = bool((weights.std(axis=1) > 0).all())
+    *entries, weight = (agreement(*pair) for pair in zip(target.numpy().T, z.numpy().T, strict=True))
     return {
         "pairs": len(z),
-        "action_rmse": round(float((z - target)[:, :-1].square().mean().sqrt()), 5),
-        "action_spread": round(float(target[:, :-1].var(0, correction=0).mean().sqrt()), 5),
-        "action_rmse_by_entry": [round(x, 5) for x in each[:-1].tolist()],
-        "weight_rmse": round(float(each[-1]), 5),
-        "weight_spread": round(float(target[:, -1].std(correction=0)), 5),
-        "weight_correlation": round(float(np.corrcoef(weights)[0, 1]), 4) if varied else None,
+        "action_rmse": round(together([entry.error for entry in entries]), 5),
+        "action_spread": round(together([entry.spread for entry in entries]), 5),
+        "action_rmse_by_entry": [round(entry.error, 5) for entry in entries],
+        "weight_rmse": round(weight.error, 5),
+        "weight_spread": round(weight.spread, 5),
+        "weight_correlation": None if weight.correlation is None else round(weight.correlation, 4),
     }

@@ -27,7 +27,7 @@ from swg_fast.training.saved_state import KEEP
 from swg_fast.training.settings import MOST_STEPS, TrainSettings
 
 CONFIG = "config.toml"
-HEADER = "# swg-fast "  # how a file that a run wrote begins
+HEADER = "# swg-fast {command} --config "  # how a file that a run wrote begins
 
 
 # What `preset` sets, between a task's preset and a file.
@@ -130,7 +130,8 @@ def write_config(path: str | Path, values: Mapping[str, Any], command: str = "tr
     import tomli_w
 
     text = tomli_w.dumps({name: value for name, value in values.items() if value is not None})
-    write_text(path, f"{HEADER}{command} --config {Path(path).name} makes this policy again.\n{text}")
+    header = HEADER.format(command=command)
+    write_text(path, f"{header}{Path(path).name} makes this policy again.\n{text}")
 
 
 def resolve(chosen: Mapping[str, Any], file: Mapping[str, Any], preset: Preset

@@ -82,7 +82,8 @@ def _check(out: Path, mine: RunRecord, resume: bool) -> RunRecord:
         raise UsageError(f"{out}: already has a folder {held[0]!r} that no run here has made; choose "
                          "another --out")
     config = out / CONFIG
-    if config.is_file() and not path.exists() and not config.read_bytes().startswith(HEADER.encode()):
+    headers = tuple(HEADER.format(command=command).encode() for command in KINDS)
+    if config.is_file() and not path.exists() and not config.read_bytes().startswith(headers):
         raise UsageError(f"{config}: would be overwritten with the run's own configuration; choose another "
                          "--out")
     return replace(mine, id=uuid4().hex)

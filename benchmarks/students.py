@@ -10,6 +10,7 @@ bundled policies' model cards. `python -m benchmarks.pages` makes the pages' tab
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ STUDENT = RESULTS / "student.json"
 
 
 def scores(path: Path = STUDENT) -> dict[str, list[dict[str, Any]]]:
-    """Task -> its rows by N: score, interval, episodes, and their mean length where the task has goals."""
+    """Task -> its rows by N: score, its interval and the number of episodes."""
     found: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for each in read_json(path)["results"]:
         found.setdefault((each["task"], each["settings"]["n_candidates"]), []).append(each)
@@ -36,22 +37,17 @@ def scores(path: Path = STUDENT) -> dict[str, list[dict[str, Any]]]:
     for (task, n), cells in sorted(found.items()):
         results = [each["result"] for each in cells]
         rows.setdefault(task, []).append(
-            {"n_candidates": n, "guidance_scale": cells[0]["settings"].get("guidance_scale"),
-             "select": cells[0]["settings"]["select"], "sampler": "student"} | _pooled(results))
+            {"n_candidates": n, "select": cells[0]["settings"]["select"], "sampler": "student"}
+            | _pooled(results))
     return rows
 
 
 def _pooled(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The episodes of several evaluations as one. A score is linear in the return."""
-    returns = [value for result in results for value in result["returns"]]
-    goals = set(returns) <= {0.0, 1.0}
-    if goals:
-        each = [100 * value for value in returns]
-        interval = score_interval(each, True)
-        low_high = {"low": interval.low, "high": interval.high} if interval else None
-        return {"normalized_score": sum(each) / len(each), "interval": low_high, "episodes": len(each)}
-    (result,) = results  # episodes of another kind have their own interval
-    return {"normalized_score": result["score"], "interval": result["interval"], "episodes": len(returns)}
+    """The episodes of several evaluations as one."""
+    each = [score for result in results for score in result["scores"]]
+    interval = score_interval(each, set(each) <= {0.0, 100.0})
+    return {"normalized_score": sum(each) / len(each), "interval": interval and asdict(interval),
+            "episodes": len(each)}
 
 
 def markdown(rows: dict[str, list[dict[str, Any]]]) -> str:

@@ -7,6 +7,7 @@ from importlib import import_module
 
 import pytest
 import torch
+from conftest import make_network, relative_error
 
 from swg_fast.common.errors import UsageError
 from swg_fast.method.networks import TwinQ
@@ -15,7 +16,6 @@ from swg_fast.policy.policy import Policy
 from swg_fast.policy.ranking_names import NEEDS, RANKINGS
 from swg_fast.policy.rankings.ranked import Ranked, Support, scores_of, standardised
 from swg_fast.policy.sampling import SamplingConfig
-from tests.conftest import make_network, relative_error
 
 STATES = torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
 WEIGHTS = torch.tensor([[0.2, 0.5, 0.9, 0.4], [0.3, 0.3, 0.3, 0.3]])

@@ -22,6 +22,7 @@ from swg_fast.common.atomic_files import sha256
 from swg_fast.policy.checkpoint import CARD, WEIGHTS, load_checkpoint, save_checkpoint
 from swg_fast.policy.model import Model
 from swg_fast.policy.swg_jax_import import import_directory
+from tests.robustness.damage import card_with
 
 GIGABYTE_IN_KB = 10**6
 
@@ -32,21 +33,6 @@ def folder(tmp_path):
         tmp_path / "c",
         Model(make_network(5, 3, 16), NoiseSchedule.cosine(7), TwinQ(5, 3, 16), ValueNetwork(5, 16)),
     )
-
-
-def card_with(*path_and_value):
-    """Sets an entry of the card."""
-    *path, last, value = path_and_value
-
-    def change(folder):
-        card = json.loads((folder / CARD).read_text())
-        node = card
-        for name in path:
-            node = node[name]
-        node[last] = value
-        (folder / CARD).write_text(json.dumps(card))
-
-    return change
 
 
 def tensors_with(change):

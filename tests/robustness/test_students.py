@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from swg_fast import UsageError, load_policy
 from swg_fast.common.atomic_files import sha256
-from swg_fast.policy.checkpoint import CARD, WEIGHTS
+from swg_fast.policy.checkpoint import WEIGHTS
 from tests.policy.students import student_policy
-
-REMOVED = object()
-
-
-def card_with(*path_and_value):
-    """Sets an entry of the card, or takes it out."""
-    *path, last, value = path_and_value
-
-    def change(folder):
-        card = json.loads((folder / CARD).read_text())
-        node = card
-        for name in path:
-            node = node[name]
-        if value is REMOVED:
-            del node[last]
-        else:
-            node[last] = value
-        (folder / CARD).write_text(json.dumps(card))
-
-    return change
+from tests.robustness.damage import REMOVED, card_with
 
 
 def walk_with(name, value):

@@ -66,6 +66,13 @@ class KernelNetwork:
     shape: Shape
 
     @cached_property
+    def state_rows(self) -> torch.Tensor:
+        """The input layer's weights of the state, [S, H] float32."""
+        rows = self.packed.input_s.T.contiguous()
+        settle(rows.device)  # any stream may read it
+        return rows
+
+    @cached_property
     def streamed(self) -> dict[Config, tuple[Any, ...]]:
         """`hopper_launch.arguments` by configuration, made at the first launch of each."""
         return {}
@@ -184,24 +191,24 @@ def _on_its_device(launcher: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_on_its_device
-def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
-           state_words: torch.Tensor, asked: Asked) -> Drawn:
-    """Walks the table and selects for B states, state_vectors [B, H] and state_words [B], in two launches for
-    each of `layout.parts`; few candidates take many short launches instead (`layered.launch`). Besides its
+def sample(network: KernelNetwork, table: SamplerTable, states: torch.Tensor, state_words: torch.Tensor,
+           asked: Asked) -> Drawn:
+    """Walks the table and selects for B states, states [B, S] and state_words [B], in two launches for each
+    of `layout.parts`; few candidates take many short launches instead (`layered.launch`). Besides its
     results it needs memory for the running programs' scratch, a tree's roots, and a few numbers a tile.
 
     Raises `ValueError` if a configuration for the layered kernels meets a tree or a ranking, and for more
     leaves of a root than a launch takes.
     """
-    work = Work.of(len(state_vectors), asked, table)
+    work = Work.of(len(states), asked, table)
     config = asked.config or network.config(work)
-    state_vectors, state_words = state_vectors.contiguous(), state_words.contiguous()
     if config.kind != "layers":
-        return _sample_parts(network, table, state_vectors, state_words, asked, config)
+        vectors = network.packed.hoist_states(states)
+        return _sample_parts(network, table, vectors, state_words.contiguous(), asked, config)
     if not work.plain:
         raise ValueError("the layered kernels have no trees and no rankings; use another configuration")
-    return layered_launch.sample(network, table, state_vectors, state_words, replace(asked, config=config),
-                                 functools.partial(_unwritten, state_vectors.device))
+    return layered_launch.sample(network, table, states, state_words, replace(asked, config=config),
+                                 functools.partial(_unwritten, states.device))
 
 
 class Kept(NamedTuple):

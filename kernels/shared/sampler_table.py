@@ -34,7 +34,7 @@ class SamplerTable:
     first; row j belongs to step ``steps[j]`` of the T that the network was trained on, whose time
     embedding it is given and whose number is the noise's step word (T is the initial draw).
     ``initial`` scales the first draw. With ``guided`` false every guidance coefficient is 0 and no
-    gradient is needed.
+    gradient is needed; nor does a single row need one whose guidance is 0.
     """
 
     coefficients: torch.Tensor
@@ -64,6 +64,15 @@ class SamplerTable:
     @cached_property
     def _placed(self) -> dict[torch.device, tuple[torch.Tensor, torch.Tensor]]:
         return {}
+
+    def guides(self, j: int) -> bool:
+        """Whether row j is guided; else it needs no gradient."""
+        return self.guided and self._rows[j]["guidance"] != 0
+
+    @cached_property
+    def partly_guided(self) -> bool:
+        """Whether some rows are guided and others are not."""
+        return len({self.guides(j) for j in range(self.num_steps)}) == 2
 
     def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """The coefficients [n, 9] in float32 and the steps [n] int32 on ``device``, brought there once: a

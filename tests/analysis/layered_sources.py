@@ -20,16 +20,16 @@ from swg_fast.kernels.fused.layered.plan import (
 
 KERNELS = {"up_kernel": kernels.up_kernel, "narrow_kernel": kernels.narrow_kernel,
            "up_back_kernel": kernels.up_back_kernel, "head_kernel": kernels.head_kernel,
-           "step_kernel": step.step_kernel, "keep_kernel": step.keep_kernel}
+           "step_kernel": step.step_kernel, "keep_kernel": step.keep_kernel,
+           "hoist_kernel": step.hoist_kernel}
 OF_A_CONFIGURATION = ("up_kernel", "narrow_kernel", "up_back_kernel", "head_kernel")
 # Arguments by type; all others point to float32.
 WEIGHTS = ("up", "down", "head", "output", "output_row", "weights", "wide", "slope", "x", "g", "g_out",
            "inner", "out", "read", "a", "hidden")
 OTHERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "words": "*i64", "owners": "*i64",
-          "B": "i32", "N": "i32", "R": "i32", "T": "i32", "j": "i32", "slots": "i32", "w_min": "fp32",
-          "w_max": "fp32",
-          "initial_scale": "fp32", "gumbel_scale": "fp32"}
-ROWS = {"step_kernel": STEP_ROWS, "keep_kernel": KEEP_ROWS}
+          "B": "i32", "N": "i32", "S": "i32", "R": "i32", "T": "i32", "j": "i32", "slots": "i32",
+          "w_min": "fp32", "w_max": "fp32", "initial_scale": "fp32", "gumbel_scale": "fp32"}
+ROWS = {"step_kernel": STEP_ROWS, "keep_kernel": KEEP_ROWS, "hoist_kernel": 1}  # of a program
 
 
 def source(kernel: str, hidden: int, weights: str, config: Config, constants: dict[str, Any]) -> ASTSource:

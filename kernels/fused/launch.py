@@ -291,9 +291,10 @@ def _sample_part(network: KernelNetwork, table: SamplerTable, state_vectors: tor
         *best, *every, B, N, _signed(asked.first), layout.items, programs, table.num_steps,
         table.trained_steps, *_key(asked.seed), tree.leaves if tree else 1, tree.shared if tree else 0,
         layout.group, layout.phases, ranking.draws if ranking else 0, slots),
-        GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
-        MULTISTEP=table.multistep, TREE=tree is not None, RANK=ranking is not None, SOFTMAX=asked.softmax,
-        WRITE_ALL=asked.return_candidates, MIXED=layout.mixed(B, N))
+        GUIDED=table.guided, PARTLY=table.partly_guided, CLIP_STATE=table.clip_state,
+        CLIP_CLEAN=table.clip_clean, MULTISTEP=table.multistep, TREE=tree is not None,
+        RANK=ranking is not None, SOFTMAX=asked.softmax, WRITE_ALL=asked.return_candidates,
+        MIXED=layout.mixed(B, N))
     kept = Kept(new(B, D - 1), new(B), new(B, dtype=torch.int64), new(B))
     keep_best_kernel[(B,)](*best, *kept, N, slots, layout.stride, layout.tiles, D=D, DP=DP, BM=config.tile,
                            BT=REDUCE)

@@ -98,7 +98,8 @@ class SamplingJob:
         """The sampler and its settings, as `reference.sample` takes them."""
         config = self.config
         return {name: getattr(config, name) for name in (
-            "guidance_scale", "temperature", "weight_clip", "weight_readout", "clip_denoised", "sampler")
+            "guidance_scale", "guidance_interval", "temperature", "weight_clip", "weight_readout",
+            "clip_denoised", "sampler")
         } | {"sampler_steps": self.plan.table.num_steps}
 
 

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 # On all cores; an idle one takes over tests of a busy one.
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-fast test-compiled lint docs setup bench clean
+.PHONY: demo test test-fast test-compiled test-triton lint docs setup bench clean
 
 demo: setup
 	$(BIN)/swg-fast evaluate antmaze-umaze-v2 --candidates 1024 --episodes 10 --seed 0 \
@@ -21,6 +21,9 @@ test-fast: setup
 
 test-compiled: setup
 	$(PYTEST) -m compiled
+
+test-triton: setup
+	$(BIN)/python -m tests.analysis.triton_versions
 
 lint: setup
 	$(BIN)/ruff check .

@@ -31,6 +31,11 @@ from swg_fast.policy.policy import untrained_policy
 
 STATE, ACTION = 29, 8  # Ant Maze's
 WIDTHS = {"cpu": (16, 256), "triton": (256,)}
+# Whose launches are counted: a student's call is a walk of one unguided step.
+WALKS: dict[str, dict[str, Any]] = {
+    "15 steps, guided": {},
+    "15 steps, the last 8 guided": {"guidance_interval": (0, 7)},
+    "a student's call": {"sampler": "ddim", "sampler_steps": 1, "guidance_scale": 0.0}}
 CALLS = {"cpu": 200, "triton": 1000}
 
 
@@ -46,15 +51,20 @@ class Counted(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-class _NoKernel:
-    """A kernel whose launch does nothing."""
+class NoKernel:
+    """A kernel whose launch does nothing but count."""
+
+    launches = 0
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
-        return lambda *arguments, **constants: None
+        return self._launch
+
+    def _launch(self, *arguments: Any, **constants: Any) -> None:
+        self.launches += 1
 
 
 @contextmanager
-def no_device() -> Iterator[None]:
+def no_device() -> Iterator[NoKernel]:
     """The layered kernels and their graphs without a device: launches and replays do nothing."""
     from swg_fast.kernels.fused import launch
     from swg_fast.kernels.fused.layered import launch as layered_launch
@@ -63,13 +73,14 @@ def no_device() -> Iterator[None]:
     def zeros(device: torch.device, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, device=device)
 
+    kernel = NoKernel()
     with ExitStack() as stack:
         for name in [name for name in vars(plan) if name.endswith("_kernel")]:
-            stack.enter_context(mock.patch.object(plan, name, _NoKernel()))
+            stack.enter_context(mock.patch.object(plan, name, kernel))
         stack.enter_context(mock.patch.object(layered_launch, "replays", lambda device: True))
         stack.enter_context(mock.patch.object(layered_launch, "capture", lambda once: lambda: None))
         stack.enter_context(mock.patch.object(launch, "_unwritten", zeros))
-        yield
+        yield kernel
 
 
 def timed(decide: Callable[[int], Any], calls: int) -> dict[str, Any]:
@@ -99,6 +110,17 @@ def measure(backend: str, hidden: int, n: int) -> list[dict[str, Any]]:
             for name, decide in calls.items()]
 
 
+def count_launches(kernel: NoKernel) -> dict[str, int]:
+    """The layered kernels' launches for a decision of 1,024 candidates by each of `WALKS`."""
+    policy, state = untrained_policy(STATE, ACTION, "cpu", hidden_dim=256), torch.zeros(1, STATE)
+    found = {}
+    for name, walk in WALKS.items():
+        before = kernel.launches
+        policy.bind(n_candidates=1024, temperature=1.0, backend="triton", **walk).draw(state, 0)
+        found[name] = kernel.launches - before
+    return found
+
+
 def markdown(rows: list[dict[str, Any]]) -> str:
     """A line for each measurement."""
     lines = ["| backend | hidden | N | call | host, microseconds | calls of torch |", "|---" * 6 + "|"]
@@ -115,11 +137,12 @@ def main(json_path: Path | None) -> None:
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: its kernels then take CPU tensors
     torch.set_num_threads(1)
     rows = [row for hidden in WIDTHS["cpu"] for row in measure("cpu", hidden, 16)]
-    with no_device():
+    with no_device() as kernel:
+        launches = count_launches(kernel)
         rows += [row for n in (1, 1024) for row in measure("triton", *WIDTHS["triton"], n)]
     click.echo(markdown(rows))
     if json_path is not None:
-        save(json_path, {"rows": rows})
+        save(json_path, {"rows": rows, "launches": launches})
 
 
 if __name__ == "__main__":

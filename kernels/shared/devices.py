@@ -68,6 +68,11 @@ def counted(device: torch.device, count: int) -> torch.Tensor:
     return numbers
 
 
+def stream_of(device: torch.device) -> int:
+    """The current stream of ``device``, as a number; 0 on the CPU."""
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+
+
 def settle(device: torch.device) -> None:
     """Waits for what the current stream of ``device`` has been given."""
     if device.type == "cuda":

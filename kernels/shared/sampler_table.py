@@ -78,9 +78,10 @@ class SamplerTable:
         """The coefficients [n, 9] in float32 and the steps [n] int32 on ``device``, brought there once: a
         copy to a GPU takes as long as a small decision's arithmetic."""
         if device not in self._placed:
-            self._placed[device] = (self.coefficients.float().to(device),
-                                    torch.tensor(self.steps, dtype=torch.int32, device=device))
-            settle(device)  # any stream may read it
+            placed = (self.coefficients.float().to(device),
+                      torch.tensor(self.steps, dtype=torch.int32, device=device))
+            settle(device)  # any stream may read it from the next line on
+            self._placed[device] = placed
         return self._placed[device]
 
     @cached_property

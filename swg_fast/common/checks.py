@@ -83,7 +83,7 @@ def of_kind(name: str, value: Any, kind: type, mend: str) -> None:
         raise UsageError(f"{name} is {shown(value)}, expected {kind.__name__}; {mend}")
 
 
-def pair(name: str, value: Any, of_whole: bool = False) -> tuple[float, float]:
+def pair(name: str, value: Any, of_whole: bool = False) -> tuple[Any, Any]:
     """``value`` as two finite numbers, or as two ``of_whole`` numbers from 0 on."""
     try:
         parts = list(value) if not isinstance(value, str | bytes) else []
@@ -92,10 +92,8 @@ def pair(name: str, value: Any, of_whole: bool = False) -> tuple[float, float]:
     if len(parts) != 2:
         kind = "whole numbers" if of_whole else "numbers"
         raise UsageError(f"{name} must be two {kind} (low, high), got {shown(value)}")
-    if of_whole:
-        low, high = (whole(name, part, 0, WORD) for part in parts)
-        return low, high
-    low, high = (number(name, part, -MAX_FLOAT32, MAX_FLOAT32) for part in parts)
+    low, high = (whole(name, part, 0, WORD) if of_whole else number(name, part, -MAX_FLOAT32, MAX_FLOAT32)
+                 for part in parts)
     return low, high
 
 

@@ -10,7 +10,7 @@ import torch
 from swg_fast.common.checks import MAX_SEED, flag, whole
 from swg_fast.common.errors import note
 from swg_fast.common.inputs import index_row, state_rows
-from swg_fast.kernels.shared.devices import counted
+from swg_fast.kernels.shared.devices import counted, settle
 from swg_fast.policy.backends.job import Samples, SamplingJob
 from swg_fast.policy.backends.streaming import Backend
 from swg_fast.policy.model import Model
@@ -34,6 +34,7 @@ class BoundSampler:
         self.model, self.backend, self.plan, self.chunk = model, backend, plan, chunk
         self.teacher = teacher  # of a student, where the plan has one
         self._code = plan.code.to(backend.device) if plan.code is not None and len(plan.code) else None
+        settle(backend.device)  # any stream may read the code
         self._width = model.network.state_dim - (len(plan.code) if plan.code is not None else 0)
 
     @property

@@ -15,7 +15,7 @@ import torch
 from swg_fast.kernels.fused.layered.plan import Plan
 from swg_fast.kernels.fused.records import Asked, Drawn
 from swg_fast.kernels.shared.cuda_graph import capture
-from swg_fast.kernels.shared.devices import counted, settle
+from swg_fast.kernels.shared.devices import counted, settle, stream_of
 from swg_fast.kernels.shared.sampler_table import SamplerTable
 
 KEPT = 8  # plans of a network: the most recently used
@@ -67,10 +67,9 @@ def sample(network: Any, table: SamplerTable, states: torch.Tensor, state_words:
     plans, each for one stream, so that decisions on two streams share no memory; ``new`` allocates memory for
     kernels to write."""
     device = states.device
-    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
     seed, first = asked.seed, asked.first
     asked = replace(asked, seed=0, first=0)  # one plan serves all seeds and all parts
-    key = (id(table), len(states), asked, stream)  # a plan holds its table, so the id stays unique
+    key = (id(table), len(states), asked, stream_of(device))  # a plan holds its table, so the id stays unique
     with _choosing:
         plans: OrderedDict[Any, Decisions] = network.plans
         if key not in plans:

@@ -23,7 +23,7 @@ from swg_fast.kernels.shared.philox import normals
 def hoist_kernel(states, state_rows, vectors, S, H: tl.constexpr):
     """The product of a state [S] with ``state_rows`` [S, H], in float32: what the state adds to the input
     layer. A captured product of cuBLAS would share its workspace with other graphs."""
-    state = tl.program_id(0)
+    state = tl.program_id(0).to(tl.int64)  # states may be long
     columns = tl.arange(0, H)
     total = tl.zeros([H], tl.float32)
     for s in range(S):

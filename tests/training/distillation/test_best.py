@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 import torch
 from conftest import relative_error
-from small_students import SMALL, S, observations, small_data, small_distill, small_teacher, use_small_shards
+from small_students import SMALL, S, observations, small_data, small_distill, small_teacher
 
 from swg_fast import UsageError, load_policy
 from swg_fast.common.seeds import stream_seed
@@ -66,10 +66,9 @@ def test_packed_rows_hold_the_noise_that_was_paired():
     assert bool((paired(ends[:, 0], z) == ends[:, 0]).all())  # paired already: nothing moves
 
 
-def test_a_student_of_the_best_draws_near_it(tmp_path, monkeypatch):
+def test_a_student_of_the_best_draws_near_it(tmp_path):
     """Of a teacher whose critic likes one action, one draw of the student is nearer to it than one of the
-    teacher; killed and resumed it is the same."""
-    use_small_shards(monkeypatch)
+    teacher."""
     teacher = small_teacher(select="max_q")
     critic = teacher.model.critic
     with torch.no_grad():
@@ -79,7 +78,8 @@ def test_a_student_of_the_best_draws_near_it(tmp_path, monkeypatch):
         for weight in critic.weights[1:]:
             weight[:, 0, 0] = 1.0
     changes = {"of_best": 64, "steps": 400, "learning_rate": 3e-3}
-    policy = load_policy(small_distill(tmp_path / "a", teacher, changes=changes, every=100, with_teacher=True))
+    policy = load_policy(small_distill(tmp_path / "a", teacher, changes=changes, every=100,
+                                       with_teacher=True))
     states = observations(small_data())
     first = {name: float(policy.sample(states, seed=3, n_candidates=1, temperature=1.0, sampler=name
                                        ).actions[:, 0].mean()) for name in ("student", "dpmpp_2m")}

@@ -103,10 +103,12 @@ class TritonBackend(Backend):
             self.launch.Asked(config.n_candidates, job.seed, softmax=config.select == "softmax",
                               selection_temperature=plan.selection_temperature, tree=plan.tree,
                               ranking=plan.ranking, return_candidates=job.return_candidates))
-        kept, z, raw = drawn[:3], drawn.z, drawn.candidate_weights
+        actions, weights, indices = drawn.actions, drawn.weights, drawn.indices
+        z, raw = drawn.z, drawn.candidate_weights
         if config.select == "none":
-            kept = z[:, 0, :-1], raw[:, 0], torch.zeros_like(drawn.indices)
-        return Samples(*kept, None if z is None else z[..., :-1], raw, drawn.expected, finite=drawn.finite)
+            actions, weights, indices = z[:, 0, :-1], raw[:, 0], torch.zeros_like(indices)
+        return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw, drawn.expected,
+                       finite=drawn.finite)
 
     def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
         drawn = self.launch.sample(

@@ -40,6 +40,7 @@ class Card(TypedDict, total=False):
     value: dict[str, Any] | None
     ranker: dict[str, Any] | None
     student: dict[str, Any] | None
+    critics: dict[str, Any] | None
     distilled: dict[str, Any] | None
     sampling: dict[str, Any] | None
     training: TrainingCard | None

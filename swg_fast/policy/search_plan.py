@@ -65,9 +65,7 @@ def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | Non
     Raises `UsageError` for what this policy cannot do: no critic, ranker, reading head or student, other
     steps or guidance than were trained, a tree that does not fit, coefficients beyond float32's range.
     """
-    if "critic" in needed(config) and model.critic is None:
-        raise UsageError(f"select={config.select!r} needs a critic and this policy has none; use "
-                         "select='max_weight'")
+    _check_judges(needed(config), config, model)
     if config.sampler == STUDENT:
         return _plan_student(config, model, family)
     if not model.has_diffusion:
@@ -87,6 +85,18 @@ def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | Non
     _check_work(config, table.num_steps, tree, judged.draws)
     return SearchPlan(config, table, model.network.action_dim + 1, config.select, tree, code=code,
                       **judged._asdict())
+
+
+def _check_judges(needs: frozenset[str], config: SamplingConfig, model: Model) -> None:
+    """`UsageError` where a network that the ranking asks is not in the policy."""
+    if "critic" in needs and model.critic is None:
+        raise UsageError(f"select={config.select!r} needs a critic and this policy has none; use "
+                         "select='max_weight'")
+    for name, part in (("ranker", model.ranker), ("critics", model.critics)):
+        if name in needs and part is None:
+            option = "rankers" if name == "ranker" else name
+            raise UsageError(f"select={config.select!r} needs {option} and this policy has none; add them "
+                             f"with 'swg-fast rank POLICY --{option} 5', or use select='max_weight'")
 
 
 def _plan_student(config: SamplingConfig, model: Model, family: WeightFamily | None) -> SearchPlan:
@@ -184,7 +194,7 @@ def _judgement(config: SamplingConfig, model: Model, family: WeightFamily | None
         return Judgement(support=support)
     if config.ranking == "ranker" and model.ranker is None:
         raise UsageError("ranking='ranker' needs a ranker and this policy has none; use ranking='draws', "
-                         "or train one with --ranker-steps")
+                         "or add one with 'swg-fast rank POLICY --rankers 2'")
     if config.ranking == "read" and not reads_weights(model.card):
         raise UsageError("ranking='read' needs a network trained with --read-share, and this policy's "
                          "card does not say so; use ranking='draws'")

@@ -1,0 +1,9 @@
+"""The lower confidence bound of the expected weight, over the ranker's networks."""
+
+import torch
+
+from swg_fast.policy.rankings.ranked import Ranked
+
+
+def score(found: Ranked) -> torch.Tensor:
+    return found.lower_bound

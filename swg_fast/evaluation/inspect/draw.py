@@ -136,6 +136,24 @@ def weights(drawn: Mapping[float, Sampled], path: Path) -> None:
     save_figure(figure, path, dpi=120)
 
 
+def scorer(figures: Mapping[str, Any], path: Path) -> None:
+    """What a judge thinks of the kept candidate, against the number of candidates that it was kept of."""
+    figure, (axes,) = _figure(7, 4.2)
+    counts = [int(n) for n in figures["kept"]]
+    axes.plot(counts, [each["mean"] for each in figures["kept"].values()], "o-", color=BLUE)
+    for n, each in zip(counts, figures["kept"].values(), strict=True):
+        if each["interval"]:
+            axes.plot([n, n], [each["interval"]["low"], each["interval"]["high"]], color=BLUE, linewidth=1)
+    axes.axvline(figures["enough"], color=ORANGE, linewidth=1.2, label=f"enough: N = {figures['enough']:,}")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(counts, [f"{n:,}" for n in counts])
+    axes.set(xlabel="candidates N", title=f"kept by {figures['select']}, judged by another critic",
+             ylabel="judge's value of the kept one,\nin deviations of a state's candidates")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, path, dpi=120)
+
+
 def losses(history: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
     """Every loss of a run's history against the step, in training and held out."""
     names = {phase: sorted({key.split("/")[1].removeprefix("held_out_") for line in lines for key in line

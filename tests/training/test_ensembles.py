@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_recording, relative_error
+from conftest import make_recording, relative_error, run_cli, write_hdf5
 from safetensors.torch import load_file
 from torch import nn
 
@@ -18,8 +18,11 @@ from swg_fast.method.networks import EnsembleQ, Ranker, ScoreNetwork, TwinQ, Val
 from swg_fast.training import rank as ranking
 from swg_fast.training.critic import expectile_loss
 from swg_fast.training.critics import CriticsTrainer
+from swg_fast.training.distillation.run import Teaching, distill
+from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.learning_rate import cosine
 from swg_fast.training.loop import Interrupted, LoopOptions
+from swg_fast.training.opening import expected_time
 from swg_fast.training.ranker import LEARNING_RATE, RankerTrainer
 from swg_fast.training.run import train
 from swg_fast.training.settings import TrainSettings
@@ -191,6 +194,17 @@ def test_critics_are_added_and_the_ranker_stays(tmp_path):
     assert all(torch.equal(tensor, both[name]) for name, tensor in own.items())
 
 
+def test_a_student_has_its_teachers_ensemble(tmp_path):
+    teacher = load_policy(small_policy(tmp_path / "run", {"rankers": 3, "ranker_steps": 10, "critics": 2}))
+    teaching = Teaching.of(teacher, DistillSettings(pairs=100, steps=10, batch=16, hidden_dim=16))
+    options = LoopOptions(tmp_path / "states", log_every=10, progress=False)
+    student = load_policy(distill(teaching, small_data(), tmp_path / "student", options=options))
+    for part in ("ranker", "critics"):
+        pairs = zip(*(getattr(each.model, part).parameters() for each in (student, teacher)), strict=True)
+        assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+    assert student.sample(torch.zeros(1, S), seed=0, select="lcb_q").actions.isfinite().all()
+
+
 def without_value(folder: Path) -> Path:
     """A policy as a bundled one is: with a critic and without V."""
     model = load_policy(small_policy(folder / "run")).model
@@ -250,6 +264,42 @@ def test_what_cannot_be_ranked_is_one_line(tmp_path, monkeypatch, case):
 def test_settings_of_no_ensemble(changes, word):
     with pytest.raises(UsageError, match=word):
         TrainSettings(**SMALL | changes)
+
+
+@pytest.mark.parametrize("changes,word", [
+    ({"critics": 256, "critic_batch": 2**16}, "training 256 critics .*use fewer --critics"),
+    ({"rankers": 256, "ranker_hidden_dim": 2**14}, "training the ranker .*use fewer --rankers")])
+def test_more_than_memory_holds_is_refused_at_the_start(tmp_path, changes, word):
+    with pytest.raises(UsageError, match=word):
+        small_policy(tmp_path / "run", changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_opening_counts_the_critics():
+    settings = TrainSettings(**SMALL | {"critics": 3})
+    expected = expected_time(small_data(), settings, CPU)
+    assert expected.critics > 0 and expected.total == expected.critic + expected.actor + expected.critics
+    assert "the ensemble's critics" in str(expected)
+
+
+def test_the_command_adds_and_evaluates(tmp_path):
+    """The whole way of a user with a bundled policy, in steps of a second."""
+    write_hdf5(tmp_path / "data.hdf5", make_recording(200, 20, 11, 3))
+    done = run_cli("rank", "hopper-medium-v2", "--dataset", "data.hdf5", "--rankers", 2, "--ranker-steps", 5,
+                   "--critics", 2, "--critic-steps", 5, "--value-steps", 5, "--quiet", "--threads", 1,
+                   "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    folder = tmp_path / "runs" / "hopper-medium-v2-ranked" / "policy"
+    assert "--select lcb_weight" in done.stdout
+    policy = load_policy(folder)
+    bundled = load_policy("hopper-medium-v2")
+    states = torch.zeros(2, 11)
+    assert torch.equal(policy.sample(states, seed=1).actions, bundled.sample(states, seed=1).actions)
+    for select in ("lcb_weight", "lcb_q"):
+        assert policy.sample(states, seed=1, select=select, pessimism=2.0).actions.isfinite().all()
+    refused = run_cli("rank", "hopper-medium-v2", "--dataset", "data.hdf5", "--critics", -1, cwd=tmp_path)
+    assert refused.returncode == 2 and "critics must be at least 2" in refused.stderr
+    assert refused.stderr.count("\n") == 1
 
 
 def test_rankers_alone_are_trained_for_steps_of_their_own():

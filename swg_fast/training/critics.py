@@ -1,7 +1,8 @@
 """An ensemble of critics, whose disagreement says how little the data tell of an action's value.
 
 Every member is an IQL critic of its own: one Q, its V and its target, so that no member learns from another.
-Members that share targets come to agree off the data too (Ghasemipour et al., arXiv 2205.13703).
+Targets that members share can turn a lower bound into an optimistic value (Ghasemipour et al., arXiv
+2205.13703).
 """
 
 from __future__ import annotations

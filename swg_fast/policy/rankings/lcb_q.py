@@ -6,4 +6,5 @@ from swg_fast.policy.rankings.ranked import Ranked
 
 
 def score(found: Ranked) -> torch.Tensor:
-    return found.lower_bound
+    assert found.ensemble is not None
+    return found.ensemble.lower_bound(found.config.pessimism)

@@ -27,6 +27,10 @@ class Spread(NamedTuple):
     mean: torch.Tensor
     deviation: torch.Tensor
 
+    def lower_bound(self, pessimism: float) -> torch.Tensor:
+        """The lower confidence bound, ``pessimism`` standard deviations below the mean."""
+        return self.mean - pessimism * self.deviation
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -45,12 +49,6 @@ class Ranked:
     critic: torch.Tensor | None = None
     support: Support | None = None
     ensemble: Spread | None = None
-
-    @property
-    def lower_bound(self) -> torch.Tensor:
-        """The ensemble's lower confidence bound: its mean less ``pessimism`` standard deviations, [b, n]."""
-        assert self.ensemble is not None
-        return self.ensemble.mean - self.config.pessimism * self.ensemble.deviation
 
 
 def scores_of(name: str, found: Ranked) -> torch.Tensor:

@@ -24,6 +24,7 @@ from swg_fast.policy.policy import Policy
 from swg_fast.policy.sampling import SamplingConfig, card_entry
 from swg_fast.policy.search_plan import by_diffusion
 from swg_fast.training.distillation.agreement import agreement, together
+from swg_fast.training.distillation.best import check_best
 from swg_fast.training.distillation.pairs import AT_ONCE, PairMaker, student_steps
 from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.distillation.shards import drop_pairs, origin_of, packed_pairs
@@ -59,13 +60,15 @@ class Teaching:
             raise UsageError("this policy is a student itself and has no walk to learn; distil the policy "
                              "that it was distilled from")
         check_precision(settings.precision, teacher.device)
+        if settings.of_best is not None:
+            check_best(teacher, settings)
         own, trained = teacher.config, teacher.model.schedule.num_steps
         steps = evenly_spaced(trained, settings.sampler_steps or min(trained, MOST_WALKED))
         scale = own.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
         walk = StudentWalk(
             teacher.card.get("weights_sha256") or "", settings.sampler, len(steps),
             settings.guidance_range or (scale, scale), student_steps(steps, settings.calls),
-            own.weight_clip, own.weight_readout, own.clip_denoised)
+            own.weight_clip, own.weight_readout, own.clip_denoised, settings.of_best)
         return cls(teacher, walk, settings, _identity(teacher, walk))
 
     def student_config(self) -> SamplingConfig:
@@ -81,10 +84,15 @@ class Teaching:
 def _identity(teacher: Policy, walk: StudentWalk) -> str:
     """What stands for all that decides where the walk ends. A card may be that of other weights."""
     state = teacher.model.network.state_dict() | {"betas": teacher.model.schedule.betas}
+    if walk.of_best is not None:  # whatever draws and ranks decides what is kept
+        state = {f"{part}.{name}": tensor for part, module in teacher.model.networks()
+                 for name, tensor in module.state_dict().items()} | state
     digest = hashlib.sha256()
     for tensor in state.values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return key_of({"weights": digest.hexdigest(), "walk": asdict(walk), "family": str(teacher.family)})
+    ranked = card_entry(teacher.config, teacher.execution) if walk.of_best is not None else None
+    return key_of({"weights": digest.hexdigest(), "walk": asdict(walk), "family": str(teacher.family)}
+                  | ({"ranked": ranked} if ranked else {}))
 
 
 def distill(teaching: Teaching, data: Transitions, out: str | Path, *, resume: bool = False,

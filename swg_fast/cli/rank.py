@@ -26,10 +26,11 @@ def _entries() -> Iterator[tuple[Field, str]]:
 @click.option("--stop-after", type=click.IntRange(min=1),
               help="Stop (resumably) after this many steps of a phase.")
 def rank(policy: str, out: str | None, resume: bool, stop_after: int | None, **chosen: Any) -> None:
-    """Add rankers or critics to POLICY_OR_RUN, to rank candidates by; its diffusion is not trained again.
+    """Add rankers, critics or a fitted temperature to POLICY_OR_RUN, to rank candidates by.
 
-    They learn from the policy's data with the settings of its training. The new policy goes to OUT/policy. It
-    ranks as before until it is told otherwise, by --select lcb_weight or --select lcb_q.
+    They learn from the policy's data with the settings of its training; its diffusion is not trained again.
+    The new policy goes to OUT/policy. It ranks as before until it is told otherwise, by --select lcb_weight,
+    --select lcb_q, or --select softmax --selection-temperature auto.
 
     \b
       swg-fast rank hopper-medium-v2 --dataset FILE --rankers 5 --critics 5 --critic-steps 100000
@@ -39,6 +40,8 @@ def rank(policy: str, out: str | None, resume: bool, stop_after: int | None, **c
 
     new = training.rank(policy, out=out, resume=resume, stop_after=stop_after, **chosen)
     folder = training.folder_for(policy, out) / "policy"
-    select = "lcb_weight" if new.model.ranker is not None else "lcb_q"
+    options = "lcb_weight" if new.model.ranker is not None else "lcb_q"
+    if new.model.ranker is None and new.model.critics is None:
+        options = "softmax --selection-temperature auto"
     say(f"policy: {folder}\ntry it: swg-fast evaluate {new.card.get('task', 'TASK')} --policy {folder} "
-        f"--select {select}")
+        f"--select {options}")

@@ -51,9 +51,10 @@ class SamplingConfig:
         "softmax, with a probability that grows "
         "with the weight; support, of a high expected weight near the data; chi_squared, a draw that does "
         "not trust the highest weights alone; or none, the first.", choices=RANKINGS, noun="selection")
-    selection_temperature: float = setting(
-        1.0, "Of softmax: the probability is proportional to weight ** (1 / selection_temperature). Of "
-        "chi_squared: the higher, the more candidates it draws from.", min=0, min_open=True)
+    selection_temperature: float | str = setting(
+        1.0, "Of softmax: the probability is proportional to weight ** (1 / selection_temperature); auto: "
+        "the one that was fitted to the noise of this policy's weights. Of chi_squared: the higher, the more "
+        "candidates it draws from.", min=0, min_open=True, words=("auto",))
     support_penalty: float = setting(
         1.0, "Of support: what a standard deviation of the re-noised error costs, in standard deviations of "
              "the expected weight's logarithm.", min=0, top=MAX_SCALE)

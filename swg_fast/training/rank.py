@@ -1,9 +1,10 @@
-"""Rankers and critics for a policy that is trained already; its diffusion stays as it is."""
+"""What ranks candidates, added to a policy that is trained already: rankers, critics, a temperature. Its
+diffusion stays as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from swg_fast.data.load import load_for
 from swg_fast.method.weight_functions import compute_weights
 from swg_fast.policy.checkpoint import load_checkpoint, save_checkpoint
 from swg_fast.policy.model import Model
+from swg_fast.policy.model_card import FITTED
 from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.training.advantages import check_critic, find_advantages
 from swg_fast.training.history import HISTORY, set_aside
@@ -30,12 +32,14 @@ from swg_fast.training.run import last_losses, train_critics, train_ranker
 from swg_fast.training.run_config import RunOptions
 from swg_fast.training.run_folder import RunRecord, claimed
 from swg_fast.training.saved_state import Origin
+from swg_fast.training.selection_temperature import draws_of, fit_temperature, held_out_states
 from swg_fast.training.settings import MOST_STEPS, TrainSettings
 from swg_fast.training.source import Source, find_source
 
 # What of a training's settings is chosen anew; the others are those that the policy was trained with.
 CHOSEN = ("rankers", "ranker_steps", "ranker_hidden_dim", "ranker_others", "critics", "critic_steps", "seed")
 ENTRY = "ranking_training"  # in the card
+MOST_FITTED = 1_000_000  # states
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class RankOptions:
               "the run's dataset, or that of the policy's task.")
     value_steps: int = setting(5_000, "Steps that fit V again, for rankers of a policy that was saved "
                                       "without it.", min=1, top=MOST_STEPS)
+    temperature_states: int | None = setting(
+        None, "Fit the temperature that --selection-temperature auto stands for, on so many held-out states. "
+              "Left out: it is not fitted.", min=1, top=MOST_FITTED)
     trust: tuple[str, ...] = like(RunOptions, "trust", ())
     mirror: str | None = like(RunOptions, "mirror", None)
     device: str = like(RunOptions, "device", "auto")
@@ -80,8 +87,8 @@ class PreparedRank:
     def train(self, out: Path, resume: bool, stop_after: int | None) -> Path:
         """Trains what is to be added, and returns the folder of the new policy, ``out/policy``."""
         settings, options = self.settings, self.options
-        values = settings.to_dict() | {"value_steps": options.value_steps,
-                                       "policy": self.model.card.get("weights_sha256") or ""}
+        own = {"value_steps": options.value_steps, "temperature_states": options.temperature_states}
+        values = settings.to_dict() | own | {"policy": self.model.card.get("weights_sha256") or ""}
         mine = RunRecord(values, len(self.data), self.data.fingerprint(), kind="rank")
         with claimed(out, mine, resume) as record:
             history = out / "logs" / HISTORY
@@ -92,10 +99,20 @@ class PreparedRank:
                 out / "states", log_every=options.log_every, save_every=options.save_every,
                 progress=not options.quiet, resume=resume, origin=origin, stop_after=stop_after,
                 history=history))
-            about = {name: values[name] for name in (*CHOSEN, "value_steps")} | {
+            about = {name: values[name] for name in CHOSEN} | own | {
                 "dataset": options.dataset, "data_hash": mine.data_hash,
                 "held_out_losses": last_losses(history)}
-            return save_checkpoint(out / "policy", replace(self.model.with_card(**{ENTRY: about}), **added))
+            card = {ENTRY: about} | self._temperature()
+            return save_checkpoint(out / "policy", replace(self.model.with_card(**card), **added))
+
+    def _temperature(self) -> dict[str, Any]:
+        """What the card says of the fitted temperature, if one is asked for."""
+        count, settings = self.options.temperature_states, self.settings
+        if count is None:
+            return {}
+        states = held_out_states(self.data, settings.held_out, count, settings.seed)
+        policy = Policy(**self.model.parts(), device=self.device)
+        return {FITTED: asdict(fit_temperature(policy, states, settings.seed))}
 
     def _added(self, loop: LoopOptions) -> dict[str, Any]:
         """The trained parts, by their names in `Model`."""
@@ -113,8 +130,8 @@ class PreparedRank:
 
 def rank(policy: str | Path, *, out: str | Path | None = None, resume: bool = False,
          stop_after: int | None = None, **chosen: Any) -> Policy:
-    """Adds rankers, critics or both to ``policy`` (a policy's folder, a run's, or a bundled policy's name).
-    Returns the new policy; it is in the folder OUT/policy too (default: runs/NAME-ranked).
+    """Adds rankers, critics or a fitted temperature to ``policy`` (a policy's folder, a run's, or a bundled
+    policy's name). Returns the new policy; it is in the folder OUT/policy too (default: runs/NAME-ranked).
 
     ``chosen`` are fields of `RankOptions` and those of `TrainSettings` in `CHOSEN`, such as rankers=5 and
     critics=5. Everything else is as the policy was trained. ``resume`` continues from the newest states, bit
@@ -142,6 +159,8 @@ def _prepare(source: Source, chosen: Mapping[str, Any]) -> PreparedRank:
     chosen = check_named((RankOptions, TrainSettings), chosen, "setting")
     options = RankOptions(**{name: value for name, value in chosen.items() if name not in CHOSEN})
     settings = _settings(source, {name: value for name, value in chosen.items() if name in CHOSEN})
+    if not (settings.ranker_steps or settings.critics or options.temperature_states):
+        raise UsageError("nothing to add; give --rankers 5, --critics 5 or --temperature-states 1000")
     if options.threads:
         set_threads(options.threads)
     device = resolve_device(options.device)
@@ -149,6 +168,8 @@ def _prepare(source: Source, chosen: Mapping[str, Any]) -> PreparedRank:
     model = load_checkpoint(source.folder)
     if settings.ranker_steps:
         check_critic(model)
+    if options.temperature_states is not None:
+        draws_of(Policy(**model.parts(), device=device))
     options = replace(options, dataset=options.dataset or source.dataset or source.task)
     if options.dataset is None:
         raise UsageError(f"{source.name}: its card names no data; give a --dataset")
@@ -171,7 +192,4 @@ def _settings(source: Source, chosen: Mapping[str, Any]) -> TrainSettings:
                          "with 'swg-fast train --rankers 5 --critics 5'")
     # What ranks learns in fp32 always, and what was trained before is not trained again.
     plain = replace(source.settings, precision="fp32", rankers=None, ranker_steps=0, critics=None)
-    settings = replace(plain, **chosen)
-    if not (settings.ranker_steps or settings.critics):
-        raise UsageError("nothing to train; give --rankers 5, --critics 5 or both")
-    return settings
+    return replace(plain, **chosen)

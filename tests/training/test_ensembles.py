@@ -233,7 +233,7 @@ def other_sizes(folder: Path) -> Path:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Path], dict[str, object], str]] = {
-    "nothing": (small_policy, {"rankers": None, "ranker_steps": None, "critics": None}, "nothing to train"),
+    "nothing": (small_policy, {"rankers": None, "ranker_steps": None, "critics": None}, "nothing to add"),
     "no rankers": (small_policy, {"rankers": 0}, "rankers must be at least 2.*got 0"),
     "one": (small_policy, {"critics": 1}, "critics must be at least 2.*got 1"),
     "negative": (small_policy, {"critics": -5}, "critics must be at least 2.*got -5"),

@@ -35,7 +35,7 @@ def entry(temperature: object) -> dict[str, object]:
 
 
 def test_the_noise_that_weights_have_is_found(monkeypatch):
-    """Log weights are the expected ones with noise of 0.25; one in fifty is at the clip and does not count."""
+    """Log weights are the expected ones with noise of 0.25. One in fifty is at the clip: no matter."""
     generator = torch.Generator().manual_seed(0)
 
     def sample(self, states, config, **more):

@@ -16,6 +16,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device, set_threads
 from swg_fast.common.identity import key_of
 from swg_fast.common.output_paths import check_folder
+from swg_fast.common.read_files import exists
 from swg_fast.common.settings_fields import check_fields, check_named, like, nearest, setting
 from swg_fast.data import Transitions
 from swg_fast.data.load import load_for
@@ -86,7 +87,7 @@ class PreparedRank:
 
     def train(self, out: Path, resume: bool, stop_after: int | None) -> Path:
         """Trains what is to be added, and returns the folder of the new policy, ``out/policy``."""
-        settings, options = self.settings, self.options
+        settings, options, name = self.settings, self.options, self.options.dataset or ""
         own = {"value_steps": options.value_steps, "temperature_states": options.temperature_states}
         values = settings.to_dict() | own | {"policy": self.model.card.get("weights_sha256") or ""}
         mine = RunRecord(values, len(self.data), self.data.fingerprint(), kind="rank")
@@ -100,7 +101,7 @@ class PreparedRank:
                 progress=not options.quiet, resume=resume, origin=origin, stop_after=stop_after,
                 history=history))
             about = {name: values[name] for name in CHOSEN} | own | {
-                "dataset": options.dataset, "data_hash": mine.data_hash,
+                "dataset": Path(name).name if exists(name) else name, "data_hash": mine.data_hash,
                 "held_out_losses": last_losses(history)}
             card = {ENTRY: about} | self._temperature()
             return save_checkpoint(out / "policy", replace(self.model.with_card(**card), **added))

@@ -292,6 +292,7 @@ def test_the_command_adds_and_evaluates(tmp_path):
     folder = tmp_path / "runs" / "hopper-medium-v2-ranked" / "policy"
     assert "--select lcb_weight" in done.stdout
     policy = load_policy(folder)
+    assert policy.card["ranking_training"]["dataset"] == "data.hdf5"
     bundled = load_policy("hopper-medium-v2")
     states = torch.zeros(2, 11)
     assert torch.equal(policy.sample(states, seed=1).actions, bundled.sample(states, seed=1).actions)

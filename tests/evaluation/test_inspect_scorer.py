@@ -123,4 +123,4 @@ def test_the_command_prints_draws_and_records(tmp_path, monkeypatch):
     card = json.loads((tmp_path / "run0" / "policy" / "model_card.json").read_text())
     figures = json.loads((tmp_path / "run0" / "inspect" / "inspect.json").read_text())
     assert card["scorer"] == figures["scorer"] and list(card["scorer"]["kept"]) == ["1", "4", "16"]
-    assert card["scorer"]["judge"].endswith("run1/policy")
+    assert card["scorer"]["judge"] == "critic of mine, seed 1, 3 steps"

@@ -191,7 +191,7 @@ def _scorer(source: Source, policy: Policy | None, judge: str, data: Transitions
     critic = scorer.load_judge(judge, policy)
     check_sizes(source, policy, data)
     states, _ = _unseen(source, data, source.settings or _preset(source.task), draws)
-    figures = scorer.scorer_figures(scorer.score_candidates(policy, critic, states, draws), judge,
-                                    policy.config.select)
+    figures = scorer.scorer_figures(scorer.score_candidates(policy, critic, states, draws),
+                                    scorer.described(judge), policy.config.select)
     draw.scorer(figures, out / "scorer.png")
     return figures

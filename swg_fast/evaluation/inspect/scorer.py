@@ -70,6 +70,14 @@ def scores_of(model: Model, states: torch.Tensor, drawn: Samples, config: Sampli
     return drawn.candidate_weights if drawn.expected_weights is None else drawn.expected_weights
 
 
+def described(name: str) -> str:
+    """The judge as the figures name it, whatever folder it lies in."""
+    card = load_checkpoint(name).card
+    trained = (card.get("training") or {}).get("settings") or {}
+    return (f"critic of {card.get('task') or 'an unnamed task'}, seed {trained.get('seed', 'unknown')}, "
+            f"{trained.get('critic_steps', 'unknown')} steps")
+
+
 @torch.no_grad()
 def score_candidates(policy: Policy, judge: TwinQ, states: np.ndarray, draws: Draws) -> Scored:
     """Draws N candidates of each state [B, S] as the policy does by default, then fewer."""

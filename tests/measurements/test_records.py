@@ -65,7 +65,7 @@ def test_kept_actions_by_another_critic():
 def candidates_cells() -> dict[tuple[str, str, int], Estimate]:
     """Task (medium, umaze or large), ranking and N -> its score or success rate in experiments/candidates."""
     found = {}
-    for cell in json.loads((RESULTS / "candidates.json").read_text())["results"]:
+    for cell in json.loads((RESULTS / "candidates_teachers.json").read_text())["results"]:
         task, settings = cell["task"].split("-")[1], cell["settings"]
         by = metric("score" if task == "medium" else "success")
         found[task, settings["select"], settings["n_candidates"]] = by.estimate([cell])

@@ -41,7 +41,6 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     teacher, and of the losses; inspect.json has the figures. An unfinished run is read from its saved states.
     A correlation with a critic is a diagnosis, not a score: 'swg-fast evaluate' measures the score.
     """
-    import functools
     from dataclasses import replace
 
     from swg_fast.common.atomic_files import user_path
@@ -63,7 +62,6 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     folder = user_path(beside if out is None else out)
     check_folder(folder)
 
-    @functools.cache
     def data() -> Transitions:
         chosen = dataset or source.dataset
         if chosen is None:

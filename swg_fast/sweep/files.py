@@ -10,6 +10,7 @@ from typing import Any, Literal, NotRequired, Required
 
 from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
+from swg_fast.common.provenance import Provenance
 from swg_fast.common.read_files import read_json, validated
 from swg_fast.sweep.views import Asked
 
@@ -73,9 +74,10 @@ class Finished(CellJson):
     """A finished cell's file."""
 
     result: dict[str, Any]
-    versions: dict[str, str]
     seconds: float
     run: NotRequired[dict[str, Any]]
+    provenance: NotRequired[Provenance]
+    versions: NotRequired[dict[str, str]]  # instead of a provenance, in an older file
 
 
 class SweepJson(TypedDict):
@@ -86,7 +88,7 @@ class SweepJson(TypedDict):
     question: str
     run: dict[str, Any]
     report: list[Asked]
-    versions: dict[str, str]
+    provenance: NotRequired[Provenance]  # older ones have none
     cells: list[CellJson]
 
 
@@ -106,6 +108,7 @@ class ResultsJson(TypedDict):
     failures: list[tuple[str, str]]
     sweep: Titles
     histories: dict[str, dict[str, list[dict[str, float | None]]]]
+    provenance: NotRequired[Provenance]  # the sweep's
     results: list[Finished]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from swg_fast.common import interrupts
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.provenance import command_line
 from swg_fast.sweep import worker
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.ray_start import check_alive
@@ -64,12 +65,12 @@ def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell]
     options = {"num_cpus": run.cpus, "num_gpus": run.gpus, "max_retries": run.retries}
     train = ray.remote(**options)(_train)
     find = ray.remote(**options)(_find)
-    folder = str(store.folder)
+    folder, command = str(store.folder), command_line()
     needed = {training.key: train.remote(training, folder, run) for training in spread(trainings)}
     waiting: dict[Any, Training | Cell] = {needed[training.key]: training for training in trainings}
     for cell in cells:
         training = needed.get(cell.training.key) if cell.training else None
-        waiting[find.remote(cell, folder, run, training)] = cell
+        waiting[find.remote(cell, folder, run, command, training)] = cell
     outcomes = []
     with interrupts.deferred() as asked:  # inside Ray's calls every signal would look like Ctrl-C
         while waiting:
@@ -113,11 +114,11 @@ def _train(training: Training, folder: str, run: RunSettings) -> Outcome:
     return _guarded(training, lambda: worker.run_training(training, Store(folder), run))
 
 
-def _find(cell: Cell, folder: str, run: RunSettings, training: Outcome | None) -> Outcome:
+def _find(cell: Cell, folder: str, run: RunSettings, command: str, training: Outcome | None) -> Outcome:
     """Ray's task for a cell, after its training."""
     if training and training.error:
         return Outcome(cell, error=f"its training failed: {training.error}")
-    return _guarded(cell, lambda: worker.run_cell(cell, Store(folder), run))
+    return _guarded(cell, lambda: worker.run_cell(cell, Store(folder), run, command))
 
 
 def _guarded(item: Training | Cell, job: Callable[[], dict[str, Any] | None]) -> Outcome:

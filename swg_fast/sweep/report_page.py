@@ -92,7 +92,8 @@ def collect(source: Path) -> dict[str, Any]:
             result["training"] |= {"source": Path(result["training"]["source"]).name}
     return {"results_format": FORMAT, "cells": len(cells), "failures": _failures(store, cells),
             "sweep": {name: sweep[name] for name in ("title", "question", "report")},
-            "histories": _histories(store, cells), "results": results}
+            "histories": _histories(store, cells),
+            **{name: sweep[name] for name in ("provenance",) if name in sweep}, "results": results}
 
 
 def describe_budget(results: list[dict[str, Any]]) -> str:
@@ -160,8 +161,9 @@ def _shared(results: list[dict[str, Any]]) -> dict[str, Any]:
     """The settings, data and versions that all finished cells share."""
     flats = []
     for result in results:
+        made = dict(result.get("provenance") or {"versions": result.get("versions", {})})
         own = {"data_hash": (result["training"] or {}).get("data_hash")}
         flats.append(cell_of(result).flat() | own
-                     | {f"version.{k}": v for k, v in result["versions"].items()})
+                     | {f"version.{k}": v for k, v in made.pop("versions").items()} | made)
     first = flats[0]
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in flats)}

@@ -93,11 +93,11 @@ class Store:
 
     def begin(self, plan: Plan, cells: list[Cell]) -> None:
         """Writes ``sweep.json`` and removes the failures and the marks of an earlier run."""
-        from swg_fast.common.console import versions
+        from swg_fast.common.provenance import provenance
 
         write_json(self.folder / "sweep.json", {
             "format": FORMAT, "title": plan.title, "question": plan.question, "run": plan.run,
-            "report": plan.report, "versions": versions(), "cells": [cell.to_json() for cell in cells]})
+            "report": plan.report, "provenance": provenance(), "cells": [cell.to_json() for cell in cells]})
         for name in ("failed", "running"):
             for path in (self.folder / name).glob("*.json"):
                 path.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ def run_training(training: Training, store: Store, run: RunSettings) -> None:
     """
     import torch
 
-    from swg_fast.common.console import versions
+    from swg_fast.common.provenance import versions
     from swg_fast.training.loop import LoopOptions
     from swg_fast.training.run import train, train_critic
     from swg_fast.training.settings import TrainSettings
@@ -57,17 +57,20 @@ def run_training(training: Training, store: Store, run: RunSettings) -> None:
               card=card, options=options, critic=critic)
 
 
-def run_cell(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
-    """Computes a cell's result; writes its file and returns the file's contents."""
+def run_cell(cell: Cell, store: Store, run: RunSettings, command: str | None = None) -> dict[str, Any]:
+    """Computes a cell's result; writes its file and returns the file's contents. ``command`` started the
+    sweep."""
     import torch
 
-    from swg_fast.common.console import versions
+    from swg_fast.common.provenance import provenance
 
     torch.set_num_threads(run.threads)
     started = time.perf_counter()
     with store.running(cell.key, cell.label):
         result = _toy(cell, store) if cell.kind == "toy" else _evaluate(cell, store, run)
-        value = cell.to_json() | {"result": finite(result), "run": asdict(run), "versions": versions(),
+        made = provenance("cpu" if cell.kind == "toy" else run.device,
+                          cell.training.data_hash if cell.training else None, command)
+        value = cell.to_json() | {"result": finite(result), "run": asdict(run), "provenance": made,
                                   "seconds": round(time.perf_counter() - started, 3)}
         write_json(store.cell(cell.key), value)
     return value
@@ -91,7 +94,6 @@ def _toy(cell: Cell, store: Store) -> dict[str, Any]:
 
 
 def _evaluate(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
-    from swg_fast.common.hardware import device_name
     from swg_fast.envs.settings import EnvSettings
     from swg_fast.evaluation.episodes import evaluate
     from swg_fast.evaluation.report import evaluation_json
@@ -101,8 +103,7 @@ def _evaluate(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
     policy = load_policy(folder, run.device)
     settings = {"workers": run.threads} | cell.settings
     found = evaluate(policy, cell.task, progress=False, environment=EnvSettings(run.trust), **settings)
-    result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}",
-                             device_name(policy.device))
+    result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}")
     pooled = found.pooled
     result["scores"] = pooled.scores
     if pooled.interval is not None and pooled.interval.method == "wilson":  # it succeeds or fails

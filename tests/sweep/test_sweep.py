@@ -58,7 +58,7 @@ def test_only_what_is_missing_is_pending(tmp_path):
     assert folder.pending(cells) == ([], cells[2:])
     assert not folder.marks()
     value = json.loads(folder.cell(cells[0].key).read_text())
-    assert value["settings"]["steps"] == 2 and value["versions"]["torch"]
+    assert value["settings"]["steps"] == 2 and value["provenance"]["versions"]["torch"]
     again = worker.run_cell(cells[0], Store(tmp_path / "again"), run)
     assert again["result"] == value["result"]
     out = CliRunner().invoke(sweep, [str(tmp_path / "plan.toml"), "--out", str(folder.folder), "--dry-run"])

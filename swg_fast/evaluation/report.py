@@ -29,6 +29,7 @@ def evaluation_json(result: Evaluation, policy_name: str) -> dict[str, Any]:
         "interval": _interval_json(result.pooled),
         "per_seed": [{"seed": score.seed, "episodes": len(score.scores), "score": score.mean,
                       "interval": _interval_json(score)} for score in result.per_seed],
+        "scores": result.pooled.scores,
         "returns": [episode.total_reward for episode in result.episodes],
         "episode_successes": [episode.success for episode in result.episodes],
         "episode_lengths": [episode.length for episode in result.episodes],

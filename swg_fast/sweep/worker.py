@@ -105,7 +105,6 @@ def _evaluate(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
     found = evaluate(policy, cell.task, progress=False, environment=EnvSettings(run.trust), **settings)
     result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}")
     pooled = found.pooled
-    result["scores"] = pooled.scores
     if pooled.interval is not None and pooled.interval.method == "wilson":  # it succeeds or fails
         result["successes"] = sum(score > 50 for score in pooled.scores)
     if cell.training:

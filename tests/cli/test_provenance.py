@@ -34,7 +34,10 @@ COMMANDS = {
     "bench": ("bench", "--state-dim", 3, "--action-dim", 2, "--hidden-dim", 16, "--states", 1, "--dtypes",
               "fp32", "--backends", "reference", "--candidates", 4, "--repeats", 1, "--quiet", "--json",
               "out.json"),
+    "compare": ("compare", "in.json", "in.json", "--json", "out.json"),
 }
+EVALUATION = {"task": TASK, "policy": "p", "score_name": "score", "scores": [1.0, 2.0], "interval": None,
+              "settings": {}}
 
 
 def check(found: dict, command: str | None, data_hash: str | None) -> None:
@@ -54,6 +57,7 @@ def test_no_command_is_left_out():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_a_command_writes(name, tmp_path):
+    (tmp_path / "in.json").write_text(json.dumps(EVALUATION))
     out = run_cli(*COMMANDS[name], cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     words = " ".join(["swg-fast", *map(str, COMMANDS[name])])

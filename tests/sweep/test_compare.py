@@ -28,8 +28,9 @@ def evaluation(path, scores, **changes):
 
 def sweep(path, **scores):
     """A report's results: cells of one axis, by its value."""
-    cells = [{"kind": "evaluate", "axes": {"evaluate.n_candidates": name}, "settings": {"episodes": len(found)},
-              "task": "hopper-medium-v2", "policy": "p", "policy_hash": "h", "training": None, "rank": {},
+    cells = [{"kind": "evaluate", "axes": {"evaluate.n_candidates": name},
+              "settings": {"episodes": len(found)}, "task": "hopper-medium-v2",
+              "policy": "p", "policy_hash": "h", "training": None, "rank": {},
               "key": name, "seconds": 1.0, "versions": {"torch": "1"},
               "result": {"score": 0.0, "scores": found}} for name, found in scores.items()]
     path.write_text(json.dumps(SWEEP | {"results": cells}))

@@ -123,10 +123,14 @@ def report(folder: str, out: str | None) -> None:
 
     FOLDER may also be the results.json of an earlier report.
     """
-    from swg_fast.sweep.report_page import write_report
+    from swg_fast.common.console import show
+    from swg_fast.sweep.report_page import paper_tables, write_report
+    from swg_fast.sweep.tables import as_rich
 
     for path in write_report(folder, out):
         click.echo(str(path))
+    for block in paper_tables(folder):
+        show(as_rich(block))
 
 
 COMMANDS = (sweep, report)

@@ -13,6 +13,7 @@ import numpy as np
 from swg_fast.sweep.cell_checks import counts_of, sampling_of
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.settings import RunSettings
+from swg_fast.training.distillation.run import MOST_WALKED, ON_CPU
 
 STEPS = 96  # a timed training's steps of each phase
 SECONDS = 1.0  # how long environments are stepped for a timing
@@ -20,8 +21,14 @@ SECONDS = 1.0  # how long environments are stepped for a timing
 
 def training_work(training: Training, critic: bool = True) -> float:
     """A training's multiplications in 1e9, up to a factor: batches x layers x width squared. ``critic`` is
-    false where another training trains the critic."""
-    s = training.settings
+    false where another training trains the critic. A student's are those of its own steps, and of the walks
+    that it learns from as on a CPU, where a guided step takes what a row of training does."""
+    s, d = training.settings, training.distill
+    if d:
+        walked = d["sampler_steps"] or min(s["num_steps"], MOST_WALKED)
+        pairs = d["pairs"] or min(ON_CPU, d["steps"] * d["batch"])
+        own = d["steps"] * d["batch"] * (1 + 8 * (d["num_blocks"] or s["num_blocks"])) * d["hidden_dim"] ** 2
+        return (own + pairs * walked * (1 + 8 * s["num_blocks"]) * s["hidden_dim"] ** 2) * 1e-9
     first = s["critic_steps"] * s["critic_batch"] * 3 * 256**2 if critic else 0
     actor = s["actor_steps"] * s["actor_batch"] * (1 + 8 * s["num_blocks"]) * s["hidden_dim"] ** 2
     return (first + actor) * 1e-9
@@ -33,8 +40,11 @@ def cell_work(cell: Cell) -> float:
     if cell.kind == "toy":
         return float(cell.settings["steps"])
     s = cell.settings
-    steps = s.get("sampler_steps") or (cell.training.settings["num_steps"] if cell.training else 15)
-    passes = steps * (1 if s.get("guidance_scale") == 0 else 3)
+    if cell.training and cell.training.distill:
+        passes = cell.training.distill["calls"]
+    else:
+        steps = s.get("sampler_steps") or (cell.training.settings["num_steps"] if cell.training else 15)
+        passes = steps * (1 if s.get("guidance_scale") == 0 else 3)
     # A call takes the same time for 1 to about 64 candidates.
     drawn = max(64, s.get("n_candidates") or 16)
     return _env_steps(cell) * drawn * passes * 1e-6
@@ -117,6 +127,8 @@ def time_one(cells: list[Cell], run: RunSettings) -> Timing:
         cell = max((c for c in cells if c.kind == kind),
                    key=lambda c: (training_work(c.training) if c.training else 0.0, cell_work(c)))
         labels.append(cell.label)
+        if cell.training:  # a student is not timed; its teacher's cell is cut short as any other
+            cell = replace(cell, training=cell.training.teacher)
         with tempfile.TemporaryDirectory() as folder:
             policy = cell.policy
             if cell.training:

@@ -26,6 +26,7 @@ class TrainingJson(TypedDict):
     source: str
     data_hash: str
     settings: dict[str, Any]
+    distill: NotRequired[dict[str, Any]]  # older ones have none
     key: str
 
 
@@ -80,6 +81,12 @@ class Finished(CellJson):
     versions: NotRequired[dict[str, str]]  # instead of a provenance, in an older file
 
 
+class Missing(CellJson):
+    """A cell without a result, after ``at`` results in the order of the sweep."""
+
+    at: int
+
+
 class SweepJson(TypedDict):
     """sweep.json."""
 
@@ -107,6 +114,7 @@ class ResultsJson(TypedDict):
     cells: int
     failures: list[tuple[str, str]]
     sweep: Titles
+    missing: NotRequired[list[Missing]]  # older ones do not say which
     histories: dict[str, dict[str, list[dict[str, float | None]]]]
     provenance: NotRequired[Provenance]  # the sweep's
     results: list[Finished]
@@ -118,7 +126,7 @@ class FailureJson(TypedDict):
     error: str
 
 
-for _strict in (TrainingJson, CellJson, Finished):
+for _strict in (TrainingJson, CellJson, Finished, Missing):
     _strict.__pydantic_config__ = {"extra": "forbid"}
 for _open in (Evaluated, Distances):
     _open.__pydantic_config__ = {"extra": "allow"}

@@ -66,7 +66,11 @@ def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell]
     train = ray.remote(**options)(_train)
     find = ray.remote(**options)(_find)
     folder, command = str(store.folder), command_line()
-    needed = {training.key: train.remote(training, folder, run) for training in spread(trainings)}
+    needed: dict[str, Any] = {}
+    # A student waits for its teacher, so it comes after it.
+    for training in sorted(spread(trainings), key=lambda each: bool(each.distill)):
+        teacher = needed.get(training.teacher.key) if training.distill else None
+        needed[training.key] = train.remote(training, folder, run, teacher)
     waiting: dict[Any, Training | Cell] = {needed[training.key]: training for training in trainings}
     for cell in cells:
         training = needed.get(cell.training.key) if cell.training else None
@@ -109,8 +113,10 @@ def _outcome(ray: Any, reference: Any, item: Training | Cell, run: RunSettings) 
                                    f"({lines[0] if lines else type(error).__name__})")
 
 
-def _train(training: Training, folder: str, run: RunSettings) -> Outcome:
-    """Ray's task for a training."""
+def _train(training: Training, folder: str, run: RunSettings, teacher: Outcome | None) -> Outcome:
+    """Ray's task for a training, a student's after its teacher's."""
+    if teacher and teacher.error:
+        return Outcome(training, error=f"its teacher's training failed: {teacher.error}")
     return _guarded(training, lambda: worker.run_training(training, Store(folder), run))
 
 

@@ -85,11 +85,12 @@ class Store:
         return self.finished(cell) is not None
 
     def pending(self, cells: list[Cell]) -> tuple[list[Training], list[Cell]]:
-        """The trainings that missing cells need, and the missing cells."""
+        """The trainings that missing cells need, teachers before their students, and the missing cells."""
         missing = [cell for cell in cells if not self.done(cell)]
-        trainings = {cell.training.key: cell.training for cell in missing
-                     if cell.training and not self.trained(cell.training.key)}
-        return list(trainings.values()), missing
+        trainings = [cell.training for cell in missing
+                     if cell.training and not self.trained(cell.training.key)]
+        teachers = [training.teacher for training in trainings if not self.trained(training.teacher.key)]
+        return list({training.key: training for training in (*teachers, *trainings)}.values()), missing
 
     def begin(self, plan: Plan, cells: list[Cell]) -> None:
         """Writes ``sweep.json`` and removes the failures and the marks of an earlier run."""

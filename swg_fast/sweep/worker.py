@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +20,14 @@ from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.settings import RunSettings
 from swg_fast.sweep.store import Store, locked
 
+if TYPE_CHECKING:
+    from swg_fast.data import Transitions
+    from swg_fast.training.loop import LoopOptions
+
 
 def run_training(training: Training, store: Store, run: RunSettings) -> None:
     """Trains from the newest saved state, if there is one, unless the policy is finished. Of trainings that
-    share a critic the first trains it while the others wait.
+    share a critic the first trains it while the others wait. A student's teacher is trained before.
 
     Raises `UsageError` where the data changed since the sweep was planned.
     """
@@ -31,9 +35,9 @@ def run_training(training: Training, store: Store, run: RunSettings) -> None:
 
     from swg_fast.common.provenance import versions
     from swg_fast.training.loop import LoopOptions
-    from swg_fast.training.run import train, train_critic
-    from swg_fast.training.settings import TrainSettings
 
+    if training.distill:
+        run_training(training.teacher, store, run)
     folder = store.training(training.key)
     # A worker that lost its driver may still hold the folder for a moment.
     with locked(folder.with_suffix(".lock"), wait=True), store.running(training.key, "training"):
@@ -50,11 +54,32 @@ def run_training(training: Training, store: Store, run: RunSettings) -> None:
             card["observation_keys"] = list(data.observation_keys)
         options = LoopOptions(folder / "states", log_every=run.log_every, save_every=run.save_every,
                               progress=False)
-        settings, critic = TrainSettings.from_dict(training.settings), store.critic(training.critic_key)
-        with locked(critic.with_suffix(".lock"), wait=True):
-            train_critic(data, settings, critic, device=run.device, options=options)
-        train(data, settings, folder, device=run.device, resume=(folder / "run.json").is_file(),
-              card=card, options=options, critic=critic)
+        learn = _distil if training.distill else _train
+        learn(training, data, store, run.device, card, options)
+
+
+def _train(training: Training, data: Transitions, store: Store, device: str, card: dict[str, Any],
+           options: LoopOptions) -> None:
+    from swg_fast.training.run import train, train_critic
+    from swg_fast.training.settings import TrainSettings
+
+    folder, critic = store.training(training.key), store.critic(training.critic_key)
+    settings = TrainSettings.from_dict(training.settings)
+    with locked(critic.with_suffix(".lock"), wait=True):
+        train_critic(data, settings, critic, device=device, options=options)
+    train(data, settings, folder, device=device, resume=(folder / "run.json").is_file(), card=card,
+          options=options, critic=critic)
+
+
+def _distil(training: Training, data: Transitions, store: Store, device: str, card: dict[str, Any],
+            options: LoopOptions) -> None:
+    from swg_fast.policy.policy import load_policy
+    from swg_fast.training.distillation.run import Teaching, distill
+    from swg_fast.training.distillation.settings import DistillSettings
+
+    folder, teacher = store.training(training.key), store.training(training.teacher.key) / "policy"
+    teaching = Teaching.of(load_policy(teacher, device), DistillSettings(**training.distill))
+    distill(teaching, data, folder, resume=(folder / "run.json").is_file(), card=card, options=options)
 
 
 def run_cell(cell: Cell, store: Store, run: RunSettings, command: str | None = None) -> dict[str, Any]:

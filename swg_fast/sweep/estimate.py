@@ -60,8 +60,10 @@ def _env_steps(cell: Cell) -> int:
 
 @dataclass
 class Work:
-    """Work of one kind: units that are left, units that were timed, and the seconds that those took."""
+    """Work of one kind: items and units that are left, units that were timed, and the seconds of those.
+    Rounding may leave a little of ``left`` when no item is."""
 
+    items: int = 0
     left: float = 0.0
     done: float = 0.0
     spent: float = 0.0
@@ -78,6 +80,7 @@ class TimeLeft:
         self.with_critic = set(critics.values())
         for item in (*trainings, *cells):
             self.kind(item).left += self.work(item)
+            self.kind(item).items += 1
 
     def kind(self, item: Training | Cell) -> Work:
         return self.kinds["train" if isinstance(item, Training) else item.kind]
@@ -91,6 +94,7 @@ class TimeLeft:
         """Counts ``item`` as over; ``seconds`` is None where it failed or was not timed."""
         kind, work = self.kind(item), self.work(item)
         kind.left = max(0.0, kind.left - work)
+        kind.items -= 1
         if seconds is not None:
             kind.done += work
             kind.spent += seconds
@@ -102,7 +106,7 @@ class TimeLeft:
 
     def seconds(self) -> float | None:
         """None while work of a kind is left of which nothing was timed."""
-        kinds = [kind for kind in self.kinds.values() if kind.left > 0]
+        kinds = [kind for kind in self.kinds.values() if kind.items]
         if any(kind.done == 0 for kind in kinds):
             return None
         return sum(kind.left * kind.spent / kind.done for kind in kinds) / self.slots
@@ -113,6 +117,41 @@ class Timing(NamedTuple):
 
     seconds: dict[str, float]
     cells: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the rest of a sweep costs, by the rates of ``timed`` cells on ``device``. hours: of work on one
+    ``unit`` (a CPU or a GPU), by kind; seconds: until all is done with ``at_once`` cells at a time. load: of
+    each core by other work before the timing; above 1 it slows a sweep."""
+
+    trainings: int
+    cells: int
+    device: str
+    unit: str
+    hours: dict[str, float]
+    at_once: int
+    seconds: float
+    timed: str
+    load: float | None
+
+
+def cost(trainings: list[Training], cells: list[Cell], run: RunSettings, at_once: int) -> Cost:
+    """Times one cell of each kind for a moment and works out the rest. ``trainings`` and ``cells`` are those
+    that are left."""
+    import torch
+
+    from swg_fast.common.hardware import device_name, load
+
+    others = load()
+    timing = time_one(cells, run)
+    clock = TimeLeft(trainings, cells, at_once)
+    clock.assume(timing.seconds)
+    share = run.gpus or run.cpus
+    hours = {name: kind.left * kind.spent / kind.done * share / 3600
+             for name, kind in clock.kinds.items() if kind.items}
+    return Cost(len(trainings), len(cells), device_name(torch.device(run.device)), run.device.upper(), hours,
+                at_once, clock.seconds() or 0.0, timing.cells, others)
 
 
 def time_one(cells: list[Cell], run: RunSettings) -> Timing:

@@ -41,6 +41,16 @@ def slots(ray: Any, run: RunSettings) -> int:
     return max(1, min(found))
 
 
+def slots_here(run: RunSettings, cpus: int) -> int:
+    """How many cells ``cpus`` of this machine, and its GPUs where they compute there, run at once."""
+    found = [_fitting(cpus, run.cpus, shared=False)]
+    if run.gpus > 0:
+        import torch
+
+        found.append(_fitting(torch.cuda.device_count(), run.gpus, shared=True))
+    return max(1, min(found))
+
+
 def check_fit(name: str, each: float, most: float) -> None:
     """`UsageError` where a cell asks for ``each`` CPUs or GPUs and the largest machine has ``most``."""
     if each > most:

@@ -105,8 +105,8 @@ def collect(source: Path) -> dict[str, Any]:
     found = [(store.finished(cell), cell.axes) for cell in cells]
     results = [result | {"axes": axes} for result, axes in found if result is not None]
     before = itertools.accumulate((result is not None for result, _ in found), initial=0)
-    missing = [cell.to_json() | {"at": at} for cell, (result, _), at in zip(cells, found, before, strict=False)
-               if result is None]
+    missing = [cell.to_json() | {"at": at} for cell, (done, _), at in zip(cells, found, before, strict=False)
+               if done is None]
     if not results:
         raise UsageError(f"{store.folder}: no cell is done yet; run 'swg-fast sweep' first")
     for result in (*results, *missing):

@@ -51,7 +51,7 @@ def check(found: dict, command: str | None, data_hash: str | None) -> None:
 def test_no_command_is_left_out():
     with_json = {name for name, command in cli.commands.items()
                  if any("--json" in parameter.opts for parameter in command.params)}
-    assert with_json == COMMANDS.keys()
+    assert with_json == {*COMMANDS, "sweep"}
 
 
 @pytest.mark.slow
@@ -87,6 +87,9 @@ def test_what_a_sweep_and_its_report_write(tmp_path):
     worker.run_cell(cells[0], store, RunSettings(), command="swg-fast sweep plan.toml")
     check(json.loads((tmp_path / "out" / "sweep.json").read_text()), None, None)
     check(json.loads(store.cell(cells[0].key).read_text()), "swg-fast sweep plan.toml", None)
+    dry = ("sweep", "plan.toml", "--out", "other", "--dry-run", "--json", "cost.json")
+    assert run_cli(*dry, cwd=tmp_path).returncode == 0
+    check(json.loads((tmp_path / "cost.json").read_text()), " ".join(["swg-fast", *dry]), None)
     assert run_cli("report", "out", cwd=tmp_path).returncode == 0
     found = json.loads((tmp_path / "out" / "report" / "results.json").read_text())
     assert found["provenance"] == store.read()["provenance"]

@@ -156,7 +156,7 @@ def cost(trainings: list[Training], cells: list[Cell], run: RunSettings, at_once
 
 def time_one(cells: list[Cell], run: RunSettings) -> Timing:
     """Times one cell of each kind, cut short, in this process: the cell with the most work, whose overheads
-    weigh least."""
+    weigh least, and of equals the one with the most candidates."""
     import torch
 
     torch.set_num_threads(run.threads)
@@ -164,7 +164,8 @@ def time_one(cells: list[Cell], run: RunSettings) -> Timing:
     labels = []
     for kind in sorted({cell.kind for cell in cells}):
         cell = max((c for c in cells if c.kind == kind),
-                   key=lambda c: (training_work(c.training) if c.training else 0.0, cell_work(c)))
+                   key=lambda c: (training_work(c.training) if c.training else 0.0, cell_work(c),
+                                  c.settings.get("n_candidates") or 0))
         labels.append(cell.label)
         if cell.training:  # a student is not timed; its teacher's cell is cut short as any other
             cell = replace(cell, training=cell.training.teacher)

@@ -139,12 +139,13 @@ def report(folder: str, out: str | None) -> None:
     """
     from swg_fast.common.console import show
     from swg_fast.sweep.report_page import paper_tables, write_report
-    from swg_fast.sweep.tables import as_rich
+    from swg_fast.sweep.tables import as_rich, caption
 
     for path in write_report(folder, out):
         click.echo(str(path))
     for block in paper_tables(folder):
         show(as_rich(block))
+        click.echo(f"{caption(block)}\n")
 
 
 COMMANDS = (sweep, report)

@@ -75,8 +75,7 @@ def as_rich(block: Block) -> Any:
     from rich.text import Text
 
     head, *body = rows(block)
-    table = Table(*(cell.text for cell in head), title=heading(block), caption=caption(block),
-                  title_justify="left", caption_justify="left")
+    table = Table(*(cell.text for cell in head), title=heading(block), title_justify="left")
     for line in body:
         table.add_row(*(Text(cell.text, style="bold" if cell.bold else "") for cell in line))
     return table

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -113,17 +115,20 @@ class TimeLeft:
 
 
 class Timing(NamedTuple):
-    """Seconds of a unit of work by kind, and the labels of the cells that were timed."""
+    """Seconds of a unit of work by kind, the share of these for which a CPU worked (above 1 on several), and
+    the labels of the cells that were timed."""
 
     seconds: dict[str, float]
+    shares: dict[str, float]
     cells: str
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the rest of a sweep costs, by the rates of ``timed`` cells on ``device``. hours: of work on one
-    ``unit`` (a CPU or a GPU), by kind; seconds: until all is done with ``at_once`` cells at a time. load: of
-    each core by other work before the timing; above 1 it slows a sweep."""
+    """What the rest of a sweep costs, by the rates of ``timed`` cells on ``device``. hours: by kind, of the
+    ``unit``: time that a CPU works for the sweep, whatever else it does meanwhile, or time on a GPU. seconds:
+    until all is done with ``at_once`` cells at a time. load: of each core by other work before the timing;
+    above 1 it lengthens the ``seconds``."""
 
     trainings: int
     cells: int
@@ -147,8 +152,7 @@ def cost(trainings: list[Training], cells: list[Cell], run: RunSettings, at_once
     timing = time_one(cells, run)
     clock = TimeLeft(trainings, cells, at_once)
     clock.assume(timing.seconds)
-    share = run.gpus or run.cpus
-    hours = {name: kind.left * kind.spent / kind.done * share / 3600
+    hours = {name: kind.left * kind.spent / kind.done * (run.gpus or timing.shares[name]) / 3600
              for name, kind in clock.kinds.items() if kind.items}
     return Cost(len(trainings), len(cells), device_name(torch.device(run.device)), run.device.upper(), hours,
                 at_once, clock.seconds() or 0.0, timing.cells, others)
@@ -161,6 +165,7 @@ def time_one(cells: list[Cell], run: RunSettings) -> Timing:
 
     torch.set_num_threads(run.threads)
     rates: dict[str, float] = {}
+    shares: dict[str, float] = {}
     labels = []
     for kind in sorted({cell.kind for cell in cells}):
         cell = max((c for c in cells if c.kind == kind),
@@ -172,10 +177,23 @@ def time_one(cells: list[Cell], run: RunSettings) -> Timing:
         with tempfile.TemporaryDirectory() as folder:
             policy = cell.policy
             if cell.training:
-                rates["train"] = _time_training(cell.training, Path(folder), run)
+                with _worked(shares, "train"):
+                    rates["train"] = _time_training(cell.training, Path(folder), run)
                 policy = f"{folder}/policy"
-            rates[kind] = _time_toy(cell) if kind == "toy" else _time_evaluation(cell, str(policy), run)
-    return Timing(rates, "; ".join(labels))
+            if kind == "toy":
+                with _worked(shares, kind):
+                    rates[kind] = _time_toy(cell)
+            else:
+                rates[kind] = _time_evaluation(cell, str(policy), run, shares)
+    return Timing(rates, shares, "; ".join(labels))
+
+
+@contextmanager
+def _worked(shares: dict[str, float], kind: str) -> Iterator[None]:
+    """Puts the share of the block's time for which a CPU worked for this process into ``shares``."""
+    started, worked = time.perf_counter(), time.process_time()
+    yield
+    shares[kind] = (time.process_time() - worked) / (time.perf_counter() - started)
 
 
 def _time_training(training: Training, folder: Path, run: RunSettings) -> float:
@@ -197,7 +215,8 @@ def _time_training(training: Training, folder: Path, run: RunSettings) -> float:
     return seconds / training_work(training)
 
 
-def _time_evaluation(cell: Cell, policy_name: str, run: RunSettings) -> float:
+def _time_evaluation(cell: Cell, policy_name: str, run: RunSettings, shares: dict[str, float]) -> float:
+    """Seconds of a unit. The share is that of the sampling: the environments step in other processes."""
     from swg_fast.envs.settings import EnvSettings
     from swg_fast.evaluation.episodes import free_running_rate
     from swg_fast.policy.policy import load_policy
@@ -208,9 +227,12 @@ def _time_evaluation(cell: Cell, policy_name: str, run: RunSettings) -> float:
     envs = min(counts.episodes, counts.envs or 64)
     states = np.random.default_rng(0).standard_normal((-(-envs // 2), policy.state_dim)).astype(np.float32)
     policy.sample(states[:1], **sampling)
-    started = time.perf_counter()
-    policy.sample(states, **sampling)
-    sampling_seconds = (time.perf_counter() - started) / len(states)
+    started, calls = time.perf_counter(), 0
+    with _worked(shares, cell.kind):
+        while not calls or time.perf_counter() - started < SECONDS:
+            policy.sample(states, **sampling)
+            calls += 1
+    sampling_seconds = (time.perf_counter() - started) / len(states) / calls
     stepping = 1 / free_running_rate(cell.task, envs, counts.workers or run.threads, SECONDS,
                                      EnvSettings(run.trust))
     return (sampling_seconds + stepping) * _env_steps(cell) / cell_work(cell)

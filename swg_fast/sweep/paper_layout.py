@@ -12,7 +12,7 @@ from swg_fast.envs.tasks import preset_for
 from swg_fast.sweep.metrics import Estimate, Metric, Result
 from swg_fast.sweep.views import Block, View, look_up, matches, short, shown
 
-METRIC = Metric("score, mean and deviation over seeds", "one standard deviation over seeds", lambda cells: None)
+METRIC = Metric("score, mean and deviation over seeds", "one standard deviation", lambda cells: None)
 FAMILIES = ("locomotion", "antmaze", "kitchen", "adroit", "other")  # in this order
 
 

@@ -18,7 +18,7 @@ from swg_fast.evaluation.toy import run_toy
 from swg_fast.policy.checkpoint import CARD, load_checkpoint
 from swg_fast.sweep import store, worker
 from swg_fast.sweep.cells import Cell, resolve
-from swg_fast.sweep.estimate import TimeLeft, cell_work, cost, training_work
+from swg_fast.sweep.estimate import TimeLeft, Timing, cell_work, cost, training_work
 from swg_fast.sweep.live import duration
 from swg_fast.sweep.ray_runner import slots, spread
 from swg_fast.sweep.report_page import write_report
@@ -172,13 +172,18 @@ def test_how_many_cells_run_at_once(cpus, gpus, expected):
         slots(Machine, worker.RunSettings(13, gpus))
 
 
-def test_a_dry_run_says_what_it_costs(tmp_path):
-    """Hours of work on one device: all of it, however many cells run at once."""
+def test_a_dry_run_says_what_it_costs(tmp_path, monkeypatch):
+    """Hours that a CPU works, however many cells run at once and however much of it other work takes."""
     cells = resolved(plan_of(tmp_path, TOY))
-    one, two = (cost([], cells, RunSettings(cpus=2), at_once) for at_once in (1, 2))
+    one, two = (cost([], cells, RunSettings(), at_once) for at_once in (1, 2))
     assert (one.cells, one.trainings, one.unit) == (6, 0, "CPU") and one.hours.keys() == {"toy"}
     for found in (one, two):
-        assert found.hours["toy"] == pytest.approx(2 * found.at_once * found.seconds / 3600)
+        assert 0 < found.hours["toy"] < 1.1 * found.at_once * found.seconds / 3600
+    timing = Timing({"toy": 6.0}, {"toy": 0.25}, "a cell")
+    monkeypatch.setattr("swg_fast.sweep.estimate.time_one", lambda cells, run: timing)
+    units = sum(map(cell_work, cells))
+    busy = cost([], cells, RunSettings(), 2)
+    assert (busy.seconds, busy.hours["toy"]) == pytest.approx((6 * units / 2, 6 * units * 0.25 / 3600))
     (tmp_path / "plan.toml").write_text(TOY)
     out = CliRunner().invoke(sweep, [str(tmp_path / "plan.toml"), "--out", str(tmp_path / "out"), "--json",
                                      str(tmp_path / "cost.json")], standalone_mode=False)

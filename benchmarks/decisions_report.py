@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from swg_fast.common.figures import new_figure, save_figure
+from swg_fast.common.figures import log_scale, new_figure, save_figure
 
 QUALITY = {"states": "advantage by another seed's critic", "episodes": "score",
            "toy": "distance to the target"}
@@ -130,9 +130,7 @@ def draw(data: dict[str, Any], path: Path) -> None:
             floor = next(iter(data["parts"]["toy"].values()))["floor"]
             ax.axhline(floor, color="black", linewidth=1, linestyle=":", label="two draws of the target")
             ax.set_ylim(bottom=0)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else "")
+        log_scale(ax, "x", [row["milliseconds"] for rows in found.values() for row in rows])
         ax.set(xlabel="milliseconds for 1,024 samples" if part == "toy" else "milliseconds a decision",
                ylabel=QUALITY[part], title=f"{part} ({'steps' if part == 'toy' else 'N'} at the points)")
         ax.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""swg-fast: Self-Weighted Guidance (arXiv 2505.18345) with candidates by the thousand."""
+"""swg-fast: fast training and sampling of Self-Weighted Guidance (arXiv 2505.18345)."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -11,6 +11,7 @@ from benchmarks import (
     gpu_table,
     reliability,
     score_table,
+    scorers,
     students,
     training_run,
 )
@@ -30,6 +31,7 @@ BLOCKS.update({
     "bench": lambda: bench_markdown(recorded("cpu-bench.json")),
     "scores": lambda name: score_table.markdown(recorded(f"scores/{name}.json")["rows"]),
     "students": lambda: students.markdown(students.scores()),
+    "scorers": lambda: scorers.markdown(recorded("scorers.json")["tasks"]),
     "student-times": lambda: decisions_report.times(recorded("student-times.json")),
     "walks": lambda name: score_table.walks(score_table.WALKS / name),
     "decisions": lambda name: decisions_report.markdown(recorded(f"decisions-{name}.json")),

@@ -44,7 +44,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="swg-fast")
 def cli() -> None:
-    """Self-Weighted Guidance for offline RL, with candidates by the thousand."""
+    """Self-Weighted Guidance for offline RL: train, sample and evaluate diffusion policies."""
 
 
 for command in (each for commands in COMMANDS.values() for each in commands):

@@ -139,6 +139,9 @@ def _check_student(config: SamplingConfig, walk: StudentWalk) -> None:
                              f"{getattr(walk, name)!r}; use that, or distil another")
     if config.finish is None:
         return
+    if walk.of_best is not None:
+        raise UsageError(f"finish={config.finish}: this student has learnt the best of {walk.of_best:,} "
+                         "candidates, not where a walk from its noise ends; leave it out")
     if config.finish > config.n_candidates:
         raise UsageError(f"finish={config.finish} of {config.n_candidates} candidates; finish at most as "
                          "many as are drawn")

@@ -27,7 +27,7 @@ def training_work(training: Training, critic: bool = True) -> float:
     that it learns from as on a CPU, where a guided step takes what a row of training does."""
     s, d = training.settings, training.distill
     if d:
-        walked = d["sampler_steps"] or min(s["num_steps"], MOST_WALKED)
+        walked = (d["sampler_steps"] or min(s["num_steps"], MOST_WALKED)) * (d.get("of_best") or 1)
         pairs = d["pairs"] or min(ON_CPU, d["steps"] * d["batch"])
         own = d["steps"] * d["batch"] * (1 + 8 * (d["num_blocks"] or s["num_blocks"])) * d["hidden_dim"] ** 2
         return (own + pairs * walked * (1 + 8 * s["num_blocks"]) * s["hidden_dim"] ** 2) * 1e-9

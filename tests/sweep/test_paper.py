@@ -152,6 +152,7 @@ def test_students_have_their_own_key_and_work(tmp_path):
 @pytest.mark.parametrize("line, words", [
     ("distill.stps = 3", "[distill] unknown setting 'stps'; did you mean steps"),
     ("distill.guidance_scale = 5.0\nevaluate.guidance_scale = 1.0", "has learnt guidance_scale=5"),
+    ("distill.of_best = 16\ndistill.calls = 2", "[distill] calls=2 with of_best=16"),
     ('distill.steps = 3\nevaluate.sampler = "ddpm"', "this policy is a student"),
     ('policy = "hopper-medium-v2"\ndistill.steps = 3', "either a policy or training settings")])
 def test_a_student_that_cannot_be_is_refused(line, words, tmp_path):

@@ -24,6 +24,7 @@ from swg_fast.policy.policy import Policy
 from swg_fast.policy.sampling import SamplingConfig, card_entry
 from swg_fast.policy.search_plan import by_diffusion
 from swg_fast.training.distillation.agreement import agreement, together
+from swg_fast.training.distillation.best import check_best
 from swg_fast.training.distillation.pairs import AT_ONCE, PairMaker, student_steps
 from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.distillation.shards import drop_pairs, origin_of, packed_pairs
@@ -61,6 +62,8 @@ class Teaching:
         check_precision(settings.precision, teacher.device)
         walk = student_walk(teacher.config, teacher.model.schedule.num_steps, settings,
                             teacher.card.get("weights_sha256") or "")
+        if settings.of_best is not None:
+            teacher.bind(n_candidates=settings.of_best, guidance_scale=settings.guidance_scale)
         return cls(teacher, walk, settings, _identity(teacher, walk))
 
 
@@ -68,11 +71,14 @@ def student_walk(own: SamplingConfig, trained: int, settings: DistillSettings, w
                  ) -> StudentWalk:
     """The walk of ``settings`` of a teacher with its ``own`` settings of sampling and ``trained`` steps;
     ``weights`` is its weights' SHA-256. `UsageError` for a walk that it cannot make."""
+    if settings.of_best is not None:
+        check_best(own, settings)
     steps = evenly_spaced(trained, settings.sampler_steps or min(trained, MOST_WALKED))
     scale = own.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
     return StudentWalk(
         weights, settings.sampler, len(steps), settings.guidance_range or (scale, scale),
-        student_steps(steps, settings.calls), own.weight_clip, own.weight_readout, own.clip_denoised)
+        student_steps(steps, settings.calls), own.weight_clip, own.weight_readout, own.clip_denoised,
+        settings.of_best)
 
 
 def student_config(teacher: SamplingConfig, walk: StudentWalk) -> SamplingConfig:
@@ -88,10 +94,15 @@ def student_config(teacher: SamplingConfig, walk: StudentWalk) -> SamplingConfig
 def _identity(teacher: Policy, walk: StudentWalk) -> str:
     """What stands for all that decides where the walk ends. A card may be that of other weights."""
     state = teacher.model.network.state_dict() | {"betas": teacher.model.schedule.betas}
+    if walk.of_best is not None:  # whatever draws and ranks decides what is kept
+        state = {f"{part}.{name}": tensor for part, module in teacher.model.networks()
+                 for name, tensor in module.state_dict().items()} | state
     digest = hashlib.sha256()
     for tensor in state.values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return key_of({"weights": digest.hexdigest(), "walk": asdict(walk), "family": str(teacher.family)})
+    ranked = card_entry(teacher.config, teacher.execution) if walk.of_best is not None else None
+    return key_of({"weights": digest.hexdigest(), "walk": asdict(walk), "family": str(teacher.family)}
+                  | ({"ranked": ranked} if ranked else {}))
 
 
 def distill(teaching: Teaching, data: Transitions, out: str | Path, *, resume: bool = False,

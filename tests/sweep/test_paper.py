@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from plans import plan_of, resolved
 
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.envs.tasks import preset_for
 from swg_fast.policy.policy import load_policy
 from swg_fast.sweep import worker
 from swg_fast.sweep.cells import resolve
@@ -159,6 +161,25 @@ def test_a_student_that_cannot_be_is_refused(line, words, tmp_path):
     with pytest.raises(UsageError) as error:
         resolved(plan_of(tmp_path, f'task = "hopper-medium-v2"\n{line}'))
     assert words in str(error.value)
+
+
+def test_the_paper_has_the_authors_settings():
+    """Those of https://github.com/atagle123/SWG-JAX, in wide mazes too, whose presets have others."""
+    cells = resolved(read_plan(EXPERIMENTS / "paper.toml"))
+    trainings = {cell.training.key: cell.training for cell in cells}.values()
+    assert (len(cells), len(trainings)) == (20 * 5 * 7 * 3, 20 * 5 * 2)
+    families = Counter(preset_for(task).family for task in {cell.task for cell in cells})
+    assert families == {"locomotion": 9, "antmaze": 6, "kitchen": 3, "adroit": 2}
+    theirs = {"critic_steps": 500_000, "critic_batch": 256, "critic_lr": 3e-4, "actor_steps": 1_000_000,
+              "actor_batch": 1024, "actor_lr": 3e-4, "num_steps": 15, "schedule": "vp", "discount": 0.99,
+              "polyak": 0.005, "hidden_dim": 256, "num_blocks": 3, "dropout": 0.1, "ema_rate": 0.001,
+              "weight_function": "expectile", "value_norm": True, "action_noise": 0.0, "min_travel": 0.0,
+              "clip_targets": False, "critic_cosine_decay": False, "held_out": 0.05}
+    for training in trainings:
+        expectile = 0.9 if training.task.startswith("antmaze") else 0.7
+        assert training.settings.items() >= (theirs | {"expectile": expectile}).items(), training.task
+        assert training.task.endswith("-v2") == (preset_for(training.task).family == "locomotion")
+    assert {cell.settings["episodes"] for cell in cells} == {50}
 
 
 @pytest.mark.slow

@@ -31,7 +31,8 @@ def training_work(training: Training, critic: bool = True) -> float:
         pairs = d["pairs"] or min(ON_CPU, d["steps"] * d["batch"])
         own = d["steps"] * d["batch"] * (1 + 8 * (d["num_blocks"] or s["num_blocks"])) * d["hidden_dim"] ** 2
         return (own + pairs * walked * (1 + 8 * s["num_blocks"]) * s["hidden_dim"] ** 2) * 1e-9
-    first = s["critic_steps"] * s["critic_batch"] * 3 * 256**2 if critic else 0
+    networks = 3 * critic + 2 * (s["critics"] or 0)
+    first = s["critic_steps"] * s["critic_batch"] * networks * 256**2
     actor = s["actor_steps"] * s["actor_batch"] * (1 + 8 * s["num_blocks"]) * s["hidden_dim"] ** 2
     return (first + actor) * 1e-9
 

@@ -38,6 +38,19 @@ def test_pythons_are_the_same_everywhere():
     assert all(versions == PYTHONS for _, versions in matrices), matrices
 
 
+def test_every_lower_bound_is_a_version_that_is_tested():
+    """`make lint` and `make docs` have tools of their own, which no user needs."""
+    extras = PROJECT["optional-dependencies"].items()
+    lines = [*PROJECT["dependencies"], *(line for name, found in extras for line in found
+                                         if name not in ("all", "dev", "lint", "docs"))]
+    bounds = {re.match(r"[\w.-]+", line)[0]: re.search(r"[>=]=([\d.]+)", line)[1] for line in lines}
+    pins = dict(line.split("==") for line in (ROOT / "constraints-lowest.txt").read_text().splitlines()
+                if not line.startswith("#"))
+    for name, bound in bounds.items():
+        assert re.fullmatch(rf"{re.escape(bound)}(\.0)*", pins[name]), f"{name}: {bound} and {pins[name]}"
+    assert pins.keys() - bounds.keys() == {"dm-control"}
+
+
 def test_the_wheel_is_tested_on_every_system_that_the_classifiers_name():
     systems = WORKFLOWS["wheel.yml"]["jobs"]["test"]["strategy"]["matrix"]["system"]
     named = re.findall(r"^Operating System :: (.*)$", CLASSIFIERS, re.M)
@@ -117,7 +130,7 @@ def test_links_of_the_pages_exist(page):
     assert links and all(((ROOT / page).parent / link).exists() for link in links), links
 
 
-@pytest.mark.parametrize("page", [".github/pull_request_template.md"])
+@pytest.mark.parametrize("page", [".github/pull_request_template.md", "docs/versions.md"])
 def test_commands_of_the_pages_exist(page):
     named = set(re.findall(r"`make ([\w-]+)`", (ROOT / page).read_text()))
     assert named and named <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))

@@ -105,6 +105,8 @@ def run_commands(block: CodeBlock, where: str, folder: Path) -> None:
             elif program == "python":
                 assert (ROOT / f"{arguments[1].replace('.', '/')}.py").is_file() or (
                     ROOT / arguments[1].replace(".", "/")).is_dir(), where
+            elif program == "docker":
+                assert arguments[0] in ("build", "run") and (ROOT / "Dockerfile").is_file(), where
             else:
                 assert program in ("pip", "git"), f"{where}: {command}"
 

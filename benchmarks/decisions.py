@@ -35,8 +35,8 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.intervals import mean_interval
 from swg_fast.data import load_dataset
 from swg_fast.evaluation.episodes import evaluate
+from swg_fast.evaluation.inspect.scorer import scores_of
 from swg_fast.method.sampler_names import STUDENT
-from swg_fast.policy.backends.job import Samples
 from swg_fast.policy.backends.search import asked
 from swg_fast.policy.checkpoint import load_checkpoint
 from swg_fast.policy.policy import Policy, load_policy
@@ -177,15 +177,6 @@ def measure_time(policy: Policy, every: dict[str, dict[str, Any]], results: Resu
                 results.add("time", key, {"milliseconds": milliseconds, "threads": torch.get_num_threads()})
 
 
-def ranked_by(policy: Policy, states: torch.Tensor, drawn: Samples, settings: dict[str, Any]) -> torch.Tensor:
-    """The scores [B, N] that ranked the candidates, or filtered them if a share was kept."""
-    if drawn.expected_weights is not None:
-        return drawn.expected_weights
-    if settings["select"] == "max_q":
-        return asked(policy.model.critic, states, drawn.candidates)
-    return drawn.candidate_weights
-
-
 def rank_correlation(scores: torch.Tensor, values: torch.Tensor) -> float | None:
     """The mean over rows [B, N] of Spearman's correlation; None for fewer than 3 candidates."""
     if scores.shape[1] < 3:
@@ -215,7 +206,8 @@ def judge_states(policy: Policy, every: dict[str, dict[str, Any]], results: Resu
         results.add("states", key, {"quality": float(advantage.mean()), "states": len(rows),
                                     "positive": float((advantage > 0).mean()),
                                     "rank_correlation": rank_correlation(
-                                        ranked_by(policy, states, drawn, every[key]), values),
+                                        scores_of(policy.model, states, drawn,
+                                                  policy.settings(**every[key])), values),
                                     "interval": asdict(interval) if interval else None})
 
 

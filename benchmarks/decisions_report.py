@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from swg_fast.common.figures import new_figure, save_figure
+from swg_fast.common.figures import log_scale, new_figure, save_figure
 
 QUALITY = {"states": "advantage by another seed's critic", "episodes": "score",
            "toy": "distance to the target"}
@@ -31,13 +32,14 @@ def points(data: dict[str, Any], part: str) -> dict[str, list[dict[str, Any]]]:
     return {name: sorted(rows, key=lambda row: row["n"]) for name, rows in found.items()}
 
 
-def times(data: dict[str, Any]) -> str:
-    """Milliseconds of a decision: a line for each contender, a column for each N; beside them how many times
-    as long eager takes."""
-    found: dict[str, dict[int, float]] = {}
+def times(data: dict[str, Any], contenders: Sequence[str]) -> str:
+    """Milliseconds of a decision: a line for each of the ``contenders``, a column for each N; beside them how
+    many times as long eager takes."""
+    found: dict[str, dict[int, float]] = {name: {} for name in contenders}
     for key, value in data["parts"]["time"].items():
         name, n = key.rsplit(" ", 1)
-        found.setdefault(name, {})[int(n)] = value["milliseconds"]
+        if name in found:
+            found[name][int(n)] = value["milliseconds"]
     counts = sorted(found["eager"])
     lines = ["| decision, ms (x eager) | " + " | ".join(f"N = {n:,}" for n in counts) + " |",
              "|---" * (len(counts) + 1) + "|"]
@@ -130,9 +132,7 @@ def draw(data: dict[str, Any], path: Path) -> None:
             floor = next(iter(data["parts"]["toy"].values()))["floor"]
             ax.axhline(floor, color="black", linewidth=1, linestyle=":", label="two draws of the target")
             ax.set_ylim(bottom=0)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else "")
+        log_scale(ax, "x", [row["milliseconds"] for rows in found.values() for row in rows])
         ax.set(xlabel="milliseconds for 1,024 samples" if part == "toy" else "milliseconds a decision",
                ylabel=QUALITY[part], title=f"{part} ({'steps' if part == 'toy' else 'N'} at the points)")
         ax.grid(alpha=0.3)

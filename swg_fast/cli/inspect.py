@@ -27,24 +27,31 @@ if TYPE_CHECKING:
 @click.option("-g", "--guidance-scale", type=float,
               help="Guidance scale to look at beside 0.  [default: the policy's]")
 @click.option("--every-state", is_flag=True, help="Measure the critic at each of the run's saved states too.")
+@click.option("--judge", metavar="RUN_OR_POLICY",
+              help="Another training's critic, which says what the policy's ranking is worth.")
+@click.option("--judge-candidates", "n_judged", type=click.IntRange(4, 100_000), default=1024,
+              help="Candidates of a state that it judges.")
+@click.option("--record", is_flag=True, help="Write what --judge says into the policy's card.")
 @click.option("--threads", type=int, help="CPU threads.  [default: all]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the states and the candidates.")
 @click.option("--trust", multiple=True, metavar="NAME",
               help="Code that may run, as for 'swg-fast train'. Can be given several times.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def inspect(name: str, dataset: str | None, task: str | None, out: str | None, every_state: bool,
-            threads: int | None, trust: tuple[str, ...], quiet: bool, **drawn: Any) -> None:
+            judge: str | None, record: bool, threads: int | None, trust: tuple[str, ...], quiet: bool,
+            **drawn: Any) -> None:
     """Look at what a run or a policy has learnt.
 
     Pictures of the value (over the maze, and against the recorded returns), of the advantages, of the
     weights that the network predicts against the critic's advantages, of a distilled student against its
     teacher, and of the losses; inspect.json has the figures. An unfinished run is read from its saved states.
+    --judge measures the ranking: it prints how much better the kept candidate of 1, 4, 16, ... is.
     A correlation with a critic is a diagnosis, not a score: 'swg-fast evaluate' measures the score.
     """
     import functools
     from dataclasses import replace
 
-    from swg_fast.common.atomic_files import user_path
+    from swg_fast.common.atomic_files import user_path, write_json
     from swg_fast.common.console import print_table
     from swg_fast.common.hardware import set_threads
     from swg_fast.common.output_paths import check_folder
@@ -52,11 +59,20 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     from swg_fast.evaluation.inspect.learnt import check_task_fits
     from swg_fast.evaluation.inspect.measure import Draws
     from swg_fast.evaluation.inspect.run import inspect_run
+    from swg_fast.policy.checkpoint import CARD
+    from swg_fast.policy.model_card import read_card
     from swg_fast.training.source import find_source
 
     if threads:
         set_threads(threads)
     source = find_source(name)
+    if record and (judge is None or source.folder is None):
+        raise UsageError("--record needs --judge, and a policy whose card it can write into")
+    if judge is not None:
+        other = find_source(judge)
+        if other.folder is None:
+            raise UsageError(f"--judge {judge}: this run has no policy yet; wait for its end")
+        judge = str(other.folder)
     check_task_fits(source, task)
     source = replace(source, task=task or source.task)
     beside = source.run / "inspect" if source.run else Path(f"inspect-{Path(name).name}")
@@ -72,7 +88,10 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
                         bounds=source.bounds)
 
     figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state,
-                          trust=trust)
+                          judge=judge, trust=trust)
+    if record:
+        card = Path(source.folder or "") / CARD
+        write_json(card, read_card(card) | {"scorer": figures["scorer"]})
     print_table(f"{name}: {figures['progress']}", rows(figures))
     click.echo(f"pictures and inspect.json: {folder}")
 
@@ -80,8 +99,16 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
 def rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     """The rows of the printed table, from the figures of `inspect_run`."""
     return [*(_judged(figures) if "value" in figures else ()),
+            *(_scorer(figures["scorer"]) if "scorer" in figures else ()),
+            *(_temperature(figures["fitted_temperature"]) if "fitted_temperature" in figures else ()),
             *(_student(figures["student"]) if "student" in figures else ()),
             *(_losses(figures["losses"]) if "losses" in figures else ())]
+
+
+def _temperature(fitted: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "selection temperature auto", (
+        f"{fitted['temperature']:.3g}, the noise of log weights within {fitted['states']:,} states, by "
+        f"{fitted['sampler']} at guidance scale {fitted['guidance_scale']:g}")
 
 
 def _student(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -93,6 +120,18 @@ def _student(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
                                    f"{_number(weight['correlation'])}")
     if "note" in figures:
         yield "student against teacher", figures["note"]
+
+
+def _scorer(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    interval = figures["interval"]
+    low_high = f" [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else ""
+    yield "score and judge", (f"rank correlation {_number(figures['rank_correlation'])}{low_high} within a "
+                              f"state; the judge's two networks {_number(figures['judge_agreement'])}")
+    yield "score", (f"signal to noise {figures['signal_to_noise']:.3f}, which supports N = "
+                    f"{figures['supported']:.1f} by theory")
+    yield f"kept by {figures['select']}", ", ".join(
+        f"{each['mean']:+.2f} of {int(n):,}" for n, each in figures["kept"].items())
+    yield "more than this buys nothing", f"N = {figures['enough']:,}, by the judge"
 
 
 def _losses(figures: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:

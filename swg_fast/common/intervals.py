@@ -33,12 +33,12 @@ def success_interval(successes: int, episodes: int) -> Interval:
 def mean_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
     """Bootstrap interval (BCa, 9,999 resamples) of the mean of ``values`` [N].
 
-    None for one value, or where all are equal: every resample then has the same mean.
+    None for one value, or where all are equal, up to rounding: every resample then has the same mean.
     """
     from scipy.stats import bootstrap
 
     array = np.asarray(values, np.float64)
-    if len(array) < 2 or np.ptp(array) == 0:
+    if len(array) < 2 or np.ptp(array) <= 1e-9 * np.abs(array).max():
         return None
     found = bootstrap((array,), np.mean, confidence_level=LEVEL, n_resamples=RESAMPLES, method="BCa",
                       batch=max(1, 10**7 // len(array)), rng=np.random.default_rng(seed)).confidence_interval

@@ -30,7 +30,8 @@ class StudentWalk:
     teacher: SHA-256 of the teacher's weights file; empty where there was none. sampler, sampler_steps,
     weight_clip, weight_readout, clip_denoised: the teacher's walk, as `SamplingConfig` has them.
     guidance_scale: (low, high), equal for a single scale. steps: the trained step that each call is given,
-    rising; the highest is called first.
+    rising; the highest is called first. of_best: the student has learnt what the teacher keeps of as many
+    candidates, not where a walk ends; None otherwise.
     """
 
     teacher: str
@@ -41,6 +42,7 @@ class StudentWalk:
     weight_clip: tuple[float, float]
     weight_readout: str
     clip_denoised: bool
+    of_best: int | None = None
 
     @property
     def width(self) -> int:
@@ -112,6 +114,7 @@ class StudentWalk:
             and all(a < b for a, b in zip(self.steps, self.steps[1:], strict=False)),
             "weight_clip": 0 < lowest < highest <= MAX_SCALE,
             "weight_readout": self.weight_readout in READOUTS,
+            "of_best": self.of_best is None or self.of_best >= 2,
         }
         for field, holds in sound.items():
             if not holds:

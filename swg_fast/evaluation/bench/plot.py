@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from swg_fast.common.figures import new_figure, save_figure
+from swg_fast.common.figures import log_scale, new_figure, save_figure
 from swg_fast.evaluation.bench.run import Bench, Row
 
 # The Okabe-Ito palette, readable by the colour-blind; markers differ too, for print.
@@ -49,7 +49,8 @@ def _lines(axes: Any, rows: list[Row], ceilings: dict[str, float]) -> None:
         axes.axhline(rate, linestyle="--", color="black", linewidth=1)
         axes.annotate(f"products alone, {dtype}", (0.01, rate), fontsize=8,
                       xycoords=("axes fraction", "data"), va="bottom")
-    axes.set(xscale="log", yscale="log")
+    log_scale(axes, "x", [row.n_candidates for row in rows])
+    log_scale(axes, "y", [*(row.candidates_per_second for row in rows), *ceilings.values()])
     axes.grid(which="both", alpha=0.25)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from swg_fast.common.errors import UsageError
-from swg_fast.common.figures import new_figure, save_figure
+from swg_fast.common.figures import log_scale, new_figure, save_figure
 from swg_fast.envs.base import Maze
 from swg_fast.evaluation.inspect.measure import Sampled
 from swg_fast.evaluation.inspect.places import BIN, Grid, Way
@@ -51,8 +51,9 @@ def advantages(advantage: np.ndarray, positive: float, path: Path) -> None:
     for part, colour, label in ((advantage[advantage <= 0], ORANGE, f"{1 - positive:.1%} at or below 0"),
                                 (advantage[advantage > 0], BLUE, f"{positive:.1%} above 0")):
         axes.hist(part, bins=_edges(advantage), color=colour, label=label)
-    axes.set(yscale="log", xlabel="u = min target Q(s, a) - V(s) of recorded actions", ylabel="transitions",
+    axes.set(xlabel="u = min target Q(s, a) - V(s) of recorded actions", ylabel="transitions",
              title="advantages")
+    log_scale(axes, "y", (0.8, len(advantage)))
     axes.legend()
     save_figure(figure, path, dpi=120)
 
@@ -119,12 +120,13 @@ def weights(drawn: Mapping[float, Sampled], path: Path) -> None:
     figure, axes = _figure(11, 4.2 * len(drawn), len(drawn), 2)
     for row, (rho, (weight, advantage, correlation)) in enumerate(drawn.items()):
         left, right = axes[2 * row:2 * row + 2]
-        dots = left.hexbin(advantage.ravel(), weight.ravel(), gridsize=60, bins="log", cmap="viridis",
-                           mincnt=1)
+        shown, outside = _without_outliers(weight.ravel())
+        dots = left.hexbin(advantage.ravel()[shown], weight.ravel()[shown], gridsize=60, bins="log",
+                           cmap="viridis", mincnt=1)
         figure.colorbar(dots, ax=left, label="candidates")
         left.axvline(0, color=ORANGE, linewidth=1)
         left.set(xlabel="advantage by the critic", ylabel="predicted weight",
-                 title=f"candidates, guidance {rho:g}")
+                 title=f"candidates, guidance {rho:g}{outside}")
         right.hist(correlation, bins=np.linspace(-1, 1, 41), color=BLUE)
         right.axvline(0, color="black", linewidth=0.8)
         if len(correlation):
@@ -136,6 +138,34 @@ def weights(drawn: Mapping[float, Sampled], path: Path) -> None:
     save_figure(figure, path, dpi=120)
 
 
+def _without_outliers(values: np.ndarray) -> tuple[np.ndarray, str]:
+    """Which of ``values`` [N] lie within three times the spread of the middle 98 % around it, and words that
+    count the others: a strongly guided walk's weight is now and then far off, and would flatten the rest."""
+    low, high = np.percentile(values, (1, 99))
+    reach = 3 * (high - low)
+    shown = (values >= low - reach) & (values <= high + reach)
+    left = int((~shown).sum())
+    return shown, f" ({left:,} of {len(values):,} weights lie outside)" if left else ""
+
+
+def scorer(figures: Mapping[str, Any], path: Path) -> None:
+    """What a judge thinks of the kept candidate, against the number of candidates that it was kept of."""
+    figure, (axes,) = _figure(7, 4.2)
+    counts = [int(n) for n in figures["kept"]]
+    axes.plot(counts, [each["mean"] for each in figures["kept"].values()], "o-", color=BLUE)
+    for n, each in zip(counts, figures["kept"].values(), strict=True):
+        if each["interval"]:
+            axes.plot([n, n], [each["interval"]["low"], each["interval"]["high"]], color=BLUE, linewidth=1)
+    axes.axvline(figures["enough"], color=ORANGE, linewidth=1.2, label=f"enough: N = {figures['enough']:,}")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(counts, [f"{n:,}" for n in counts])
+    axes.set(xlabel="candidates N", title=f"kept by {figures['select']}, judged by another critic",
+             ylabel="judge's value of the kept one,\nin deviations of a state's candidates")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, path, dpi=120)
+
+
 def losses(history: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
     """Every loss of a run's history against the step, in training and held out."""
     names = {phase: sorted({key.split("/")[1].removeprefix("held_out_") for line in lines for key in line
@@ -143,13 +173,18 @@ def losses(history: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> 
     panels = [(phase, name) for phase, found in names.items() for name in found]
     figure, axes = _figure(11, 3.4 * -(-len(panels) // 2), -(-len(panels) // 2), 2)
     for ax, (phase, name) in zip(axes, panels, strict=False):
+        drawn: list[float] = []
         for key, style, label in ((f"{phase}/{name}", "-", "training"),
                                   (f"{phase}/held_out_{name}", "--", "held out")):
             points = [(line["step"], line[key]) for line in history[phase] if line.get(key) is not None]
             if points:
                 ax.plot(*zip(*points, strict=True), style, marker="." if len(points) < 30 else None,
                         color=BLUE if style == "-" else ORANGE, label=label, linewidth=1.2)
-        ax.set(xlabel=f"{phase} step", title=f"{phase}: {name.replace('_', ' ')}", yscale="log")
+                drawn += [loss for _, loss in points]
+        ax.set(xlabel=f"{phase} step", title=f"{phase}: {name.replace('_', ' ')}")
+        ax.set_xlim(0, 1.04 * max(line["step"] for line in history[phase]))
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+        log_scale(ax, "y", drawn)
         ax.grid(alpha=0.3)
         ax.legend(fontsize=8)
     for ax in axes[len(panels):]:

@@ -22,10 +22,12 @@ PART = 32  # states whose candidates are sampled at once
 
 @dataclass(frozen=True)
 class Draws:
-    """Which candidates are drawn to look at; ``guidance_scale`` None is the policy's own."""
+    """Which candidates are drawn to look at; ``guidance_scale`` None is the policy's own. n_judged: of a
+    state, where a judge measures the ranking."""
 
     n_states: int = 256
     n_candidates: int = 64
+    n_judged: int = 1024
     guidance_scale: float | None = None
     seed: int = 0
     progress: bool = True

@@ -12,9 +12,10 @@ from swg_fast.common.atomic_files import finite, write_json
 from swg_fast.common.errors import UsageError
 from swg_fast.data import Transitions
 from swg_fast.envs.tasks import preset_for
-from swg_fast.evaluation.inspect import draw, measure, places, student
+from swg_fast.evaluation.inspect import draw, measure, places, scorer, student
 from swg_fast.evaluation.inspect.learnt import Judge, Load, check_sizes, load_learnt, saved_critics
 from swg_fast.method.sampler_names import STUDENT
+from swg_fast.policy.model_card import FITTED
 from swg_fast.policy.policy import Policy
 from swg_fast.training.history import read_history
 from swg_fast.training.rewards import transform_rewards
@@ -23,21 +24,25 @@ from swg_fast.training.source import Source
 
 
 def inspect_run(source: Source, data: Load, out: Path, draws: measure.Draws, *,
-                every_state: bool = False, trust: Sequence[str] = ()) -> dict[str, Any]:
+                every_state: bool = False, judge: str | None = None, trust: Sequence[str] = ()
+                ) -> dict[str, Any]:
     """Measures what ``source`` has learnt and writes ``out/inspect.json`` and its pictures.
 
     ``data`` reads the transitions, and is called only where they are needed. Candidates are drawn unguided
     and guided, by a student with the guidance that it has learnt. Their states are of held-out
     episodes where ``source`` was trained on the data. A student is set beside its teacher: on the held-out
     pairs that its run has kept, or on pairs drawn here where the policy holds both. With ``every_state`` the
-    critic's saved states are measured too. ``trust`` is as in `make_env`. Returns the figures of the JSON.
+    critic's saved states are measured too. With ``judge``, a policy of another seed, its critic says what the
+    policy's ranking is worth. ``trust`` is as in `make_env`. Returns the figures of the JSON.
 
-    Raises `UsageError` where there is nothing to look at, no saved state, or for a guidance scale that a
-    student has not learnt.
+    Raises `UsageError` where there is nothing to look at, no saved state, for a guidance scale that a student
+    has not learnt, and for a judge without a critic, of other sizes, or with the policy's own critic.
     """
     learnt = load_learnt(source, data)
     policy, figures = learnt.policy, {"source": source.name, "progress": learnt.progress, "task": source.task}
     scales = _scales(policy, draws.guidance_scale) if policy is not None else []
+    if judge is not None:  # before the long work, since a judge may be refused
+        figures["scorer"] = _scorer(source, policy, judge, data(), draws, out)
     ends = _ends(source, policy, data, draws) if policy is not None else None
     if every_state:
         figures["critics"] = _critics(source, data())
@@ -52,6 +57,8 @@ def inspect_run(source: Source, data: Load, out: Path, draws: measure.Draws, *,
         figures["student"] = student.student_figures(ends, out / "student.png")
     elif policy is not None and policy.model.walk is not None:
         figures["student"] = student.card_figures(policy.card)
+    if policy is not None and policy.card.get(FITTED):
+        figures[FITTED] = policy.card[FITTED]
     history = read_history(source.history) if source.history is not None else {}
     if history:
         draw.losses(history, out / "losses.png")
@@ -157,13 +164,34 @@ def _maze(task: str, data: Transitions, value: np.ndarray, advantage: np.ndarray
 
 def _weights(source: Source, policy: Policy, judge: Judge, data: Transitions, settings: TrainSettings,
              scales: Sequence[float], draws: measure.Draws, out: Path) -> dict[str, Any]:
-    unseen = data.observations[:0]
-    if source.trained_on(data):
-        unseen = data.split(settings.held_out, settings.seed)[1].observations
-    held_out = len(unseen) > 0
-    states = _some(unseen if held_out else data.observations, draws)
+    states, held_out = _unseen(source, data, settings, draws)
     drawn = {rho: measure.sampled_weights(policy, judge, states, rho, draws) for rho in scales}
     draw.weights(drawn, out / "weights.png")
     return {"states": "held out" if held_out else "of the dataset", "n_states": len(states),
             "n_candidates": draws.n_candidates,
             **{f"guidance {rho:g}": measure.weight_figures(*found) for rho, found in drawn.items()}}
+
+
+def _unseen(source: Source, data: Transitions, settings: TrainSettings, draws: measure.Draws
+            ) -> tuple[np.ndarray, bool]:
+    """States to draw candidates of, and whether they are held out: where ``source`` was trained on the
+    data."""
+    held_out = data.observations[:0]
+    if source.trained_on(data):
+        held_out = data.split(settings.held_out, settings.seed)[1].observations
+    return _some(held_out if len(held_out) else data.observations, draws), len(held_out) > 0
+
+
+def _scorer(source: Source, policy: Policy | None, judge: str, data: Transitions, draws: measure.Draws,
+            out: Path) -> dict[str, Any]:
+    """What the policy's ranking is worth by the critic of ``judge``."""
+    if policy is None:
+        raise UsageError(f"--judge {judge}: {source.name} has no policy yet whose ranking could be judged; "
+                         "wait for the first saved state of the actor")
+    critic = scorer.load_judge(judge, policy)
+    check_sizes(source, policy, data)
+    states, _ = _unseen(source, data, source.settings or _preset(source.task), draws)
+    figures = scorer.scorer_figures(scorer.score_candidates(policy, critic, states, draws),
+                                    scorer.described(judge), policy.config.select)
+    draw.scorer(figures, out / "scorer.png")
+    return figures

@@ -21,6 +21,7 @@ from swg_fast.policy.sampling import SamplingConfig
 from swg_fast.policy.search_plan import plan_search
 from swg_fast.policy.surroundings import own_surroundings
 from swg_fast.reference import philox
+from swg_fast.training.distillation.best import SHARED, best_of, paired
 from swg_fast.training.distillation.settings import DistillSettings
 
 SHARD = 8192  # pairs that are drawn and kept together
@@ -77,6 +78,8 @@ class PairMaker:
         generator = torch.Generator().manual_seed(
             stream_seed(self.settings.seed, "pairs", self.name, "shard", shard))
         rows = torch.randint(len(self.states), (count,), generator=generator)
+        if self.settings.of_best is not None:
+            rows = rows[::SHARED].repeat_interleave(SHARED)[:count]
         groups, (low, high) = -(-count // GROUP), self.walk.guidance_scale
         scales = low + (high - low) * torch.rand(groups, generator=generator, dtype=torch.float64)
         temperatures = torch.rand(groups, generator=generator, dtype=torch.float64)
@@ -92,6 +95,7 @@ class PairMaker:
         as it is before the last clip, but within `BEYOND` of it: a strongly guided walk's is now and then far
         off, and a regression would follow these few alone."""
         drawn, found, first = self.drawn(shard, count), [], 0
+        take = self._walk if self.settings.of_best is None else self._best
         with own_surroundings(), torch.inference_mode():
             while first < count:
                 group = drawn.groups[first // GROUP]
@@ -100,7 +104,7 @@ class PairMaker:
                     last += GROUP  # groups alike walk together
                 last = min(last, count)
                 states = self.states[drawn.rows[first:last]]
-                found.append(self._walk(states, shard * SHARD + first, group))
+                found.append(take(states, shard * SHARD + first, group))
                 first = last
         ends, (low, high) = torch.cat(found).clone(), self.walk.weight_clip
         ends[:, -1, -1].clamp_(low - BEYOND, high + BEYOND)
@@ -130,15 +134,25 @@ class PairMaker:
         ends[-1] = last
         return torch.stack(ends, dim=1).float().cpu()
 
+    def _best(self, states: torch.Tensor, number: int, group: Group) -> torch.Tensor:
+        """What the teacher keeps in ``states`` [b, S], as `_walk` has a walk's end."""
+        walk = self.walk
+        kept = best_of(self.teacher, states, number, self.seed, n_candidates=walk.of_best,
+                       guidance_scale=walk.default_scale, guidance=group.guidance)
+        return paired(kept, group.temperature * self.noise(number, len(states)))[:, None]
+
+    def noise(self, number: int, count: int) -> torch.Tensor:
+        """Standard normal draws [count, D] of the pairs from this number on."""
+        numbers = torch.arange(count) + number
+        return philox.normals(self.seed, torch.zeros_like(numbers), numbers,
+                              self.teacher.model.schedule.num_steps, self.teacher.action_dim + 1).float()
+
     def packed(self, shard: int, ends: torch.Tensor) -> torch.Tensor:
         """Rows to learn from, [calls, n, 2 D + S + K + 1]: (2 z - z', state, code, z' - z, step), for a call
         from z to z' at that trained step. The input is written as a sum of the first and the target, as a
         noised sample is one of clean sample and noise: the diffusion's compiled steps then learn it."""
-        n, calls, D = ends.shape
-        drawn = self.drawn(shard, n)
-        numbers = torch.arange(n) + shard * SHARD
-        noise = philox.normals(self.seed, torch.zeros_like(numbers), numbers,
-                               self.teacher.model.schedule.num_steps, D).float()
+        n = len(ends)
+        drawn, noise = self.drawn(shard, n), self.noise(shard * SHARD, n)
         z = drawn.spread([group.temperature for group in drawn.groups])[:, None] * noise
         beside = [self.states[drawn.rows]]
         if self.teacher.family is not None:

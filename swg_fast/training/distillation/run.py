@@ -20,10 +20,12 @@ from swg_fast.method.sampler_names import STUDENT
 from swg_fast.method.samplers import evenly_spaced
 from swg_fast.method.student import ENTRY, StudentWalk
 from swg_fast.policy.checkpoint import save_checkpoint
+from swg_fast.policy.model_card import FITTED
 from swg_fast.policy.policy import Policy
 from swg_fast.policy.sampling import SamplingConfig, card_entry
 from swg_fast.policy.search_plan import by_diffusion
 from swg_fast.training.distillation.agreement import agreement, together
+from swg_fast.training.distillation.best import check_best
 from swg_fast.training.distillation.pairs import AT_ONCE, PairMaker, student_steps
 from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.distillation.shards import drop_pairs, origin_of, packed_pairs
@@ -59,13 +61,15 @@ class Teaching:
             raise UsageError("this policy is a student itself and has no walk to learn; distil the policy "
                              "that it was distilled from")
         check_precision(settings.precision, teacher.device)
+        if settings.of_best is not None:
+            check_best(teacher, settings)
         own, trained = teacher.config, teacher.model.schedule.num_steps
         steps = evenly_spaced(trained, settings.sampler_steps or min(trained, MOST_WALKED))
         scale = own.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
         walk = StudentWalk(
             teacher.card.get("weights_sha256") or "", settings.sampler, len(steps),
             settings.guidance_range or (scale, scale), student_steps(steps, settings.calls),
-            own.weight_clip, own.weight_readout, own.clip_denoised)
+            own.weight_clip, own.weight_readout, own.clip_denoised, settings.of_best)
         return cls(teacher, walk, settings, _identity(teacher, walk))
 
     def student_config(self) -> SamplingConfig:
@@ -81,10 +85,15 @@ class Teaching:
 def _identity(teacher: Policy, walk: StudentWalk) -> str:
     """What stands for all that decides where the walk ends. A card may be that of other weights."""
     state = teacher.model.network.state_dict() | {"betas": teacher.model.schedule.betas}
+    if walk.of_best is not None:  # whatever draws and ranks decides what is kept
+        state = {f"{part}.{name}": tensor for part, module in teacher.model.networks()
+                 for name, tensor in module.state_dict().items()} | state
     digest = hashlib.sha256()
     for tensor in state.values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return key_of({"weights": digest.hexdigest(), "walk": asdict(walk), "family": str(teacher.family)})
+    ranked = card_entry(teacher.config, teacher.execution) if walk.of_best is not None else None
+    return key_of({"weights": digest.hexdigest(), "walk": asdict(walk), "family": str(teacher.family)}
+                  | ({"ranked": ranked} if ranked else {}))
 
 
 def distill(teaching: Teaching, data: Transitions, out: str | Path, *, resume: bool = False,
@@ -171,7 +180,7 @@ def _distill(teaching: Teaching, data: Transitions, out: Path, card: dict[str, A
              "steps_per_second": round(rate, 1) or None}
     sampling = card_entry(teaching.student_config(), teaching.teacher.execution)
     kept = {k: v for k, v in teaching.teacher.card.items()
-            if k not in ("weights_sha256", "make_it_again", "versions", "stored", "scores", "budget")}
+            if k not in ("weights_sha256", "make_it_again", "versions", "stored", "scores", "budget", FITTED)}
     card = kept | card | {ENTRY: entry, "sampling": sampling}
     drawing = {"student": trainer.ema} if with_teacher else {"network": trainer.ema, "student": None}
     return save_checkpoint(out / "policy", replace(model, card=card, **drawing))

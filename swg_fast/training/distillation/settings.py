@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from swg_fast.common.checks import MAX_SCALE, MAX_SEED
+from swg_fast.common.checks import MAX_CANDIDATES, MAX_SCALE, MAX_SEED
 from swg_fast.common.errors import UsageError
 from swg_fast.common.settings_fields import check_fields, like, setting
 from swg_fast.method.networks import MOST
@@ -37,6 +37,10 @@ class DistillSettings:
     pairs: int | None = setting(None, "Pairs that are drawn and learnt from. Left out: 400,000, each learnt "
                                       "several times; on a GPU one for every row of every batch.",
                                 min=1, top=MOST_PAIRS)
+    of_best: int | None = setting(
+        None, "Learn only the best of as many candidates, as the policy itself draws and ranks them; the "
+              "student then draws what is kept of so many. Left out: where the walk of each noise ends.",
+        min=2, top=MAX_CANDIDATES)
     cold_share: float = setting(0.15, "Share of the pairs whose noise is scaled by a temperature between 0 "
                                       "and 1, so that the student knows those too.", min=0, max=1)
     # the student

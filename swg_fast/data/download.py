@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from swg_fast.common.atomic_files import unwritable, user_path
 from swg_fast.common.errors import UsageError
 from swg_fast.common.locks import file_lock
+from swg_fast.data.hashes import check_hash
 from swg_fast.data.hdf5 import unreadable
 from swg_fast.envs.tasks import Preset, find_preset
 
@@ -24,17 +25,20 @@ SLOWEST = 1000  # bytes a second
 BLOCK = 1 << 20
 OTHERS = "-singletask-"  # in the name of every OGBench task that can be trained on
 
+# Parts of the files' names, by task without its version.
 _FILES = {
-    "antmaze-umaze-v2": "u-maze_noisy_multistart_False_multigoal_False",
-    "antmaze-umaze-diverse-v2": "u-maze_noisy_multistart_True_multigoal_True",
-    "antmaze-medium-play-v2": "big-maze_noisy_multistart_True_multigoal_False",
-    "antmaze-medium-diverse-v2": "big-maze_noisy_multistart_True_multigoal_True",
-    "antmaze-large-play-v2": "hardest-maze_noisy_multistart_True_multigoal_False",
-    "antmaze-large-diverse-v2": "hardest-maze_noisy_multistart_True_multigoal_True",
-    "kitchen-complete-v0": "mini_kitchen_microwave_kettle_light_slider",
-    "kitchen-partial-v0": "kitchen_microwave_kettle_light_slider",
-    "kitchen-mixed-v0": "kitchen_microwave_kettle_bottomburner_light",
+    "antmaze-umaze": "u-maze_noisy_multistart_False_multigoal_False",
+    "antmaze-umaze-diverse": "u-maze_noisy_multistart_True_multigoal_True",
+    "antmaze-medium-play": "big-maze_noisy_multistart_True_multigoal_False",
+    "antmaze-medium-diverse": "big-maze_noisy_multistart_True_multigoal_True",
+    "antmaze-large-play": "hardest-maze_noisy_multistart_True_multigoal_False",
+    "antmaze-large-diverse": "hardest-maze_noisy_multistart_True_multigoal_True",
+    "kitchen-complete": "mini_kitchen_microwave_kettle_light_slider",
+    "kitchen-partial": "kitchen_microwave_kettle_light_slider",
+    "kitchen-mixed": "kitchen_microwave_kettle_bottomburner_light",
 }
+# The same of -v0, by kind of data.
+_ADROIT = {"human": "v0_demos_clipped", "cloned": "demos-v0-bc-combined", "expert": "v0_expert_clipped"}
 
 
 def remote_path(task: str) -> str:
@@ -42,13 +46,16 @@ def remote_path(task: str) -> str:
     if task.startswith("minari:") or OTHERS in task:
         raise UsageError(f"{task} is not D4RL's; 'swg-fast train {task}' downloads its data by itself")
     preset: Preset = find_preset(task)
-    if preset.family == "antmaze":
-        return f"ant_maze_v2/Ant_maze_{_FILES[task]}_sparse_fixed.hdf5"
-    if preset.family == "kitchen":
-        return f"kitchen/{_FILES[task]}-v0.hdf5"
-    if preset.family == "adroit":
-        return f"hand_dapg_v1/{task}.hdf5"
     name, version = task.rsplit("-", 1)
+    older = preset.newer is not None
+    if preset.family == "antmaze":
+        folder, fixed = ("ant_maze_new", "") if older else ("ant_maze_v2", "_fixed")
+        return f"{folder}/Ant_maze_{_FILES[name]}_sparse{fixed}.hdf5"
+    if preset.family == "kitchen":
+        return f"kitchen/{_FILES[name]}-v0.hdf5"
+    if preset.family == "adroit":
+        hand, kind = name.split("-")
+        return f"hand_dapg/{hand}-{_ADROIT[kind]}.hdf5" if older else f"hand_dapg_v1/{task}.hdf5"
     return f"gym_mujoco_v2/{name.replace('-', '_')}-{version}.hdf5"
 
 
@@ -67,13 +74,17 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
 
     ``mirror`` is an address that has D4RL's folders (``.../gym_mujoco_v2/...``) below it, and replaces D4RL's
     server. An interrupted download resumes where it stopped, or starts over where the server's file has
-    changed since. The file gets its final name only once it is complete and opens as HDF5.
+    changed since. The file gets its final name only once it is complete, opens as HDF5 and has the right
+    hash (`check_hash`).
 
-    Raises `UsageError` for an unknown task, and where the file cannot be downloaded or written.
+    Raises `UsageError` for an unknown task, where the file cannot be downloaded or written, and where it is
+    not D4RL's.
     """
     target = cached(task)
     if target.is_file():
-        _check_hdf5(target, str(target), "delete it to download it again")
+        again = "delete it to download it again"
+        _check_hdf5(target, str(target), again)
+        check_hash(target, target, remote_path(task), str(target), f"{again}, or give its path to --dataset")
         return target
     base = (SERVER if mirror is None else mirror).rstrip("/")
     if not base.startswith(("http://", "https://", "file://")):
@@ -89,7 +100,9 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
         with file_lock(_beside(part, ".lock"), busy), open(part, "ab+", opener=_no_link) as file:
             _fetch(task, address, file, part, progress)
             try:
-                _check_hdf5(part, f"{task}: what {address} gave", "give another address to --mirror")
+                source, mend = f"{task}: what {address} gave", "give another address to --mirror"
+                _check_hdf5(part, source, mend)
+                check_hash(part, target, remote_path(task), source, mend)
             except UsageError:
                 part.unlink()
                 raise

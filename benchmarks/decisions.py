@@ -207,7 +207,7 @@ def judge_states(policy: Policy, every: dict[str, dict[str, Any]], results: Resu
                                     "positive": float((advantage > 0).mean()),
                                     "rank_correlation": rank_correlation(
                                         scores_of(policy.model, states, drawn,
-                                                  every[key]["select"]), values),
+                                                  policy.settings(**every[key])), values),
                                     "interval": asdict(interval) if interval else None})
 
 

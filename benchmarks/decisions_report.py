@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,13 +32,14 @@ def points(data: dict[str, Any], part: str) -> dict[str, list[dict[str, Any]]]:
     return {name: sorted(rows, key=lambda row: row["n"]) for name, rows in found.items()}
 
 
-def times(data: dict[str, Any]) -> str:
-    """Milliseconds of a decision: a line for each contender, a column for each N; beside them how many times
-    as long eager takes."""
-    found: dict[str, dict[int, float]] = {}
+def times(data: dict[str, Any], contenders: Sequence[str]) -> str:
+    """Milliseconds of a decision: a line for each of the ``contenders``, a column for each N; beside them how
+    many times as long eager takes."""
+    found: dict[str, dict[int, float]] = {name: {} for name in contenders}
     for key, value in data["parts"]["time"].items():
         name, n = key.rsplit(" ", 1)
-        found.setdefault(name, {})[int(n)] = value["milliseconds"]
+        if name in found:
+            found[name][int(n)] = value["milliseconds"]
     counts = sorted(found["eager"])
     lines = ["| decision, ms (x eager) | " + " | ".join(f"N = {n:,}" for n in counts) + " |",
              "|---" * (len(counts) + 1) + "|"]

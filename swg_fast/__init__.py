@@ -21,11 +21,12 @@ _EXPORTS = {
     "evaluate": "swg_fast.evaluation.episodes",
     "train": "swg_fast.evaluation.train",
     "distill": "swg_fast.training.prepare_distillation",
+    "rank": "swg_fast.training.rank",
 }
 _ROOMS = ("data", "envs", "evaluation", "kernels", "method", "policy", "reference", "training")
 __all__ = ["Execution", "NoiseSchedule", "Policy", "Sampler", "Samples", "SamplingConfig", "ScoreNetwork",
            "TwinQ", "UsageError", "ValueNetwork", "__version__", "distill", "evaluate", "load_dataset",
-           "load_policy", "train"]
+           "load_policy", "rank", "train"]
 
 if TYPE_CHECKING:
     from swg_fast.common.errors import UsageError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from swg_fast.policy.sampling import Execution, SamplingConfig
     from swg_fast.policy.torch_operator import Sampler
     from swg_fast.training.prepare_distillation import distill
+    from swg_fast.training.rank import rank
 
 
 def __getattr__(name: str) -> Any:

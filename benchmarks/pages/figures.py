@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
-from benchmarks import beside_report
+from benchmarks import beside_report, students
 from benchmarks.decisions_report import points
 from benchmarks.pages.blocks import FIGURES, block, recorded
 from benchmarks.pages.gpu import few, part
 from benchmarks.score_table import behaviour_text
+from swg_fast.policy.checkpoint import CARD, find_checkpoint
+from swg_fast.policy.model_card import read_card
 
 HZ_50 = 20.0  # milliseconds
 
@@ -49,7 +51,17 @@ def times_eager(task: str, name: str, n: str) -> str:
     """Eager's time of a decision divided by that of a contender, whose blanks are written as _."""
     cells = recorded(f"decisions-{task}.json")["parts"]["time"]
     ours = cells[f"{name.replace('_', ' ')} {n}"]["milliseconds"]
-    return f"{cells[f'eager {n}']['milliseconds'] / ours:.1f}"
+    times = cells[f"eager {n}"]["milliseconds"] / ours
+    return f"{times:.1f}" if times < 20 else f"{times:.0f}"
+
+
+@figure
+def decided(task: str, name: str, n: str) -> str:
+    """The score of a contender of decisions-TASK.json, with its interval; _ is a blank of its name."""
+    parts = recorded(f"decisions-{task}.json")["parts"]["episodes"]
+    found = next(cell for key, cell in parts.items() if key.replace(" ", "_") == f"{name}_{n}")
+    low, high = (round(found["interval"][end]) for end in ("low", "high"))
+    return f"{found['quality']:.0f} [{low}, {high}]"
 
 
 @figure
@@ -77,10 +89,11 @@ def readme_table() -> str:
     """Scores of the bundled policies, and times of a decision beside eager PyTorch and SWG-JAX."""
     cpu, gpu = "2 cores, EPYC (Zen 5)", f"H200, {recorded('nvidia-h200/gpu.json')['peers']['commit'][:7]}"
     lines = ["| what | N | score | here, ms | eager, ms | SWG-JAX, ms | device, commit |", "|---" * 7 + "|"]
-    for task, row in bundled().items():
-        times = " | ".join(decision_times(task, row["n_candidates"]))
-        lines.append(f"| `{task}` | {row['n_candidates']} | {scored(row)} ({row['episodes']} episodes) | "
-                     f"{times} | - | 1 core, EPYC (Zen 5) |")
+    for task, walked in bundled().items():
+        for what, name, row in (("student", "student", student(task)), ("diffusion model", "ours", walked)):
+            times = " | ".join(decision_times(task, name, row["n_candidates"]))
+            lines.append(f"| `{task}`, {what} | {row['n_candidates']} | {scored(row)} ({row['episodes']} "
+                         f"episodes) | {times} | - | 1 core, EPYC (Zen 5) |")
     for n in (64, 1024):
         times = (milliseconds(*who, n) for who in (("cpu", "bf16"), ("reference", "fp32"),
                                                    ("swg-jax", "fp32")))
@@ -114,12 +127,23 @@ def bundled() -> dict[str, dict[str, Any]]:
             "hopper-medium-v2": row("hopper-medium-v2", 1, 4)}
 
 
-def decision_times(task: str, n: int) -> list[str]:
-    """Milliseconds of a decision here and by eager PyTorch; dashes where the bundled policy was not timed."""
-    if task != "antmaze-umaze-v2":
-        return ["-", "-"]
-    cells = recorded("decisions-umaze.json")["parts"]["time"]
-    return [f"{cells[f'{name} {n}']['milliseconds']:.1f}" for name in ("ours", "eager")]
+def student(task: str) -> dict[str, Any]:
+    """The row of the bundled student by its own number of candidates."""
+    n = read_card(find_checkpoint(task) / CARD)["sampling"]["n_candidates"]
+    return next(row for row in students.scores()[task] if row["n_candidates"] == n)
+
+
+TIMED = {"antmaze-umaze-v2": "decisions-umaze.json", "antmaze-large-play-v2": "student-times-large-play.json",
+         "hopper-medium-v2": "student-times-hopper.json"}
+
+
+def decision_times(task: str, name: str, n: int) -> list[str]:
+    """Milliseconds of a decision by the contender ``name``, and by eager PyTorch; dashes where it was not
+    timed."""
+    cells = recorded(TIMED[task])["parts"]["time"]
+    both = (cells.get(f"{which} {n}") for which in (name, "eager"))
+    return ["-" if cell is None else f"{cell['milliseconds']:.2g}" if cell["milliseconds"] < 10
+            else f"{cell['milliseconds']:.0f}" for cell in both]
 
 
 WALKED = {"ours": "DDPM, 15 steps", "dpmpp_2m 8": "`dpmpp_2m`, 8 steps", "solver": "`dpmpp_2m_sde`, 6 steps",

@@ -23,6 +23,7 @@ from swg_fast.policy.sampling import Execution, SamplingConfig
 RECORDS = {"sampling": SamplingConfig, "execution": Execution}
 GPU = "nvidia-h200/gpu.json"
 H200_PROCESSORS, H200_MHZ = 132, 1800  # the clock at which docs/kernel-notes.md compares model and counters
+BESIDE_STUDENTS = ("eager", "ours", "dpmpp_2m 8", "tree", "student", "student fp32", "draft and finish")
 GPU_TABLES = {"throughput": gpu_table.throughput, "peers": gpu_table.peers, "few": gpu_table.few,
               "configurations": gpu_table.configurations, "training": gpu_table.training}
 
@@ -32,7 +33,7 @@ BLOCKS.update({
     "scores": lambda name: score_table.markdown(recorded(f"scores/{name}.json")["rows"]),
     "students": lambda: students.markdown(students.scores()),
     "scorers": lambda: scorers.markdown(recorded("scorers.json")["tasks"]),
-    "student-times": lambda: decisions_report.times(recorded("student-times.json")),
+    "student-times": lambda: decisions_report.times(recorded("decisions-umaze.json"), BESIDE_STUDENTS),
     "walks": lambda name: score_table.walks(score_table.WALKS / name),
     "decisions": lambda name: decisions_report.markdown(recorded(f"decisions-{name}.json")),
     "gpu-measured": lambda name: GPU_TABLES[name](recorded(GPU)),

@@ -100,8 +100,15 @@ def rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     """The rows of the printed table, from the figures of `inspect_run`."""
     return [*(_judged(figures) if "value" in figures else ()),
             *(_scorer(figures["scorer"]) if "scorer" in figures else ()),
+            *(_temperature(figures["fitted_temperature"]) if "fitted_temperature" in figures else ()),
             *(_student(figures["student"]) if "student" in figures else ()),
             *(_losses(figures["losses"]) if "losses" in figures else ())]
+
+
+def _temperature(fitted: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "selection temperature auto", (
+        f"{fitted['temperature']:.3g}, the noise of log weights within {fitted['states']:,} states, by "
+        f"{fitted['sampler']} at guidance scale {fitted['guidance_scale']:g}")
 
 
 def _student(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from swg_fast.cli.import_jax import import_jax
 from swg_fast.cli.inspect import inspect
 from swg_fast.cli.machine import info
 from swg_fast.cli.measure import bench, tune
+from swg_fast.cli.rank import rank
 from swg_fast.cli.toy import toy
 from swg_fast.cli.train import train
 from swg_fast.common.interrupts import install
@@ -25,7 +26,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "sho
 # The commands by whom they are for, in the order of the help.
 COMMANDS: dict[str, tuple[click.Command, ...]] = {
     "Start here": (train, evaluate, toy, inspect, info),
-    "Experiments": (distill, export, download, *sweep.COMMANDS, import_jax),
+    "Experiments": (distill, rank, export, download, *sweep.COMMANDS, import_jax),
     "Kernel developers": (bench, tune),
 }
 

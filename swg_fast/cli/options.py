@@ -115,8 +115,9 @@ class _Own(click.ParamType):
         self.name = "|".join(("numbers" if kind is object else kind.__name__, *entry.metadata["words"]))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        kind = kind_of(self.entry)
         with suppress(TypeError, ValueError):
-            value = int(value) if kind_of(self.entry) is int else value
+            value = kind(value) if kind in (int, float) else value
         try:
             return checked(self.entry, value)
         except UsageError as error:

@@ -32,7 +32,7 @@ def _sections() -> dict[str, set[str]]:
 
     data = {"dataset", "observation_keys", "action_low", "action_high", "strict", "trust", "mirror",
             "new_task", "held_out"}
-    critic = {*CRITIC, "critic"} - {"seed", "held_out"}
+    critic = {*CRITIC, "critic", "critics"} - {"seed", "held_out"}
     method = {entry.name for entry in fields(TrainSettings)} - critic - {"seed", "held_out", "precision"}
     return {"Data": data, "Critic": critic, "Weights, network and diffusion": method}
 

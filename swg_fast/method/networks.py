@@ -1,4 +1,4 @@
-"""The networks of SWG: the score network over [action, weight], twin Q and V."""
+"""The networks of SWG: the score network over [action, weight], twin Q and V, and ensembles of both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EARLY_HEAD_WIDTH = 256  # width of the early weight head, whatever the trunk's
 WEIGHT_HEADS = ("early", "joint")
 # Sizes far beyond any use; a large machine still holds their parameters.
 MOST = {"state_dim": 2**16, "action_dim": 2**12, "num_blocks": 256, "hidden_dim": 2**14,
-        "time_embed_dim": 2**12}
+        "time_embed_dim": 2**12, "members": 2**8}
 
 
 def _size(name: str, value: int) -> int:
@@ -146,29 +146,24 @@ class ScoreNetwork(nn.Module):
         return torch.cat([eps, eps_weight], dim=-1)
 
 
-class TwinQ(nn.Module):
-    """Two Q(s, a) networks, S + A -> hidden -> hidden -> 1 with ReLU, evaluated as one batch."""
+class StackedMLP(nn.Module):
+    """``members`` networks, inputs -> hidden -> hidden -> 1 with ReLU, evaluated as one batch."""
 
-    def __init__(self, state_dim: int, action_dim: int, hidden_dim: int = 256) -> None:
+    def __init__(self, inputs: int, hidden_dim: int, members: int) -> None:
         super().__init__()
-        self.state_dim = state_dim = _size("state_dim", state_dim)
-        self.action_dim = action_dim = _size("action_dim", action_dim)
         self.hidden_dim = hidden_dim = _size("hidden_dim", hidden_dim)
-        sizes = (state_dim + action_dim, hidden_dim, hidden_dim, 1)
+        self.members = members = _size("members", members)
+        sizes = (inputs, hidden_dim, hidden_dim, 1)
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
             bound = math.sqrt(6.0 / (fan_in + fan_out))
-            self.weights.append(nn.Parameter(torch.empty(2, fan_in, fan_out).uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.zeros(2, 1, fan_out)))
+            self.weights.append(nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out)))
 
-    def config(self) -> dict[str, int]:
-        return {"state_dim": self.state_dim, "action_dim": self.action_dim,
-                "hidden_dim": self.hidden_dim}
-
-    def forward(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """Both values, [2, B], for states [B, S] and actions [B, A]."""
-        x = torch.cat([states, actions], dim=-1).expand(2, -1, -1)
+    def values(self, x: torch.Tensor) -> torch.Tensor:
+        """Every member's value, [members, B], of the same inputs [B, I] or of its own [members, B, I]."""
+        x = x.expand(self.members, -1, -1)
         last = len(self.weights) - 1
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(bias, x, weight)
@@ -176,14 +171,61 @@ class TwinQ(nn.Module):
                 x = F.relu(x)
         return x.squeeze(-1)
 
+
+class EnsembleQ(StackedMLP):
+    """``members`` functions of a state and an action, such as Q(s, a)."""
+
+    def __init__(self, state_dim: int, action_dim: int, hidden_dim: int = 256, members: int = 2) -> None:
+        self.state_dim, self.action_dim = _size("state_dim", state_dim), _size("action_dim", action_dim)
+        super().__init__(self.state_dim + self.action_dim, hidden_dim, members)
+
+    def config(self) -> dict[str, int]:
+        """The constructor's arguments, for a checkpoint's JSON."""
+        return {"state_dim": self.state_dim, "action_dim": self.action_dim, "hidden_dim": self.hidden_dim,
+                "members": self.members}
+
+    def forward(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Every member's value, [members, B], for states [B, S] and actions [B, A]."""
+        return self.values(torch.cat([states, actions], dim=-1))
+
     def minimum(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """min(Q1, Q2), [B]."""
+        """The lowest of the members' values, [B]."""
         return self(states, actions).amin(dim=0)
 
 
-class Ranker(TwinQ):
-    """E[w | s, a], regressed by two networks of `TwinQ`'s form. The lower value counts, so that an action on
-    which they disagree, as they do off the data, ranks low."""
+class TwinQ(EnsembleQ):
+    """The critic: two Q(s, a) networks, of which the lower value counts."""
+
+    def __init__(self, state_dim: int, action_dim: int, hidden_dim: int = 256) -> None:
+        super().__init__(state_dim, action_dim, hidden_dim)
+
+    def config(self) -> dict[str, int]:
+        """The constructor's arguments, for a checkpoint's JSON."""
+        return {name: value for name, value in super().config().items() if name != "members"}
+
+
+class Ranker(EnsembleQ):
+    """E[w | s, a], regressed by two networks or more. As an estimate the lowest value counts, so that an
+    action on which they disagree, as they do off the data, ranks low."""
+
+
+class EnsembleV(StackedMLP):
+    """``members`` functions V(s) of `ValueNetwork`'s form, each with a LayerNorm of its own unless ``norm``
+    is false."""
+
+    def __init__(self, state_dim: int, hidden_dim: int, members: int, norm: bool = True) -> None:
+        super().__init__(state_dim, hidden_dim, members)
+        self.norm = norm
+        if norm:
+            self.scale = nn.Parameter(torch.ones(members, 1, state_dim))
+            self.shift = nn.Parameter(torch.zeros(members, 1, state_dim))
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Every member's value, [members, B], of states [B, S]."""
+        if self.norm:
+            plain = F.layer_norm(states, states.shape[-1:], eps=LAYER_NORM_EPS)
+            states = plain * self.scale + self.shift
+        return self.values(states)
 
 
 class ValueNetwork(nn.Module):

@@ -18,14 +18,14 @@ from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.packing import PackedNetwork, pack
 from swg_fast.kernels.shared.sampler_table import Latent
-from swg_fast.policy.backends.search import asked
+from swg_fast.policy.backends.search import asked, spread
 from swg_fast.policy.bound_sampler import BoundSampler
 from swg_fast.policy.rankings.ranked import Ranked, scores_of
 from swg_fast.policy.search_plan import SearchPlan
 from swg_fast.reference import philox
 from swg_fast.reference.resample import keep
 
-EXPORTED = ("max_weight", "expected_weight", "max_q", "none")
+EXPORTED = ("max_weight", "expected_weight", "max_q", "lcb_weight", "lcb_q", "none")
 Kept = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # actions [B, A], weights [B], indices [B]
 
 
@@ -83,7 +83,8 @@ class Decision(nn.Module):
         self.register_buffer("ends", torch.tensor([bounds.low, bounds.high], dtype=torch.float64))
         self.register_buffer("inside", torch.from_numpy(bounds.inside.copy()))
         judge = {"expected_weight": bound.model.ranker if self.plan.expects == "ranker" else None,
-                 "max_q": bound.model.critic}.get(self.plan.ranks_by)
+                 "max_q": bound.model.critic, "lcb_weight": bound.model.ranker,
+                 "lcb_q": bound.model.critics}.get(self.plan.ranks_by)
         self.judge = copy.deepcopy(judge).cpu() if judge is not None else None
 
     def packed(self) -> PackedNetwork:
@@ -118,7 +119,11 @@ class Decision(nn.Module):
     def scores(self, states: torch.Tensor, vectors: torch.Tensor, actions: torch.Tensor,
                weights: torch.Tensor) -> torch.Tensor:
         """What candidates' actions [B, N, A] are chosen by, [B, N]; ``vectors`` are their states'."""
-        judged = asked(self.judge, states, actions) if self.judge is not None else None
+        judged = ensemble = None
+        if self.plan.ranks_by in ("lcb_weight", "lcb_q"):
+            ensemble = spread(self.judge, states, actions)
+        elif self.judge is not None:
+            judged = asked(self.judge, states, actions)
         expected = judged
         if self.plan.expects == "read":
             clean = torch.nn.functional.pad(actions.flatten(0, 1), (0, 1))
@@ -126,7 +131,8 @@ class Decision(nn.Module):
             eps, _ = analytic.eps_and_weight_vjp(packed, clean, vectors + packed.read_row, guided=False)
             expected = -eps[:, -1].unflatten(0, (-1, self.candidates))
         return scores_of(self.plan.ranks_by, Ranked(self.plan.config, self.plan.selection_temperature,
-                                                    weights, _no_noise, expected, judged))
+                                                    weights, _no_noise, expected, judged,
+                                                    ensemble=ensemble))
 
     def in_units(self, action: torch.Tensor) -> torch.Tensor:
         """Actions of [-1, 1] in the environment's units, as `ActionBounds.to_environment` has them."""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from swg_fast.common.errors import UsageError, reason
-from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.method.networks import EnsembleQ, Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.student import ENTRY, StudentWalk
 from swg_fast.method.weight_family import WeightFamily
@@ -20,7 +20,7 @@ from swg_fast.policy.surroundings import own_surroundings
 # The networks by the names of their fields in `Model`. A new part has its line here and its field there.
 NETWORKS: dict[str, type[nn.Module]] = {
     "network": ScoreNetwork, "critic": TwinQ, "value": ValueNetwork, "ranker": Ranker,
-    "student": ScoreNetwork}
+    "student": ScoreNetwork, "critics": EnsembleQ}
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Model:
     student: draws a candidate in a call or few (`method.student`), beside its teacher. A model whose card
     records a student and which has none beside it is a student alone: ``network`` is the student.
     critic: for ``select="max_q"``. value: V of the critic's training. ranker: regresses E[w | s, a].
+    critics: an ensemble's Q, for ``select="lcb_q"``.
     card: free JSON that travels along: data, settings, scores; ``card["sampling"]`` has the policy's own
     sampling settings, all of them once it is saved.
     """
@@ -41,6 +42,7 @@ class Model:
     card: dict[str, Any] = field(default_factory=dict)
     ranker: Ranker | None = None
     student: ScoreNetwork | None = None
+    critics: EnsembleQ | None = None
 
     def networks(self) -> Iterator[tuple[str, Any]]:
         """(name, module) of every network that is there."""

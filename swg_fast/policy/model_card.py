@@ -20,6 +20,7 @@ from swg_fast.policy.sampling import own_settings
 
 Shapes = Mapping[str, tuple[int, ...]]
 FORMAT = 1
+FITTED = "fitted_temperature"
 
 
 class TrainingCard(TypedDict, total=False):
@@ -28,6 +29,16 @@ class TrainingCard(TypedDict, total=False):
     settings: dict[str, Any]
     data_hash: str | None
     held_out_losses: dict[str, float | None]
+
+
+class TemperatureCard(TypedDict):
+    """The selection temperature that was fitted to the policy's weights, and to what."""
+
+    temperature: float
+    states: int
+    candidates: int
+    sampler: str
+    guidance_scale: float
 
 
 class Card(TypedDict, total=False):
@@ -40,10 +51,12 @@ class Card(TypedDict, total=False):
     value: dict[str, Any] | None
     ranker: dict[str, Any] | None
     student: dict[str, Any] | None
+    critics: dict[str, Any] | None
     distilled: dict[str, Any] | None
     sampling: dict[str, Any] | None
     training: TrainingCard | None
     weight_family: dict[str, Any] | None
+    fitted_temperature: TemperatureCard | None
     weights_sha256: str | None
     task: str | None
     dataset: str | None

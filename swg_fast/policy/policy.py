@@ -16,7 +16,7 @@ from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device
 from swg_fast.common.inputs import real_tensor
 from swg_fast.envs.action_bounds import ActionBounds
-from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.method.networks import EnsembleQ, Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.backends import registry
 from swg_fast.policy.backends.job import Samples
@@ -44,8 +44,8 @@ PLAIN = {int, float, str, bool, type(None)}
 
 class Policy:
     """A trained score network, its schedule, and what may stand beside them (`Model`): a ``critic`` for
-    ``select="max_q"``, a ``ranker`` for ``ranking="ranker"``, a ``student`` for ``sampler="student"``,
-    ``value`` and ``card``.
+    ``select="max_q"``, a ``ranker`` for ``ranking="ranker"`` and ``select="lcb_weight"``, an ensemble of
+    ``critics`` for ``select="lcb_q"``, a ``student`` for ``sampler="student"``, ``value`` and ``card``.
 
     The networks are copied: the caller's stay as they are, and a later change of theirs is not seen.
     ``bounds``, the lowest and highest action of the environment, are the card's under "action_bounds".
@@ -56,13 +56,13 @@ class Policy:
 
     def __init__(self, network: ScoreNetwork, schedule: NoiseSchedule, critic: TwinQ | None = None, *,
                  value: ValueNetwork | None = None, ranker: Ranker | None = None,
-                 student: ScoreNetwork | None = None, card: Mapping[str, Any] | None = None,
-                 device: str | torch.device = "cpu",
+                 student: ScoreNetwork | None = None, critics: EnsembleQ | None = None,
+                 card: Mapping[str, Any] | None = None, device: str | torch.device = "cpu",
                  defaults: SamplingConfig | Mapping[str, Any] | None = None) -> None:
         self.device = resolve_device(device)
         if not isinstance(card, Mapping | None):
             raise UsageError(f"card is {shown(card)}, expected names and values, such as {{'task': 'mine'}}")
-        model = Model(network, schedule, critic, value, dict(card or {}), ranker, student)
+        model = Model(network, schedule, critic, value, dict(card or {}), ranker, student, critics)
         own = model.card.get("sampling") if defaults is None else defaults
         self.config, self.execution = own_settings(own)
         self.family = model.family

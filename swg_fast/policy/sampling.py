@@ -46,15 +46,21 @@ class SamplingConfig:
          top=MAX_SCALE)
     select: str = setting(
         "max_weight", "Which candidate is kept: that of the highest predicted weight; of the highest "
-        "expected weight (see ranking); of the highest min(Q1, Q2); softmax, with a probability that grows "
+        "expected weight (see ranking); of the highest min(Q1, Q2); of the highest lower confidence bound of "
+        "the weight over the ranker's networks (lcb_weight), or of Q over an ensemble of critics (lcb_q); "
+        "softmax, with a probability that grows "
         "with the weight; support, of a high expected weight near the data; chi_squared, a draw that does "
         "not trust the highest weights alone; or none, the first.", choices=RANKINGS, noun="selection")
-    selection_temperature: float = setting(
-        1.0, "Of softmax: the probability is proportional to weight ** (1 / selection_temperature). Of "
-        "chi_squared: the higher, the more candidates it draws from.", min=0, min_open=True)
+    selection_temperature: float | str = setting(
+        1.0, "Of softmax: the probability is proportional to weight ** (1 / selection_temperature); auto: "
+        "the one that was fitted to the noise of this policy's weights. Of chi_squared: the higher, the more "
+        "candidates it draws from.", min=0, min_open=True, words=("auto",))
     support_penalty: float = setting(
         1.0, "Of support: what a standard deviation of the re-noised error costs, in standard deviations of "
              "the expected weight's logarithm.", min=0, top=MAX_SCALE)
+    pessimism: float = setting(
+        1.0, "Of lcb_weight and lcb_q: how many of the ensemble's standard deviations the bound lies below "
+             "its mean.", min=0, top=MAX_SCALE)
     # the walk
     sampler: str = setting("ddpm", "ddpm (Algorithm 2), ddpm_x0 (clips the predicted clean sample), a "
                                    "solver, which can walk fewer steps, or the policy's student, which "

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from swg_fast.common.checks import number
 from swg_fast.common.errors import UsageError
 from swg_fast.kernels.shared.sampler_table import COLUMNS, Ranking, SamplerTable, Tree
 from swg_fast.method.sampler_names import STUDENT
@@ -16,6 +17,7 @@ from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.student import StudentWalk
 from swg_fast.method.weight_family import WeightFamily
 from swg_fast.policy.model import Model
+from swg_fast.policy.model_card import FITTED
 from swg_fast.policy.ranking_names import RANKINGS
 from swg_fast.policy.sampling import SamplingConfig
 
@@ -51,7 +53,7 @@ class SearchPlan:
     def selection_temperature(self) -> float:
         """That of softmax. Below `COLDEST` a weight's logarithm over it would be beyond float32, and all
         candidates equal; at it the highest weight is kept already."""
-        return max(self.config.selection_temperature, COLDEST)
+        return max(float(self.config.selection_temperature), COLDEST)
 
     @property
     def shortlist(self) -> int | None:
@@ -65,9 +67,8 @@ def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | Non
     Raises `UsageError` for what this policy cannot do: no critic, ranker, reading head or student, other
     steps or guidance than were trained, a tree that does not fit, coefficients beyond float32's range.
     """
-    if "critic" in needed(config) and model.critic is None:
-        raise UsageError(f"select={config.select!r} needs a critic and this policy has none; use "
-                         "select='max_weight'")
+    config = _with_temperature(config, model.card)
+    _check_judges(needed(config), config, model)
     if config.sampler == STUDENT:
         return _plan_student(config, model, family)
     if not model.has_diffusion:
@@ -87,6 +88,36 @@ def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | Non
     _check_work(config, table.num_steps, tree, judged.draws)
     return SearchPlan(config, table, model.network.action_dim + 1, config.select, tree, code=code,
                       **judged._asdict())
+
+
+def _with_temperature(config: SamplingConfig, card: Mapping[str, Any]) -> SamplingConfig:
+    """``config`` with a number as its selection temperature: for "auto" the one that the card has."""
+    if config.selection_temperature != "auto":
+        return config
+    if config.select == "chi_squared":
+        raise UsageError("selection_temperature='auto' is of select='softmax', whose scores it was fitted "
+                         "to; give a number")
+    if config.select != "softmax":  # nothing reads it
+        return replace(config, selection_temperature=1.0)
+    fitted = card.get(FITTED)
+    if not isinstance(fitted, Mapping):
+        raise UsageError("selection_temperature='auto' needs one that was fitted to this policy, and its "
+                         "card has none; fit it with 'swg-fast rank POLICY --temperature-states 1000', or "
+                         "give a number")
+    return replace(config, selection_temperature=number(f"{FITTED} in the policy's card",
+                                                        fitted.get("temperature"), above=0.0))
+
+
+def _check_judges(needs: frozenset[str], config: SamplingConfig, model: Model) -> None:
+    """`UsageError` where a network that the ranking asks is not in the policy."""
+    if "critic" in needs and model.critic is None:
+        raise UsageError(f"select={config.select!r} needs a critic and this policy has none; use "
+                         "select='max_weight'")
+    for name, part in (("ranker", model.ranker), ("critics", model.critics)):
+        if name in needs and part is None:
+            option = "rankers" if name == "ranker" else name
+            raise UsageError(f"select={config.select!r} needs {option} and this policy has none; add them "
+                             f"with 'swg-fast rank POLICY --{option} 5', or use select='max_weight'")
 
 
 def _plan_student(config: SamplingConfig, model: Model, family: WeightFamily | None) -> SearchPlan:
@@ -187,7 +218,7 @@ def _judgement(config: SamplingConfig, model: Model, family: WeightFamily | None
         return Judgement(support=support)
     if config.ranking == "ranker" and model.ranker is None:
         raise UsageError("ranking='ranker' needs a ranker and this policy has none; use ranking='draws', "
-                         "or train one with --ranker-steps")
+                         "or add one with 'swg-fast rank POLICY --rankers 2'")
     if config.ranking == "read" and not reads_weights(model.card):
         raise UsageError("ranking='read' needs a network trained with --read-share, and this policy's "
                          "card does not say so; use ranking='draws'")

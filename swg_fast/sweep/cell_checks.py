@@ -17,7 +17,7 @@ from swg_fast.envs.registry import make_env
 from swg_fast.envs.tasks import MINARI, preset_for
 from swg_fast.evaluation.counts import EpisodeCounts, check_drawn
 from swg_fast.evaluation.toy import DATASETS, ToySettings
-from swg_fast.method.networks import Ranker, ScoreNetwork, TwinQ
+from swg_fast.method.networks import EnsembleQ, Ranker, ScoreNetwork, TwinQ
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.weight_family import WeightFamily
 from swg_fast.policy.backends.registry import backend_class
@@ -87,18 +87,20 @@ def finished(name: str, task: str, trust: Sequence[str]) -> Prospect:
 def to_train(settings: TrainSettings) -> Prospect:
     """What ``settings`` will train, as far as the plan of a search depends on it."""
     return _to_train(settings.schedule, settings.num_steps, settings.family(), settings.read_share,
-                     settings.ranker_steps > 0)
+                     settings.ranker_steps > 0, settings.critics is not None)
 
 
 @once
-def _to_train(schedule: str, num_steps: int, family: WeightFamily | None, read_share: float, ranks: bool
-              ) -> Prospect:
+def _to_train(schedule: str, num_steps: int, family: WeightFamily | None, read_share: float, ranks: bool,
+              ensemble: bool) -> Prospect:
     card: dict[str, Any] = {"training": {"settings": {"read_share": read_share}, "weights": {"mean": 1.0}}}
     if family is not None:
         card["weight_family"] = family.to_card()
     with shapes_only():  # no plan depends on the sizes
         network, critic, ranker = ScoreNetwork(1, 1), TwinQ(1, 1), Ranker(1, 1) if ranks else None
-    model = Model(network, NoiseSchedule.by_name(schedule, num_steps), critic, card=card, ranker=ranker)
+        critics = EnsembleQ(1, 1) if ensemble else None
+    model = Model(network, NoiseSchedule.by_name(schedule, num_steps), critic, card=card, ranker=ranker,
+                  critics=critics)
     return Prospect(model, SamplingConfig(guidance=family.default if family is not None else None))
 
 

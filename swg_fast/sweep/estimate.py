@@ -22,7 +22,8 @@ def training_work(training: Training, critic: bool = True) -> float:
     """A training's multiplications in 1e9, up to a factor: batches x layers x width squared. ``critic`` is
     false where another training trains the critic."""
     s = training.settings
-    first = s["critic_steps"] * s["critic_batch"] * 3 * 256**2 if critic else 0
+    networks = 3 * critic + 2 * (s["critics"] or 0)
+    first = s["critic_steps"] * s["critic_batch"] * networks * 256**2
     actor = s["actor_steps"] * s["actor_batch"] * (1 + 8 * s["num_blocks"]) * s["hidden_dim"] ** 2
     return (first + actor) * 1e-9
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class CriticTrainer:
     phase = "critic"
     rate_name = "critic_lr"
     loss_names = ("value_loss", "critic_loss")
+    gradient: torch.Tensor | None = None  # of both losses; None is 1
 
     def __init__(self, state_dim: int, action_dim: int, settings: TrainSettings,
                  device: torch.device, bounds: tuple[float, float] = UNBOUNDED) -> None:
@@ -42,8 +44,8 @@ class CriticTrainer:
         self.device = device
         self.bounds = bounds
         self.state_dim, self.action_dim = state_dim, action_dim
-        self.q = TwinQ(state_dim, action_dim).to(device)
-        self.value = ValueNetwork(state_dim, norm=settings.value_norm).to(device)
+        self.q = self.new_q().to(device)
+        self.value = self.new_value().to(device)
         self.target = copy.deepcopy(self.q).requires_grad_(False)
         self.q_flat = FlatParameters([self.q])
         self.value_flat = FlatParameters([self.value])
@@ -56,6 +58,18 @@ class CriticTrainer:
             "q": torch.optim.Adam([self.q_flat.data], **adam),
             "value": torch.optim.Adam([self.value_flat.data], **adam),
         }
+
+    def new_q(self) -> Any:
+        """An untrained Q: what `Model.critic` is. A subclass trains another."""
+        return TwinQ(self.state_dim, self.action_dim)
+
+    def new_value(self) -> Any:
+        """An untrained V, as `new_q`."""
+        return ValueNetwork(self.state_dim, norm=self.settings.value_norm)
+
+    def q_target(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """What V learns from, [B] or [members, B]."""
+        return self.target.minimum(states, actions)
 
     def pack(self, data: Transitions, rewards: np.ndarray) -> torch.Tensor:
         """One row a transition, [s, s', a, r, 1 - terminal], so that a batch is one gather."""
@@ -85,7 +99,7 @@ class CriticTrainer:
         S = self.state_dim
         s, s_next, a = batch[:, :S], batch[:, S:2 * S], batch[:, 2 * S:-2]
         with torch.no_grad():
-            q_target = self.target.minimum(s, a).clamp(*self.bounds)
+            q_target = self.q_target(s, a).clamp(*self.bounds)
         value_loss = expectile_loss(q_target - self.value(s), self.settings.expectile).mean()
 
         def critic_loss() -> torch.Tensor:
@@ -113,11 +127,11 @@ class CriticTrainer:
         """One update from packed rows [batch, ...]; returns the two losses, [2]."""
         value_loss, critic_loss = self._losses(self._disturbed(batch, draws))
         self.value_flat.zero_grad()
-        value_loss.backward()
+        value_loss.backward(self.gradient)
         take_step(self.optimizers["value"], self.value_flat)
         q_loss = critic_loss()
         self.q_flat.zero_grad()
-        q_loss.backward()
+        q_loss.backward(self.gradient)
         take_step(self.optimizers["q"], self.q_flat, self.target_flat, self.polyak)
         return torch.stack([value_loss.detach(), q_loss.detach()])
 

@@ -40,7 +40,7 @@ class WandbWriter:
         self.run = wandb.init(project="swg-fast", name=folder.resolve().parent.name, dir=str(folder), id=name,
                               config=dict(config), resume="allow" if name else None)
         write_json(known, {"id": self.run.id})
-        for phase in ("critic", "ranker", "actor", "student", "score"):
+        for phase in ("critic", "ranker", "critics", "actor", "student", "score"):
             self.run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:

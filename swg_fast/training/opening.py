@@ -13,6 +13,7 @@ from swg_fast.common.console import print_table
 from swg_fast.common.progress import Spare, say
 from swg_fast.data import Transitions
 from swg_fast.training.critic import CriticTrainer
+from swg_fast.training.critics import CriticsTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.loop import BLOCK
 from swg_fast.training.preflight import check_run
@@ -27,14 +28,20 @@ LONG = 3600.0  # seconds; from here on the small preset is suggested
 
 @dataclass(frozen=True)
 class Expected:
-    """The seconds that both phases of a training will take on this machine."""
+    """The seconds that the phases of a training will take on this machine. critics: of an ensemble's."""
 
     critic: float
     actor: float
+    critics: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.critic + self.actor + self.critics
 
     def __str__(self) -> str:
-        return (f"about {_duration(self.critic + self.actor)}: critic {_duration(self.critic)}, diffusion "
-                f"{_duration(self.actor)}")
+        ensemble = f", the ensemble's critics {_duration(self.critics)}" if self.critics else ""
+        return (f"about {_duration(self.total)}: critic {_duration(self.critic)}, diffusion "
+                f"{_duration(self.actor)}{ensemble}")
 
 
 def show_opening(run: PreparedRun) -> None:
@@ -56,7 +63,7 @@ def show_opening(run: PreparedRun) -> None:
                     file=Spare("stdout"))
     if settings.critic_steps + settings.actor_steps >= WORTH_TIMING:
         expected = expected_time(data, settings, torch.device(run.options.device))
-        small = "; '--preset small' ends in minutes" if expected.critic + expected.actor > LONG else ""
+        small = "; '--preset small' ends in minutes" if expected.total > LONG else ""
         say(f"expected time: {expected}{small}")
 
 
@@ -69,8 +76,13 @@ def expected_time(data: Transitions, settings: TrainSettings, device: torch.devi
     actor = DiffusionTrainer.of(settings, S, A, device)
     if actor.family is not None:
         actor.family = actor.family.fitted(torch.linspace(-1, 1, len(few)))
-    return Expected(settings.critic_steps * _step_seconds(critic, critic.pack(few, few.rewards)),
-                    settings.actor_steps * _step_seconds(actor, actor.pack(few, np.ones_like(few.rewards))))
+    rows = critic.pack(few, few.rewards)
+    critics = 0.0
+    if settings.critics:
+        critics = settings.critic_steps * _step_seconds(CriticsTrainer(S, A, settings, device), rows)
+    return Expected(settings.critic_steps * _step_seconds(critic, rows),
+                    settings.actor_steps * _step_seconds(actor, actor.pack(few, np.ones_like(few.rewards))),
+                    critics)
 
 
 def _step_seconds(trainer: Any, rows: torch.Tensor) -> float:

@@ -15,6 +15,7 @@ from swg_fast.data.travel import travel, walks
 from swg_fast.kernels.cpu.network_onednn import has_native_bf16
 from swg_fast.method.networks import ScoreNetwork
 from swg_fast.training.loop import BLOCK
+from swg_fast.training.ranker import BATCH as RANKER_BATCH
 from swg_fast.training.rewards import transform_rewards
 from swg_fast.training.settings import TrainSettings
 
@@ -87,3 +88,16 @@ def _check_memory(data: Transitions, settings: TrainSettings, device: torch.devi
     rows = len(data) * (2 * S + A + 2)
     check_memory(4 * (learning + draws + rows), "this training",
                  "use a smaller --hidden-dim, --num-blocks or --actor-batch", device)
+    if settings.critics:
+        floats = 2 * _ensemble_floats(settings.critics, settings.critic_batch, S + A, 256)  # Q and V
+        check_memory(4 * (floats + rows), f"training {settings.critics} critics",
+                     "use fewer --critics or a smaller --critic-batch", device)
+    if settings.ranker_steps:
+        floats = _ensemble_floats(settings.rankers or 2, RANKER_BATCH, S + A, settings.ranker_hidden_dim)
+        check_memory(4 * (floats + rows), "training the ranker",
+                     "use fewer --rankers or a smaller --ranker-hidden-dim", device)
+
+
+def _ensemble_floats(members: int, batch: int, inputs: int, hidden_dim: int) -> int:
+    """How many numbers are in memory while an `EnsembleQ` of these sizes learns from a batch."""
+    return members * hidden_dim * (COPIES * (inputs + hidden_dim + 3) + 8 * batch)

@@ -1,4 +1,5 @@
-"""The ranker: a regression of E[w | s, a] on the diffusion's training pairs; one cheap pass a candidate."""
+"""The ranker: networks that regress E[w | s, a] on the diffusion's training pairs, trained as one batch; one
+cheap pass a candidate."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ class RankerTrainer:
         self.settings, self.device, self.action_dim = settings, device, action_dim
         self.mean, self.spread = float(weights.mean()), float(weights.std()) or 1.0
         self.lowest = (float(weights.min()) - self.mean) / self.spread
-        self.network = Ranker(state_dim, action_dim, settings.ranker_hidden_dim).to(device)
+        members = settings.rankers or 2
+        self.network = Ranker(state_dim, action_dim, settings.ranker_hidden_dim, members).to(device)
+        # A member learns the same beside any number of others, though the losses are means over all.
+        self.gradient = torch.tensor(members / 2, device=device)
         self.flat = FlatParameters([self.network])
         self.learning_rate = torch.tensor(LEARNING_RATE, device=device)
         self.optimizers = {"ranker": torch.optim.Adam([self.flat.data], lr=self.learning_rate, fused=True,
@@ -73,7 +77,7 @@ class RankerTrainer:
         """One update from packed rows [batch, ...]; returns the two losses, [2]."""
         losses = self._losses(batch, draws)
         self.flat.zero_grad()
-        (losses[0] + self.settings.ranker_others * losses[1]).backward()
+        (losses[0] + self.settings.ranker_others * losses[1]).backward(self.gradient)
         take_step(self.optimizers["ranker"], self.flat)
         return losses.detach()
 

@@ -1,11 +1,11 @@
-"""A whole training run: critic, weights, diffusion, a ranker if asked for, and the resulting policy."""
+"""A whole training run: critic, weights, diffusion, what ranks candidates if asked for, and the policy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions
 from swg_fast.data.travel import walks
 from swg_fast.envs.action_bounds import CARD
-from swg_fast.method.networks import Ranker
+from swg_fast.method.networks import EnsembleQ, Ranker
 from swg_fast.method.weight_functions import compute_weights
 from swg_fast.policy.checkpoint import save_checkpoint
 from swg_fast.policy.model import Model
 from swg_fast.policy.policy import Policy
 from swg_fast.training.borrowed_critic import check_critic, take_critic
 from swg_fast.training.critic import CriticTrainer
+from swg_fast.training.critics import CriticsTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.history import HISTORY, read_history, set_aside
 from swg_fast.training.logger import check_logger, open_writer
@@ -34,6 +35,8 @@ from swg_fast.training.run_config import CONFIG, write_config
 from swg_fast.training.run_folder import RunRecord, claimed
 from swg_fast.training.saved_state import Origin
 from swg_fast.training.settings import TrainSettings
+
+Critic = TypeVar("Critic", bound=CriticTrainer)
 
 
 def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
@@ -87,15 +90,17 @@ def train_critic(data: Transitions, settings: TrainSettings, folder: Path, *,
     rewards = check_run(data, settings, device)
     options = replace(options or LoopOptions(folder), folder=folder / "states", resume=True,
                       history=folder / "logs" / HISTORY, origin=Origin.of(settings, data.fingerprint()))
-    trainer = _critic(data, rewards, settings, device)
+    trainer = new_critic(CriticTrainer, data, rewards, settings, device)
     _run_critic(trainer, data, rewards, settings, options)
 
 
-def _critic(data: Transitions, rewards: np.ndarray, settings: TrainSettings,
-            device: torch.device) -> CriticTrainer:
-    torch.manual_seed(stream_seed(settings.seed, "initialise"))
+def new_critic(kind: type[Critic], data: Transitions, rewards: np.ndarray, settings: TrainSettings,
+               device: torch.device) -> Critic:
+    """A trainer of that ``kind`` before its first step."""
+    stream = () if kind is CriticTrainer else (kind.phase,)
+    torch.manual_seed(stream_seed(settings.seed, *stream, "initialise"))
     bounds = return_bounds(rewards, settings.discount) if settings.clip_targets else UNBOUNDED
-    return CriticTrainer(data.observations.shape[1], data.actions.shape[1], settings, device, bounds)
+    return kind(data.observations.shape[1], data.actions.shape[1], settings, device, bounds)
 
 
 def _run_critic(critic: CriticTrainer, data: Transitions, rewards: np.ndarray, settings: TrainSettings,
@@ -107,8 +112,8 @@ def _run_critic(critic: CriticTrainer, data: Transitions, rewards: np.ndarray, s
 
 def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out: Path, device: torch.device,
            card: dict[str, Any], options: LoopOptions) -> Path:
-    """Trains the critic, the diffusion on its weights and the ranker, and saves the policy."""
-    critic = _critic(data, rewards, settings, device)
+    """Trains the critic, the diffusion on its weights, and what ranks; saves the policy."""
+    critic = new_critic(CriticTrainer, data, rewards, settings, device)
     diffusion = DiffusionTrainer.of(settings, data.observations.shape[1], data.actions.shape[1], device)
     family = diffusion.family
     rates = {"critic": _run_critic(critic, data, rewards, settings, options)}
@@ -134,18 +139,21 @@ def _train(data: Transitions, rewards: np.ndarray, settings: TrainSettings, out:
     now = replace(options, policy=lambda: Policy(**Model(
         diffusion.ema, diffusion.schedule, critic.target, critic.value, card).parts(), device=device))
     rates["actor"] = run_phase(diffusion, rows, held_out, settings.actor_steps, settings.seed, now)
-    ranker = None
+    ranker = critics = None
     if settings.ranker_steps:
         ranker, rates["ranker"] = train_ranker(data, weights, settings, device, options)
+    if settings.critics:
+        critics, rates["critics"] = train_critics(data, rewards, settings, device, options)
     record = {
         "settings": settings.to_dict(),
         "data_hash": options.origin.data,
         "steps_per_second": {k: round(v, 1) for k, v in rates.items() if v},
-        "held_out_losses": _last_losses(options.history),
+        "held_out_losses": last_losses(options.history),
         "weights": about,
     }
     return save_checkpoint(out / "policy", Model(
-        diffusion.ema, diffusion.schedule, critic.target, critic.value, card | {"training": record}, ranker))
+        diffusion.ema, diffusion.schedule, critic.target, critic.value, card | {"training": record}, ranker,
+        critics=critics))
 
 
 def train_ranker(data: Transitions, weights: np.ndarray, settings: TrainSettings, device: torch.device,
@@ -160,6 +168,15 @@ def train_ranker(data: Transitions, weights: np.ndarray, settings: TrainSettings
     return trainer.ranker(), rate
 
 
-def _last_losses(history: Path | None) -> dict[str, float]:
+def train_critics(data: Transitions, rewards: np.ndarray, settings: TrainSettings, device: torch.device,
+                  options: LoopOptions) -> tuple[EnsembleQ, float]:
+    """The target Q of ``settings.critics`` critics, trained on ``data`` with its transformed ``rewards`` [N],
+    and their steps/s."""
+    trainer = new_critic(CriticsTrainer, data, rewards, settings, device)
+    rate = _run_critic(trainer, data, rewards, settings, options)
+    return trainer.target, rate
+
+
+def last_losses(history: Path | None) -> dict[str, float]:
     return {name: round(value, 5) for lines in (read_history(history) if history else {}).values()
             for name, value in lines[-1].items() if "held_out" in name and value is not None}

@@ -22,7 +22,8 @@ from swg_fast.training.settings import TrainSettings
 
 RUN, LOCK = "run.json", ".lock"
 FOLDERS = ("states", "logs", "pairs", "policy")
-KINDS = {"train": "a training", "distill": "a distillation"}  # of runs, by the command that makes them
+# Of runs, by the command that makes them.
+KINDS = {"train": "a training", "distill": "a distillation", "rank": "a training of rankers or critics"}
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks answers
 
 
@@ -108,7 +109,7 @@ def read_record(path: Path, kind: str | None = "train") -> RunRecord:
     if kind is not None and record.kind != kind:
         what = KINDS.get(record.kind, f"a run of kind {record.kind!r}")
         raise UsageError(f"{path.parent}: holds {what}, expected {KINDS[kind]}; give another folder")
-    if record.kind != "train":
+    if record.kind == "distill":
         return record
     # A setting that is newer than the run had its default.
     return replace(record, settings=TrainSettings().to_dict() | record.settings)

@@ -16,6 +16,7 @@ from swg_fast.training.rewards import REWARD_TRANSFORMS
 
 MOST_STEPS = 10**9  # would take years
 MOST_ROWS = 2**16  # of a batch
+RANKER_STEPS = 10_000  # where nobody says
 # What decides the critic: trainings that differ only in other settings have the same critic.
 CRITIC = ("critic_steps", "critic_batch", "critic_lr", "critic_cosine_decay", "discount", "polyak",
           "expectile", "reward_transform", "clip_targets", "value_norm", "action_noise", "seed", "held_out")
@@ -50,6 +51,9 @@ class TrainSettings:
     action_noise: float = setting(
         0.0, "Standard deviation of noise on the actions that the critic learns from: it then judges what "
              "they intend, and not how they were disturbed.", min=0)
+    critics: int | None = setting(
+        None, "Train so many critics more, each on its own, for --select lcb_q; the weights are those of the "
+              "one critic. Left out: none.", min=2, top=MOST["members"])
     # weights
     weight_function: str = setting(
         "expectile", "Weight w(u) of the advantage u; family: one network for many, chosen from at sampling.",
@@ -85,11 +89,14 @@ class TrainSettings:
     cosine_decay: bool = setting(True, "Let the diffusion's learning rate fall to 0 along a cosine.")
     ema_rate: float = setting(0.001, "Rate of the moving average that acts; higher in the first steps.",
                               min=0, max=1, min_open=True)
-    # the ranker, for --ranking ranker
-    ranker_steps: int = setting(0, "Gradient steps of a small network that regresses the expected weight of "
-                                   "an action; 0 leaves it out.", min=0, top=MOST_STEPS)
-    ranker_hidden_dim: int = setting(128, "Its width.", min=1, top=MOST["hidden_dim"])
-    ranker_others: float = setting(0.0, "What actions that are not the data's count in its loss, where their "
+    # the ranker, for --ranking ranker and --select lcb_weight
+    rankers: int | None = setting(
+        None, "Networks of the ranker, which regress the expected weight of an action. Left out: 2 where "
+              "ranker_steps is above 0, else none.", min=2, top=MOST["members"])
+    ranker_steps: int = setting(0, f"Their gradient steps. 0: {RANKER_STEPS:,} where rankers are named, else "
+                                   "no ranker.", min=0, top=MOST_STEPS)
+    ranker_hidden_dim: int = setting(128, "Their width.", min=1, top=MOST["hidden_dim"])
+    ranker_others: float = setting(0.0, "What actions that are not the data's count in their loss, where the "
                                         "target is the lowest weight.", min=0)
     # the run
     seed: int = setting(0, "Seed of everything random.", min=0, top=MAX_SEED)
@@ -101,6 +108,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.rankers is not None and not self.ranker_steps:
+            object.__setattr__(self, "ranker_steps", RANKER_STEPS)
         if self.weight_head == "early" and self.num_blocks < 2:
             raise UsageError("weight_head='early' with num_blocks=1: the early head reads the second block, "
                              "so use num_blocks >= 2, or weight_head='joint'")
@@ -110,7 +119,7 @@ class TrainSettings:
                                  "itself; leave out weight_parameter and rescale_weights")
             if self.ranker_steps:
                 raise UsageError("a ranker regresses the weight of one function and a family has many; leave "
-                                 "out ranker_steps")
+                                 "out rankers and ranker_steps")
             self.family()
         elif self.weight_family is not None:
             raise UsageError(f"weight_family={self.weight_family!r} with weight_function="

@@ -68,7 +68,8 @@ def find_source(name_or_path: str | Path) -> Source:
     if run is not None and is_file(run / CONFIG):
         config = read_config(run / CONFIG, *((DistillOptions, DistillSettings) if distilled else ()))
     trained = card.get("training") or {}
-    own = record if not distilled else None  # a student's critic is its teacher's
+    # The critic of a student, and of a policy to which rankers were added, was trained in another run.
+    own = record if record is not None and record.kind == "train" else None
     settings = own.settings if own is not None else trained.get("settings")
     try:
         chosen = TrainSettings.from_dict(settings) if settings else None

@@ -14,7 +14,7 @@ from swg_fast.cli.main import cli
 from swg_fast.common.errors import UsageError
 from swg_fast.evaluation.inspect import scorer
 from swg_fast.evaluation.inspect.measure import Draws
-from swg_fast.method.networks import TwinQ
+from swg_fast.method.networks import EnsembleQ, TwinQ
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy.policy import Policy
 
@@ -48,6 +48,18 @@ def test_a_ranking_by_the_judge_itself_is_worth_most():
     assert list(figures["kept"]) == ["1", "4", "16", "64"] and figures["enough"] == 64
     assert abs(means[0]) < 0.2 and means == sorted(means) and means[-1] > 1.5  # of 64 normal draws: 2.4
     assert figures["supported"] > 100
+
+
+def test_an_ensembles_lower_bound_is_what_is_judged():
+    judge = critic(1)
+    with torch.no_grad():
+        for weight, bias in zip(judge.weights, judge.biases, strict=True):
+            weight[1], bias[1] = weight[0], bias[0]
+    critics = EnsembleQ(STATES, ACTIONS, 16)
+    critics.load_state_dict(judge.state_dict())
+    policy = Policy(**ranked(None, "lcb_q").model.parts() | {"critics": critics})
+    figures = scorer.scorer_figures(found(policy, judge), "judge", "lcb_q")
+    assert figures["rank_correlation"] == pytest.approx(1.0) and figures["enough"] == 64
 
 
 def test_a_ranking_by_nothing_gains_nothing():

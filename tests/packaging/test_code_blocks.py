@@ -28,6 +28,7 @@ SMALL = {
     "evaluate": "--episodes 1 --episode-limit 3 --envs 1 --device cpu --quiet",
     "inspect": "--states 4 --candidates 4 --judge-candidates 4 --quiet",
     "distill": "--steps 4 --pairs 64 --batch 8 --device cpu",
+    "rank": "--ranker-steps 6 --critic-steps 6 --value-steps 6 --device cpu --quiet",
     "toy": "--steps 4 --batch 8 --samples 20 --hidden-dim 16 --quiet",
 }
 # Commands that need a network, a GPU, a checkout of SWG-JAX or minutes: their options are checked, no more.

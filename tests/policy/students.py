@@ -6,7 +6,7 @@ import torch
 from conftest import make_network
 
 from swg_fast import NoiseSchedule, Policy
-from swg_fast.method.networks import Ranker, TwinQ
+from swg_fast.method.networks import EnsembleQ, Ranker, TwinQ
 
 S, A, T = 5, 3, 6
 WALK = {"teacher": "", "sampler": "dpmpp_2m", "sampler_steps": 4, "guidance_scale": [2.0, 2.0],
@@ -33,15 +33,15 @@ def student_policy(kind: str = "one call", beside: bool = True) -> Policy:
     network = make_network(S + own, A, 64, 2, seed=0)
     student = make_network(S + own + int(high > low), A, 64, 2, seed=1)
     torch.manual_seed(5)
-    critic, ranker = TwinQ(S, A, 16), Ranker(S, A, 16)
+    judges = {"critic": TwinQ(S, A, 16), "ranker": Ranker(S, A, 16), "critics": EnsembleQ(S, A, 16, 3)}
     card = {"distilled": {"walk": walk}, "training": TRAINED,
             "sampling": {"sampler": "student", "dtype": "fp32", "clip_denoised": walk["clip_denoised"],
                          "guidance_scale": (low + high) / 2}}
     if family:
         card["weight_family"] = FAMILY
     if beside:
-        return Policy(network, NoiseSchedule.vp(T), critic, ranker=ranker, student=student, card=card)
-    return Policy(student, NoiseSchedule.vp(T), critic, ranker=ranker, card=card)
+        return Policy(network, NoiseSchedule.vp(T), student=student, card=card, **judges)
+    return Policy(student, NoiseSchedule.vp(T), card=card, **judges)
 
 
 def teachers(policy: Policy) -> dict[str, object]:

@@ -20,7 +20,8 @@ FP32 = 1e-5
 SELECTIONS = {
     "max_weight": {}, "max_q": {"select": "max_q"}, "softmax": {"select": "softmax"},
     "none": {"select": "none"}, "a ranker": {"select": "expected_weight", "ranking": "ranker"},
-    "draws": {"select": "expected_weight"}, "read": {"select": "expected_weight", "ranking": "read"}}
+    "draws": {"select": "expected_weight"}, "read": {"select": "expected_weight", "ranking": "read"},
+    "lower bound": {"select": "lcb_q", "pessimism": 2.0}}
 
 
 def of(found, indices):
@@ -87,6 +88,9 @@ def test_the_selection_is_of_the_finished(name):
         if name == "a ranker" or name == "max_q":
             network = model.ranker if name == "a ranker" else model.critic
             return network.minimum(rows, actions).view(4, N)
+        if name == "lower bound":
+            said = model.critics(rows, actions)
+            return (said.mean(0) - 2.0 * said.std(0, correction=0)).view(4, N)
         return found.expected_weights if finished and name != "max_weight" else found.candidate_weights
 
     order = scores(drafted, False).sort(dim=1, descending=True, stable=True).indices

@@ -14,7 +14,7 @@ import torch
 from conftest import make_network, run_cli
 
 from swg_fast import Policy, UsageError, load_policy
-from swg_fast.method.networks import Ranker, TwinQ
+from swg_fast.method.networks import EnsembleQ, Ranker, TwinQ
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.method.student import StudentWalk
 from swg_fast.reference import philox
@@ -37,7 +37,8 @@ def policy() -> Policy:
     torch.manual_seed(1)
     networks = {"network": make_network(STATES, ACTIONS, 16, 2, "early"),
                 "student": make_network(STATES + 1, ACTIONS, 16, 2, "joint"),
-                "critic": TwinQ(STATES, ACTIONS, 16), "ranker": Ranker(STATES, ACTIONS, 16)}
+                "critic": TwinQ(STATES, ACTIONS, 16), "ranker": Ranker(STATES, ACTIONS, 16, 3),
+                "critics": EnsembleQ(STATES, ACTIONS, 16, 3)}
     card = {"task": "mine", "observation_keys": ["place", "speed"], "licence": "MIT",
             "training": {"settings": {"read_share": 0.1}}, "distilled": {"walk": asdict(LEARNT)}}
     return Policy(schedule=NoiseSchedule.vp(STEPS), card=json.loads(json.dumps(card)), **networks)
@@ -99,6 +100,14 @@ def test_onnx_of_a_student_from_a_seed_with_its_description(policy, tmp_path):
     assert json.loads(said["observation_keys"]) == ["place", "speed"]
     assert json.loads(said["action_low"]) == [-1.0] * ACTIONS
     assert json.loads(said["sampling"])["sampler"] == "student" and said["swg_fast_version"]
+
+
+@pytest.mark.parametrize("select", ["lcb_weight", "lcb_q"])
+def test_onnx_of_an_ensembles_lower_bound(policy, tmp_path, select):
+    settings = {"sampler": "student", "guidance_scale": 1.0, "select": select, "pessimism": 2.0}
+    path = policy.export(tmp_path / "bound.onnx", n_candidates=N, **settings)
+    states = states_of(policy, 5)
+    assert_the_policys(policy, by_onnx(path, inputs(policy, states, [], "noise")), states, settings)
 
 
 @pytest.mark.slow

@@ -90,6 +90,7 @@ SELECTIONS = {
     "max_weight": {}, "max_q": {"select": "max_q"}, "softmax": {"select": "softmax"},
     "none": {"select": "none"}, "a ranker": {"select": "expected_weight", "ranking": "ranker"},
     "draws": {"select": "expected_weight"}, "read": {"select": "expected_weight", "ranking": "read"},
+    "lower bound": {"select": "lcb_q"},
     "a share by draws": {"select": "max_q", "keep_share": 0.3},
     "a share by the ranker": {"keep_share": 0.3, "ranking": "ranker"}}
 
@@ -115,9 +116,11 @@ def test_selections(name):
         noise = torch.stack([reference.philox.normals(seed, c, s, word, A + 1) for word in ranking.words])
         expected = reference.expected_weight(
             model.network, model.schedule, coded, actions, noise.float(), 1, 0.3)
+    said = model.critics(rows, actions).view(-1, 4, N)
     scores = {"max_weight": weights, "max_q": model.critic.minimum(rows, actions).view(4, N),
               "softmax": weights.clamp(min=1e-4).log()
               + reference.philox.gumbel(seed, c, s, T).view(4, N),
+              "lcb_q": said.mean(0) - said.std(0, correction=0),
               "none": torch.zeros(4, N), "expected_weight": expected.view(4, N),
               }[settings.get("select", "max_weight")]
     share = settings.get("keep_share", 1.0)

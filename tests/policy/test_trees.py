@@ -162,7 +162,7 @@ def test_a_ranker_ranks_and_filters(ranked, states, backend, select, share):
 
 def test_a_ranker_is_asked_for_and_saved(ranked, policy, states, tmp_path):
     chosen = {"n_candidates": 8, "select": "expected_weight", "ranking": "ranker", "seed": 0}
-    with pytest.raises(UsageError, match="--ranker-steps"):
+    with pytest.raises(UsageError, match="swg-fast rank POLICY --rankers 2"):
         policy.sample(states, **chosen)
     with pytest.raises(UsageError, match="unknown ranking 'x'"):
         policy.sample(states, n_candidates=8, ranking="x", seed=0)

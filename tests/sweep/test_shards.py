@@ -53,6 +53,7 @@ CASES = {
     "expected_weight": {"select": "expected_weight", "ranking_draws": 2},
     "share": {"keep_share": 0.1, "ranking_draws": 2, "select": "max_q"},
     "ranker": {"keep_share": 0.1, "ranking": "ranker"},
+    "lower bound": {"select": "lcb_weight", "keep_share": 0.1, "ranking": "ranker"},
     "tree": {"leaves": 4, "branch_after": 2},
     "solver": {"sampler": "dpmpp_2m_sde", "sampler_steps": 3, "guidance_scale": 0.0},
 }

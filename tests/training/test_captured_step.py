@@ -11,6 +11,7 @@ from swg_fast.method.networks import ScoreNetwork
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.training import captured_step
 from swg_fast.training.critic import CriticTrainer
+from swg_fast.training.critics import CriticsTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
 from swg_fast.training.saved_state import gather_state
 from swg_fast.training.settings import TrainSettings
@@ -31,9 +32,11 @@ def record(once):
 
 def make(phase):
     torch.manual_seed(0)
-    settings = TrainSettings(critic_batch=16, actor_batch=16, dropout=0.2, actor_steps=10, ema_rate=0.1)
-    if phase == "critic":
-        trainer = CriticTrainer(5, 2, settings, DEVICE)
+    settings = TrainSettings(critic_batch=16, actor_batch=16, dropout=0.2, actor_steps=10, ema_rate=0.1,
+                             critics=3)
+    kinds = {"critic": CriticTrainer, "critics": CriticsTrainer}
+    if phase in kinds:
+        trainer = kinds[phase](5, 2, settings, DEVICE)
         data = torch.randn(200, 14, device=DEVICE)
     else:
         network = ScoreNetwork(5, 2, 32, 2, dropout=settings.dropout)
@@ -46,7 +49,7 @@ def make(phase):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", ["critic", "actor"])
+@pytest.mark.parametrize("phase", ["critic", "critics", "actor"])
 def test_a_captured_run_is_the_eager_one(monkeypatch, phase):
     """Ten steps with different batches, noise, dropout masks and learning rates; Adam's count continues."""
     if DEVICE.type == "cpu":

@@ -84,7 +84,7 @@ def test_a_run_writes_the_file_that_gives_it_again(tmp_path, monkeypatch):
     assert (written["critic_lr"], written["ema_rate"], written["cosine_decay"]) == (1e-3, 0.25, False)
     assert written["task"] == TASK and written["dataset"] == str(tmp_path / "data.hdf5")
     without_value = {"weight_parameter", "weight_family", "observation_keys", "mirror", "critic",
-                     "action_low", "action_high", "eval_every"}
+                     "action_low", "action_high", "eval_every", "rankers", "critics"}
     assert set(written) == set(config_fields()) - without_value
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -93,7 +93,11 @@ def saved_critics(source: Source, data: Transitions) -> Iterator[tuple[int, Crit
 
 def _under_way(source: Source, data: Load) -> Learnt:
     """The networks in an unfinished run's newest saved states; of a distillation, how far it is."""
-    if source.run is not None and read_record(source.run / RUN, None).kind == "distill":
+    kind = read_record(source.run / RUN, None).kind if source.run is not None else "train"
+    if kind == "rank":
+        raise UsageError(f"{source.name}: its rankers or critics are not trained to the end yet; inspect the "
+                         "policy that they are for, or wait")
+    if source.run is not None and kind == "distill":
         steps = read_history(source.run / "logs" / HISTORY).get(StudentTrainer.phase)
         if not steps:
             raise UsageError(f"{source.name}: this distillation has logged no step yet; try again later")

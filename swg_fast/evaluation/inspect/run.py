@@ -15,6 +15,7 @@ from swg_fast.envs.tasks import preset_for
 from swg_fast.evaluation.inspect import draw, measure, places, scorer, student
 from swg_fast.evaluation.inspect.learnt import Judge, Load, check_sizes, load_learnt, saved_critics
 from swg_fast.method.sampler_names import STUDENT
+from swg_fast.policy.model_card import FITTED
 from swg_fast.policy.policy import Policy
 from swg_fast.training.history import read_history
 from swg_fast.training.rewards import transform_rewards
@@ -56,6 +57,8 @@ def inspect_run(source: Source, data: Load, out: Path, draws: measure.Draws, *,
         figures["student"] = student.student_figures(ends, out / "student.png")
     elif policy is not None and policy.model.walk is not None:
         figures["student"] = student.card_figures(policy.card)
+    if policy is not None and policy.card.get(FITTED):
+        figures[FITTED] = policy.card[FITTED]
     history = read_history(source.history) if source.history is not None else {}
     if history:
         draw.losses(history, out / "losses.png")

@@ -18,10 +18,11 @@ from swg_fast.common.intervals import mean_interval
 from swg_fast.evaluation.inspect.measure import PART, Draws, within_states
 from swg_fast.method.networks import TwinQ
 from swg_fast.policy.backends.job import Samples
-from swg_fast.policy.backends.search import asked
+from swg_fast.policy.backends.search import asked, spread
 from swg_fast.policy.checkpoint import find_checkpoint, load_checkpoint
 from swg_fast.policy.model import Model
 from swg_fast.policy.policy import Policy
+from swg_fast.policy.sampling import SamplingConfig
 
 GROWTH = 4  # from one number of candidates to the next
 MOST_SETS = 16  # sets of candidates whose kept ones are averaged, where a set is small
@@ -58,10 +59,13 @@ def load_judge(name: str, policy: Policy) -> TwinQ:
     return judge.critic
 
 
-def scores_of(model: Model, states: torch.Tensor, drawn: Samples, select: str) -> torch.Tensor:
-    """What ranked, or filtered, the candidates [B, N] of ``states`` [B, S]: the critic's value, the expected
-    weight, or else the sampled weight."""
-    if select == "max_q":
+def scores_of(model: Model, states: torch.Tensor, drawn: Samples, config: SamplingConfig) -> torch.Tensor:
+    """What ranked, or filtered, the candidates [B, N] of ``states`` [B, S]: the critic's value, an ensemble's
+    lower confidence bound, the expected weight, or else the sampled weight."""
+    ensemble = {"lcb_weight": model.ranker, "lcb_q": model.critics}.get(config.select)
+    if ensemble is not None:
+        return spread(ensemble, states, drawn.candidates).lower_bound(config.pessimism)
+    if config.select == "max_q":
         return asked(model.critic, states, drawn.candidates)
     return drawn.candidate_weights if drawn.expected_weights is None else drawn.expected_weights
 
@@ -100,7 +104,7 @@ def score_candidates(policy: Policy, judge: TwinQ, states: np.ndarray, draws: Dr
                 value = torch.stack([asked_one(judge, j, part, chosen[:, None]) for j in range(2)])
                 found.append((value.mean(dim=0)[:, 0] - centre) / spread)
             kept[n] = torch.stack(found).mean(dim=0).numpy()
-        scores = scores_of(policy.model, part, drawn, policy.config.select)
+        scores = scores_of(policy.model, part, drawn, policy.config)
         parts.append(Scored(scores.numpy(), both[0].numpy(), both[1].numpy(), kept))
     return Scored(np.concatenate([part.scores for part in parts]),
                   np.concatenate([part.first for part in parts]),

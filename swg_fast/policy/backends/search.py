@@ -8,22 +8,33 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from swg_fast.method.networks import TwinQ
+from swg_fast.method.networks import EnsembleQ
 from swg_fast.policy.backends.job import Candidates, SamplingJob
 from swg_fast.policy.model import Model
 from swg_fast.policy.ranking_names import RANKINGS
-from swg_fast.policy.rankings.ranked import Ranked, Support, scores_of
+from swg_fast.policy.rankings.ranked import Ranked, Spread, Support, scores_of
 from swg_fast.reference import philox
 from swg_fast.reference.resample import keep
 
 
-def asked(network: TwinQ | None, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-    """What critic or ranker say of actions [b, n, A] in states [b, S]: the lower of two, [b, n]."""
+def opinions(network: EnsembleQ | None, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """What each network of a critic or ranker says of actions [b, n, A] in states [b, S]: [members, b, n]."""
     assert network is not None  # a job that needs one is refused without
     b, n, _ = actions.shape
     # Beside the state there may be the code of a weight function, which is the score network's alone.
     repeated = states[:, :network.state_dim].repeat_interleave(n, dim=0)
-    return network.minimum(repeated, actions.reshape(b * n, -1)).view(b, n)
+    return network(repeated, actions.reshape(b * n, -1)).view(-1, b, n)
+
+
+def asked(network: EnsembleQ | None, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    """The lowest of these opinions, [b, n]."""
+    return opinions(network, states, actions).amin(dim=0)
+
+
+def spread(network: EnsembleQ | None, states: torch.Tensor, actions: torch.Tensor) -> Spread:
+    """The mean of these opinions and their standard deviation, [b, n] each."""
+    said = opinions(network, states, actions)
+    return Spread(said.mean(dim=0), said.std(dim=0, correction=0))
 
 
 class Judge(Protocol):
@@ -48,6 +59,8 @@ class Pool(NamedTuple):
     critic: torch.Tensor | None = None
     error: torch.Tensor | None = None
     supported: torch.Tensor | None = None
+    mean: torch.Tensor | None = None
+    deviation: torch.Tensor | None = None
 
     def take(self, at: torch.Tensor) -> Pool:
         """Places ``at`` [b, k] of every state."""
@@ -64,7 +77,7 @@ class Search:
     """One search for the states of a slice: `add` chunks in order, then `best`, or `shortlisted`.
 
     It holds one candidate a state where the ranking allows; a share of them where they are filtered, some for
-    a shortlist, or all where they are ranked against one another: memory for their z and up to five numbers
+    a shortlist, or all where they are ranked against one another: memory for their z and a few numbers
     each. Ties go to the lowest index.
     """
 
@@ -88,12 +101,17 @@ class Search:
         elif job.plan.expects is not None and job.teacher is not None:
             found = found._replace(expected=self.judge.expected(judged, self.states, first, found.z))
         indices = job.indices(self.states, torch.arange(first, first + n, device=found.z.device))
-        critic, support = None, (None, None)
-        if "critic" in RANKINGS[job.plan.ranks_by].needs:
+        critic, support, members = None, (None, None), (None, None)
+        needs = RANKINGS[job.plan.ranks_by].needs
+        if "critic" in needs:
             critic = asked(self.model.critic, states, actions)
+        if "ranker" in needs or "critics" in needs:
+            ensemble = self.model.ranker if "ranker" in needs else self.model.critics
+            members = spread(ensemble, states, actions)
         if job.plan.support is not None:
             support = self.judge.support(judged, self.states, first, found.z)
-        self.hold(Pool(found.z, found.weights, indices, found.expected, critic, *support))
+        self.hold(Pool(found.z, found.weights, indices, found.expected, critic, *support,
+                       *members))
         return found
 
     def hold(self, pool: Pool) -> None:
@@ -136,9 +154,11 @@ class Search:
             words = job.state_indices[self.states][:, None]
             return philox.gumbel(job.seed, pool.indices, words, plan.table.trained_steps)
 
-        support = None
+        support = ensemble = None
         if pool.error is not None and pool.supported is not None:
             support = Support(pool.error, pool.supported)
+        if pool.mean is not None and pool.deviation is not None:
+            ensemble = Spread(pool.mean, pool.deviation)
         found = scores_of(plan.ranks_by, Ranked(job.config, plan.selection_temperature, pool.weights, noise,
-                                                pool.expected, pool.critic, support))
+                                                pool.expected, pool.critic, support, ensemble))
         return torch.where(found.isnan(), -torch.inf, found)

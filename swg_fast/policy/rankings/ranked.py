@@ -21,12 +21,24 @@ class Support(NamedTuple):
     weight: torch.Tensor
 
 
+class Spread(NamedTuple):
+    """Of candidates [b, n]: the mean and the standard deviation of what an ensemble's members say."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def lower_bound(self, pessimism: float) -> torch.Tensor:
+        """The lower confidence bound, ``pessimism`` standard deviations below the mean."""
+        return self.mean - pessimism * self.deviation
+
+
 @dataclass(frozen=True)
 class Ranked:
     """Candidates [b, n] to rank, and what was predicted of them.
 
-    weights: sampled, before the last clip. expected, critic (min(Q1, Q2)), support: where the ranking needs
-    them. noise: standard Gumbel draws of each candidate, made when called. temperature: the selection's.
+    weights: sampled, before the last clip. expected, critic (min(Q1, Q2)), support, ensemble (the ranker's or
+    the critics'): where the ranking needs them. noise: standard Gumbel draws of each candidate, made when
+    called. temperature: the selection's.
     """
 
     config: SamplingConfig
@@ -36,6 +48,7 @@ class Ranked:
     expected: torch.Tensor | None = None
     critic: torch.Tensor | None = None
     support: Support | None = None
+    ensemble: Spread | None = None
 
 
 def scores_of(name: str, found: Ranked) -> torch.Tensor:

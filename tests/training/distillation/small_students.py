@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from swg_fast import NoiseSchedule, Policy, TwinQ, ValueNetwork
 from swg_fast.data.transitions import Transitions, to_transitions
-from swg_fast.method.networks import Ranker
+from swg_fast.method.networks import EnsembleQ, Ranker
 from swg_fast.training.distillation import pairs, run, shards
 from swg_fast.training.distillation.run import Teaching, distill
 from swg_fast.training.distillation.settings import DistillSettings
@@ -33,7 +33,8 @@ def small_teacher(family: bool = False, seed: int = 0, **defaults: object) -> Po
     """A teacher of random weights, in float32 on every machine."""
     card = {"training": {"weights": {"mean": 0.3}}} | ({"weight_family": FAMILY} if family else {})
     torch.manual_seed(5)
-    parts = {"critic": TwinQ(S, A, 16), "value": ValueNetwork(S, 16), "ranker": Ranker(S, A, 16)}
+    parts = {"critic": TwinQ(S, A, 16), "value": ValueNetwork(S, 16), "ranker": Ranker(S, A, 16, 3),
+             "critics": EnsembleQ(S, A, 16, 3)}
     network = make_network(S + 3 * family, A, 16, 2, seed=seed)
     return Policy(network, NoiseSchedule.vp(T), card=card, defaults={"dtype": "fp32"} | defaults, **parts)
 

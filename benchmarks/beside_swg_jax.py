@@ -88,7 +88,7 @@ def main(checkout: Path, tasks: tuple[str, ...], datasets: tuple[str, ...], seed
                 task, seed, same["data"][:6], **budget))
             rows = compare(checkout, task, data, settings, folder, play, not quiet)
             kept.append({"what": same, "rows": rows, "threads": torch.get_num_threads()})
-            save(json_path, {"runs": kept})
+            save(json_path, {"runs": kept}, data_hash=same["data"])  # of the newest run; each has its own
     show(kept)
 
 

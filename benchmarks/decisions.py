@@ -127,8 +127,8 @@ class Recorded:
 class Results:
     """The JSON by part and cell. Raises `UsageError` if it was made with other settings."""
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, settings: dict[str, Any], device: torch.device) -> None:
+        self.path, self.device, self.data_hash = path, device, None
         self.data = recorded(path, {"settings": settings, "parts": {}}, Recorded)
         changed = [k for k, v in settings.items() if self.data["settings"].get(k) != v]
         if changed:
@@ -140,7 +140,7 @@ class Results:
 
     def add(self, part: str, key: str, value: dict[str, Any]) -> None:
         self.data["parts"].setdefault(part, {})[key] = value
-        save(self.path, self.data)
+        save(self.path, self.data, self.device, self.data_hash)
         click.echo(f"{part:9s} {key:24s} " + ", ".join(
             f"{k} {v:.4g}" for k, v in value.items() if isinstance(v, float)))
 
@@ -192,7 +192,9 @@ def judge_states(policy: Policy, every: dict[str, dict[str, Any]], results: Resu
     if critic.critic is None or critic.value is None:
         raise UsageError(f"--judge {judge}: it has no critic and value; give one that 'swg-fast train' wrote")
     own = policy.card.get("training", {}).get("settings", {})
-    held_out = load_dataset(data).split(own.get("held_out", 0.05), own.get("seed", 0))[1]
+    loaded = load_dataset(data)
+    results.data_hash = loaded.fingerprint()
+    held_out = loaded.split(own.get("held_out", 0.05), own.get("seed", 0))[1]
     rows = np.random.default_rng(0).choice(len(held_out), min(count, len(held_out)), replace=False)
     states = torch.from_numpy(held_out.observations[rows])
     for key in results.missing("states", [key for key in every if not key.startswith("eager")]):
@@ -274,7 +276,7 @@ def main(task: str, policy_name: str | None, judge: str | None, data: str | None
         "task": task, "policy": policy_name or task, "solver": chosen.solver,
         "sampler_steps": chosen.sampler_steps, "guidance_scale": chosen.guidance_scale,
         "dtype": chosen.dtype, "judge": judge, "states": sizes.states, "episodes": sizes.episodes,
-        "quick": quick})
+        "quick": quick}, policy.device)
     if "time" in asked:
         measure_time(policy, cells(every, sizes.candidates), results, sizes.repeats)
     if "states" in asked:

@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.measuring import Several, recorded, save
 from swg_fast.cli.ending import run
+from swg_fast.common.atomic_files import sha256
 from swg_fast.common.intervals import mean_interval
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data.hdf5 import read_hdf5
@@ -32,7 +33,7 @@ from swg_fast.envs import make_env
 from swg_fast.envs.d4rl_env import D4RLEnv
 from swg_fast.policy.policy import load_policy
 
-APART = ("starts", "simulator", "versions")  # parts of the JSON that are not cells
+APART = ("starts", "simulator", "provenance", "versions")  # parts of the JSON that are not cells
 TASK, LIMIT, LONG = "door-human-v1", 200, 300
 OPEN = 5  # a reward above it means that the door is open by more than one radian
 SOURCES = "task:task,task:demonstration,demonstration:task,demonstration:demonstration"
@@ -133,7 +134,7 @@ def markdown(found: dict[str, Any]) -> str:
 def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[float],
          candidates: list[int], sources: str, json_path: Path) -> None:
     results = recorded(json_path, {}, dict[str, dict[str, Any]])
-    env, raw = make_env(TASK), read_hdf5(data)
+    env, raw, used = make_env(TASK), read_hdf5(data), sha256(data)
     assert isinstance(env, D4RLEnv)
     ends = np.flatnonzero(raw["timeouts"].astype(bool) | (raw["terminals"] > 0))
     begins = np.concatenate([[0], ends[:-1] + 1])
@@ -148,7 +149,7 @@ def main(data: Path, policy_name: str | None, label: str, guidance_scales: list[
 
     def add(name: str, key: str, value: dict[str, Any]) -> None:
         results.setdefault(name, {})[key] = value
-        save(json_path, results | {"simulator": env.simulator()})
+        save(json_path, results | {"simulator": env.simulator()}, data_hash=used)
         click.echo(f"{name} | {key} | {value['within']['score']:.1f}, {value['whole']['score']:.1f}")
 
     spread = first[:, JOINTS].std(0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +18,10 @@ import click
 import torch
 
 from benchmarks import gpu_parts
-from benchmarks.measuring import ROOT, recorded
+from benchmarks.measuring import ROOT, recorded, save
 from swg_fast.cli.ending import run
-from swg_fast.common.atomic_files import write_json
-from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
+from swg_fast.common.provenance import provenance
 from swg_fast.evaluation.bench.plot import plot_bench
 from swg_fast.evaluation.bench.run import Bench
 
@@ -36,12 +34,6 @@ class Measured:
     """What the JSON has beside its parts."""
 
     device: str
-
-
-def commit() -> str:
-    """The checkout's commit, or "unknown" outside one."""
-    out = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT)
-    return out.stdout.strip() or "unknown"
 
 
 @click.command()
@@ -75,9 +67,9 @@ def main(device: str, tiny: bool, parts: str, swg_jax: str | None, out: Path | N
             found = getattr(gpu_parts, part)(where, tiny, **keywords)
         except UsageError as error:
             raise UsageError(f"{part}: {error}") from error
-        report[part] = {"commit": commit(), "versions": versions(),
+        report[part] = {**provenance(where),  # parts stay from other days and commits
                         "found": asdict(found) if isinstance(found, Bench) else found}
-        write_json(path, report)
+        save(path, report, where)
         if part == "throughput":
             plot_bench(found, folder / "throughput.png")
         click.echo(f"{time.perf_counter() - started:5.0f} s  {part}")

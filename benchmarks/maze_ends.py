@@ -17,9 +17,8 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.measuring import policy_option, threads_option
+from benchmarks.measuring import policy_option, save, threads_option
 from swg_fast.cli.ending import run
-from swg_fast.common.atomic_files import write_json
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data.load import load_for
 from swg_fast.data.transitions import Transitions
@@ -105,12 +104,14 @@ def main(task: str, policy_name: str | None, episodes: int, seed: int, data: Pat
     result = {"task": task, "seed": seed, "counts": counts, "episodes": found,
               "falls": falls([(path[:, :2], upright(path)) for path in paths]),
               "sampling": asdict(policy.settings(**sampling))}
+    used = None
     if data is not None:
         recorded = load_for(task, str(data))
+        used = recorded.fingerprint()
         result["metres_left"] = metres_left(recorded, found)
         every, begins = recorded.observations, np.flatnonzero(np.diff(recorded.episodes)) + 1
         result["falls_recorded"] = falls([(part[:, :2], upright(part)) for part in np.split(every, begins)])
-    write_json(path, result)
+    save(path, result, data_hash=used)
     click.echo(f"{counts} {result.get('metres_left', '')}")
     for name in ("falls", "falls_recorded"):
         for kind, each in result.get(name, {}).items():

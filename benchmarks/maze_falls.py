@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from benchmarks.maze_ends import upright
+from benchmarks.measuring import save
 from swg_fast.cli.ending import run
-from swg_fast.common.atomic_files import write_json
 from swg_fast.common.console import print_table
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.data.load import load_for
@@ -83,7 +83,7 @@ def main(runs: tuple[str, ...], task: str, data: Path, seed: int, path: Path, pl
     recorded = load_for(task, str(data))
     states, metres = places(recorded, seed)
     found = [values(run, recorded, states, metres) for run in runs]
-    write_json(path, {"task": task, "seed": seed, "runs": found})
+    save(path, {"task": task, "seed": seed, "runs": found}, data_hash=recorded.fingerprint())
     for each in found:
         print_table(f"{each['run']} ({each['progress']}); lowest return {each['lowest_return']:.0f}", [
             ("{}-{} m left".format(*row["metres"]), f"upright {_text(row['upright'])}, "

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from swg_fast.common.atomic_files import write_json
-from swg_fast.common.console import versions
 from swg_fast.common.hardware import set_threads
 from swg_fast.common.output_paths import check_output
+from swg_fast.common.provenance import provenance
 from swg_fast.common.read_files import is_file, read_json, validated
+from swg_fast.policy.checkpoint import CARD, find_checkpoint
+from swg_fast.policy.model_card import read_card
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,6 +61,16 @@ def recorded(path: Path, start: dict[str, Any], kind: Any) -> dict[str, Any]:
     return read_result(path, kind) if is_file(path) else start
 
 
-def save(path: Path, found: dict[str, Any]) -> None:
-    """Writes ``found`` as JSON, with the versions of the software that measured it."""
-    write_json(path, found | {"versions": versions()})
+def save(path: Path, found: dict[str, Any], device: torch.device | str = "cpu", data_hash: str | None = None
+         ) -> None:
+    """Writes ``found`` as JSON, with its provenance. A file that grows keeps the hash of data that an earlier
+    part read."""
+    data_hash = data_hash or found.get("provenance", {}).get("data_hash")
+    found["provenance"] = provenance(device, data_hash)
+    write_json(path, found)
+
+
+def add_to_card(name: str, **entries: Any) -> None:
+    """Writes ``entries`` into the model card of the policy ``name``."""
+    path = find_checkpoint(name) / CARD
+    write_json(path, read_card(path) | entries)

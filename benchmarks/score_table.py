@@ -17,17 +17,24 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.measuring import ROOT, Several, policy_option, read_result, recorded, save, threads_option
+from benchmarks.measuring import (
+    ROOT,
+    Several,
+    add_to_card,
+    policy_option,
+    read_result,
+    recorded,
+    save,
+    threads_option,
+)
 from swg_fast.cli.ending import run
-from swg_fast.common.atomic_files import write_json
+from swg_fast.common.atomic_files import sha256
 from swg_fast.common.errors import UsageError
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.intervals import interval_text, score_interval
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.envs import make_env
 from swg_fast.evaluation.episodes import evaluate
-from swg_fast.policy.checkpoint import CARD, find_checkpoint
-from swg_fast.policy.model_card import read_card
 from swg_fast.policy.policy import Policy, load_policy
 
 SCORES = ROOT / "benchmarks" / "results" / "scores"
@@ -128,14 +135,13 @@ def main(task: str, policy_name: str | None, device: str, seed: int, seeds: list
                                    "or another file")
     if data_path:
         kept["behaviour"] = behaviour(task, data_path)
-        write_json(json_path, kept)
+        save(json_path, kept, policy.device, sha256(data_path))
     play(policy, task, asked, same, kept, json_path)
     if plot_path:
         draw(task, kept["rows"], plot_path)
     if card:
-        path, used = find_checkpoint(name) / CARD, policy.backend("auto", asked.dtype)
-        write_json(path, read_card(path) | {"scores": kept["rows"],
-                                            "scores_backend": f"{used.name} {used.dtype}"})
+        used = policy.backend("auto", asked.dtype)
+        add_to_card(name, scores=kept["rows"], scores_backend=f"{used.name} {used.dtype}")
 
 
 def play(policy: Policy, task: str, asked: Asked, same: dict[str, Any], kept: dict[str, Any], path: Path
@@ -164,7 +170,7 @@ def play(policy: Policy, task: str, asked: Asked, same: dict[str, Any], kept: di
             "mean_length": sum(e.length for e in result.episodes) / len(result.episodes)})
         kept.pop("backend", None)
         kept |= {"task": task, "simulator": result.simulator}
-        save(path, kept)
+        save(path, kept, policy.device)
         click.echo(f"N={n} rho={rho:g} {select}: " + interval_text(
             result.pooled.mean, result.pooled.interval, len(result.episodes)))
 

@@ -32,13 +32,12 @@ SCORERS = {"student's weight": (STUDENT, "max_weight"),
            "teacher, expected weight": ("teacher", "expected_weight")}
 
 
-def judged(task: str, judge: str, data: str, draws: Draws) -> dict[str, dict[str, Any]]:
-    """The figures of each of `SCORERS`."""
+def judged(task: str, judge: str, states: np.ndarray, draws: Draws) -> dict[str, dict[str, Any]]:
+    """The figures of each of `SCORERS`, for some of the ``states`` [N, S]."""
     model = load_checkpoint(task)
     walk = model.walk
     if walk is None:
         raise UsageError(f"{task}: this policy has no student")
-    states = load_for(task, data).observations
     rows = np.random.default_rng(draws.seed).choice(len(states), min(draws.n_states, len(states)),
                                                     replace=False)
     found = {}
@@ -77,8 +76,10 @@ def main(judges: tuple[str, ...], n_states: int, n_judged: int, path: Path) -> N
     for text in judges:
         task, _, rest = text.partition("=")
         judge, _, data = rest.partition(",")
-        tasks[task] = judged(task, judge, data, draws)
-        save(path, {"settings": {"states": n_states, "candidates": n_judged}, "tasks": tasks})
+        loaded = load_for(task, data)
+        tasks[task] = judged(task, judge, loaded.observations, draws)
+        save(path, {"settings": {"states": n_states, "candidates": n_judged}, "tasks": tasks},
+             data_hash=loaded.fingerprint())  # of the newest task
     click.echo(markdown(tasks))
 
 

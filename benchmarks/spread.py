@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.measuring import policy_option, save
 from swg_fast.cli.ending import run
+from swg_fast.common.atomic_files import sha256
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.policy.policy import load_policy
 
@@ -47,7 +48,8 @@ def main(task: str, policy_name: str | None, data_path: Path, states: int, candi
         click.echo("{sampler} {sampler_steps} at {temperature}: spread {spread:.3f}, the kept action "
                    "{kept_from_mean:.2f} from the mean".format_map(found[-1]))
     save(json_path, {"task": task, "states": states, "candidates": candidates, "select": select,
-                     "guidance_scale": guidance_scale, "seed": seed, "rows": found})
+                     "guidance_scale": guidance_scale, "seed": seed, "rows": found},
+         data_hash=sha256(data_path))
 
 
 if __name__ == "__main__":

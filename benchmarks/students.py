@@ -17,13 +17,11 @@ from typing import Any
 import click
 
 from benchmarks.experiment_tables import RESULTS
+from benchmarks.measuring import add_to_card
 from benchmarks.score_table import cell
 from swg_fast.cli.ending import run
-from swg_fast.common.atomic_files import write_json
 from swg_fast.common.intervals import score_interval
 from swg_fast.common.read_files import read_json
-from swg_fast.policy.checkpoint import CARD, find_checkpoint
-from swg_fast.policy.model_card import read_card
 
 STUDENT = RESULTS / "student.json"
 
@@ -67,8 +65,7 @@ def main(cards: bool) -> None:
     found = scores()
     click.echo(markdown(found))
     for task, rows in found.items() if cards else ():
-        path = find_checkpoint(task) / CARD
-        write_json(path, read_card(path) | {"scores": rows})
+        add_to_card(task, scores=rows)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 
+from benchmarks.measuring import save
 from benchmarks.training_run import markdown, measure
 from benchmarks.training_worker import serve
 from swg_fast.cli.ending import run
@@ -87,8 +88,6 @@ def whole_run(core: int) -> dict[str, Any]:
 def main(turns: int, json_path: Path, one_core: bool) -> None:
     import torch
 
-    from swg_fast.common.atomic_files import write_json
-    from swg_fast.common.console import versions
     from swg_fast.common.hardware import device_name
 
     if find_spec("jax") is None:
@@ -108,8 +107,8 @@ def main(turns: int, json_path: Path, one_core: bool) -> None:
                            f"{plain:.1f}, jax {jax:.1f}")
     found = {
         "machine": device_name(torch.device("cpu")), "cores": len(cores), "results": rows,
-        "whole_run": whole_run(cores[0]), "versions": versions()}
-    write_json(json_path, found)
+        "whole_run": whole_run(cores[0])}
+    save(json_path, found)
     click.echo(markdown(found))
 
 

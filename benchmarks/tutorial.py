@@ -19,11 +19,9 @@ from typing import Any
 
 import click
 
-from benchmarks.measuring import ROOT
+from benchmarks.measuring import ROOT, save
 from benchmarks.pages.code import CodeBlock, code_blocks, commands
 from swg_fast.cli.ending import run
-from swg_fast.common.atomic_files import write_json
-from swg_fast.common.console import versions
 from swg_fast.common.output_paths import check_output
 
 PAGE = ROOT / "docs" / "start.md"
@@ -68,7 +66,7 @@ def main(path: Path) -> None:
             rows.append({"code": block.text, "output": printed(block, names, Path(folder))})
             rows[-1]["seconds"] = round(time.perf_counter() - begun, 1)
             click.echo(f"line {block.line}: {rows[-1]['seconds']} s")
-    write_json(path, {"blocks": rows, "versions": versions()})
+    save(path, {"blocks": rows})
 
 
 if __name__ == "__main__":

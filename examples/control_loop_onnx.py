@@ -28,6 +28,7 @@ from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.hardware import set_threads
 from swg_fast.common.optional_packages import need
 from swg_fast.common.output_paths import check_outputs
+from swg_fast.common.provenance import provenance
 from swg_fast.envs import make_env
 from swg_fast.policy.policy import Policy
 
@@ -162,7 +163,8 @@ def main() -> None:
     times = measure(policy, controllers, passed_states(controllers[1], options.states, options.seed))
     drove = drive(controllers[options.candidates], options.rate, options.steps, options.seed)
     write_json(json_path, {"task": TASK, "seed": options.seed, "candidates": options.candidates,
-                           "times": [asdict(each) for each in times], "drive": asdict(drove)})
+                           "times": [asdict(each) for each in times], "drive": asdict(drove),
+                           "provenance": provenance()})
     print_table(f"{TASK}: milliseconds a decision", [
         (f"N = {each.candidates}", f"onnxruntime {each.onnxruntime:.2f}, Python {each.python:.2f}")
         for each in times])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.pages.blocks import block, percent, recorded
+from benchmarks.pages.blocks import ROOT, block, percent, recorded
+from benchmarks.pages.gpu import steps_a_second
 from swg_fast.method.networks import ScoreNetwork
+from swg_fast.sweep.plan_file import read_plan
 
 
 @block
@@ -36,3 +38,16 @@ def worker_processes() -> dict[str, Any]:
     return {"count": found["count"], "hopper": tasks["hopper-medium"]["ours_over_theirs"],
             "antmaze": tasks["antmaze-umaze"]["ours_over_theirs"], "memory": percent(memory),
             "start": percent(start)}
+
+
+@block
+def paper_cost() -> dict[str, Any]:
+    """What experiments/paper.toml costs: by its dry run, and its trainings by the H200's recorded rates."""
+    found, plan = recorded("paper-cost.json"), read_plan(ROOT / "experiments" / "paper.toml")
+    (grid,) = plan.grids
+    trainings = len(grid["task"]) * len(grid["train.seed"])
+    rates = {phase: steps_a_second("training", phase, plan.settings[f"train.{phase}_batch"])
+             for phase in ("critic", "actor")}
+    seconds = sum(plan.settings[f"train.{phase}_steps"] / rate for phase, rate in rates.items())
+    return found["hours"] | {"device": found["device"], "cells": found["cells"], "trainings": trainings,
+                             "gpu": trainings * seconds / 3600, **rates}

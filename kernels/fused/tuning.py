@@ -20,8 +20,8 @@ from typing import Any
 import torch
 import triton
 
-from swg_fast.common.console import versions
 from swg_fast.common.errors import note
+from swg_fast.common.provenance import versions
 from swg_fast.kernels.fused.configurations import Config
 from swg_fast.kernels.fused.records import Shape, Work
 from swg_fast.kernels.shared.binary_cache import cache_folder

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import Field, replace
 from pathlib import Path
@@ -40,6 +38,7 @@ def distill(teacher: str | None, out: str | None, resume: bool, config_path: Pat
     every command takes it as it takes its teacher: evaluate, bench, inspect.
     """
     from swg_fast.common.progress import say
+    from swg_fast.common.provenance import command_line
     from swg_fast.training.prepare_distillation import prepare_distillation
 
     run = prepare_distillation(teacher, out=out, config=config_path, **chosen)
@@ -47,6 +46,6 @@ def distill(teacher: str | None, out: str | None, resume: bool, config_path: Pat
     say(f"teacher: {run.options.teacher}, {walk.sampler} in {walk.sampler_steps} steps; states of "
         f"{len(run.data):,} transitions")
     loop = replace(run.loop_options(), stop_after=stop_after)
-    folder = run.run(resume=resume, loop=loop, command=shlex.join(["swg-fast", *sys.argv[1:]]))
+    folder = run.run(resume=resume, loop=loop, command=command_line())
     say(f"policy: {folder}\ntry it: swg-fast evaluate {run.teaching.teacher.card.get('task', 'TASK')} "
         f"--policy {folder}")

@@ -70,7 +70,8 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
     """
     from swg_fast.common.atomic_files import write_json
     from swg_fast.common.console import print_table
-    from swg_fast.common.hardware import device_name, set_threads
+    from swg_fast.common.hardware import set_threads
+    from swg_fast.common.provenance import provenance
     from swg_fast.evaluation import report
     from swg_fast.evaluation.episodes import evaluate as play
     from swg_fast.evaluation.video import record_video
@@ -85,7 +86,7 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
     _say_leaves(policy, preset, options)
     result = play(policy, task, preset, progress=not quiet, environment=environment, **vars(counts),
                   **options)
-    summary = report.evaluation_json(result, name, device_name(policy.device))
+    summary = report.evaluation_json(result, name) | {"provenance": provenance(policy.device)}
     if profile:
         summary["profile"] = _profile(task, result, environment)
     if outputs.json is not None:

@@ -48,7 +48,6 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     --judge measures the ranking: it prints how much better the kept candidate of 1, 4, 16, ... is.
     A correlation with a critic is a diagnosis, not a score: 'swg-fast evaluate' measures the score.
     """
-    import functools
     from dataclasses import replace
 
     from swg_fast.common.atomic_files import user_path, write_json
@@ -79,7 +78,6 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     folder = user_path(beside if out is None else out)
     check_folder(folder)
 
-    @functools.cache
     def data() -> Transitions:
         chosen = dataset or source.dataset
         if chosen is None:

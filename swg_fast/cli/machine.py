@@ -32,8 +32,8 @@ def machine_report(check_environments: bool = True) -> list[tuple[str, str]]:
     """(name, value) of each row."""
     import torch
 
-    from swg_fast.common.console import versions
     from swg_fast.common.hardware import cores
+    from swg_fast.common.provenance import versions
     from swg_fast.policy.backends.registry import backend_class, resolve
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -6,6 +6,7 @@ import click
 
 from swg_fast import __version__
 from swg_fast.cli import sweep
+from swg_fast.cli.compare import compare
 from swg_fast.cli.data import download
 from swg_fast.cli.distill import distill
 from swg_fast.cli.ending import run
@@ -26,7 +27,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "sho
 # The commands by whom they are for, in the order of the help.
 COMMANDS: dict[str, tuple[click.Command, ...]] = {
     "Start here": (train, evaluate, toy, inspect, info),
-    "Experiments": (distill, rank, export, download, *sweep.COMMANDS, import_jax),
+    "Experiments": (distill, rank, export, download, *sweep.COMMANDS, compare, import_jax),
     "Kernel developers": (bench, tune),
 }
 

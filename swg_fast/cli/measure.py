@@ -70,8 +70,8 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
     Of a policy with teacher and student it measures the teacher, of a student alone the student's calls.
     """
     from swg_fast.common.atomic_files import write_json
-    from swg_fast.common.console import versions
     from swg_fast.common.output_paths import check_outputs
+    from swg_fast.common.provenance import provenance
     from swg_fast.evaluation.bench import plot_bench, run_bench
 
     check_outputs(json=json_path, plot=plot_path)
@@ -81,7 +81,7 @@ def bench(policy: Policy, candidates: str, states: str, backends: str, dtypes: s
                        dtypes=None if dtypes == "all" else dtypes.split(","),
                        guidance_scale=guidance_scale, progress=not quiet, **settings)
     if json_path is not None:
-        write_json(json_path, asdict(result) | {"versions": versions()})
+        write_json(json_path, asdict(result) | {"provenance": provenance(policy.device)})
     _show_bench(result)
     if plot_path is not None:
         plot_bench(result, plot_path)

@@ -11,6 +11,8 @@ import click
 
 from swg_fast.cli.options import PATH
 
+BUSY = 1.2  # processes for each core
+
 
 @click.command()
 @click.argument("file", type=PATH)
@@ -22,17 +24,18 @@ from swg_fast.cli.options import PATH
                                 "[default: this machine's cores]")
 @click.option("--cpus", type=int, help="CPUs of this machine to use.  [default: all]")
 @click.option("--dry-run", is_flag=True, help="Say what would run and, from one timed cell, how long.")
+@click.option("--json", "json_path", type=PATH, help="Write what --dry-run says of the time as JSON.")
 @click.option("--quiet", is_flag=True, help="No live table.")
 def sweep(file: Path, out: str | None, overrides: tuple[str, ...], address: str | None, cpus: int | None,
-          dry_run: bool, quiet: bool) -> None:
+          dry_run: bool, json_path: Path | None, quiet: bool) -> None:
     """Run a grid of trainings and evaluations, written down in FILE (TOML), on Ray.
 
     Cells that are finished in OUT are not run again. 'swg-fast report OUT' makes the tables and pictures.
     """
     from swg_fast.common.checks import whole
-    from swg_fast.common.errors import opened_by
+    from swg_fast.common.errors import UsageError, opened_by
     from swg_fast.common.hardware import cores, max_threads
-    from swg_fast.common.output_paths import check_folder
+    from swg_fast.common.output_paths import check_folder, check_outputs
     from swg_fast.sweep import cells as resolved
     from swg_fast.sweep import store as stores
     from swg_fast.sweep.plan_file import read_plan
@@ -42,6 +45,9 @@ def sweep(file: Path, out: str | None, overrides: tuple[str, ...], address: str 
 
     out = str(Path("runs/sweeps") / file.stem) if out is None else out
     check_folder(out)
+    check_outputs(json=json_path)
+    if json_path is not None and not dry_run:
+        raise UsageError(f"--json {json_path}: is for --dry-run; 'swg-fast report' writes a sweep's results")
     plan = read_plan(file, overrides)
     cpus = whole("--cpus", cores() if cpus is None else cpus, 1, max_threads())
     with opened_by(f"{file}:"):
@@ -58,7 +64,7 @@ def sweep(file: Path, out: str | None, overrides: tuple[str, ...], address: str 
     click.echo(f"{plan.title}: {len(cells)} cells ({len(cells) - len(missing)} done), "
                f"{trained} trainings ({len(trainings)} to do); {store.folder}")
     if dry_run:
-        _dry_run(trainings, missing, run, cpus)
+        _dry_run(trainings, missing, run, cpus, json_path)
         return
     with stores.locked(store.folder / "lock"):
         store.begin(plan, cells)  # even where nothing is missing: FILE may ask for other tables
@@ -94,25 +100,33 @@ def _run(title: str, store: Any, trainings: list[Any], missing: list[Any], total
         sys.exit(1)
 
 
-def _dry_run(trainings: list[Any], missing: list[Any], run: Any, cpus: int) -> None:
+def _dry_run(trainings: list[Any], missing: list[Any], run: Any, cpus: int, json_path: Path | None) -> None:
+    from dataclasses import asdict
+
+    from swg_fast.common.atomic_files import write_json
     from swg_fast.common.console import print_table
-    from swg_fast.sweep.estimate import TimeLeft, time_one
+    from swg_fast.common.provenance import provenance
+    from swg_fast.sweep.estimate import cost
     from swg_fast.sweep.live import duration
+    from swg_fast.sweep.ray_runner import slots_here
 
     if not missing:
         click.echo("nothing to do")
         return
     if trainings:
         print_table("would train", [
-            (t.key, f"{t.task}, seed {t.settings['seed']}: {t.settings['critic_steps']:,} + "
-                    f"{t.settings['actor_steps']:,} steps") for t in trainings])
+            (t.key, f"{t.task}, seed {t.settings['seed']}: " + (
+                f"a student, {t.distill['steps']:,} steps" if t.distill else
+                f"{t.settings['critic_steps']:,} + {t.settings['actor_steps']:,} steps")) for t in trainings])
     print_table("would find", [(cell.key, cell.label) for cell in missing])
-    slots = max(1, int(cpus // run.cpus))
-    timing = time_one(missing, run)
-    clock = TimeLeft(trainings, missing, slots)
-    clock.assume(timing.seconds)
-    click.echo(f"about {duration(clock.seconds())} with {slots} at once, "
-               f"from one cell timed for a moment ({timing.cells})")
+    found = cost(trainings, missing, run, slots_here(run, cpus))
+    if json_path is not None:
+        write_json(json_path, asdict(found) | {"provenance": provenance(run.device)})
+    hours = ", ".join(f"{hours:,.3g} {found.unit} hours to {kind}" for kind, hours in found.hours.items())
+    click.echo(f"about {duration(found.seconds)} with {found.at_once} at once: {hours}, on {found.device}; "
+               f"from one cell timed for a moment ({found.timed})")
+    if found.load is not None and found.load > BUSY:
+        click.echo(f"this machine is busy: {found.load:.1f} processes for each core; an idle one takes less")
 
 
 @click.command()
@@ -123,10 +137,15 @@ def report(folder: str, out: str | None) -> None:
 
     FOLDER may also be the results.json of an earlier report.
     """
-    from swg_fast.sweep.report_page import write_report
+    from swg_fast.common.console import show
+    from swg_fast.sweep.report_page import paper_tables, write_report
+    from swg_fast.sweep.tables import as_rich, caption
 
     for path in write_report(folder, out):
         click.echo(str(path))
+    for block in paper_tables(folder):
+        show(as_rich(block))
+        click.echo(f"{caption(block)}\n")
 
 
 COMMANDS = (sweep, report)

@@ -32,8 +32,9 @@ def toy(name: str, sampler_steps: str | None, json_path: Path | None, plot_path:
     from dataclasses import asdict
 
     from swg_fast.common.atomic_files import write_json
-    from swg_fast.common.console import print_table, versions
+    from swg_fast.common.console import print_table
     from swg_fast.common.output_paths import check_outputs
+    from swg_fast.common.provenance import provenance
     from swg_fast.evaluation.toy import ToySettings, plot_toy, run_toy
 
     check_outputs(json=json_path, plot=plot_path)
@@ -44,7 +45,7 @@ def toy(name: str, sampler_steps: str | None, json_path: Path | None, plot_path:
     if json_path is not None:
         write_json(json_path, {"data": name, "settings": asdict(settings),
                                "distances": result.distances, "distances_by_steps": result.by_steps,
-                               "versions": versions()})
+                               "provenance": provenance()})
     for count, d in result.by_steps.items():
         print_table(f"{name}: sliced Wasserstein distances, {settings.sampler} in {count} steps", [
             ("guided samples to the target", f"{d['guided_to_target']:.4f}"),

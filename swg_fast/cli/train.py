@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import Field, fields, replace
 from pathlib import Path
@@ -61,6 +59,7 @@ def train(task: str | None, out: str | None, resume: bool, config_path: Path | N
           --action-low -2 --action-high 2 --preset small
     """
     from swg_fast.common.progress import say
+    from swg_fast.common.provenance import command_line
     from swg_fast.envs.gymnasium_ids import is_known
     from swg_fast.evaluation.train import scoring
     from swg_fast.training.opening import show_opening
@@ -72,7 +71,7 @@ def train(task: str | None, out: str | None, resume: bool, config_path: Path | N
     loop = replace(run.loop_options(), stop_after=stop_after, profile=profile,
                    scoring=scoring(run, run.task))
     try:
-        folder = run.train(resume=resume, loop=loop, command=shlex.join(["swg-fast", *sys.argv[1:]]))
+        folder = run.train(resume=resume, loop=loop, command=command_line())
     finally:
         if profile:
             _print_times(loop.clocks)

@@ -1,24 +1,11 @@
-"""What commands print: tables, and the versions that a result names."""
+"""What commands print: tables."""
 
 from __future__ import annotations
 
-import platform
-from importlib import metadata
 from typing import Any
 
 LOG_WIDTH = 140  # characters
 NARROW = 100  # of what is pasted into a report
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a result, by package."""
-    found = {"python": platform.python_version()}
-    for name in ("swg-fast", "torch", "triton", "numpy", "d4rl", "gym", "gymnasium", "mujoco"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def print_table(title: str, rows: list[tuple[str, str]], width: int = LOG_WIDTH, file: Any = None) -> None:

@@ -57,6 +57,11 @@ def cores() -> int:
     return max(1, min(found, -(-quota // period)))
 
 
+def load() -> float | None:
+    """Processes that want a core of this machine, for each core, over the last minute; None if unknown."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else None
+
+
 def max_threads() -> int:
     """The most threads to accept: more slow a machine down, and far more crash its processes."""
     return max(64, 4 * cores())

@@ -1,19 +1,22 @@
-"""95 % confidence intervals of mean scores."""
+"""95 % confidence intervals of mean scores and of their differences."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 LEVEL = 0.95
+NAMES = {"wilson": "Wilson", "bootstrap": "bootstrap", "newcombe": "Newcombe"}  # of the methods
 RESAMPLES = 9999
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval of a mean, in its units. ``method`` is ``wilson`` or ``bootstrap``."""
+    """An interval of a mean or a difference, in its units. ``method`` is ``wilson``, ``bootstrap`` or
+    ``newcombe``."""
 
     low: float
     high: float
@@ -54,12 +57,48 @@ def score_interval(scores: Sequence[float], succeeds_or_fails: bool) -> Interval
     return Interval(100 * share.low, 100 * share.high, share.method)
 
 
+def rates_difference(first: Interval, second: Interval, rates: tuple[float, float]) -> Interval:
+    """Newcombe's interval of ``rates[1] - rates[0]``, from Wilson's intervals of the two (Newcombe 1998,
+    method 10). All have the same units."""
+    p, q = rates
+    return Interval(q - p - math.hypot(q - second.low, first.high - p),
+                    q - p + math.hypot(second.high - q, p - first.low), "newcombe")
+
+
+def means_difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Interval | None:
+    """Bootstrap interval (BCa, 9,999 resamples) of the mean of ``second`` [N] less that of ``first`` [M],
+    which are resampled apart. None where one has a single value, or neither varies."""
+    from scipy.stats import bootstrap
+
+    samples = tuple(np.asarray(values, np.float64) for values in (first, second))
+    if min(map(len, samples)) < 2 or all(np.ptp(values) == 0 for values in samples):
+        return None
+
+    def difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+        return b.mean(axis=axis) - a.mean(axis=axis)
+
+    found = bootstrap(samples, difference, confidence_level=LEVEL, n_resamples=RESAMPLES, method="BCa",
+                      batch=max(1, 10**7 // sum(map(len, samples))),
+                      rng=np.random.default_rng(seed)).confidence_interval
+    return Interval(float(found.low), float(found.high), "bootstrap")
+
+
+def score_difference(first: Sequence[float], second: Sequence[float], succeeds_or_fails: bool
+                     ) -> Interval | None:
+    """Interval of the mean of ``second`` [N] less that of ``first`` [M], scores of episodes that are taken as
+    independent: Newcombe's where each is 0 or 100 (Ant Maze), else `means_difference`."""
+    if not succeeds_or_fails:
+        return means_difference(first, second)
+    each = [score_interval(scores, True) for scores in (first, second)]
+    assert each[0] is not None and each[1] is not None  # Wilson's always has a width
+    return rates_difference(each[0], each[1], (float(np.mean(first)), float(np.mean(second))))
+
+
 def interval_text(score: float, interval: Interval | None, episodes: int) -> str:
     """``98.0, 95 % interval 93.0 to 99.4 (Wilson, 100 episodes)``, or why there is none."""
     if interval is None:
         why = "one episode" if episodes == 1 else f"all {episodes} episodes scored the same"
         return f"{score:.1f} ({why}: no interval)"
-    name = {"wilson": "Wilson", "bootstrap": "bootstrap"}[interval.method]
     count = f"{episodes} episode{'s' if episodes > 1 else ''}"
     return (f"{score:.1f}, {100 * interval.level:.0f} % interval {interval.low:.1f} to {interval.high:.1f} "
-            f"({name}, {count})")
+            f"({NAMES[interval.method]}, {count})")

@@ -24,17 +24,20 @@ SLOWEST = 1000  # bytes a second
 BLOCK = 1 << 20
 OTHERS = "-singletask-"  # in the name of every OGBench task that can be trained on
 
+# Parts of the files' names, by task without its version.
 _FILES = {
-    "antmaze-umaze-v2": "u-maze_noisy_multistart_False_multigoal_False",
-    "antmaze-umaze-diverse-v2": "u-maze_noisy_multistart_True_multigoal_True",
-    "antmaze-medium-play-v2": "big-maze_noisy_multistart_True_multigoal_False",
-    "antmaze-medium-diverse-v2": "big-maze_noisy_multistart_True_multigoal_True",
-    "antmaze-large-play-v2": "hardest-maze_noisy_multistart_True_multigoal_False",
-    "antmaze-large-diverse-v2": "hardest-maze_noisy_multistart_True_multigoal_True",
-    "kitchen-complete-v0": "mini_kitchen_microwave_kettle_light_slider",
-    "kitchen-partial-v0": "kitchen_microwave_kettle_light_slider",
-    "kitchen-mixed-v0": "kitchen_microwave_kettle_bottomburner_light",
+    "antmaze-umaze": "u-maze_noisy_multistart_False_multigoal_False",
+    "antmaze-umaze-diverse": "u-maze_noisy_multistart_True_multigoal_True",
+    "antmaze-medium-play": "big-maze_noisy_multistart_True_multigoal_False",
+    "antmaze-medium-diverse": "big-maze_noisy_multistart_True_multigoal_True",
+    "antmaze-large-play": "hardest-maze_noisy_multistart_True_multigoal_False",
+    "antmaze-large-diverse": "hardest-maze_noisy_multistart_True_multigoal_True",
+    "kitchen-complete": "mini_kitchen_microwave_kettle_light_slider",
+    "kitchen-partial": "kitchen_microwave_kettle_light_slider",
+    "kitchen-mixed": "kitchen_microwave_kettle_bottomburner_light",
 }
+# The same of -v0, by kind of data.
+_ADROIT = {"human": "v0_demos_clipped", "cloned": "demos-v0-bc-combined", "expert": "v0_expert_clipped"}
 
 
 def remote_path(task: str) -> str:
@@ -42,13 +45,16 @@ def remote_path(task: str) -> str:
     if task.startswith("minari:") or OTHERS in task:
         raise UsageError(f"{task} is not D4RL's; 'swg-fast train {task}' downloads its data by itself")
     preset: Preset = find_preset(task)
-    if preset.family == "antmaze":
-        return f"ant_maze_v2/Ant_maze_{_FILES[task]}_sparse_fixed.hdf5"
-    if preset.family == "kitchen":
-        return f"kitchen/{_FILES[task]}-v0.hdf5"
-    if preset.family == "adroit":
-        return f"hand_dapg_v1/{task}.hdf5"
     name, version = task.rsplit("-", 1)
+    older = preset.newer is not None
+    if preset.family == "antmaze":
+        folder, fixed = ("ant_maze_new", "") if older else ("ant_maze_v2", "_fixed")
+        return f"{folder}/Ant_maze_{_FILES[name]}_sparse{fixed}.hdf5"
+    if preset.family == "kitchen":
+        return f"kitchen/{_FILES[name]}-v0.hdf5"
+    if preset.family == "adroit":
+        hand, kind = name.split("-")
+        return f"hand_dapg/{hand}-{_ADROIT[kind]}.hdf5" if older else f"hand_dapg_v1/{task}.hdf5"
     return f"gym_mujoco_v2/{name.replace('-', '_')}-{version}.hdf5"
 
 

@@ -37,6 +37,8 @@ class D4RLEnv(TaskEnv):
         self.truncated = False
         with quiet(), self.own_random(seed):  # D4RL draws goals from numpy's global generator
             self.core.seed(seed)
+            if self.preset.family == "antmaze" and self.preset.newer is not None:
+                self.core.set_target()  # for each episode, as -v2 does; -v0 draws one when it is made
             return np.asarray(self.env.reset(), np.float32)
 
     def step(self, action: np.ndarray) -> Step:

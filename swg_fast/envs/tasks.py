@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -30,6 +30,7 @@ class Preset:
     max_episode_steps: int | None  # None: its dataset says where episodes end
     state_dim: int | None  # None: the environment says
     action_dim: int | None
+    newer: str | None = None  # the same task with D4RL's newer data, which is played in the same environment
 
     def check_sizes(self, state_dim: int, action_dim: int, source: str) -> None:
         """`UsageError` where data or a policy of these sizes, from ``source``, is not for this task."""
@@ -45,18 +46,21 @@ def _file() -> dict[str, Any]:
 
 @cache
 def presets() -> dict[str, Preset]:
-    """Every preset by task name."""
-    table = {}
+    """Every preset by task name, those of older data last."""
+    table, older = {}, {}
     for family, values in _file().items():
         if family == "other":
             continue
-        tasks, wide = values.pop("tasks"), values.pop("wide", {})
+        tasks, wide, version = values.pop("tasks"), values.pop("wide", {}), values.pop("older", None)
         for task, own in tasks.items():
             more = wide if own.pop("wide", False) else {}
             training = values["training"] | more.get("training", {})
             table[task] = Preset(task=task, family=family, sampling=more.get("sampling", {}),
                                  **(values | own | {"training": training}))
-    return table
+            if version is not None:
+                name = f"{task.rpartition('-')[0]}-{version}"
+                older[name] = replace(table[task], task=name, newer=task)
+    return table | older
 
 
 @cache

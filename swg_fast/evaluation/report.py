@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
 from swg_fast.common.figures import new_figure, save_figure
 from swg_fast.common.intervals import Interval, interval_text
@@ -19,8 +18,8 @@ from swg_fast.evaluation.video import replay
 REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, readable by the colour-blind
 
 
-def evaluation_json(result: Evaluation, policy_name: str, device: str) -> dict[str, Any]:
-    """The JSON of an evaluation. ``device`` is the name of the sampler's device (`hardware.device_name`)."""
+def evaluation_json(result: Evaluation, policy_name: str) -> dict[str, Any]:
+    """The JSON of an evaluation, but for its provenance."""
     return {
         "task": result.task,
         "policy": policy_name,
@@ -30,6 +29,7 @@ def evaluation_json(result: Evaluation, policy_name: str, device: str) -> dict[s
         "interval": _interval_json(result.pooled),
         "per_seed": [{"seed": score.seed, "episodes": len(score.scores), "score": score.mean,
                       "interval": _interval_json(score)} for score in result.per_seed],
+        "scores": result.pooled.scores,
         "returns": [episode.total_reward for episode in result.episodes],
         "episode_successes": [episode.success for episode in result.episodes],
         "episode_lengths": [episode.length for episode in result.episodes],
@@ -40,9 +40,7 @@ def evaluation_json(result: Evaluation, policy_name: str, device: str) -> dict[s
             result.seconds["total"] - result.seconds["start"], 1e-9),
         "seconds": {k: round(v, 3) for k, v in result.seconds.items()},
         "settings": result.settings,
-        "device": device,
         "simulator": result.simulator,
-        "versions": versions(),
     }
 
 

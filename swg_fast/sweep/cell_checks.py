@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import wraps
 from typing import Any
 
@@ -19,12 +19,15 @@ from swg_fast.evaluation.counts import EpisodeCounts, check_drawn
 from swg_fast.evaluation.toy import DATASETS, ToySettings
 from swg_fast.method.networks import EnsembleQ, Ranker, ScoreNetwork, TwinQ
 from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.method.student import ENTRY
 from swg_fast.method.weight_family import WeightFamily
 from swg_fast.policy.backends.registry import backend_class
 from swg_fast.policy.model import Model
 from swg_fast.policy.policy import load_policy
 from swg_fast.policy.sampling import Execution, SamplingConfig, resolve
 from swg_fast.policy.search_plan import plan_search
+from swg_fast.training.distillation.run import student_config, student_walk
+from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.settings import TrainSettings
 
 COUNTS = frozenset(entry.name for entry in fields(EpisodeCounts))
@@ -102,6 +105,15 @@ def _to_train(schedule: str, num_steps: int, family: WeightFamily | None, read_s
     model = Model(network, NoiseSchedule.by_name(schedule, num_steps), critic, card=card, ranker=ranker,
                   critics=critics)
     return Prospect(model, SamplingConfig(guidance=family.default if family is not None else None))
+
+
+@once
+def to_distil(teacher: Prospect, settings: DistillSettings) -> Prospect:
+    """The student that ``settings`` will make of ``teacher``, alone in its policy."""
+    model = teacher.model
+    walk = student_walk(teacher.config, model.schedule.num_steps, settings)
+    card = model.card | {ENTRY: {"walk": asdict(walk)}}
+    return Prospect(replace(model, card=card), student_config(teacher.config, walk))
 
 
 def sampling_of(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,11 +28,13 @@ from swg_fast.sweep.cell_checks import (
     finished,
     once,
     task_sizes,
+    to_distil,
     to_train,
 )
 from swg_fast.sweep.plan_file import SECTIONS, Plan
 from swg_fast.sweep.settings import RankSettings, RunSettings, section
-from swg_fast.training.preflight import check_run
+from swg_fast.training.distillation.settings import DistillSettings
+from swg_fast.training.preflight import check_precision, check_run
 from swg_fast.training.settings import CRITIC, TrainSettings
 
 IDLE = {"envs", "workers"}  # how an evaluation runs, not what it finds
@@ -40,16 +42,25 @@ IDLE = {"envs", "workers"}  # how an evaluation runs, not what it finds
 
 @dataclass(frozen=True)
 class Training:
-    """A training: ``settings`` are all of `TrainSettings`; ``source`` is where its data come from."""
+    """A training: ``settings`` are all of `TrainSettings`; ``source`` is where its data come from.
+    ``distill``, where not empty, are all of `DistillSettings`: the training is that of a student, whose
+    teacher the rest describes."""
 
     task: str
     source: str
     data_hash: str
     settings: dict[str, Any]
+    distill: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        return key_of({"task": self.task, "data": self.data_hash, "settings": self.settings})
+        student = {"distill": self.distill} if self.distill else {}
+        return key_of({"task": self.task, "data": self.data_hash, "settings": self.settings} | student)
+
+    @property
+    def teacher(self) -> Training:
+        """The training of a student's teacher; of another it is the training itself."""
+        return replace(self, distill={}) if self.distill else self
 
     @property
     def critic_key(self) -> str:
@@ -90,6 +101,7 @@ class Cell:
         found: dict[str, Any] = {"task": self.task, "policy": self.policy}
         if self.training:
             found |= {f"train.{k}": v for k, v in self.training.settings.items()}
+            found |= {f"distill.{k}": v for k, v in self.training.distill.items()}
         return found | {f"{self.kind}.{k}": v for k, v in self.settings.items()} | self.axes
 
     def to_json(self) -> dict[str, Any]:
@@ -146,6 +158,9 @@ def check_here(trainings: list[Training], run: RunSettings) -> None:
         data = load(training.task, training.source)
         with opened_by(f"training on {training.task}:"):
             check_run(data, TrainSettings.from_dict(training.settings), found)
+    for precision in {t.distill["precision"] for t in trainings if t.distill}:
+        with opened_by("[distill]"):
+            check_precision(precision, found)
 
 
 def check_names(report: list[dict[str, Any]], cells: list[Cell]) -> None:
@@ -155,8 +170,8 @@ def check_names(report: list[dict[str, Any]], cells: list[Cell]) -> None:
     for asked in report:
         panels = asked.get("panels", [])
         panels = [panels] if isinstance(panels, str) else panels
-        columns = [asked["columns"]] if "columns" in asked else []
-        for name in (asked["rows"], *columns, *panels, *asked.get("where", {})):
+        single = [asked[part] for part in ("rows", "columns", "best") if part in asked]
+        for name in (*single, *panels, *asked.get("where", {})):
             if name not in known:
                 raise UsageError(f"[[report]] names {name!r}, no axis or setting of this sweep; "
                                  f"{nearest(name, names)}")
@@ -176,7 +191,7 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], run: RunSettings,
     task = text("task", values["task"])
     task_sizes(task, run.trust)  # says where there is no such task
     rank = asdict(section("rank", RankSettings, sections["rank"])) if "rank" in asked else {}
-    if "policy" in asked and sections["train"]:
+    if "policy" in asked and (sections["train"] or sections["distill"]):
         raise UsageError("a cell has either a policy or training settings; take out one of them")
     if "policy" in asked and rank:
         raise UsageError("[rank] draws states from a training's data and the cell has a finished policy; "
@@ -190,6 +205,11 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], run: RunSettings,
             chosen = training_settings(task, sections["train"])
         prospect = to_train(chosen)
         training = Training(task, _source(values, task), "", dict(vars(chosen)))
+        if "distill" in asked:
+            with opened_by("[distill]"):
+                student = distillation_settings(sections["distill"])
+                prospect = to_distil(prospect, student)
+            training = replace(training, distill=student.to_dict())
     with opened_by("[evaluate]"):
         check_evaluation(sections["evaluate"], prospect, run.device)
     if rank:
@@ -203,6 +223,12 @@ def _cell(values: dict[str, Any], axes: dict[str, Any], run: RunSettings,
 def training_settings(task: str, chosen: dict[str, Any]) -> TrainSettings:
     """``chosen`` over the task's preset over the paper's defaults, as ``swg-fast train`` has it."""
     return TrainSettings(**check_named([TrainSettings], dict(preset_for(task).training) | chosen, "setting"))
+
+
+@once
+def distillation_settings(chosen: dict[str, Any]) -> DistillSettings:
+    """``chosen`` over the defaults, as ``swg-fast distill`` has it."""
+    return DistillSettings(**check_named([DistillSettings], chosen, "setting"))
 
 
 def _source(values: dict[str, Any], task: str) -> str:

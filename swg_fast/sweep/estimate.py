@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,7 @@ import numpy as np
 from swg_fast.sweep.cell_checks import counts_of, sampling_of
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.settings import RunSettings
+from swg_fast.training.distillation.run import MOST_WALKED, ON_CPU
 
 STEPS = 96  # a timed training's steps of each phase
 SECONDS = 1.0  # how long environments are stepped for a timing
@@ -20,8 +23,14 @@ SECONDS = 1.0  # how long environments are stepped for a timing
 
 def training_work(training: Training, critic: bool = True) -> float:
     """A training's multiplications in 1e9, up to a factor: batches x layers x width squared. ``critic`` is
-    false where another training trains the critic."""
-    s = training.settings
+    false where another training trains the critic. A student's are those of its own steps, and of the walks
+    that it learns from as on a CPU, where a guided step takes what a row of training does."""
+    s, d = training.settings, training.distill
+    if d:
+        walked = (d["sampler_steps"] or min(s["num_steps"], MOST_WALKED)) * (d.get("of_best") or 1)
+        pairs = d["pairs"] or min(ON_CPU, d["steps"] * d["batch"])
+        own = d["steps"] * d["batch"] * (1 + 8 * (d["num_blocks"] or s["num_blocks"])) * d["hidden_dim"] ** 2
+        return (own + pairs * walked * (1 + 8 * s["num_blocks"]) * s["hidden_dim"] ** 2) * 1e-9
     networks = 3 * critic + 2 * (s["critics"] or 0)
     first = s["critic_steps"] * s["critic_batch"] * networks * 256**2
     actor = s["actor_steps"] * s["actor_batch"] * (1 + 8 * s["num_blocks"]) * s["hidden_dim"] ** 2
@@ -34,8 +43,11 @@ def cell_work(cell: Cell) -> float:
     if cell.kind == "toy":
         return float(cell.settings["steps"])
     s = cell.settings
-    steps = s.get("sampler_steps") or (cell.training.settings["num_steps"] if cell.training else 15)
-    passes = steps * (1 if s.get("guidance_scale") == 0 else 3)
+    if cell.training and cell.training.distill:
+        passes = cell.training.distill["calls"]
+    else:
+        steps = s.get("sampler_steps") or (cell.training.settings["num_steps"] if cell.training else 15)
+        passes = steps * (1 if s.get("guidance_scale") == 0 else 3)
     # A call takes the same time for 1 to about 64 candidates.
     drawn = max(64, s.get("n_candidates") or 16)
     return _env_steps(cell) * drawn * passes * 1e-6
@@ -51,8 +63,10 @@ def _env_steps(cell: Cell) -> int:
 
 @dataclass
 class Work:
-    """Work of one kind: units that are left, units that were timed, and the seconds that those took."""
+    """Work of one kind: items and units that are left, units that were timed, and the seconds of those.
+    Rounding may leave a little of ``left`` when no item is."""
 
+    items: int = 0
     left: float = 0.0
     done: float = 0.0
     spent: float = 0.0
@@ -69,6 +83,7 @@ class TimeLeft:
         self.with_critic = set(critics.values())
         for item in (*trainings, *cells):
             self.kind(item).left += self.work(item)
+            self.kind(item).items += 1
 
     def kind(self, item: Training | Cell) -> Work:
         return self.kinds["train" if isinstance(item, Training) else item.kind]
@@ -82,6 +97,7 @@ class TimeLeft:
         """Counts ``item`` as over; ``seconds`` is None where it failed or was not timed."""
         kind, work = self.kind(item), self.work(item)
         kind.left = max(0.0, kind.left - work)
+        kind.items -= 1
         if seconds is not None:
             kind.done += work
             kind.spent += seconds
@@ -93,38 +109,92 @@ class TimeLeft:
 
     def seconds(self) -> float | None:
         """None while work of a kind is left of which nothing was timed."""
-        kinds = [kind for kind in self.kinds.values() if kind.left > 0]
+        kinds = [kind for kind in self.kinds.values() if kind.items]
         if any(kind.done == 0 for kind in kinds):
             return None
         return sum(kind.left * kind.spent / kind.done for kind in kinds) / self.slots
 
 
 class Timing(NamedTuple):
-    """Seconds of a unit of work by kind, and the labels of the cells that were timed."""
+    """Seconds of a unit of work by kind, the share of these for which a CPU worked (above 1 on several), and
+    the labels of the cells that were timed."""
 
     seconds: dict[str, float]
+    shares: dict[str, float]
     cells: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the rest of a sweep costs, by the rates of ``timed`` cells on ``device``. hours: by kind, of the
+    ``unit``: time that a CPU works for the sweep, whatever else it does meanwhile, or time on a GPU. seconds:
+    until all is done with ``at_once`` cells at a time. load: of each core by other work before the timing;
+    above 1 it lengthens the ``seconds``."""
+
+    trainings: int
+    cells: int
+    device: str
+    unit: str
+    hours: dict[str, float]
+    at_once: int
+    seconds: float
+    timed: str
+    load: float | None
+
+
+def cost(trainings: list[Training], cells: list[Cell], run: RunSettings, at_once: int) -> Cost:
+    """Times one cell of each kind for a moment and works out the rest. ``trainings`` and ``cells`` are those
+    that are left."""
+    import torch
+
+    from swg_fast.common.hardware import device_name, load
+
+    others = load()
+    timing = time_one(cells, run)
+    clock = TimeLeft(trainings, cells, at_once)
+    clock.assume(timing.seconds)
+    hours = {name: kind.left * kind.spent / kind.done * (run.gpus or timing.shares[name]) / 3600
+             for name, kind in clock.kinds.items() if kind.items}
+    return Cost(len(trainings), len(cells), device_name(torch.device(run.device)), run.device.upper(), hours,
+                at_once, clock.seconds() or 0.0, timing.cells, others)
 
 
 def time_one(cells: list[Cell], run: RunSettings) -> Timing:
     """Times one cell of each kind, cut short, in this process: the cell with the most work, whose overheads
-    weigh least."""
+    weigh least, and of equals the one with the most candidates."""
     import torch
 
     torch.set_num_threads(run.threads)
     rates: dict[str, float] = {}
+    shares: dict[str, float] = {}
     labels = []
     for kind in sorted({cell.kind for cell in cells}):
         cell = max((c for c in cells if c.kind == kind),
-                   key=lambda c: (training_work(c.training) if c.training else 0.0, cell_work(c)))
+                   key=lambda c: (training_work(c.training) if c.training else 0.0, cell_work(c),
+                                  c.settings.get("n_candidates") or 0))
         labels.append(cell.label)
+        if cell.training:  # a student is not timed; its teacher's cell is cut short as any other
+            cell = replace(cell, training=cell.training.teacher)
         with tempfile.TemporaryDirectory() as folder:
             policy = cell.policy
             if cell.training:
-                rates["train"] = _time_training(cell.training, Path(folder), run)
+                with _worked(shares, "train"):
+                    rates["train"] = _time_training(cell.training, Path(folder), run)
                 policy = f"{folder}/policy"
-            rates[kind] = _time_toy(cell) if kind == "toy" else _time_evaluation(cell, str(policy), run)
-    return Timing(rates, "; ".join(labels))
+            if kind == "toy":
+                with _worked(shares, kind):
+                    rates[kind] = _time_toy(cell)
+            else:
+                rates[kind] = _time_evaluation(cell, str(policy), run, shares)
+    return Timing(rates, shares, "; ".join(labels))
+
+
+@contextmanager
+def _worked(shares: dict[str, float], kind: str) -> Iterator[None]:
+    """Puts the share of the block's time for which a CPU worked for this process into ``shares``."""
+    started, worked = time.perf_counter(), time.process_time()
+    yield
+    shares[kind] = (time.process_time() - worked) / (time.perf_counter() - started)
 
 
 def _time_training(training: Training, folder: Path, run: RunSettings) -> float:
@@ -146,7 +216,8 @@ def _time_training(training: Training, folder: Path, run: RunSettings) -> float:
     return seconds / training_work(training)
 
 
-def _time_evaluation(cell: Cell, policy_name: str, run: RunSettings) -> float:
+def _time_evaluation(cell: Cell, policy_name: str, run: RunSettings, shares: dict[str, float]) -> float:
+    """Seconds of a unit. The share is that of the sampling: the environments step in other processes."""
     from swg_fast.envs.settings import EnvSettings
     from swg_fast.evaluation.episodes import free_running_rate
     from swg_fast.policy.policy import load_policy
@@ -157,9 +228,12 @@ def _time_evaluation(cell: Cell, policy_name: str, run: RunSettings) -> float:
     envs = min(counts.episodes, counts.envs or 64)
     states = np.random.default_rng(0).standard_normal((-(-envs // 2), policy.state_dim)).astype(np.float32)
     policy.sample(states[:1], **sampling)
-    started = time.perf_counter()
-    policy.sample(states, **sampling)
-    sampling_seconds = (time.perf_counter() - started) / len(states)
+    started, calls = time.perf_counter(), 0
+    with _worked(shares, cell.kind):
+        while not calls or time.perf_counter() - started < SECONDS:
+            policy.sample(states, **sampling)
+            calls += 1
+    sampling_seconds = (time.perf_counter() - started) / len(states) / calls
     stepping = 1 / free_running_rate(cell.task, envs, counts.workers or run.threads, SECONDS,
                                      EnvSettings(run.trust))
     return (sampling_seconds + stepping) * _env_steps(cell) / cell_work(cell)

@@ -10,6 +10,7 @@ from typing import Any, Literal, NotRequired, Required
 
 from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
+from swg_fast.common.provenance import Provenance
 from swg_fast.common.read_files import read_json, validated
 from swg_fast.sweep.views import Asked
 
@@ -25,6 +26,7 @@ class TrainingJson(TypedDict):
     source: str
     data_hash: str
     settings: dict[str, Any]
+    distill: NotRequired[dict[str, Any]]  # older ones have none
     key: str
 
 
@@ -73,9 +75,16 @@ class Finished(CellJson):
     """A finished cell's file."""
 
     result: dict[str, Any]
-    versions: dict[str, str]
     seconds: float
     run: NotRequired[dict[str, Any]]
+    provenance: NotRequired[Provenance]
+    versions: NotRequired[dict[str, str]]  # instead of a provenance, in an older file
+
+
+class Missing(CellJson):
+    """A cell without a result, after ``at`` results in the order of the sweep."""
+
+    at: int
 
 
 class SweepJson(TypedDict):
@@ -86,7 +95,7 @@ class SweepJson(TypedDict):
     question: str
     run: dict[str, Any]
     report: list[Asked]
-    versions: dict[str, str]
+    provenance: NotRequired[Provenance]  # older ones have none
     cells: list[CellJson]
 
 
@@ -105,7 +114,9 @@ class ResultsJson(TypedDict):
     cells: int
     failures: list[tuple[str, str]]
     sweep: Titles
+    missing: NotRequired[list[Missing]]  # older ones do not say which
     histories: dict[str, dict[str, list[dict[str, float | None]]]]
+    provenance: NotRequired[Provenance]  # the sweep's
     results: list[Finished]
 
 
@@ -115,7 +126,7 @@ class FailureJson(TypedDict):
     error: str
 
 
-for _strict in (TrainingJson, CellJson, Finished):
+for _strict in (TrainingJson, CellJson, Finished, Missing):
     _strict.__pydantic_config__ = {"extra": "forbid"}
 for _open in (Evaluated, Distances):
     _open.__pydantic_config__ = {"extra": "allow"}

@@ -125,10 +125,13 @@ class Live:
         if isinstance(item, Cell):
             return "running"
         history = self.store.history(item)
-        phase = "actor" if history.get("actor") else "critic"
+        phase = "student" if item.distill else "actor" if history.get("actor") else "critic"
         step = int(history[phase][-1]["step"]) if history.get(phase) else 0
-        return f"{phase} step {step:,} of {item.settings[phase + '_steps']:,}"
+        total = item.distill["steps"] if item.distill else item.settings[f"{phase}_steps"]
+        return f"{phase} step {step:,} of {total:,}"
 
 
 def _name(item: Training | Cell) -> str:
-    return f"training {item.key} on {item.task}" if isinstance(item, Training) else item.label
+    if isinstance(item, Cell):
+        return item.label
+    return f"{'distillation' if item.distill else 'training'} {item.key} on {item.task}"

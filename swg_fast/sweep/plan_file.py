@@ -16,7 +16,7 @@ from swg_fast.common.checks import shown, text
 from swg_fast.common.errors import UsageError, opened_by
 from swg_fast.common.read_files import read_toml
 
-SECTIONS = ("train", "evaluate", "rank", "toy")
+SECTIONS = ("train", "distill", "evaluate", "rank", "toy")
 SINGLES = ("task", "dataset", "policy")
 MOST_CELLS = 10_000
 MOST_BYTES = 2**18  # of a file: reading one takes a moment for each megabyte
@@ -164,7 +164,7 @@ def _check_values(value: Any, name: str = "") -> None:
 
 def _check_view(asked: dict[str, Any]) -> None:
     """`UsageError` for a part of a [[report]] that is of another kind."""
-    for part in ("title", "rows", "columns"):
+    for part in ("title", "rows", "columns", "layout", "best"):
         text(f"[[report]] {part}", asked.get(part, ""))
     for part in ("panels", "metrics"):
         names = asked.get(part, [])
@@ -196,15 +196,15 @@ def _override(plan: Plan, text: str) -> None:
     if name not in SINGLES and not (section in SECTIONS and rest):
         raise UsageError(f"--set {name}: no such setting; use {', '.join(SINGLES)}, or a name that begins "
                          f"with run., {'., '.join(SECTIONS)}.")
-    several = isinstance(chosen, list)
+    several, bundled = isinstance(chosen, list), False
     for grid in plan.grids:
         for bundles in grid.values():
             for bundle in bundles:
                 if isinstance(bundle, dict) and name in bundle:
-                    bundle[name] = chosen
+                    bundle[name], bundled = chosen, True
         if name in grid or several:
             grid[name] = chosen if several else [chosen]
-    if not several:
+    if not several and not (bundled and section == "distill"):  # which would give every cell a student
         plan.settings[name] = chosen
 
 

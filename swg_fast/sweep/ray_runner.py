@@ -12,6 +12,7 @@ from typing import Any
 from swg_fast.common import interrupts
 from swg_fast.common.atomic_files import write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.provenance import command_line
 from swg_fast.sweep import worker
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.ray_start import check_alive
@@ -40,6 +41,16 @@ def slots(ray: Any, run: RunSettings) -> int:
     return max(1, min(found))
 
 
+def slots_here(run: RunSettings, cpus: int) -> int:
+    """How many cells ``cpus`` of this machine, and its GPUs where they compute there, run at once."""
+    found = [_fitting(cpus, run.cpus, shared=False)]
+    if run.gpus > 0:
+        import torch
+
+        found.append(_fitting(torch.cuda.device_count(), run.gpus, shared=True))
+    return max(1, min(found))
+
+
 def check_fit(name: str, each: float, most: float) -> None:
     """`UsageError` where a cell asks for ``each`` CPUs or GPUs and the largest machine has ``most``."""
     if each > most:
@@ -64,12 +75,16 @@ def run_all(ray: Any, store: Store, trainings: list[Training], cells: list[Cell]
     options = {"num_cpus": run.cpus, "num_gpus": run.gpus, "max_retries": run.retries}
     train = ray.remote(**options)(_train)
     find = ray.remote(**options)(_find)
-    folder = str(store.folder)
-    needed = {training.key: train.remote(training, folder, run) for training in spread(trainings)}
+    folder, command = str(store.folder), command_line()
+    needed: dict[str, Any] = {}
+    # A student waits for its teacher, so it comes after it.
+    for training in sorted(spread(trainings), key=lambda each: bool(each.distill)):
+        teacher = needed.get(training.teacher.key) if training.distill else None
+        needed[training.key] = train.remote(training, folder, run, teacher)
     waiting: dict[Any, Training | Cell] = {needed[training.key]: training for training in trainings}
     for cell in cells:
         training = needed.get(cell.training.key) if cell.training else None
-        waiting[find.remote(cell, folder, run, training)] = cell
+        waiting[find.remote(cell, folder, run, command, training)] = cell
     outcomes = []
     with interrupts.deferred() as asked:  # inside Ray's calls every signal would look like Ctrl-C
         while waiting:
@@ -108,16 +123,18 @@ def _outcome(ray: Any, reference: Any, item: Training | Cell, run: RunSettings) 
                                    f"({lines[0] if lines else type(error).__name__})")
 
 
-def _train(training: Training, folder: str, run: RunSettings) -> Outcome:
-    """Ray's task for a training."""
+def _train(training: Training, folder: str, run: RunSettings, teacher: Outcome | None) -> Outcome:
+    """Ray's task for a training, a student's after its teacher's."""
+    if teacher and teacher.error:
+        return Outcome(training, error=f"its teacher's training failed: {teacher.error}")
     return _guarded(training, lambda: worker.run_training(training, Store(folder), run))
 
 
-def _find(cell: Cell, folder: str, run: RunSettings, training: Outcome | None) -> Outcome:
+def _find(cell: Cell, folder: str, run: RunSettings, command: str, training: Outcome | None) -> Outcome:
     """Ray's task for a cell, after its training."""
     if training and training.error:
         return Outcome(cell, error=f"its training failed: {training.error}")
-    return _guarded(cell, lambda: worker.run_cell(cell, Store(folder), run))
+    return _guarded(cell, lambda: worker.run_cell(cell, Store(folder), run, command))
 
 
 def _guarded(item: Training | Cell, job: Callable[[], dict[str, Any] | None]) -> Outcome:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from swg_fast.sweep import plots, tables
 from swg_fast.sweep.cells import Cell
 from swg_fast.sweep.files import FORMAT, FailureJson, read_results
 from swg_fast.sweep.live import duration, headline
+from swg_fast.sweep.paper_layout import PaperBlock, for_picture, paper_blocks
 from swg_fast.sweep.store import Store
-from swg_fast.sweep.views import Block, blocks_of, cell_of, views_of
+from swg_fast.sweep.views import Block, View, blocks_of, cell_of, views_of
 
 RESULTS = "results.json"
 
@@ -38,7 +41,7 @@ def write_report(source: str | Path, out: str | Path | None = None) -> list[Path
     out = user_path(beside if out is None else out)
     check_folder(out)
     budget = describe_budget(results)
-    blocks = [blocks_of(view, results) for view in views_of(sweep, results)]
+    blocks = [_blocks(view, found) for view in views_of(sweep, results)]
     every = [block for part in blocks for block in part]
     paths = [out / f"tables.{suffix}" for suffix in ("md", "tex", "csv")]
     texts = tables.markdown(every, budget), tables.latex(every, budget), tables.comma_separated(every)
@@ -49,9 +52,11 @@ def write_report(source: str | Path, out: str | Path | None = None) -> list[Path
         for name in dict.fromkeys(block.name for block in part):
             mine = [block for block in part if block.name == name]
             path = out / f"{number + 1}-{re.sub('[^A-Za-z0-9_.]', '-', name)[:100]}.png"
-            plots.draw(mine, path)
-            paths.append(path)
-            sections.append(_section(mine, path))
+            drawn = [for_picture(block) for block in mine if block.values]
+            if drawn:
+                plots.draw(drawn, path)
+                paths.append(path)
+            sections.append(_section(mine, path if drawn else None))
     curves = out / "curves.png"
     if plots.draw_curves(found["histories"], curves):
         paths.append(curves)
@@ -70,10 +75,24 @@ def write_report(source: str | Path, out: str | Path | None = None) -> list[Path
     return [*paths, out / "index.html", out / RESULTS]
 
 
+def paper_tables(source: str | Path) -> list[PaperBlock]:
+    """The tables of a sweep's folder, or of a results.json, that its file asks for in the layout of papers.
+    Raises as `write_report` does."""
+    found = collect(user_path(source))
+    blocks = [_blocks(view, found) for view in views_of(found["sweep"], found["results"]) if view.paper]
+    return [block for part in blocks for block in part if isinstance(block, PaperBlock)]
+
+
+def _blocks(view: View, found: dict[str, Any]) -> Sequence[Block]:
+    if view.paper:
+        return paper_blocks(view, found["results"], found.get("missing", []))
+    return blocks_of(view, found["results"])
+
+
 def collect(source: Path) -> dict[str, Any]:
     """The data of a report, from a sweep's folder or from an earlier report's results.json: ``sweep`` (title,
-    question, report), the finished ``results``, the number of ``cells``, ``failures``, and the trainings'
-    ``histories``.
+    question, report), the finished ``results``, the number of ``cells``, those that are ``missing``,
+    ``failures``, and the trainings' ``histories``.
 
     Raises `UsageError` where ``source`` is neither, or no cell is done.
     """
@@ -85,14 +104,18 @@ def collect(source: Path) -> dict[str, Any]:
     # An older sweep of this folder may have named the same result by other axes.
     found = [(store.finished(cell), cell.axes) for cell in cells]
     results = [result | {"axes": axes} for result, axes in found if result is not None]
+    before = itertools.accumulate((result is not None for result, _ in found), initial=0)
+    missing = [cell.to_json() | {"at": at} for cell, (done, _), at in zip(cells, found, before, strict=False)
+               if done is None]
     if not results:
         raise UsageError(f"{store.folder}: no cell is done yet; run 'swg-fast sweep' first")
-    for result in results:
+    for result in (*results, *missing):
         if result["training"]:  # the data's folder is not part of a result
             result["training"] |= {"source": Path(result["training"]["source"]).name}
     return {"results_format": FORMAT, "cells": len(cells), "failures": _failures(store, cells),
-            "sweep": {name: sweep[name] for name in ("title", "question", "report")},
-            "histories": _histories(store, cells), "results": results}
+            "sweep": {name: sweep[name] for name in ("title", "question", "report")}, "missing": missing,
+            "histories": _histories(store, cells),
+            **{name: sweep[name] for name in ("provenance",) if name in sweep}, "results": results}
 
 
 def describe_budget(results: list[dict[str, Any]]) -> str:
@@ -106,6 +129,9 @@ def describe_budget(results: list[dict[str, Any]]) -> str:
                   f"{_values(each, 'actor_steps')} actor steps at batch {_values(each, 'actor_batch')}",
                   f"hidden {_values(each, 'hidden_dim')}, {_values(each, 'precision')}",
                   f"training seeds {_values(each, 'seed')}"]
+    students = [r["training"]["distill"] for r in results if r["training"] and r["training"].get("distill")]
+    if students:
+        parts.append(f"students of {_values(students, 'steps')} steps at batch {_values(students, 'batch')}")
     if finished := [r["policy"] for r in results if r["policy"]]:
         parts.append(f"finished policies {', '.join(dict.fromkeys(finished))}")
     sampled = [r["settings"] for r in results if r["kind"] == "evaluate"]
@@ -123,8 +149,9 @@ def _values(settings: list[dict[str, Any]], name: str) -> str:
     return ", ".join(dict.fromkeys(found)) or "unknown"
 
 
-def _section(blocks: list[Block], picture: Path) -> dict[str, Any]:
-    return {"title": f"{blocks[0].view.title}: {blocks[0].metric.title}", "picture": _inline(picture),
+def _section(blocks: list[Block], picture: Path | None) -> dict[str, Any]:
+    return {"title": f"{blocks[0].view.title}: {blocks[0].metric.title}",
+            "picture": None if picture is None else _inline(picture),
             "tables": [{"panel": block.panel, "rows": tables.rows(block), "caption": tables.caption(block)}
                        for block in blocks]}
 
@@ -160,8 +187,9 @@ def _shared(results: list[dict[str, Any]]) -> dict[str, Any]:
     """The settings, data and versions that all finished cells share."""
     flats = []
     for result in results:
+        made = dict(result.get("provenance") or {"versions": result.get("versions", {})})
         own = {"data_hash": (result["training"] or {}).get("data_hash")}
         flats.append(cell_of(result).flat() | own
-                     | {f"version.{k}": v for k, v in result["versions"].items()})
+                     | {f"version.{k}": v for k, v in made.pop("versions").items()} | made)
     first = flats[0]
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in flats)}

@@ -85,19 +85,20 @@ class Store:
         return self.finished(cell) is not None
 
     def pending(self, cells: list[Cell]) -> tuple[list[Training], list[Cell]]:
-        """The trainings that missing cells need, and the missing cells."""
+        """The trainings that missing cells need, teachers before their students, and the missing cells."""
         missing = [cell for cell in cells if not self.done(cell)]
-        trainings = {cell.training.key: cell.training for cell in missing
-                     if cell.training and not self.trained(cell.training.key)}
-        return list(trainings.values()), missing
+        trainings = [cell.training for cell in missing
+                     if cell.training and not self.trained(cell.training.key)]
+        teachers = [training.teacher for training in trainings if not self.trained(training.teacher.key)]
+        return list({training.key: training for training in (*teachers, *trainings)}.values()), missing
 
     def begin(self, plan: Plan, cells: list[Cell]) -> None:
         """Writes ``sweep.json`` and removes the failures and the marks of an earlier run."""
-        from swg_fast.common.console import versions
+        from swg_fast.common.provenance import provenance
 
         write_json(self.folder / "sweep.json", {
             "format": FORMAT, "title": plan.title, "question": plan.question, "run": plan.run,
-            "report": plan.report, "versions": versions(), "cells": [cell.to_json() for cell in cells]})
+            "report": plan.report, "provenance": provenance(), "cells": [cell.to_json() for cell in cells]})
         for name in ("failed", "running"):
             for path in (self.folder / name).glob("*.json"):
                 path.unlink(missing_ok=True)

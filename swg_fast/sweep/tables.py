@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import html
 import io
+from typing import Any
 
 from swg_fast.sweep.metrics import Estimate
+from swg_fast.sweep.paper_layout import Entry, PaperBlock, paper_caption, paper_rows
 from swg_fast.sweep.views import Block, short, shown
 
 
@@ -27,6 +29,8 @@ def heading(block: Block) -> str:
 
 def caption(block: Block) -> str:
     """The kind of the intervals, and the runs and episodes of each value."""
+    if isinstance(block, PaperBlock):
+        return paper_caption(block)
     runs = sorted({found.runs for found in block.values.values()})
     episodes = sorted({found.episodes for found in block.values.values()} - {0})
     each = f"{_span(runs)} run{'s' if runs[-1] > 1 else ''}"
@@ -42,13 +46,16 @@ def _span(values: list[int]) -> str:
     return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
-def rows(block: Block) -> list[list[str]]:
-    """The table's cells as text, its heading line first."""
+def rows(block: Block) -> list[list[Entry]]:
+    """The table's cells, its heading line first."""
+    if isinstance(block, PaperBlock):
+        return paper_rows(block)
     columns = [f"{short(block.view.columns)} {shown(c)}".strip() if block.view.columns else block.name
                for c in block.columns]
-    return [[short(block.view.rows), *columns]] + [
+    found = [[short(block.view.rows), *columns]] + [
         [shown(r), *(text(block.values.get((r, c)), block.metric.digits) for c in block.columns)]
         for r in block.rows]
+    return [[Entry(cell) for cell in line] for line in found]
 
 
 def markdown(blocks: list[Block], budget: str) -> str:
@@ -62,8 +69,22 @@ def markdown(blocks: list[Block], budget: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
+def as_rich(block: Block) -> Any:
+    """The block as a table for the terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    head, *body = rows(block)
+    table = Table(*(cell.text for cell in head), title=heading(block), title_justify="left")
+    for line in body:
+        table.add_row(*(Text(cell.text, style="bold" if cell.bold else "") for cell in line))
+    return table
+
+
+def _line(cells: list[Entry]) -> str:
+    texts = (_plain(cell.text).replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(f"**{text}**" if cell.bold else text
+                             for cell, text in zip(cells, texts, strict=True)) + " |"
 
 
 def _plain(text: str) -> str:
@@ -75,7 +96,8 @@ def latex(blocks: list[Block], budget: str) -> str:
     """Every block as a LaTeX table; needs the package booktabs."""
     parts = []
     for block in blocks:
-        head, *body = ([_escape(cell) for cell in row] for row in rows(block))
+        head, *body = ([rf"\textbf{{{_escape(cell.text)}}}" if cell.bold else _escape(cell.text)
+                        for cell in row] for row in rows(block))
         parts.append("\n".join([
             r"\begin{table}\centering",
             rf"\caption{{{_escape(f'{heading(block)}. {caption(block)} {budget}'.strip())}}}",

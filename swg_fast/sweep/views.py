@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
@@ -22,6 +22,8 @@ class Asked(TypedDict, total=False):
     panels: str | list[str]
     metrics: list[str]
     where: dict[str, Any]
+    layout: Literal["paper"]
+    best: str
 
 
 KEYS = frozenset(Asked.__annotations__)
@@ -30,7 +32,8 @@ KEYS = frozenset(Asked.__annotations__)
 @dataclass(frozen=True)
 class View:
     """One [[report]] of a sweep's file: the settings or axes of its rows, columns and panels; ``where`` keeps
-    the cells with these values."""
+    the cells with these values. ``paper``: in the layout of papers, where ``best`` is the setting of which
+    each place has the best value."""
 
     title: str
     rows: str
@@ -38,6 +41,8 @@ class View:
     panels: list[str]
     metrics: list[str]
     where: dict[str, Any]
+    paper: bool = False
+    best: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,11 @@ def views_of(sweep: dict[str, Any], results: list[Result]) -> list[View]:
     found = []
     for asked in sweep["report"]:
         where, panels = asked.get("where", {}), asked.get("panels", [])
-        mine = [r for r in results if _matches(r, where)]
+        mine = [r for r in results if matches(r, where)]
         found.append(View(asked.get("title", sweep["title"]), asked["rows"], asked.get("columns"),
                           [panels] if isinstance(panels, str) else panels,
-                          asked.get("metrics") or _default_metrics(mine), where))
+                          asked.get("metrics") or _default_metrics(mine), where, "layout" in asked,
+                          asked.get("best")))
     for kind in dict.fromkeys(r["kind"] for r in results) if not sweep["report"] else ():
         mine = [r for r in results if r["kind"] == kind]
         axes = [name for name in dict.fromkeys(name for r in mine for name in r["axes"])
@@ -97,6 +103,20 @@ def check_report(report: list[dict[str, Any]]) -> None:
             raise UsageError("[[report]] needs rows: the setting or axis that the rows stand for")
         for name in asked.get("metrics", []):
             metric(name)
+        _check_layout(asked)
+
+
+def _check_layout(asked: dict[str, Any]) -> None:
+    """`UsageError` where the layout of papers lacks a part or has one that it does not use."""
+    if "layout" not in asked:
+        if "best" in asked:
+            raise UsageError('[[report]] best is for layout = "paper"; add that, or take best out')
+        return
+    if asked["rows"] != "task" or "columns" not in asked:
+        raise UsageError('[[report]] layout = "paper" has rows = "task" and columns; write both')
+    for part in ("panels", "metrics"):
+        if part in asked:
+            raise UsageError(f'[[report]] layout = "paper" has the score, by family; take {part} out')
 
 
 def _default_metrics(results: list[Result]) -> list[str]:
@@ -112,7 +132,7 @@ def blocks_of(view: View, results: list[Result]) -> list[Block]:
     """A block for each panel and metric; rows and columns are in the order of the sweep's cells."""
     groups: dict[str, dict[tuple[Any, Any], list[Result]]] = {}
     for result in results:
-        if _matches(result, view.where):
+        if matches(result, view.where):
             panel = ", ".join(f"{short(name)} {shown(look_up(result, name))}" for name in view.panels)
             place = (_key(look_up(result, view.rows)), _key(look_up(result, view.columns or "")))
             groups.setdefault(panel, {}).setdefault(place, []).append(result)
@@ -127,7 +147,7 @@ def blocks_of(view: View, results: list[Result]) -> list[Block]:
     return blocks
 
 
-def _matches(result: Result, where: dict[str, Any]) -> bool:
+def matches(result: Result, where: dict[str, Any]) -> bool:
     return all(look_up(result, name) in (value if isinstance(value, list) else [value])
                for name, value in where.items())
 

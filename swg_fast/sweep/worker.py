@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,20 +20,24 @@ from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.settings import RunSettings
 from swg_fast.sweep.store import Store, locked
 
+if TYPE_CHECKING:
+    from swg_fast.data import Transitions
+    from swg_fast.training.loop import LoopOptions
+
 
 def run_training(training: Training, store: Store, run: RunSettings) -> None:
     """Trains from the newest saved state, if there is one, unless the policy is finished. Of trainings that
-    share a critic the first trains it while the others wait.
+    share a critic the first trains it while the others wait. A student's teacher is trained before.
 
     Raises `UsageError` where the data changed since the sweep was planned.
     """
     import torch
 
-    from swg_fast.common.console import versions
+    from swg_fast.common.provenance import versions
     from swg_fast.training.loop import LoopOptions
-    from swg_fast.training.run import train, train_critic
-    from swg_fast.training.settings import TrainSettings
 
+    if training.distill:
+        run_training(training.teacher, store, run)
     folder = store.training(training.key)
     # A worker that lost its driver may still hold the folder for a moment.
     with locked(folder.with_suffix(".lock"), wait=True), store.running(training.key, "training"):
@@ -50,24 +54,48 @@ def run_training(training: Training, store: Store, run: RunSettings) -> None:
             card["observation_keys"] = list(data.observation_keys)
         options = LoopOptions(folder / "states", log_every=run.log_every, save_every=run.save_every,
                               progress=False)
-        settings, critic = TrainSettings.from_dict(training.settings), store.critic(training.critic_key)
-        with locked(critic.with_suffix(".lock"), wait=True):
-            train_critic(data, settings, critic, device=run.device, options=options)
-        train(data, settings, folder, device=run.device, resume=(folder / "run.json").is_file(),
-              card=card, options=options, critic=critic)
+        learn = _distil if training.distill else _train
+        learn(training, data, store, run.device, card, options)
 
 
-def run_cell(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
-    """Computes a cell's result; writes its file and returns the file's contents."""
+def _train(training: Training, data: Transitions, store: Store, device: str, card: dict[str, Any],
+           options: LoopOptions) -> None:
+    from swg_fast.training.run import train, train_critic
+    from swg_fast.training.settings import TrainSettings
+
+    folder, critic = store.training(training.key), store.critic(training.critic_key)
+    settings = TrainSettings.from_dict(training.settings)
+    with locked(critic.with_suffix(".lock"), wait=True):
+        train_critic(data, settings, critic, device=device, options=options)
+    train(data, settings, folder, device=device, resume=(folder / "run.json").is_file(), card=card,
+          options=options, critic=critic)
+
+
+def _distil(training: Training, data: Transitions, store: Store, device: str, card: dict[str, Any],
+            options: LoopOptions) -> None:
+    from swg_fast.policy.policy import load_policy
+    from swg_fast.training.distillation.run import Teaching, distill
+    from swg_fast.training.distillation.settings import DistillSettings
+
+    folder, teacher = store.training(training.key), store.training(training.teacher.key) / "policy"
+    teaching = Teaching.of(load_policy(teacher, device), DistillSettings(**training.distill))
+    distill(teaching, data, folder, resume=(folder / "run.json").is_file(), card=card, options=options)
+
+
+def run_cell(cell: Cell, store: Store, run: RunSettings, command: str | None = None) -> dict[str, Any]:
+    """Computes a cell's result; writes its file and returns the file's contents. ``command`` started the
+    sweep."""
     import torch
 
-    from swg_fast.common.console import versions
+    from swg_fast.common.provenance import provenance
 
     torch.set_num_threads(run.threads)
     started = time.perf_counter()
     with store.running(cell.key, cell.label):
         result = _toy(cell, store) if cell.kind == "toy" else _evaluate(cell, store, run)
-        value = cell.to_json() | {"result": finite(result), "run": asdict(run), "versions": versions(),
+        made = provenance("cpu" if cell.kind == "toy" else run.device,
+                          cell.training.data_hash if cell.training else None, command)
+        value = cell.to_json() | {"result": finite(result), "run": asdict(run), "provenance": made,
                                   "seconds": round(time.perf_counter() - started, 3)}
         write_json(store.cell(cell.key), value)
     return value
@@ -91,7 +119,6 @@ def _toy(cell: Cell, store: Store) -> dict[str, Any]:
 
 
 def _evaluate(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
-    from swg_fast.common.hardware import device_name
     from swg_fast.envs.settings import EnvSettings
     from swg_fast.evaluation.episodes import evaluate
     from swg_fast.evaluation.report import evaluation_json
@@ -101,10 +128,8 @@ def _evaluate(cell: Cell, store: Store, run: RunSettings) -> dict[str, Any]:
     policy = load_policy(folder, run.device)
     settings = {"workers": run.threads} | cell.settings
     found = evaluate(policy, cell.task, progress=False, environment=EnvSettings(run.trust), **settings)
-    result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}",
-                             device_name(policy.device))
+    result = evaluation_json(found, cell.policy or f"trainings/{cell.training.key}")
     pooled = found.pooled
-    result["scores"] = pooled.scores
     if pooled.interval is not None and pooled.interval.method == "wilson":  # it succeeds or fails
         result["successes"] = sum(score > 50 for score in pooled.scores)
     if cell.training:

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from swg_fast.common.atomic_files import user_path
-from swg_fast.common.console import versions
 from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import resolve_device, set_threads
 from swg_fast.common.inputs import state_rows
 from swg_fast.common.output_paths import check_folder
+from swg_fast.common.provenance import versions
 from swg_fast.common.read_files import exists
 from swg_fast.common.settings_fields import check_named
 from swg_fast.data import Transitions

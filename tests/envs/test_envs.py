@@ -18,8 +18,22 @@ from swg_fast.envs.vector import VectorEnv, WorkerDied
 ANTMAZE = [name for name, preset in presets().items() if preset.family == "antmaze"]
 
 
-def test_all_six_are_there():
-    assert len(ANTMAZE) == 6 and all(name.endswith("-v2") for name in ANTMAZE)
+def test_all_six_are_there_with_both_versions_of_their_data():
+    newer = [name for name in ANTMAZE if name.endswith("-v2")]
+    assert len(newer) == 6 and [presets()[name].newer for name in ANTMAZE] == [None] * 6 + newer
+
+
+@pytest.mark.parametrize("older", ["antmaze-large-play-v0", "pen-human-v0", "door-cloned-v0"])
+def test_older_data_are_played_in_the_same_environment(older):
+    """Goals, starts, steps and reference scores: an episode of a seed is the newer task's."""
+    env, newer = make_env(older), make_env(presets()[older].newer)
+    assert env.normalized_score(7.0) == newer.normalized_score(7.0)
+    for seed in (3, 4):
+        np.testing.assert_array_equal(env.reset(seed), newer.reset(seed))
+        np.testing.assert_array_equal(env.goal(), newer.goal())
+        action = np.full(env.action_dim, 0.3)
+        for mine, other in zip(env.step(action), newer.step(action), strict=True):
+            np.testing.assert_array_equal(mine, other)
 
 
 @pytest.mark.parametrize("task", ANTMAZE)

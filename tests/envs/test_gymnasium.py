@@ -120,7 +120,7 @@ def test_a_maze_of_gymnasium_robotics_is_evaluated_and_drawn(tmp_path):
     assert result.score_name == "success rate (%)" and result.normalized_score is None
     assert result.pooled.mean == 50 * sum(e.success for e in result.episodes)
     assert result.pooled.interval.method == "wilson"
-    summary = evaluation_json(result, "x", "a processor")
+    summary = evaluation_json(result, "x")
     assert summary["episode_successes"] == [e.success for e in result.episodes]
     plot_episodes(result, tmp_path / "maze.png")
     assert (tmp_path / "maze.png").stat().st_size > 20_000

@@ -125,7 +125,7 @@ def test_an_environment_is_played_here_and_a_function_in_workers():
         np.testing.assert_allclose(a.rewards, b.rewards, atol=1e-5)
     assert (here.settings["workers"], there.settings["workers"]) == (0, 2)
     assert here.task == there.task == "Robot" and here.success_rate is not None
-    summary = evaluation_json(here, "x", "cpu")
+    summary = evaluation_json(here, "x")
     assert summary["success_rate"] == here.success_rate and json.dumps(summary)
     assert {"success", "mean return"} <= dict(evaluation_rows(summary)).keys()
     assert "3 episodes of 10 steps" in repr(here) and "success" in repr(here) and repr(here).count("\n") == 1

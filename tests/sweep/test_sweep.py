@@ -17,8 +17,8 @@ from swg_fast.data.load import load_for
 from swg_fast.evaluation.toy import run_toy
 from swg_fast.policy.checkpoint import CARD, load_checkpoint
 from swg_fast.sweep import store, worker
-from swg_fast.sweep.cells import resolve
-from swg_fast.sweep.estimate import TimeLeft, cell_work, training_work
+from swg_fast.sweep.cells import Cell, resolve
+from swg_fast.sweep.estimate import TimeLeft, Timing, cell_work, cost, training_work
 from swg_fast.sweep.live import duration
 from swg_fast.sweep.ray_runner import slots, spread
 from swg_fast.sweep.report_page import write_report
@@ -58,11 +58,12 @@ def test_only_what_is_missing_is_pending(tmp_path):
     assert folder.pending(cells) == ([], cells[2:])
     assert not folder.marks()
     value = json.loads(folder.cell(cells[0].key).read_text())
-    assert value["settings"]["steps"] == 2 and value["versions"]["torch"]
+    assert value["settings"]["steps"] == 2 and value["provenance"]["versions"]["torch"]
     again = worker.run_cell(cells[0], Store(tmp_path / "again"), run)
     assert again["result"] == value["result"]
     out = CliRunner().invoke(sweep, [str(tmp_path / "plan.toml"), "--out", str(folder.folder), "--dry-run"])
     assert "6 cells (2 done)" in out.output and "from one cell timed" in out.output, out.output
+    assert "CPU hours to toy, on " in out.output
     assert folder.pending(cells) == ([], cells[2:])  # a dry run runs nothing
 
 
@@ -171,6 +172,24 @@ def test_how_many_cells_run_at_once(cpus, gpus, expected):
         slots(Machine, worker.RunSettings(13, gpus))
 
 
+def test_a_dry_run_says_what_it_costs(tmp_path, monkeypatch):
+    """Hours that a CPU works, however many cells run at once and however much of it other work takes."""
+    cells = resolved(plan_of(tmp_path, TOY))
+    one, two = (cost([], cells, RunSettings(), at_once) for at_once in (1, 2))
+    assert (one.cells, one.trainings, one.unit) == (6, 0, "CPU") and one.hours.keys() == {"toy"}
+    for found in (one, two):
+        assert 0 < found.hours["toy"] < 1.1 * found.at_once * found.seconds / 3600
+    timing = Timing({"toy": 6.0}, {"toy": 0.25}, "a cell")
+    monkeypatch.setattr("swg_fast.sweep.estimate.time_one", lambda cells, run: timing)
+    units = sum(map(cell_work, cells))
+    busy = cost([], cells, RunSettings(), 2)
+    assert (busy.seconds, busy.hours["toy"]) == pytest.approx((6 * units / 2, 6 * units * 0.25 / 3600))
+    (tmp_path / "plan.toml").write_text(TOY)
+    out = CliRunner().invoke(sweep, [str(tmp_path / "plan.toml"), "--out", str(tmp_path / "out"), "--json",
+                                     str(tmp_path / "cost.json")], standalone_mode=False)
+    assert isinstance(out.exception, UsageError) and "is for --dry-run" in str(out.exception)
+
+
 def test_time_left_is_by_kind_and_shared_by_slots(tmp_path):
     cells = resolved(plan_of(tmp_path, TOY))
     clock = TimeLeft([], cells, slots=2)
@@ -179,6 +198,13 @@ def test_time_left_is_by_kind_and_shared_by_slots(tmp_path):
     assert clock.seconds() == pytest.approx(5 * 10 / 2)
     clock.add(cells[1], None)  # a failed cell is done, but its time does not count
     assert clock.seconds() == pytest.approx(4 * 10 / 2)
+    few = [Cell("evaluate", {}, {"n_candidates": n}, task="hopper-medium-v2") for n in (572, 844, 525, 548)]
+    clock = TimeLeft([], [*few, cells[0]], slots=1)
+    for cell in few:
+        clock.add(cell, None)
+    assert clock.kinds["evaluate"].left > 0  # by rounding
+    clock.add(cells[0], 1.0)
+    assert clock.seconds() == 0.0
     big = resolved(plan_of(tmp_path, PLAN))
     assert cell_work(big[-1]) > cell_work(big[-2]) * 0.99
     assert [duration(s) for s in (None, 9, 187, 3900)] == ["not known yet", "9 s", "3:07 min", "1:05 h"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from swg_fast.common.atomic_files import finite, write_json
 from swg_fast.common.errors import UsageError
+from swg_fast.common.provenance import provenance
 from swg_fast.data import Transitions
 from swg_fast.envs.tasks import preset_for
 from swg_fast.evaluation.inspect import draw, measure, places, scorer, student
@@ -23,12 +25,12 @@ from swg_fast.training.settings import TrainSettings
 from swg_fast.training.source import Source
 
 
-def inspect_run(source: Source, data: Load, out: Path, draws: measure.Draws, *,
+def inspect_run(source: Source, read: Load, out: Path, draws: measure.Draws, *,
                 every_state: bool = False, judge: str | None = None, trust: Sequence[str] = ()
                 ) -> dict[str, Any]:
     """Measures what ``source`` has learnt and writes ``out/inspect.json`` and its pictures.
 
-    ``data`` reads the transitions, and is called only where they are needed. Candidates are drawn unguided
+    ``read`` reads the transitions, and is called only where they are needed. Candidates are drawn unguided
     and guided, by a student with the guidance that it has learnt. Their states are of held-out
     episodes where ``source`` was trained on the data. A student is set beside its teacher: on the held-out
     pairs that its run has kept, or on pairs drawn here where the policy holds both. With ``every_state`` the
@@ -38,6 +40,7 @@ def inspect_run(source: Source, data: Load, out: Path, draws: measure.Draws, *,
     Raises `UsageError` where there is nothing to look at, no saved state, for a guidance scale that a student
     has not learnt, and for a judge without a critic, of other sizes, or with the policy's own critic.
     """
+    data = cache(read)
     learnt = load_learnt(source, data)
     policy, figures = learnt.policy, {"source": source.name, "progress": learnt.progress, "task": source.task}
     scales = _scales(policy, draws.guidance_scale) if policy is not None else []
@@ -63,7 +66,8 @@ def inspect_run(source: Source, data: Load, out: Path, draws: measure.Draws, *,
     if history:
         draw.losses(history, out / "losses.png")
         figures["losses"] = {phase: lines[-1] for phase, lines in history.items()}
-    write_json(out / "inspect.json", finite(figures))
+    used = data().fingerprint() if data.cache_info().currsize else None
+    write_json(out / "inspect.json", finite(figures) | {"provenance": provenance(data_hash=used)})
     return figures
 
 

@@ -15,13 +15,14 @@ import torch
 from swg_fast.common.errors import UsageError
 from swg_fast.common.seeds import stream_seed
 from swg_fast.policy.policy import Policy
+from swg_fast.policy.sampling import SamplingConfig
 from swg_fast.training.distillation.settings import DistillSettings
 
 SHARED = 8  # pairs in a row that begin from the same state
 PART = 64  # states whose candidates are drawn at once
 
 
-def check_best(teacher: Policy, settings: DistillSettings) -> None:
+def check_best(teacher: SamplingConfig, settings: DistillSettings) -> None:
     """`UsageError` for settings that do not go with ``of_best``, and for a teacher that ranks nothing."""
     best = f"of_best={settings.of_best}"
     if settings.calls > 1:
@@ -30,10 +31,9 @@ def check_best(teacher: Policy, settings: DistillSettings) -> None:
     if settings.guidance_range is not None:
         raise UsageError(f"guidance_range with {best}: candidates are drawn at one guidance scale; use "
                          "guidance_scale")
-    if teacher.config.select == "none":
+    if teacher.select == "none":
         raise UsageError(f"{best}: this policy keeps the first candidate (select='none'), so none is the "
                          "best; save it with another ranking")
-    teacher.bind(n_candidates=settings.of_best, guidance_scale=settings.guidance_scale)
 
 
 def best_of(teacher: Policy, states: torch.Tensor, number: int, seed: int, **settings: Any) -> torch.Tensor:

@@ -61,25 +61,35 @@ class Teaching:
             raise UsageError("this policy is a student itself and has no walk to learn; distil the policy "
                              "that it was distilled from")
         check_precision(settings.precision, teacher.device)
+        walk = student_walk(teacher.config, teacher.model.schedule.num_steps, settings,
+                            teacher.card.get("weights_sha256") or "")
         if settings.of_best is not None:
-            check_best(teacher, settings)
-        own, trained = teacher.config, teacher.model.schedule.num_steps
-        steps = evenly_spaced(trained, settings.sampler_steps or min(trained, MOST_WALKED))
-        scale = own.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
-        walk = StudentWalk(
-            teacher.card.get("weights_sha256") or "", settings.sampler, len(steps),
-            settings.guidance_range or (scale, scale), student_steps(steps, settings.calls),
-            own.weight_clip, own.weight_readout, own.clip_denoised, settings.of_best)
+            teacher.bind(n_candidates=settings.of_best, guidance_scale=settings.guidance_scale)
         return cls(teacher, walk, settings, _identity(teacher, walk))
 
-    def student_config(self) -> SamplingConfig:
-        """The student's own settings: the teacher's, as far as a student has them."""
-        own = replace(self.teacher.config, sampler=STUDENT, sampler_steps=None, leaves=1, branch_after=None,
-                      guidance_scale=self.walk.default_scale, finish=None)
-        if by_diffusion(own):  # which a student alone has not
-            select = "max_weight" if by_diffusion(replace(own, keep_share=1.0)) else own.select
-            own = replace(own, select=select, keep_share=1.0)
-        return own
+
+def student_walk(own: SamplingConfig, trained: int, settings: DistillSettings, weights: str = ""
+                 ) -> StudentWalk:
+    """The walk of ``settings`` of a teacher with its ``own`` settings of sampling and ``trained`` steps;
+    ``weights`` is its weights' SHA-256. `UsageError` for a walk that it cannot make."""
+    if settings.of_best is not None:
+        check_best(own, settings)
+    steps = evenly_spaced(trained, settings.sampler_steps or min(trained, MOST_WALKED))
+    scale = own.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
+    return StudentWalk(
+        weights, settings.sampler, len(steps), settings.guidance_range or (scale, scale),
+        student_steps(steps, settings.calls), own.weight_clip, own.weight_readout, own.clip_denoised,
+        settings.of_best)
+
+
+def student_config(teacher: SamplingConfig, walk: StudentWalk) -> SamplingConfig:
+    """The student's own settings of sampling: the ``teacher``'s, as far as a student has them."""
+    own = replace(teacher, sampler=STUDENT, sampler_steps=None, leaves=1, branch_after=None,
+                  guidance_scale=walk.default_scale, finish=None)
+    if by_diffusion(own):  # which a student alone has not
+        select = "max_weight" if by_diffusion(replace(own, keep_share=1.0)) else own.select
+        own = replace(own, select=select, keep_share=1.0)
+    return own
 
 
 def _identity(teacher: Policy, walk: StudentWalk) -> str:
@@ -178,7 +188,7 @@ def _distill(teaching: Teaching, data: Transitions, out: Path, card: dict[str, A
     entry = {"walk": asdict(teaching.walk), "teacher": _about(teaching.teacher),
              "settings": settings.to_dict(), "pairs": _count(teaching), "held_out_error": errors,
              "steps_per_second": round(rate, 1) or None}
-    sampling = card_entry(teaching.student_config(), teaching.teacher.execution)
+    sampling = card_entry(student_config(teaching.teacher.config, teaching.walk), teaching.teacher.execution)
     kept = {k: v for k, v in teaching.teacher.card.items()
             if k not in ("weights_sha256", "make_it_again", "versions", "stored", "scores", "budget", FITTED)}
     card = kept | card | {ENTRY: entry, "sampling": sampling}

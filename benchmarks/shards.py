@@ -10,7 +10,6 @@ latency and bandwidth.
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from benchmarks.measuring import Several, save
 from swg_fast.cli.ending import run
 from swg_fast.common.figures import new_figure, save_figure
+from swg_fast.common.hardware import core_numbers
 from swg_fast.policy.policy import Policy, load_policy
 
 
@@ -94,7 +94,7 @@ def measure(policy: Policy, counts: list[int], candidates: int, states: int, dty
 @click.option("--plot", "plot_path", type=Path)
 def main(policy_name: str, actors: list[int] | None, candidates: int, states: int, dtype: str, turns: int,
          json_path: Path | None, plot_path: Path | None, **model: float) -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores = len(core_numbers())
     counts = actors or sorted({min(cores, 2**k) for k in range(cores.bit_length() + 1)})
     policy = load_policy(policy_name)
     # From a shard: a candidate, its weight, rank and index. To it: states, their indices and the table.

@@ -10,7 +10,6 @@ run's costs besides its steps and whether it resumes bit for bit (`training_run`
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from benchmarks.training_run import markdown, measure
 from benchmarks.training_worker import serve
 from swg_fast.cli.ending import run
 from swg_fast.common.children import Child, Failure
+from swg_fast.common.hardware import core_numbers, device_name, keep_to_cores
 from swg_fast.common.interrupts import shielded
 
 ROOT = Path(__file__).parent.parent
@@ -88,11 +88,11 @@ def whole_run(core: int) -> dict[str, Any]:
 def main(turns: int, json_path: Path, one_core: bool) -> None:
     import torch
 
-    from swg_fast.common.hardware import device_name
 
     if find_spec("jax") is None:
         raise click.ClickException("the peer needs jax; pip install 'swg-fast[bench]'")
-    cores = sorted(os.sched_getaffinity(0))
+    cores = core_numbers()
+    keep_to_cores(cores)  # changes nothing, and is refused here where no contender could be kept to a core
     rows = []
     for some in ([cores[0]], *([cores] if len(cores) > 1 and not one_core else [])):
         with workers(some) as children:

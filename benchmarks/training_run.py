@@ -3,12 +3,13 @@ resumed run ends in the same policy."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from swg_fast.common.hardware import keep_to_cores
 
 OVERHEAD_STEPS = {"critic_steps": 2000, "actor_steps": 1000}  # states are saved every 10,000 by default
 
@@ -29,7 +30,7 @@ def make_data() -> Any:
 
 def measure(connection: Any, cores: list[int]) -> None:
     """Sends a record of both from ``cores``; the main function of a process."""
-    os.sched_setaffinity(0, cores)
+    keep_to_cores(cores)
     import torch
 
     torch.set_num_threads(len(cores))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
 import click
+
+from swg_fast.common.hardware import cores, keep_to_cores
 
 
 def build(contender: str, phase: str, precision: str, batch: int, device: Any = "cpu") -> tuple[Any, int]:
@@ -24,7 +25,7 @@ def build(contender: str, phase: str, precision: str, batch: int, device: Any = 
     from swg_fast.training.step_taker import STRETCH, step_taker
 
     torch.manual_seed(0)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(cores())
     settings = TrainSettings(actor_batch=batch, critic_batch=batch, precision=precision)
     rng = np.random.default_rng(0)
     critic = phase == "critic"
@@ -60,14 +61,14 @@ def build(contender: str, phase: str, precision: str, batch: int, device: Any = 
     return some, count
 
 
-def serve(connection: Any, cores: list[int], contender: str) -> None:
+def serve(connection: Any, numbers: list[int], contender: str) -> None:
     """For each case that it receives: reports when it is ready, then answers each number of seconds with the
     times of the steps that it took in them. None ends a case; None instead of a case ends the process.
 
     On one core the times are the process's CPU times, which other processes do not lengthen.
     """
-    os.sched_setaffinity(0, cores)
-    clock = time.process_time if len(cores) == 1 else time.perf_counter
+    keep_to_cores(numbers)
+    clock = time.process_time if len(numbers) == 1 else time.perf_counter
     for case in iter(connection.recv, None):
         some, count = build(contender, *case)
         for _ in range(2):

@@ -32,7 +32,7 @@ RUN = ("python", "")  # the languages of blocks that are run
 def runnable() -> list[CodeBlock]:
     """The page's blocks of Python and of commands, without those of output and of the installation."""
     return [block for block in code_blocks(PAGE)
-            if block.language in RUN and not block.text.startswith(("git clone", "pip install"))]
+            if block.language in RUN and not block.text.startswith(("git clone", "pip install", "docker"))]
 
 
 def printed(block: CodeBlock, names: dict[str, Any], folder: Path) -> str:

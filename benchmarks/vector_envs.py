@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.measuring import save
 from swg_fast.cli.ending import run
+from swg_fast.common.errors import UsageError
 
 
 class Vector(NamedTuple):
@@ -61,7 +62,7 @@ def theirs(task: str, count: int, workers: int) -> Vector:
 
 
 def memory(pids: list[int]) -> float:
-    """Megabytes of the processes; a shared page is counted once."""
+    """Megabytes of the processes; a shared page is counted once. Linux alone tells."""
     return sum(int(line.split()[1]) for pid in pids
                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
                if line.startswith("Pss:")) / 1024
@@ -98,6 +99,8 @@ def death(make: Callable[[], Vector]) -> str:
 @click.option("--turns", default=5)
 @click.option("--json", "json_path", type=Path)
 def main(tasks: str, count: int, workers: int, steps: int, turns: int, json_path: Path | None) -> None:
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise UsageError("this system does not tell how much memory processes share; measure on Linux")
     result: dict = {"count": count, "workers": workers, "steps": steps, "turns": turns, "tasks": {}}
     for task in tasks.split(","):
         both, rows = {}, {}

@@ -22,7 +22,8 @@ class Noise(NamedTuple):
 
 class Settings(NamedTuple):
     """The settings of every step: guidance scale rho, temperature of the noise, range of the weight,
-    ``weight_readout`` (see `guidance.readout_scale`), whether samples are clipped, and the sampler.
+    ``weight_readout`` (see `guidance.readout_scale`), whether samples are clipped, the sampler, and the
+    ``guidance_interval``, the lowest and the highest guided step (None: all; Kynkäänniemi et al. 2024).
 
     ``ddpm`` is Algorithm 2. ``ddpm_x0`` clips the predicted clean sample instead of the state and takes the
     DDPM posterior's mean and variance, as the authors' PyTorch code does. `solvers` has the others.
@@ -34,6 +35,7 @@ class Settings(NamedTuple):
     weight_readout: str = "exact"
     clip_denoised: bool = True
     sampler: str = "ddpm"
+    guidance_interval: tuple[int, int] | None = None
 
 
 class Step(NamedTuple):
@@ -71,20 +73,22 @@ def guided_step(network: Any, schedule: Any, states: torch.Tensor, z: torch.Tens
     """z_t -> z_{t-1} for z, noise [M, D], states [M, S] and the integer step t.
 
     ``settings`` are the fields of `Settings`. Solvers go to the step ``to`` (-1: the clean sample); ``last``
-    is the previous step and its clean sample. Without ``gradient`` the gradient is not computed; at guidance
-    scale 0 it is computed but has no effect. Raises `ValueError` for an unknown sampler.
+    is the previous step and its clean sample. The gradient of an unguided step has no effect, and is only
+    computed where ``gradient`` asks for it. Raises `ValueError` for an unknown sampler.
     """
     how = Settings(**settings)
     alpha, beta = float(schedule.alphas[t]), float(schedule.betas[t])
     bar, sigma = float(schedule.alphas_cumprod[t]), float(schedule.sigmas[t])
     to = t - 1 if to is None else to
-    if gradient or how.guidance_scale != 0:
+    low, high = how.guidance_interval or (0, schedule.num_steps)
+    scale = how.guidance_scale if low <= t <= high else 0.0
+    if gradient or scale != 0:
         eps, grad_log_weight = log_weight_gradient(
             network, schedule, states, z, t, weight_clip=how.weight_clip, weight_readout=how.weight_readout)
     else:
         eps = network(z, states, torch.full((z.shape[0],), t, dtype=torch.int64, device=z.device))
         grad_log_weight = torch.zeros_like(eps)
-    guided = eps - how.guidance_scale * sigma * grad_log_weight
+    guided = eps - scale * sigma * grad_log_weight
     raw = (z - sigma * guided) / bar**0.5
     clean = clip(raw, how.weight_clip) if how.clip_denoised and how.sampler != "ddpm" else raw
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from benchmarks import (
     beside_report,
     decisions_report,
@@ -9,6 +11,8 @@ from benchmarks import (
     environments,
     experiment_tables,
     gpu_table,
+    guidance_interval,
+    host_time,
     reliability,
     score_table,
     scorers,
@@ -17,6 +21,7 @@ from benchmarks import (
 )
 from benchmarks.bench_table import markdown as bench_markdown
 from benchmarks.pages.blocks import BLOCKS, block, recorded
+from benchmarks.pages.gpu import kernels_alone
 from swg_fast.common.settings_fields import table
 from swg_fast.policy.sampling import Execution, SamplingConfig
 
@@ -24,6 +29,19 @@ RECORDS = {"sampling": SamplingConfig, "execution": Execution}
 GPU = "nvidia-h200/gpu.json"
 H200_PROCESSORS, H200_MHZ = 132, 1800  # the clock at which docs/kernel-notes.md compares model and counters
 BESIDE_STUDENTS = ("eager", "ours", "dpmpp_2m 8", "tree", "student", "student fp32", "draft and finish")
+
+
+class Call(NamedTuple):
+    """A call of the Gluon kernel: of its ``steps`` so many are ``guided``."""
+
+    states: int
+    candidates: int
+    steps: int
+    guided: int
+
+
+CALLS = (Call(1, 2**16, 15, 15), Call(1, 2**16, 15, 8), Call(2**12, 16, 15, 15), Call(2**16, 1, 15, 15),
+         Call(1, 2**17, 1, 0), Call(2**20, 1, 1, 0))
 GPU_TABLES = {"throughput": gpu_table.throughput, "peers": gpu_table.peers, "few": gpu_table.few,
               "configurations": gpu_table.configurations, "training": gpu_table.training}
 
@@ -39,6 +57,8 @@ BLOCKS.update({
     "gpu-measured": lambda name: GPU_TABLES[name](recorded(GPU)),
     "beside-swg-jax": lambda: beside_report.markdown(recorded("beside-swg-jax.json")["runs"]),
     "door-table": lambda: door.markdown(recorded("door.json")),
+    "toy-interval": lambda: guidance_interval.markdown(recorded("toy-interval.json")["rows"]),
+    "host-time": lambda: host_time.markdown(recorded("host-time.json")["rows"]),
     "environments-table": lambda: environments.markdown(recorded("environments.json")),
     "reliability-table": lambda: reliability.markdown(recorded("reliability.json")),
     "training-tables": lambda: training_run.markdown(recorded("training.json")),
@@ -67,13 +87,25 @@ def predicted_shapes() -> str:
               for row in recorded("kernels-shapes.json")}
     lines = ["| states x candidates | sampler | thousand cycles a step of 128 | M candidates/s |",
              "|---" * 4 + "|"]
-    calls = ((1, 2**16, 15), (2**12, 16, 15), (2**16, 1, 15), (1, 2**17, 1), (2**20, 1, 1))
-    for states, candidates, steps in calls:
-        step = cycles[states > 1, steps > 1]
-        turns = -(-states * candidates // (128 * H200_PROCESSORS))
-        rate = states * candidates * H200_MHZ / (turns * steps * step * 1000)
-        sampler = f"{steps} steps, guided" if steps > 1 else "1 step, unguided"
-        lines.append(f"| {states:,} x {candidates:,} | {sampler} | {step} | {rate:.1f} |")
+    for call in CALLS:
+        guided, plain = (cycles[call.states > 1, one] for one in (True, False))
+        step = (call.guided * guided + (call.steps - call.guided) * plain) / call.steps
+        every = call.states * call.candidates
+        turns = -(-every // (128 * H200_PROCESSORS))
+        rate = every * H200_MHZ / (turns * call.steps * step * 1000)
+        sampler = f"{call.steps} steps, {call.guided} guided" if call.steps > 1 else "1 step, unguided"
+        lines.append(f"| {call.states:,} x {call.candidates:,} | {sampler} | {step:.1f} | {rate:.1f} |")
+    return "\n".join(lines)
+
+
+@block
+def predicted_few() -> str:
+    """Milliseconds of the layered kernels for 1,024 candidates: their launches, each at its measured share of
+    the decision that was measured on an H200."""
+    launches = recorded("host-time.json")["launches"]
+    each = kernels_alone() / launches["15 steps, guided"]
+    lines = ["| one state, 1,024 candidates | launches | predicted ms, kernels alone |", "|---" * 3 + "|"]
+    lines += [f"| {walk} | {count} | {count * each:.2f} |" for walk, count in launches.items()]
     return "\n".join(lines)
 
 

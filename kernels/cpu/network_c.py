@@ -11,9 +11,7 @@ import torch
 from swg_fast.kernels.cpu.c_loops import MAX_HIDDEN, MAX_LATENT, SUFFIX, Library
 from swg_fast.kernels.cpu.network_onednn import PackedLayers
 from swg_fast.kernels.shared.packing import ROW_MULTIPLE, PackedNetwork
-from swg_fast.kernels.shared.sampler_table import COLUMNS, Latent, Ranking, SamplerTable, Words
-
-NOISE = COLUMNS.index("noise")
+from swg_fast.kernels.shared.sampler_table import Latent, Ranking, SamplerTable, Words
 
 
 @dataclass
@@ -108,11 +106,13 @@ class NativeNetwork(PackedLayers):
             self.normalise_vjp(M, H, outer, tile.x[i], tile.rstd[i], tile.g, g_low)
         self.library.input_vjp(M, H, D, tile.g, self.input_rows, tile.vjp)
 
-    def update(self, tile: Tile, table: SamplerTable, row: torch.Tensor) -> None:
-        """A row of the sampler's table (float32) applied to ``tile.z`` with ``tile.noise``; leaves the
-        new weight before any clip, the gradient and, where the table is multistep, x0."""
-        self.library.update(*tile.z.shape, row, *map(float, table.weight_clip), int(table.clip_state),
-                            int(table.clip_clean), tile.eps, tile.vjp if table.guided else None, tile.noise,
+    def update(self, tile: Tile, table: SamplerTable, j: int) -> None:
+        """Row j of the sampler's table applied to ``tile.z`` with ``tile.noise``; leaves the new weight
+        before any clip, the gradient and, where the table is multistep, x0."""
+        coefficients, _ = table.on(tile.z.device)
+        self.library.update(*tile.z.shape, coefficients[j], *map(float, table.weight_clip),
+                            int(table.clip_state), int(table.clip_clean), tile.eps,
+                            tile.vjp if table.guides(j) else None, tile.noise,
                             tile.z, tile.weight, tile.gradient, tile.clean if table.multistep else None)
 
     def walk(self, table: SamplerTable, vectors: torch.Tensor, words: Words, seed: int,
@@ -124,7 +124,6 @@ class NativeNetwork(PackedLayers):
         M = len(words.owners)
         words = words.padded(ROW_MULTIPLE)
         vectors, tile = vectors.contiguous(), self.tile(len(words.owners), table.guided)
-        coefficients = table.coefficients.float().contiguous()
         key = (seed & 0xFFFFFFFF, seed >> 32)
 
         def draw(step: int, out: torch.Tensor) -> None:
@@ -139,10 +138,10 @@ class NativeNetwork(PackedLayers):
             draw(table.trained_steps, tile.z)
             tile.z.mul_(table.initial)
         for j in rows:
-            self.eps_and_weight_vjp(tile, vectors, words.owners, table.steps[j], table.guided)
-            if float(coefficients[j, NOISE]):
+            self.eps_and_weight_vjp(tile, vectors, words.owners, table.steps[j], table.guides(j))
+            if j in table.noisy:
                 draw(table.steps[j], tile.noise)
-            self.update(tile, table, coefficients[j])
+            self.update(tile, table, j)
         return Latent(tile.z[:M], tile.clean[:M] if table.multistep else None, tile.weight[:M])
 
     def expect(self, ranking: Ranking, vectors: torch.Tensor, words: Words, seed: int, z: torch.Tensor

@@ -56,6 +56,7 @@ _ONEDNN = torch.jit.CompilationUnit("""
 def linear(x: Tensor, w: Tensor, b: Optional[Tensor], activation: str):
     return torch.ops.mkldnn._linear_pointwise(x, w, b, activation, [], "")
 """) if has_packed_linear() else None
+_LINEAR = None if _ONEDNN is None else _ONEDNN.linear  # looked up here, not at each product
 
 
 class PackedLinear:
@@ -70,7 +71,7 @@ class PackedLinear:
 
     def __call__(self, x: torch.Tensor, activation: str = "none") -> torch.Tensor:
         if self.packed:
-            return _ONEDNN.linear(x, self.weight, self.bias, activation)
+            return _LINEAR(x, self.weight, self.bias, activation)
         y = F.linear(x, self.weight, self.bias)
         return F.silu(y) if activation == "swish" else y
 
@@ -178,8 +179,9 @@ class CpuNetwork(PackedLayers):
 
         states [M, H] is hoisted; noise [M, D] by row.
         """
-        def network(z: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-            eps, *vjp = self.eps_and_weight_vjp(z, states + self.packed.time_table[t], table.guided)
+        def network(z: torch.Tensor, j: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+            base = states + self.packed.time_table[table.steps[j]]
+            eps, *vjp = self.eps_and_weight_vjp(z, base, table.guides(j))
             return eps, vjp[0] if vjp else None
 
         return walk(table, network, rows, start, noise)

@@ -66,6 +66,13 @@ class KernelNetwork:
     shape: Shape
 
     @cached_property
+    def state_rows(self) -> torch.Tensor:
+        """The input layer's weights of the state, [S, H] float32."""
+        rows = self.packed.input_s.T.contiguous()
+        settle(rows.device)  # any stream may read it
+        return rows
+
+    @cached_property
     def streamed(self) -> dict[Config, tuple[Any, ...]]:
         """`hopper_launch.arguments` by configuration, made at the first launch of each."""
         return {}
@@ -184,24 +191,24 @@ def _on_its_device(launcher: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_on_its_device
-def sample(network: KernelNetwork, table: SamplerTable, state_vectors: torch.Tensor,
-           state_words: torch.Tensor, asked: Asked) -> Drawn:
-    """Walks the table and selects for B states, state_vectors [B, H] and state_words [B], in two launches for
-    each of `layout.parts`; few candidates take many short launches instead (`layered.launch`). Besides its
+def sample(network: KernelNetwork, table: SamplerTable, states: torch.Tensor, state_words: torch.Tensor,
+           asked: Asked) -> Drawn:
+    """Walks the table and selects for B states, states [B, S] and state_words [B], in two launches for each
+    of `layout.parts`; few candidates take many short launches instead (`layered.launch`). Besides its
     results it needs memory for the running programs' scratch, a tree's roots, and a few numbers a tile.
 
     Raises `ValueError` if a configuration for the layered kernels meets a tree or a ranking, and for more
     leaves of a root than a launch takes.
     """
-    work = Work.of(len(state_vectors), asked, table)
+    work = Work.of(len(states), asked, table)
     config = asked.config or network.config(work)
-    state_vectors, state_words = state_vectors.contiguous(), state_words.contiguous()
     if config.kind != "layers":
-        return _sample_parts(network, table, state_vectors, state_words, asked, config)
+        vectors = network.packed.hoist_states(states)
+        return _sample_parts(network, table, vectors, state_words.contiguous(), asked, config)
     if not work.plain:
         raise ValueError("the layered kernels have no trees and no rankings; use another configuration")
-    return layered_launch.sample(network, table, state_vectors, state_words, replace(asked, config=config),
-                                 functools.partial(_unwritten, state_vectors.device))
+    return layered_launch.sample(network, table, states, state_words, replace(asked, config=config),
+                                 functools.partial(_unwritten, states.device))
 
 
 class Kept(NamedTuple):
@@ -284,9 +291,10 @@ def _sample_part(network: KernelNetwork, table: SamplerTable, state_vectors: tor
         *best, *every, B, N, _signed(asked.first), layout.items, programs, table.num_steps,
         table.trained_steps, *_key(asked.seed), tree.leaves if tree else 1, tree.shared if tree else 0,
         layout.group, layout.phases, ranking.draws if ranking else 0, slots),
-        GUIDED=table.guided, CLIP_STATE=table.clip_state, CLIP_CLEAN=table.clip_clean,
-        MULTISTEP=table.multistep, TREE=tree is not None, RANK=ranking is not None, SOFTMAX=asked.softmax,
-        WRITE_ALL=asked.return_candidates, MIXED=layout.mixed(B, N))
+        GUIDED=table.guided, PARTLY=table.partly_guided, CLIP_STATE=table.clip_state,
+        CLIP_CLEAN=table.clip_clean, MULTISTEP=table.multistep, TREE=tree is not None,
+        RANK=ranking is not None, SOFTMAX=asked.softmax, WRITE_ALL=asked.return_candidates,
+        MIXED=layout.mixed(B, N))
     kept = Kept(new(B, D - 1), new(B), new(B, dtype=torch.int64), new(B))
     keep_best_kernel[(B,)](*best, *kept, N, slots, layout.stride, layout.tiles, D=D, DP=DP, BM=config.tile,
                            BT=REDUCE)

@@ -55,7 +55,8 @@ class Work(NamedTuple):
 
 class Drawn(NamedTuple):
     """The kept actions [B, A], weights [B], indices [B]. On request, also all candidates ``z`` [B, N, D],
-    their ``candidate_weights`` [B, N] and, with a ranking, their expected weights [B, N]."""
+    their ``candidate_weights`` [B, N] and, with a ranking, their expected weights [B, N]. ``finite``: whether
+    all kept actions and weights and all candidates' actions are; None where the launch has not looked."""
 
     actions: torch.Tensor
     weights: torch.Tensor
@@ -63,6 +64,7 @@ class Drawn(NamedTuple):
     z: torch.Tensor | None = None
     candidate_weights: torch.Tensor | None = None
     expected: torch.Tensor | None = None
+    finite: bool | None = None
 
 
 class Weights(NamedTuple):

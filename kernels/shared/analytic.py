@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from swg_fast.kernels.shared.packing import PackedNetwork
 from swg_fast.kernels.shared.sampler_table import Latent, SamplerTable
 
+# z [M, D] and a row of the table -> eps [M, D] and, where the row is guided, d eps_w / dz [M, D].
 Network = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor | None]]
 
 
@@ -113,11 +114,11 @@ class Step(NamedTuple):
 
 def update(table: SamplerTable, j: int, z: torch.Tensor, eps: torch.Tensor, vjp: torch.Tensor | None,
            noise: torch.Tensor | None, last: torch.Tensor | None = None) -> Step:
-    """Row j of the sampler's table. ``vjp`` is d eps_w / dz where the table is guided, ``last`` the
+    """Row j of the sampler's table. ``vjp`` is d eps_w / dz where the row is guided, ``last`` the
     x0 of the row before where row j reads it."""
     row = table.row(j)
     guided, gradient, clean = eps, None, None
-    if table.guided:
+    if table.guides(j):
         gradient = log_weight_gradient(z, eps, vjp, row, table.weight_clip)
         guided = eps - row["guidance"] * gradient
     new = row["state"] * z + row["epsilon"] * guided
@@ -149,14 +150,13 @@ def guided_step(
     where the row adds none, ``last`` [M, D] where it reads no x0.
     """
     base = state_vectors + packed.time_table[table.steps[j]]
-    return update(table, j, z, *eps_and_weight_vjp(packed, z, base, table.guided), noise, last)
+    return update(table, j, z, *eps_and_weight_vjp(packed, z, base, table.guides(j)), noise, last)
 
 
 def walk(table: SamplerTable, network: Network, rows: Sequence[int], start: Latent,
          noise: dict[int, torch.Tensor]) -> Latent:
-    """The table's ``rows`` in order, from ``start``. ``network(z, t)`` is (eps, d eps_w / dz or None) at
-    the trained step t; ``noise[j]`` [M, D] is row j's, where it adds any."""
+    """The table's ``rows`` in order, from ``start``. ``noise[j]`` [M, D] is row j's, where it adds any."""
     z, clean, weight = start
     for j in rows:
-        z, weight, clean, _, _ = update(table, j, z, *network(z, table.steps[j]), noise.get(j), clean)
+        z, weight, clean, _, _ = update(table, j, z, *network(z, j), noise.get(j), clean)
     return Latent(z, clean if table.multistep else None, weight)

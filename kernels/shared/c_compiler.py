@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from swg_fast.common.errors import note
+from swg_fast.common.hardware import processor_lines
 from swg_fast.kernels.shared.binary_cache import cache_folder, keep, private_folder, trusted
 
 Loaded = TypeVar("Loaded")
@@ -91,8 +92,7 @@ def _run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]
 def _fingerprint(command: str, flags: list[str], source: str) -> str:
     """Changes with the source, the compiler and the processor."""
     version = _run([command, "--version"], ANSWERING).stdout
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else [platform.processor()]
-    features = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+    features = sorted({line for line in processor_lines()
+                       if line.startswith(("flags", "Features", "model name"))})
     text = "\n".join([source, version, *flags, platform.machine(), *features])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -34,7 +34,7 @@ class SamplerTable:
     first; row j belongs to step ``steps[j]`` of the T that the network was trained on, whose time
     embedding it is given and whose number is the noise's step word (T is the initial draw).
     ``initial`` scales the first draw. With ``guided`` false every guidance coefficient is 0 and no
-    gradient is needed.
+    gradient is needed; nor does a single row need one whose guidance is 0.
     """
 
     coefficients: torch.Tensor
@@ -65,13 +65,23 @@ class SamplerTable:
     def _placed(self) -> dict[torch.device, tuple[torch.Tensor, torch.Tensor]]:
         return {}
 
+    def guides(self, j: int) -> bool:
+        """Whether row j is guided; else it needs no gradient."""
+        return self.guided and self._rows[j]["guidance"] != 0
+
+    @cached_property
+    def partly_guided(self) -> bool:
+        """Whether some rows are guided and others are not."""
+        return len({self.guides(j) for j in range(self.num_steps)}) == 2
+
     def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """The coefficients [n, 9] in float32 and the steps [n] int32 on ``device``, brought there once: a
         copy to a GPU takes as long as a small decision's arithmetic."""
         if device not in self._placed:
-            self._placed[device] = (self.coefficients.float().to(device),
-                                    torch.tensor(self.steps, dtype=torch.int32, device=device))
-            settle(device)  # any stream may read it
+            placed = (self.coefficients.float().to(device),
+                      torch.tensor(self.steps, dtype=torch.int32, device=device))
+            settle(device)  # any stream may read it from the next line on
+            self._placed[device] = placed
         return self._placed[device]
 
     @cached_property

@@ -13,7 +13,7 @@ import click
 from swg_fast.common.atomic_files import user_path
 from swg_fast.common.checks import whole
 from swg_fast.common.errors import UsageError
-from swg_fast.common.settings_fields import checked, kind_of, range_text
+from swg_fast.common.settings_fields import checked, kind_of, range_text, takes_whole_numbers
 
 
 class PathName(click.ParamType):
@@ -103,7 +103,9 @@ def _type(entry: Field) -> Any:
         return click.Choice(list(says["choices"]))
     if says["words"] or says["check"] is not None:
         return _Own(entry)
-    return float if kind is tuple else str if kind is list else kind
+    if kind is tuple:
+        return int if takes_whole_numbers(entry) else float
+    return str if kind is list else kind
 
 
 class _Own(click.ParamType):

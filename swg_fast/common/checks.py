@@ -83,15 +83,17 @@ def of_kind(name: str, value: Any, kind: type, mend: str) -> None:
         raise UsageError(f"{name} is {shown(value)}, expected {kind.__name__}; {mend}")
 
 
-def pair(name: str, value: Any) -> tuple[float, float]:
-    """``value`` as two finite numbers."""
+def pair(name: str, value: Any, of_whole: bool = False) -> tuple[Any, Any]:
+    """``value`` as two finite numbers, or as two ``of_whole`` numbers from 0 on."""
     try:
         parts = list(value) if not isinstance(value, str | bytes) else []
     except TypeError:
         parts = []
     if len(parts) != 2:
-        raise UsageError(f"{name} must be two numbers (low, high), got {shown(value)}")
-    low, high = (number(name, part, -MAX_FLOAT32, MAX_FLOAT32) for part in parts)
+        kind = "whole numbers" if of_whole else "numbers"
+        raise UsageError(f"{name} must be two {kind} (low, high), got {shown(value)}")
+    low, high = (whole(name, part, 0, WORD) if of_whole else number(name, part, -MAX_FLOAT32, MAX_FLOAT32)
+                 for part in parts)
     return low, high
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 GROUP = Path("/sys/fs/cgroup")  # this process's control group, in a container
+PROCESSORS = Path("/proc/cpuinfo")
 LITTLE = 2**28  # bytes, less than importing torch takes
 
 
@@ -46,10 +48,24 @@ def resolve_device(name: Any = "auto") -> torch.device:
     return device if device.index is not None else torch.device("cuda", torch.cuda.current_device())
 
 
+def core_numbers() -> list[int]:
+    """The numbers of the cores that this process may use: those of its affinity, or all of the machine where
+    the system keeps no affinity, as macOS."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def keep_to_cores(numbers: Collection[int]) -> None:
+    """Keeps this process to the cores of these ``numbers``. Raises `UsageError` where the system cannot."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise UsageError("this system keeps no process to chosen cores; measure on Linux")
+    os.sched_setaffinity(0, numbers)
+
+
 def cores() -> int:
     """How many cores this process may use, by its affinity and its control group's quota."""
-    has_affinity = hasattr(os, "sched_getaffinity")  # macOS and Windows have none
-    found = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    found = len(core_numbers())
     try:
         quota, period = map(int, (GROUP / "cpu.max").read_text().split())
     except (OSError, ValueError):
@@ -118,8 +134,12 @@ def device_name(device: torch.device) -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")),
-                 platform.processor())
-    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+    models = [line.split(":")[1].strip() for line in processor_lines() if line.startswith("model name")]
+    return f"{next(iter(models), platform.machine())}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def processor_lines() -> list[str]:
+    """The lines of /proc/cpuinfo. Where the system has no such file, as macOS, one with the model's name."""
+    if PROCESSORS.exists():
+        return PROCESSORS.read_text().splitlines()
+    return [f"model name: {platform.processor() or platform.machine()}"]

@@ -77,9 +77,7 @@ def state_rows(states: Any, state_dim: int, device: torch.device) -> torch.Tenso
 
 
 def index_row(indices: Any, count: int, device: torch.device) -> torch.Tensor:
-    """State indices [B] int64 in 0..2**32-1 on ``device``; 0..B-1 for None."""
-    if indices is None:
-        return torch.arange(count, device=device)
+    """State indices [B] int64 in 0..2**32-1 on ``device``."""
     given = real_tensor("state_indices", indices)
     if given.shape != (count,):
         raise UsageError(f"state_indices has shape {list(given.shape)}, expected [{count}]: "

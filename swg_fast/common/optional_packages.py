@@ -22,6 +22,7 @@ EXTRAS = {
     "flax": "bench",
     "ray": "cluster",
     "jinja2": "cluster",
+    "huggingface_hub": "hub",
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",

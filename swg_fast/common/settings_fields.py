@@ -15,6 +15,7 @@ from swg_fast.common.checks import MAX_FLOAT32, choice, flag, names, number, pai
 from swg_fast.common.errors import UsageError
 
 KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "tuple[float, float]": tuple,
+                          "tuple[int, int]": tuple,
                           "tuple[str, ...]": list, "Any": object}
 MOST = 2**63 - 1
 
@@ -44,6 +45,11 @@ def like(record: type, name: str, default: Any) -> Any:
 def kind_of(entry: Field) -> type:
     """The type of a field's values, None and words aside."""
     return KINDS[str(entry.type).removesuffix(" | None").removesuffix(" | str")]
+
+
+def takes_whole_numbers(entry: Field) -> bool:
+    """Whether the field is a pair of whole numbers."""
+    return str(entry.type).startswith("tuple[int, int]")
 
 
 def is_optional(entry: Field) -> bool:
@@ -76,7 +82,9 @@ def checked(entry: Field, value: Any) -> Any:
                      bounds.get("max", bounds.get("top", MOST)))
     if kind is float:
         return number(entry.name, value, **_ends(bounds))
-    check: Callable[[str, Any], Any] = {bool: flag, str: text, list: names}.get(kind, pair)
+    if kind is tuple:
+        return pair(entry.name, value, of_whole=takes_whole_numbers(entry))
+    check: Callable[[str, Any], Any] = {bool: flag, str: text, list: names}[kind]
     return check(entry.name, value)
 
 

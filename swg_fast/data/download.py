@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from swg_fast.common.atomic_files import unwritable, user_path
 from swg_fast.common.errors import UsageError
 from swg_fast.common.locks import file_lock
+from swg_fast.data.hashes import check_hash
 from swg_fast.data.hdf5 import unreadable
 from swg_fast.envs.tasks import Preset, find_preset
 
@@ -73,13 +74,17 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
 
     ``mirror`` is an address that has D4RL's folders (``.../gym_mujoco_v2/...``) below it, and replaces D4RL's
     server. An interrupted download resumes where it stopped, or starts over where the server's file has
-    changed since. The file gets its final name only once it is complete and opens as HDF5.
+    changed since. The file gets its final name only once it is complete, opens as HDF5 and has the right
+    hash (`check_hash`).
 
-    Raises `UsageError` for an unknown task, and where the file cannot be downloaded or written.
+    Raises `UsageError` for an unknown task, where the file cannot be downloaded or written, and where it is
+    not D4RL's.
     """
     target = cached(task)
     if target.is_file():
-        _check_hdf5(target, str(target), "delete it to download it again")
+        again = "delete it to download it again"
+        _check_hdf5(target, str(target), again)
+        check_hash(target, target, remote_path(task), str(target), f"{again}, or give its path to --dataset")
         return target
     base = (SERVER if mirror is None else mirror).rstrip("/")
     if not base.startswith(("http://", "https://", "file://")):
@@ -95,7 +100,9 @@ def download(task: str, *, mirror: str | None = None, progress: bool = True) -> 
         with file_lock(_beside(part, ".lock"), busy), open(part, "ab+", opener=_no_link) as file:
             _fetch(task, address, file, part, progress)
             try:
-                _check_hdf5(part, f"{task}: what {address} gave", "give another address to --mirror")
+                source, mend = f"{task}: what {address} gave", "give another address to --mirror"
+                _check_hdf5(part, source, mend)
+                check_hash(part, target, remote_path(task), source, mend)
             except UsageError:
                 part.unlink()
                 raise

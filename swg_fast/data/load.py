@@ -29,7 +29,7 @@ def load_for(task: str | None, source: str, *, observation_keys: Sequence[str] |
     are not the task's."""
     preset = preset_for(task, any_name=True) if task is not None else None
     own = preset is not None and preset.family != "other"
-    says_so = source.startswith(MINARI) or OGBENCH.fullmatch(source) or source.endswith(".npz")
+    says_so = source.startswith(MINARI) or _is_ogbenchs(source) or source.endswith(".npz")
     if bounds is None and task is not None and not says_so:
         bounds = bounds_of(task, trust)
     data = load_dataset(source, task=task, max_episode_steps=preset.max_episode_steps if preset else None,
@@ -81,13 +81,13 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
         return load_minari(text.removeprefix("minari:"), observation_keys, trust, bounds)
     if observation_keys is not None:
         raise UsageError(f"{text}: its observations are one vector, so leave --observation-keys out")
-    if OGBENCH.fullmatch(text) or text.endswith(".npz"):
+    if _is_ogbenchs(text) or text.endswith(".npz"):
         from swg_fast.data.ogbench import load_ogbench
 
-        if text.endswith(".npz") and not OGBENCH.fullmatch(task or ""):
+        if text.endswith(".npz") and not _is_ogbenchs(task or ""):
             raise UsageError(f"{text} is an OGBench file; name its single task, such as "
                              f"antmaze-large-navigate-singletask-v0, in the place of {task!r}")
-        name, file = (text, None) if OGBENCH.fullmatch(text) else (str(task), text)
+        name, file = (text, None) if _is_ogbenchs(text) else (str(task), text)
         return load_ogbench(name, file, bounds)
     path = user_path(text)
     if path.suffix not in (".hdf5", ".h5") and not path.exists():
@@ -99,6 +99,11 @@ def load_dataset(source: str | Path, *, max_episode_steps: int | None = None,
     return to_transitions(read_hdf5(path), bounds=bounds, max_episode_steps=max_episode_steps,
                           continues_after_terminal=continues_after_terminal, as_d4rl=as_d4rl,
                           source=str(path))
+
+
+def _is_ogbenchs(name: str) -> bool:
+    """OGBench's names have the form of D4RL's antmaze-medium-play-v2, which are D4RL's alone."""
+    return name not in presets() and OGBENCH.fullmatch(name) is not None
 
 
 def from_arrays(arrays: Mapping[str, Any], bounds: ActionBounds | None = None) -> Transitions:

@@ -35,7 +35,8 @@ MOST_SAMPLES = 10**6  # minutes each time they are drawn
 NOISE = 0.02  # spread of the curves' points
 # Of every toy training.
 SETTINGS: dict[str, Any] = {"actor_lr": 1e-3, "ema_rate": 0.005, "dropout": 0.0}
-WALK = ("temperature", "weight_readout", "clip_denoised", "sampler", "backend")  # sampling's, as they are
+# Sampling's, as they are.
+WALK = ("temperature", "weight_readout", "clip_denoised", "sampler", "guidance_interval", "backend")
 
 
 def _curve(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> Points:
@@ -117,6 +118,7 @@ class ToySettings:
     sampler: str = like(SamplingConfig, "sampler", "ddpm")
     sampler_steps: Any = setting(
         None, "Steps that a solver walks, one number or several: 4,6,15. Left out: all.", check=_counts)
+    guidance_interval: tuple[int, int] | None = like(SamplingConfig, "guidance_interval", None)
     seed: int = like(TrainSettings, "seed", 0)
     backend: str = like(Execution, "backend", "auto")
 
@@ -128,7 +130,8 @@ class ToySettings:
         counts = list(self.sampler_steps or [self.num_steps])
         for count in counts:
             sampler_table(self.sampler, NoiseSchedule.by_name(self.schedule, self.num_steps), count,
-                          guidance_scale=self.guidance_scale, temperature=self.temperature)
+                          guidance_scale=self.guidance_scale, temperature=self.temperature,
+                          guidance_interval=self.guidance_interval)
         return counts
 
     def training(self) -> TrainSettings:

@@ -35,7 +35,11 @@ def evenly_spaced(trained: int, count: int | None) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Walk:
-    """The inputs of a sampler's table: the trained ``steps`` that it walks, in rising order, and settings."""
+    """The inputs of a sampler's table: the trained ``steps`` that it walks, in rising order, and settings.
+
+    guidance_interval: the lowest and the highest guided step; None: all are (limited-interval guidance,
+    Kynkäänniemi et al. 2024, arXiv 2404.07724).
+    """
 
     schedule: NoiseSchedule
     steps: tuple[int, ...]
@@ -44,6 +48,19 @@ class Walk:
     weight_readout: str = "exact"
     weight_clip: tuple[float, float] = WEIGHT_CLIP
     clip_denoised: bool = True
+    guidance_interval: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """`UsageError` for an interval that is empty, beyond the trained steps, or between the walk's."""
+        if self.guidance_interval is None:
+            return
+        (low, high), last = self.guidance_interval, self.schedule.num_steps - 1
+        what = f"guidance_interval={low}, {high}"
+        if not 0 <= low <= high <= last:
+            raise UsageError(f"{what}: give the lowest guided step, then the highest, both in 0..{last}")
+        if not any(low <= step <= high for step in self.steps):
+            raise UsageError(f"{what} has none of the steps that are walked, "
+                             f"{', '.join(map(str, self.steps))}; give a wider interval, or guidance_scale=0")
 
     def columns(self) -> Columns:
         """The columns that every sampler shares; the rest are zero."""
@@ -52,7 +69,8 @@ class Walk:
         columns = {name: torch.zeros_like(sigmas) for name in COLUMNS}
         columns["sigma"] = sigmas
         columns["readout"] = (bars if self.weight_readout == "exact" else self.schedule.alphas[at]).rsqrt()
-        columns["guidance"] = self.guidance_scale * sigmas
+        low, high = self.guidance_interval or (0, self.schedule.num_steps)
+        columns["guidance"] = self.guidance_scale * sigmas * ((at >= low) & (at <= high))
         columns["clean_scale"] = bars.rsqrt()
         return columns
 
@@ -135,7 +153,7 @@ def sampler_table(name: str, schedule: NoiseSchedule, sampler_steps: int | None 
     `Walk`.
 
     Raises `UsageError` for an unknown name or read-out, more steps than were trained, fewer steps if the
-    sampler needs all, and a weight_clip that is not 0 < low < high.
+    sampler needs all, a weight_clip that is not 0 < low < high, and a guidance interval without a step.
     """
     kind = SAMPLERS[choice("sampler", name, SAMPLERS)]
     if not kind.fewer_steps and sampler_steps not in (None, schedule.num_steps):

@@ -10,6 +10,7 @@ import torch
 from swg_fast.common.checks import MAX_SEED, flag, whole
 from swg_fast.common.errors import note
 from swg_fast.common.inputs import index_row, state_rows
+from swg_fast.kernels.shared.devices import counted, settle
 from swg_fast.policy.backends.job import Samples, SamplingJob
 from swg_fast.policy.backends.streaming import Backend
 from swg_fast.policy.model import Model
@@ -33,6 +34,7 @@ class BoundSampler:
         self.model, self.backend, self.plan, self.chunk = model, backend, plan, chunk
         self.teacher = teacher  # of a student, where the plan has one
         self._code = plan.code.to(backend.device) if plan.code is not None and len(plan.code) else None
+        settle(backend.device)  # any stream may read the code
         self._width = model.network.state_dim - (len(plan.code) if plan.code is not None else 0)
 
     @property
@@ -58,7 +60,9 @@ class BoundSampler:
                  "above 0 to resample")
         with own_surroundings():
             rows = state_rows(states, self._width, self.backend.device)
-            indices = index_row(state_indices, len(rows), self.backend.device)
+            device = self.backend.device
+            indices = counted(device, len(rows)) if state_indices is None else \
+                index_row(state_indices, len(rows), device)
             return self._run(rows, indices, whole("seed", seed, 0, MAX_SEED),
                              flag("return_candidates", return_candidates), roomy=False)
 
@@ -67,7 +71,7 @@ class BoundSampler:
         there. Nothing of this is checked, but that what comes out is finite (`UsageError`)."""
         with own_surroundings():
             if state_indices is None:
-                state_indices = torch.arange(len(states), device=states.device)
+                state_indices = counted(self.backend.device, len(states))
             return self._run(states, state_indices, seed, everything=False, roomy=True)
 
     def _run(self, states: torch.Tensor, indices: torch.Tensor, seed: int, everything: bool, roomy: bool

@@ -100,9 +100,9 @@ class Decision(nn.Module):
         states = torch.cat([states, self.beside.expand(states.shape[0], -1)], dim=1)
         vectors = (states @ packed.input_s.T).repeat_interleave(n, dim=0)
 
-        def network(z: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-            base = vectors + packed.time_table[t]
-            return analytic.eps_and_weight_vjp(packed, z, base, self.table.guided)
+        def network(z: torch.Tensor, j: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+            base = vectors + packed.time_table[self.table.steps[j]]
+            return analytic.eps_and_weight_vjp(packed, z, base, self.table.guides(j))
 
         first = noise.flatten(0, 1)
         start = Latent(self.table.initial * first, None, first[:, -1])

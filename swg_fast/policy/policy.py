@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -18,6 +19,7 @@ from swg_fast.common.inputs import real_tensor
 from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.method.networks import EnsembleQ, Ranker, ScoreNetwork, TwinQ, ValueNetwork
 from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.policy import hub
 from swg_fast.policy.backends import registry
 from swg_fast.policy.backends.job import Samples
 from swg_fast.policy.backends.streaming import Backend
@@ -118,6 +120,37 @@ class Policy:
         """Writes a checkpoint that `load_policy` gives back as this policy, its settings and card
         included; returns ``folder``. `UsageError` where it cannot be written."""
         return save_checkpoint(folder, self.model.with_card(sampling=card_entry(self.config, self.execution)))
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *, subfolder: str = ".", revision: str | None = None,
+                        cache_dir: str | Path | None = None, token: str | None = None,
+                        device: str | torch.device = "cpu") -> Policy:
+        """The policy of a folder, of a bundled name, or of the Hugging Face hub's repository NAMESPACE/NAME
+        at ``revision`` (a branch, a tag or a commit). ``subfolder``: where the folder holds several.
+
+        Raises `UsageError` where the extra `hub` or the network is missing, and as `load_policy` does.
+        """
+        folder = hub.fetched(name_or_path, revision=revision, cache_dir=cache_dir, token=token)
+        with own_surroundings():
+            return cls(**load_checkpoint(folder / subfolder).parts(), device=device)
+
+    def push_to_hub(self, repo_id: str, *, folder: str | Path | None = None, license: str | None = None,
+                    private: bool = False, revision: str | None = None, token: str | None = None) -> str:
+        """Uploads the policy to the Hugging Face hub's repository ``repo_id`` (NAMESPACE/NAME), with a card
+        that the hub reads; returns the commit's address.
+
+        folder: where the policy was loaded from; policies in its sub-folders are uploaded too. license: as
+        the hub names licences, such as "mit"; else the card's "licence", else "unknown".
+
+        Raises `UsageError` where the extra `hub`, the network or a login is missing.
+        """
+        hub.check_upload(repo_id)
+        with tempfile.TemporaryDirectory(prefix="swg-fast-") as place:
+            if folder is not None:
+                hub.copy_beside(folder, Path(place))
+            self.save(place)
+            hub.write_card(Path(place), self.card, repo_id, license)
+            return hub.uploaded(Path(place), repo_id, private=private, revision=revision, token=token)
 
     def export(self, path: str | Path, config: SamplingConfig | str | None = None, *, format: str = "onnx",
                takes: str = "noise", **overrides: Any) -> Path:

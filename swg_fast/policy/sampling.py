@@ -67,6 +67,9 @@ class SamplingConfig:
                                    "takes a call or few.", choices=(*SAMPLERS, STUDENT))
     sampler_steps: int | None = setting(
         None, "Steps that a solver walks, evenly spaced among the trained ones. Left out: all.", **COUNT)
+    guidance_interval: tuple[int, int] | None = setting(
+        None, "The trained steps that are guided, the lowest and the highest, of 0 to T - 1; the last step "
+              "walked is 0. Left out: all.")
     guidance: str | None = setting(
         None, "The weight function that guides, such as expectile:0.9, of a policy trained with a family. "
               "Left out: the first function, with the middle of its range.", check=_guidance)
@@ -166,7 +169,8 @@ def own_settings(values: Any) -> tuple[SamplingConfig, Execution]:
 
 def card_entry(config: SamplingConfig, execution: Execution) -> dict[str, Any]:
     """What a model card keeps: `own_settings` gives both back."""
-    return asdict(config) | {"weight_clip": list(config.weight_clip), "dtype": execution.dtype}
+    entries = asdict(config) | {"dtype": execution.dtype}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in entries.items()}
 
 
 def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Mapping[str, Any],

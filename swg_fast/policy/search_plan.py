@@ -81,7 +81,7 @@ def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | Non
     table = sampler_table(
         config.sampler, model.schedule, config.sampler_steps, guidance_scale=config.guidance_scale,
         temperature=config.temperature, weight_clip=config.weight_clip, weight_readout=config.weight_readout,
-        clip_denoised=config.clip_denoised)
+        clip_denoised=config.clip_denoised, guidance_interval=config.guidance_interval)
     _check_coefficients(table)
     tree = plan_tree(table, config.n_candidates, int(config.leaves), config.branch_after)
     judged = _judgement(config, model, family)
@@ -164,6 +164,10 @@ def _check_student(config: SamplingConfig, walk: StudentWalk) -> None:
     if config.sampler_steps is not None:
         raise UsageError(f"sampler_steps={config.sampler_steps} with sampler={STUDENT!r}: this one takes "
                          f"{len(walk.steps)} call(s) of its network, as it has learnt; leave it out")
+    if config.guidance_interval is not None:
+        raise UsageError(f"guidance_interval={config.guidance_interval} with sampler={STUDENT!r}: a student "
+                         "has learnt walks that are guided in all steps; leave it out, or use another "
+                         "sampler")
     for name in ("weight_clip", "weight_readout", "clip_denoised"):
         if getattr(config, name) != getattr(walk, name):
             raise UsageError(f"{name}={getattr(config, name)!r}: the student has learnt a walk with "

@@ -88,6 +88,8 @@ def check_room(job: SamplingJob, backend: Backend) -> None:
 
 def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str) -> Samples:
     """``samples``, if all is finite; else `UsageError` naming the step at which it first was not."""
+    if samples.finite:
+        return samples
     parts = [samples.actions, samples.weights]
     if samples.candidates is not None:
         parts.append(samples.candidates)

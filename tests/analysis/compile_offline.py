@@ -63,6 +63,7 @@ class Variant:
     tree: bool = False
     rank: bool = False
     mixed: bool = False
+    partly: bool = False
 
 
 def source(variant: Variant) -> ASTSource:
@@ -72,7 +73,7 @@ def source(variant: Variant) -> ASTSource:
     every: dict[str, Any] = {
         "D": variant.latent, "DP": padded, "BM": config.tile, "H": hidden, "BC": config.chunk, "L": blocks,
         "E": HEAD_WIDTH * early, "EARLY": early, "GUIDED": variant.guided,
-        "CLIP_STATE": not variant.multistep,
+        "PARTLY": variant.partly, "CLIP_STATE": not variant.multistep,
         "CLIP_CLEAN": variant.multistep, "MULTISTEP": variant.multistep, "TREE": variant.tree,
         "RANK": variant.rank, "SOFTMAX": variant.softmax,
         "WRITE_ALL": False, "MIXED": variant.mixed, "LN_EPS": 1e-6, "PRECISION": PRECISIONS[dtype],

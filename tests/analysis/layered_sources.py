@@ -20,15 +20,15 @@ from swg_fast.kernels.fused.layered.plan import (
 
 KERNELS = {"up_kernel": kernels.up_kernel, "narrow_kernel": kernels.narrow_kernel,
            "up_back_kernel": kernels.up_back_kernel, "head_kernel": kernels.head_kernel,
-           "step_kernel": step.step_kernel, "keep_kernel": step.keep_kernel}
+           "step_kernel": step.step_kernel, "keep_kernel": step.keep_kernel,
+           "hoist_kernel": step.hoist_kernel}
 OF_A_CONFIGURATION = ("up_kernel", "narrow_kernel", "up_back_kernel", "head_kernel")
 # Arguments by type; all others point to float32.
 WEIGHTS = ("up", "down", "head", "output", "output_row", "weights", "wide", "slope", "x", "g", "g_out",
            "inner", "out", "read", "a", "hidden")
 OTHERS = {"best_index": "*i32", "steps": "*i32", "state_words": "*i64", "words": "*i64", "owners": "*i64",
-          "B": "i32", "N": "i32", "R": "i32", "T": "i32", "j": "i32", "slots": "i32", "w_min": "fp32",
-          "w_max": "fp32",
-          "initial_scale": "fp32", "gumbel_scale": "fp32"}
+          "B": "i32", "N": "i32", "S": "i32", "R": "i32", "T": "i32", "j": "i32", "slots": "i32",
+          "w_min": "fp32", "w_max": "fp32", "initial_scale": "fp32", "gumbel_scale": "fp32"}
 ROWS = {"step_kernel": STEP_ROWS, "keep_kernel": KEEP_ROWS}
 
 
@@ -61,8 +61,8 @@ def options(kernel: str, config: Config) -> dict[str, int]:
 
 
 def shipped(**where: Any) -> list[dict[str, Any]]:
-    """Arguments of `compile_offline.report` for the largest and the smallest configuration and the others.
-    """
+    """Arguments of `compile_offline.report` for the largest and the smallest configuration and the others,
+    without `hoist_kernel`, a plain sum of a few rows."""
     rows = [where | {"config": config, "kernel": kernel} for config in (LAYERS[0], LAYERS[-1])
             for kernel in OF_A_CONFIGURATION]
     return rows + [where | {"config": LAYERS[0], "kernel": kernel} for kernel in ROWS]

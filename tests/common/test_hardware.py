@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
 
+from swg_fast import UsageError
 from swg_fast.common import hardware
+from swg_fast.evaluation.bench import worker
+
+ROOT = Path(__file__).parents[2]
 
 
 class Machine(NamedTuple):
@@ -46,3 +54,34 @@ def test_cores(name, tmp_path, monkeypatch):
     if case.quota is not None:
         (tmp_path / "cpu.max").write_text(case.quota)
     assert hardware.cores() == case.right
+
+
+def test_without_affinity_nothing_is_kept_to_cores(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert hardware.core_numbers() == [0, 1, 2]
+    with pytest.raises(UsageError, match="keeps no process to chosen cores; measure on Linux"):
+        hardware.keep_to_cores([0])
+
+
+def test_one_place_asks_for_affinity():
+    """Elsewhere the call would end a program on macOS."""
+    named = {path.relative_to(ROOT).as_posix() for folder in ("swg_fast", "kernels", "benchmarks", "examples")
+             for path in (ROOT / folder).rglob("*.py") if "affinity(" in path.read_text()}
+    assert named == {"swg_fast/common/hardware.py"}
+
+
+def test_the_processor_has_a_name_without_proc(monkeypatch, tmp_path):
+    monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "none")
+    monkeypatch.setattr(hardware.platform, "processor", lambda: "arm")
+    assert hardware.processor_lines() == ["model name: arm"]
+    assert hardware.device_name(hardware.resolve_device("cpu")).startswith("arm, ")
+
+
+@pytest.mark.parametrize(("system", "unit"), [("darwin", 1), ("freebsd", 1024)])
+def test_peak_memory_without_proc_is_in_bytes(system, unit, monkeypatch):
+    monkeypatch.setattr(worker, "Path", lambda name: SimpleNamespace(exists=lambda: False))
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=5))
+    assert worker._status("VmHWM") == 5 * unit

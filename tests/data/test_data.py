@@ -112,8 +112,15 @@ def test_missing_and_unreadable_files(tmp_path):
 
 def test_task_name_reads_d4rl_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    file = write_hdf5(cached("antmaze-medium-play-v2"), make_recording())
+    assert load_dataset("antmaze-medium-play-v2").observations.shape[1] == 29
     write_hdf5(cached("antmaze-umaze-v2"), make_recording())
-    assert load_dataset("antmaze-umaze-v2").observations.shape[1] == 29
+    with pytest.raises(UsageError, match="is not D4RL's file .* or give its path to --dataset"):
+        load_dataset("antmaze-umaze-v2")
+    assert load_dataset(cached("antmaze-umaze-v2")).observations.shape[1] == 29  # no task's name, so no hash
+    write_hdf5(file, make_recording(seed=1))
+    with pytest.raises(UsageError, match="is not the file that was first used here"):
+        load_dataset("antmaze-medium-play-v2")
 
 
 def test_travel_is_within_the_episode():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
+import re
 import socket
 import subprocess
 import sys
@@ -13,13 +15,14 @@ import pytest
 from conftest import make_recording, write_hdf5
 
 from swg_fast.cli.main import main
-from swg_fast.common.errors import UsageError
-from swg_fast.data import load_dataset
+from swg_fast.common.errors import Note, UsageError
+from swg_fast.data import hashes, load_dataset
 from swg_fast.data.download import SERVER, cached, download, remote_path
 from swg_fast.envs import d4rl_import
 from swg_fast.envs.tasks import presets
 
 TASK = "hopper-medium-v2"
+UNLISTED = "relocate-human-v1"  # no hash of it was published
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -63,6 +66,8 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "d4rl"))
     raw = make_recording(states=11, actions=3)
     content = write_hdf5(tmp_path / "hopper.hdf5", raw).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(hashes, "published", lambda: {remote_path(TASK): digest})
     with Server(content) as found:
         threading.Thread(target=found.serve_forever, args=(0.05,), daemon=True).start()
         yield found
@@ -137,6 +142,53 @@ def test_what_is_no_hdf5_is_refused_and_not_kept(server):
     assert not cached(TASK).exists() and not list(cached(TASK).parent.glob("*.part"))
 
 
+def test_published_hashes_are_of_tasks():
+    digests = hashes.published()
+    assert set(digests) < {remote_path(task) for task in presets()}
+    assert len(set(digests.values())) == 29 and all(re.fullmatch("[0-9a-f]{64}", d) for d in digests.values())
+
+
+def test_what_is_not_d4rls_file_is_refused_and_not_kept(server, tmp_path):
+    server.content = write_hdf5(tmp_path / "other.hdf5", make_recording(states=11, seed=1)).read_bytes()
+    with pytest.raises(UsageError, match="is not D4RL's file .* give another address to --mirror"):
+        download(TASK, mirror=server.address, progress=False)
+    assert not cached(TASK).exists() and not list(cached(TASK).parent.glob("*.part"))
+
+
+def test_a_file_without_a_published_hash_is_the_same_ever_after(server, tmp_path):
+    path = download(UNLISTED, mirror=server.address, progress=False)
+    record = path.with_name(path.name + ".sha256")
+    assert record.read_text() == f"{hashlib.sha256(server.content).hexdigest()}  {path.name}\n"
+    assert download(UNLISTED) == path  # the same file
+    other = write_hdf5(tmp_path / "other.hdf5", make_recording(states=11, seed=1)).read_bytes()
+    path.write_bytes(other)
+    with pytest.raises(UsageError, match="not the file that was first used here.*or give its path to"):
+        download(UNLISTED)
+    path.unlink()
+    server.content = other
+    with pytest.raises(UsageError, match="not the file that was first used here.*another address"):
+        download(UNLISTED, mirror=server.address, progress=False)
+    assert not path.exists()
+    record.unlink()
+    assert download(UNLISTED, mirror=server.address, progress=False).read_bytes() == other
+    record.write_text("no hash")
+    with pytest.raises(UsageError, match="holds no SHA-256; delete it"):
+        download(UNLISTED)
+
+
+def test_a_folder_that_takes_no_record(server, monkeypatch):
+    path = cached(UNLISTED)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(server.content)
+
+    def full(target, text):
+        raise UsageError(f"{target}: cannot be written")
+
+    monkeypatch.setattr(hashes, "write_text", full)
+    with pytest.warns(Note, match="a later change of relocate-human-v1.hdf5 would not be noticed"):
+        assert download(UNLISTED) == path
+
+
 def test_two_at_once(server):
     part = cached(TASK).with_name(cached(TASK).name + ".part")
     part.parent.mkdir(parents=True)
@@ -183,7 +235,7 @@ def test_a_missing_file(server, monkeypatch):
 def test_no_gym_is_imported(server):
     code = ("import sys\nfor name in ('gym', 'd4rl', 'mujoco_py'): sys.modules[name] = None\n"
             "from swg_fast.data.download import download\n"
-            f"download('pen-human-v1', mirror={server.address!r}, progress=False)")
+            f"download('relocate-human-v1', mirror={server.address!r}, progress=False)")
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -44,9 +44,11 @@ WRITTEN_BY_LAYERS = {
     "z",
     "clean",
     "weight",
+    "vectors",
 }
 KERNELS = ("sample_kernel", "keep_best_kernel")
-LAYERED = ("up_kernel", "narrow_kernel", "up_back_kernel", "head_kernel", "step_kernel", "keep_kernel")
+LAYERED = ("up_kernel", "narrow_kernel", "up_back_kernel", "head_kernel", "step_kernel", "keep_kernel",
+           "hoist_kernel")
 
 
 class Emulation:

@@ -84,6 +84,28 @@ def test_what_no_gpu_would_allow_is_an_error(body, words):
         run(body)
 
 
+@pytest.mark.parametrize("offset", [
+    "mov.b32 %r6, 65536; mul.lo.s32 %r6, %r6, %r6; cvt.s64.s32 %rd4, %r6;",  # 2^32 wraps to 0
+    "mov.b32 %r6, -8; mul.wide.s32 %rd4, %r6, 4; add.s64 %rd4, %rd4, 32;",
+    "mov.b32 %r6, 2147483647; add.s32 %r6, %r6, 1; cvt.s64.s32 %rd4, %r6; add.s64 %rd4, %rd4, 2147483648;",
+    "mov.b32 %r6, -2147483648; cvt.u64.u32 %rd4, %r6; sub.s64 %rd4, %rd4, 2147483648;",
+    "mov.b32 %r6, 1073741824; mov.b64 %rd5, -4294967296; mad.wide.s32 %rd4, %r6, 4, %rd5;"])
+def test_addresses_wrap_as_on_a_gpu(offset):
+    """Products and sums of 32 bits wrap, wide ones do not, and a sign is extended only where it is one."""
+    words, races = run(offset + "add.s64 %rd4, %rd4, %rd3; add.s32 %r7, %r1, 5; st.global.b32 [%rd4], %r7;")
+    assert not races and torch.equal(words, torch.arange(64, dtype=torch.int32) + 5)
+
+
+@pytest.mark.parametrize("offset", [
+    "mov.b32 %r6, 2147483647; add.s32 %r6, %r6, 1; cvt.s64.s32 %rd4, %r6;",
+    "mov.b32 %r6, -4; cvt.u64.u32 %rd4, %r6;",
+    "mov.b32 %r6, 65536; mul.wide.s32 %rd4, %r6, 65536;"])
+def test_an_offset_beyond_32_bits_is_outside(offset):
+    """What wraps to a negative offset, and what does not wrap, leaves the buffer and is an error."""
+    with pytest.raises(MachineError, match="outside every buffer"):
+        run(offset + "add.s64 %rd4, %rd4, %rd3; ld.global.b32 %r7, [%rd4];")
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -19,6 +19,8 @@ from conftest import make_recording, run_cli, write_hdf5
 from benchmarks.pages.__main__ import PAGES
 from benchmarks.pages.blocks import ROOT
 from benchmarks.pages.code import CodeBlock, code_blocks, commands
+from swg_fast.policy import hub
+from swg_fast.policy.checkpoint import find_checkpoint
 
 SHOWN = {"text", "math", "bibtex"}  # languages of blocks that are no code
 # What makes a command of the pages small; click takes the last value of an option.
@@ -61,6 +63,8 @@ def workplace(tmp_path, monkeypatch):
     write_hdf5(tmp_path / "robot.hdf5", make_recording(200, 20, 3, 1))
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    shutil.copytree(find_checkpoint("antmaze-umaze-v2"), tmp_path / "me" / "umaze")  # in the hub's place
+    monkeypatch.setattr(hub, "uploaded", lambda folder, repo_id, **options: repo_id)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -102,6 +106,8 @@ def run_commands(block: CodeBlock, where: str, folder: Path) -> None:
             elif program == "python":
                 assert (ROOT / f"{arguments[1].replace('.', '/')}.py").is_file() or (
                     ROOT / arguments[1].replace(".", "/")).is_dir(), where
+            elif program == "docker":
+                assert arguments[0] in ("build", "run") and (ROOT / "Dockerfile").is_file(), where
             else:
                 assert program in ("pip", "git"), f"{where}: {command}"
 

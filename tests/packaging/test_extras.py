@@ -19,7 +19,8 @@ from swg_fast.data import load_dataset
 from swg_fast.training.logger import check_logger, open_writer
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-DISTRIBUTION = {"imageio_ffmpeg": "imageio[ffmpeg]", "gymnasium_robotics": "gymnasium-robotics"}
+DISTRIBUTION = {"imageio_ffmpeg": "imageio[ffmpeg]", "gymnasium_robotics": "gymnasium-robotics",
+                "huggingface_hub": "huggingface-hub"}
 
 
 def test_the_table_is_pyprojects():

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HOMES = {"swg_fast": "swg_fast", "swg_fast/kernels": "kernels", "swg_fast/reference": "reference"}
-SOURCES = ("swg_fast", "kernels", "reference", "benchmarks", "tests", "docs", "examples", "experiments")
+SOURCES = ("swg_fast", "kernels", "reference", "benchmarks", "tests", "docs", "examples", "experiments",
+           ".github")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_the_sdist_holds_what_the_tests_read(built):
     for name in ("LICENSE", "CITATION.cff", "Makefile", "constraints.txt", "mkdocs.yml", "docs/results.md",
                  "tests/data/golden/joint_a8_s29.npz", "benchmarks/results/cpu-bench.json",
                  "benchmarks/pages/templates/gpu-goals.md", "examples/own_robot.py",
-                 "experiments/quick.toml"):
+                 "experiments/quick.toml", ".github/workflows/release.yml", "SECURITY.md"):
         assert name in inside, name
 
 

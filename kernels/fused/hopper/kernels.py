@@ -22,7 +22,7 @@ from swg_fast.kernels.fused.hopper.records import Grid, Inputs, Numbers, Results
 from swg_fast.kernels.fused.hopper.selection import keep
 from swg_fast.kernels.fused.hopper.shared_memory import ROWS, send_network, shared_memory
 from swg_fast.kernels.fused.hopper.triton_compat import barrier
-from swg_fast.kernels.fused.portable.sampler_row import CLEAN_SCALE, COLUMNS, SIGMA, update
+from swg_fast.kernels.fused.portable.sampler_row import CLEAN_SCALE, COLUMNS, GUIDANCE, SIGMA, update
 from swg_fast.kernels.fused.portable.tiles import noise_words, owner_of, rows_of, tile_of
 from swg_fast.kernels.shared.philox import normal_entries
 
@@ -95,11 +95,11 @@ def noise_again(z, z_at, clean_at, row, draw, tile, inputs, numbers, N, MIXED: g
 
 
 @gluon.jit
-def step(xi, wide, z_at, clean_at, weight_at, score_at, row, draw, draws, numbers, RANK: gl.constexpr,
+def step(xi, wide, z_at, clean_at, weight_at, score_at, row, draw, draws, back, numbers, RANK: gl.constexpr,
          CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr, MULTISTEP: gl.constexpr, GUIDED: gl.constexpr,
-         D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
+         PARTLY: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, few: gl.constexpr):
     """Applies a row of the sampler's table to the values in scratch. From ``draw`` 0 on the row is the
-    ranking's, and its prediction is added to the score."""
+    ranking's, and its prediction is added to the score. If ``back`` is 0, the row has no gradient."""
     lanes = gl.arange(0, ROWS, gl.SliceLayout(1, few))
     entries = gl.arange(0, DP, gl.SliceLayout(0, few))
     at = lanes[:, None] * DP + entries[None, :]
@@ -108,6 +108,8 @@ def step(xi, wide, z_at, clean_at, weight_at, score_at, row, draw, draws, number
     vjp = gl.zeros([ROWS, DP], gl.float32, few)
     if GUIDED:
         vjp = gl.load(wide + ROWS * DP + at)
+        if PARTLY:
+            vjp = gl.where(back, vjp, 0.0)
     last = z
     if MULTISTEP:
         last = gl.load(clean_at + at)
@@ -148,14 +150,26 @@ def table_rows(phase, walk, TREE: gl.constexpr, RANK: gl.constexpr):
 
 
 @gluon.jit
-def producer(up, down, head, ends, memory, walk, TREE: gl.constexpr, RANK: gl.constexpr, L: gl.constexpr,
-             E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
+def way_back(table, j, whole, PARTLY: gl.constexpr):
+    """Whether row j needs a gradient. The ranking's row has no guidance."""
+    back = whole
+    if PARTLY:
+        back = gl.load(table + j * COLUMNS + GUIDANCE) != 0.0
+    return back
+
+
+@gluon.jit
+def producer(up, down, head, ends, memory, walk, table, TREE: gl.constexpr, RANK: gl.constexpr,
+             PARTLY: gl.constexpr, L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr,
+             BC: gl.constexpr, SLOTS: gl.constexpr):
     """Streams the weights of every network that the consumers evaluate."""
     k = 0
     for turn in range(walk.turns * walk.phases):
-        _, length, walked = table_rows(turn % walk.phases, walk, TREE, RANK)
+        top, length, walked = table_rows(turn % walk.phases, walk, TREE, RANK)
         for i in range(walked):
-            k = send_network(up, down, head, ends, k, memory, i < length, L, E, GUIDED, H, BC, SLOTS)
+            whole = i < length
+            back = way_back(table, gl.where(whole, top - i, walk.rows), whole, PARTLY)
+            k = send_network(up, down, head, ends, k, memory, whole, back, L, E, GUIDED, H, BC, SLOTS)
 
 
 @gluon.jit
@@ -163,8 +177,8 @@ def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, res
              GROUP: gl.constexpr, TREE: gl.constexpr, RANK: gl.constexpr, SOFTMAX: gl.constexpr,
              WRITE_ALL: gl.constexpr, MIXED: gl.constexpr, CLIP_STATE: gl.constexpr, CLIP_CLEAN: gl.constexpr,
              MULTISTEP: gl.constexpr, D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr,
-             GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr,
-             LN_EPS: gl.constexpr):
+             GUIDED: gl.constexpr, PARTLY: gl.constexpr, H: gl.constexpr, BC: gl.constexpr,
+             SLOTS: gl.constexpr, LN_EPS: gl.constexpr):
     """Walks the items of warp group GROUP. Untyped arguments are `records`, and its program's scratch."""
     wide_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, H, 16])
     thin: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BC, 16])
@@ -201,6 +215,7 @@ def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, res
                 if draw >= 0:
                     z = noise_again(z, z_at, clean_at, inputs.table + rows * COLUMNS, draw, tile, inputs,
                                     numbers, N, MIXED, D, DP, few)
+            back = way_back(inputs.table, j, whole, PARTLY)
             t = gl.load(inputs.steps + j)
             base = gl.zeros([ROWS, H], gl.float32, wide_layout)
             time_row = gl.load(inputs.time_table + t * H + columns)
@@ -209,11 +224,12 @@ def consumer(inputs, low, wide, roots, weights, memory, walk, grid, numbers, res
                 base = gl.load(inputs.vectors + owner[:, None] * H + columns[None, :]) + time_row[None, :]
             else:
                 base += (gl.load(inputs.vectors + owner * H + columns) + time_row)[None, :]
-            k = network(z, base, low, wide, weights, k, memory, whole, GROUP, D, DP, L, E, GUIDED, H, BC,
-                        SLOTS, LN_EPS, wide_layout, thin, few, lhs)
+            k = network(z, base, low, wide, weights, k, memory, whole, back, GROUP, D, DP, L, E, GUIDED, H,
+                        BC, SLOTS, LN_EPS, wide_layout, thin, few, lhs)
             xi = noise(tile, t, inputs, numbers, N, MIXED, DP, few)
             step(xi, wide, z_at, clean_at, weight_at, score_at, inputs.table + j * COLUMNS, i - length,
-                 walk.draws, numbers, RANK, CLIP_STATE, CLIP_CLEAN, MULTISTEP, GUIDED, D, DP, few)
+                 walk.draws, back, numbers, RANK, CLIP_STATE, CLIP_CLEAN, MULTISTEP, GUIDED, PARTLY, D, DP,
+                 few)
         finished = clean_at if RANK else z_at
         keeps = alive
         number = item
@@ -243,7 +259,7 @@ def sample_kernel(
     all_expected, B, N, first, items, programs, rows, T, k0, k1, leaves, shared, group, phases, draws,
     slots, ends, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
     head_output_bias, D: gl.constexpr, DP: gl.constexpr, BC: gl.constexpr, H: gl.constexpr,
-    L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr, CLIP_STATE: gl.constexpr,
+    L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr, PARTLY: gl.constexpr, CLIP_STATE: gl.constexpr,
     CLIP_CLEAN: gl.constexpr, MULTISTEP: gl.constexpr, TREE: gl.constexpr, RANK: gl.constexpr,
     SOFTMAX: gl.constexpr, WRITE_ALL: gl.constexpr, MIXED: gl.constexpr, LN_EPS: gl.constexpr,
     SLOTS: gl.constexpr, REGISTERS: gl.constexpr,
@@ -262,9 +278,10 @@ def sample_kernel(
     gl.warp_specialize([
         (consumer, (inputs, low, wide, roots, weights, memory, walk, grid, numbers, results, gl.constexpr(0),
                     TREE, RANK, SOFTMAX, WRITE_ALL, MIXED, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E,
-                    GUIDED, H, BC, SLOTS, LN_EPS)),
+                    GUIDED, PARTLY, H, BC, SLOTS, LN_EPS)),
         (consumer, (inputs, low, wide, roots, weights, memory, walk, grid, numbers, results, gl.constexpr(1),
                     TREE, RANK, SOFTMAX, WRITE_ALL, MIXED, CLIP_STATE, CLIP_CLEAN, MULTISTEP, D, DP, L, E,
-                    GUIDED, H, BC, SLOTS, LN_EPS)),
-        (producer, (up, down, head, ends, memory, walk, TREE, RANK, L, E, GUIDED, H, BC, SLOTS)),
+                    GUIDED, PARTLY, H, BC, SLOTS, LN_EPS)),
+        (producer, (up, down, head, ends, memory, walk, table, TREE, RANK, PARTLY, L, E, GUIDED, H, BC,
+                    SLOTS)),
     ], [4, 1], [REGISTERS, 24])

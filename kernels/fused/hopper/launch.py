@@ -83,7 +83,8 @@ def kernel() -> Any:
 def run(programs: int, network: Any, config: Config, given: tuple[Any, ...], **sampler: bool) -> None:
     """Launches `sample_kernel` on a device of capability 9.0."""
     if config not in network.streamed:
-        network.streamed[config] = arguments(network, config)
-        settle(network.packed.device)  # any stream may read it
+        streamed = arguments(network, config)
+        settle(network.packed.device)  # any stream may read it from the next line on
+        network.streamed[config] = streamed
     kernel()[(programs,)](*given, *network.streamed[config], **sampler, **constants(network, config),
                           num_warps=config.warps)

@@ -30,13 +30,13 @@ from swg_fast.kernels.fused.hopper.triton_compat import barrier
 
 
 @gluon.jit
-def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.constexpr, D: gl.constexpr,
-            DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr, H: gl.constexpr,
-            BC: gl.constexpr, SLOTS: gl.constexpr, LN_EPS: gl.constexpr, wide: gl.constexpr,
+def network(z, base, low, wide_scratch, weights, k, memory, whole, back, GROUP: gl.constexpr,
+            D: gl.constexpr, DP: gl.constexpr, L: gl.constexpr, E: gl.constexpr, GUIDED: gl.constexpr,
+            H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr, LN_EPS: gl.constexpr, wide: gl.constexpr,
             thin: gl.constexpr, few: gl.constexpr, lhs: gl.constexpr):
     """Writes eps and d eps_w / dz of z, both [64, DP], to ``wide_scratch`` and 64 DP further. z is in
-    registers; ``base`` [64, H] is the rest of the input layer. If ``whole`` is 0, only eps_w is computed.
-    Returns the ring's next slot.
+    registers; ``base`` [64, H] is the rest of the input layer. If ``whole`` is 0, only eps_w is computed; if
+    ``back`` is 0, only eps. Returns the ring's next slot.
 
     With the early head the backward pass starts after the second block. h waits in scratch, and the forward
     pass resumes from there. ``low`` has room for x [64, H] of L - 1 blocks; h [64, H] follows eps and d eps_w
@@ -85,17 +85,18 @@ def network(z, base, low, wide_scratch, weights, k, memory, whole, GROUP: gl.con
         out, k = read_out(h, k, memory, DP, SLOTS, lhs, few)
         gl.store(eps_at, out + gl.load(weights.output_bias + entries)[None, :])
     if whole:
-        if GUIDED:
-            for j in range(DEPTH):
-                i = DEPTH - 1 - j
-                if j > 0:
-                    x.store(gl.load(low + i * ROWS * H + at))
-                    fence_async_shared()
-                    barrier()
-                k = block_backward(memory.rstd.index(GROUP * L + i), up_bias + i * 4 * H, k, memory, GROUP,
-                                   H, BC, SLOTS, wide, thin, lhs)
-            back, k = thin_product(g, INPUT, k, memory, DP, SLOTS, few)
-            gl.store(eps_at + ROWS * DP, back)
+        if GUIDED:  # noqa: SIM102 - decided by the compiler, the next by the kernel
+            if back:
+                for j in range(DEPTH):
+                    i = DEPTH - 1 - j
+                    if j > 0:
+                        x.store(gl.load(low + i * ROWS * H + at))
+                        fence_async_shared()
+                        barrier()
+                    k = block_backward(memory.rstd.index(GROUP * L + i), up_bias + i * 4 * H, k, memory,
+                                       GROUP, H, BC, SLOTS, wide, thin, lhs)
+                vjp, k = thin_product(g, INPUT, k, memory, DP, SLOTS, few)
+                gl.store(eps_at + ROWS * DP, vjp)
         if E > 0:
             if GUIDED:
                 h = gl.load(parked)

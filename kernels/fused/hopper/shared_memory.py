@@ -74,7 +74,7 @@ def send_block(up, down, block, k, memory, H: gl.constexpr, BC: gl.constexpr, SL
 
 
 @gluon.jit
-def send_network(up, down, head, ends, k, memory, whole, L: gl.constexpr, E: gl.constexpr,
+def send_network(up, down, head, ends, k, memory, whole, back, L: gl.constexpr, E: gl.constexpr,
                  GUIDED: gl.constexpr, H: gl.constexpr, BC: gl.constexpr, SLOTS: gl.constexpr):
     """Sends all chunks in the order in which `network` consumes them, with ``ends`` for the input layer, the
     read-out and the input layer's backward pass. Returns the ring's next slot."""
@@ -90,11 +90,12 @@ def send_network(up, down, head, ends, k, memory, whole, L: gl.constexpr, E: gl.
         send(head, c, k, memory, SLOTS)
         k += 1
     if whole:
-        if GUIDED:
-            for j in range(DEPTH):
-                k = send_block(up, down, DEPTH - 1 - j, k, memory, H, BC, SLOTS)
-            send(ends, 0, k, memory, SLOTS)
-            k += 1
+        if GUIDED:  # noqa: SIM102 - decided by the compiler, the next by the kernel
+            if back:
+                for j in range(DEPTH):
+                    k = send_block(up, down, DEPTH - 1 - j, k, memory, H, BC, SLOTS)
+                send(ends, 0, k, memory, SLOTS)
+                k += 1
         for i in range(DEPTH, L):
             k = send_block(up, down, i, k, memory, H, BC, SLOTS)
         if E > 0:

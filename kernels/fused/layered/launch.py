@@ -1,5 +1,6 @@
-"""Launches the layered kernels. The second decision of a shape captures the launches as a CUDA graph; later
-decisions copy their inputs to the captured memory."""
+"""Launches the layered kernels. The second decision of a shape captures all its work as a CUDA graph, from
+the states to whether the results are finite. A later one takes a copy of the states, the graph, a copy of the
+results and one wait."""
 
 from __future__ import annotations
 
@@ -14,11 +15,12 @@ import torch
 from swg_fast.kernels.fused.layered.plan import Plan
 from swg_fast.kernels.fused.records import Asked, Drawn
 from swg_fast.kernels.shared.cuda_graph import capture
+from swg_fast.kernels.shared.devices import counted, settle, stream_of
 from swg_fast.kernels.shared.sampler_table import SamplerTable
 
 KEPT = 8  # plans of a network: the most recently used
 
-_turn = threading.Lock()  # held from writing a decision's inputs to copying its results
+_choosing = threading.Lock()  # held while a network's plans change
 
 
 class Decisions:
@@ -27,6 +29,8 @@ class Decisions:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.once = self._first
+        self._turn = threading.Lock()  # held from writing a decision's inputs to the end of its work
+        self._words: torch.Tensor | None = None  # the shared 0 .. B - 1, while the plan's words are these
 
     def _first(self) -> None:
         self.plan.launches()
@@ -36,16 +40,20 @@ class Decisions:
         self.once = capture(self.plan.launches)
         self.once()
 
-    def run(self, vectors: torch.Tensor, state_words: torch.Tensor, seed: int, first: int) -> Drawn:
-        """The results, in memory that no later run overwrites."""
-        plan = self.plan
-        plan.words[0].fill_(seed - (1 << 64) if seed >= 1 << 63 else seed)
-        plan.words[1].fill_(first)
-        plan.vectors.copy_(vectors)
-        plan.state_words.copy_(state_words)
-        self.once()
-        every = plan.every if plan.asked.return_candidates else ()
-        return Drawn(*(part.clone() for part in (*plan.kept, *every)))
+    def run(self, states: torch.Tensor, state_words: torch.Tensor, seed: int, first: int) -> Drawn:
+        """The results, finished, in memory that no later run overwrites."""
+        plan, device = self.plan, self.plan.states.device
+        with self._turn:
+            plan.numbers[0] = seed - (1 << 64) if seed >= 1 << 63 else seed
+            plan.numbers[1] = first
+            plan.states.copy_(states)
+            if state_words is not self._words:
+                plan.state_words.copy_(state_words)
+                self._words = state_words if state_words is counted(device, plan.count) else None
+            self.once()
+            taken = plan.results.of(plan.results.memory.clone())
+            settle(device)
+            return Drawn(*taken, finite=bool(plan.sound))
 
 
 def replays(device: torch.device) -> bool:
@@ -53,21 +61,22 @@ def replays(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def sample(network: Any, table: SamplerTable, state_vectors: torch.Tensor, state_words: torch.Tensor,
+def sample(network: Any, table: SamplerTable, states: torch.Tensor, state_words: torch.Tensor,
            asked: Asked, new: Callable[..., torch.Tensor]) -> Drawn:
     """`kernels.fused.launch.sample` without a tree or a ranking. A network keeps its most recently used
-    plans, each for one stream; ``new`` allocates memory for kernels to write."""
-    device = state_vectors.device
-    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    plans, each for one stream, so that decisions on two streams share no memory; ``new`` allocates memory for
+    kernels to write."""
+    device = states.device
     seed, first = asked.seed, asked.first
     asked = replace(asked, seed=0, first=0)  # one plan serves all seeds and all parts
-    key = (id(table), len(state_vectors), asked, stream)  # a plan holds its table, so the id stays unique
-    with _turn:
+    key = (id(table), len(states), asked, stream_of(device))  # a plan holds its table, so the id stays unique
+    with _choosing:
         plans: OrderedDict[Any, Decisions] = network.plans
         if key not in plans:
             with torch.inference_mode(False):  # a later call outside that mode writes to it
-                plans[key] = Decisions(Plan(network, table, len(state_vectors), asked, new))
+                plans[key] = Decisions(Plan(network, table, len(states), asked, new))
         plans.move_to_end(key)
         if len(plans) > KEPT:
             plans.popitem(last=False)
-        return plans[key].run(state_vectors, state_words, seed, first)
+        decisions = plans[key]
+    return decisions.run(states, state_words, seed, first)

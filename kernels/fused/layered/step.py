@@ -19,6 +19,18 @@ from swg_fast.kernels.fused.portable.tiles import tile_of
 from swg_fast.kernels.shared.philox import normals
 
 
+@triton.jit(do_not_specialize=["S"])
+def hoist_kernel(states, state_rows, vectors, S, H: tl.constexpr):
+    """The product of a state [S] with ``state_rows`` [S, H], in float32: what the state adds to the input
+    layer. A captured product of cuBLAS would share its workspace with other graphs."""
+    state = tl.program_id(0).to(tl.int64)  # states may be long
+    columns = tl.arange(0, H)
+    total = tl.zeros([H], tl.float32)
+    for s in range(S):
+        total += tl.load(states + state * S + s) * tl.load(state_rows + s * H + columns)
+    tl.store(vectors + state * H + columns, total)
+
+
 @triton.jit
 def keys(words):
     """The seed's two words."""

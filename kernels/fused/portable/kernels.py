@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from swg_fast.kernels.fused.portable.phases import begin, leave_roots, noise_again
-from swg_fast.kernels.fused.portable.sampler_row import COLUMNS, update
+from swg_fast.kernels.fused.portable.sampler_row import COLUMNS, GUIDANCE, update
 from swg_fast.kernels.fused.portable.selection import keep_of_tile
 from swg_fast.kernels.fused.portable.stages import (
     at_rows,
@@ -42,9 +42,10 @@ def z_slot(wide, BM: tl.constexpr, H: tl.constexpr, L: tl.constexpr, GUIDED: tl.
 def network(low, wide, state_vectors, tile, N, time_row, input_z, up, up_bias, down, down_bias, output,
             output_bias, head, head_bias, head_output, head_output_bias, D: tl.constexpr, DP: tl.constexpr,
             BM: tl.constexpr, H: tl.constexpr, BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr,
-            EARLY: tl.constexpr, GUIDED: tl.constexpr, LN_EPS: tl.constexpr, PRECISION: tl.constexpr,
-            MIXED: tl.constexpr, whole):
-    """(eps, d eps_w / dz), both [BM, DP], of the z in scratch; if ``whole`` is 0, eps_w alone.
+            EARLY: tl.constexpr, GUIDED: tl.constexpr, PARTLY: tl.constexpr, LN_EPS: tl.constexpr,
+            PRECISION: tl.constexpr, MIXED: tl.constexpr, whole, back):
+    """(eps, d eps_w / dz), both [BM, DP], of the z in scratch; if ``whole`` is 0, eps_w alone; if ``back`` is
+    0, eps alone.
 
     With the early head the backward pass starts after the second block. The stream waits in its slot, and the
     forward pass resumes from there.
@@ -71,7 +72,7 @@ def network(low, wide, state_vectors, tile, N, time_row, input_z, up, up_bias, d
         read_out_rows(h, sums, last_bias, 1, output + (D - 1) * H, g, BM, H, BR, GUIDED, PRECISION)
         thin_product(sums, output, z + BM * DP, DP, BM, H, PRECISION)
     if GUIDED:  # noqa: SIM102 - decided by the compiler, the next by the kernel
-        if whole:
+        if back:
             for j in tl.range(0, DEPTH, disable_licm=True):
                 i = DEPTH - 1 - j
                 block_backward(g, sums, low + i * SLOT, rstd + i * BM, up + i * 4 * H * H,
@@ -92,6 +93,8 @@ def network(low, wide, state_vectors, tile, N, time_row, input_z, up, up_bias, d
     vjp = tl.zeros_like(eps)
     if GUIDED:
         vjp = tl.load(z + 2 * BM * DP + at_rows(0, BM, DP))
+        if PARTLY:
+            vjp = tl.where(back, vjp, 0.0)
     return eps, vjp
 
 
@@ -110,13 +113,13 @@ def sample_kernel(
     slots, input_z, up, up_bias, down, down_bias, output, output_bias, head, head_bias, head_output,
     head_output_bias, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, H: tl.constexpr,
     BC: tl.constexpr, L: tl.constexpr, E: tl.constexpr, EARLY: tl.constexpr, GUIDED: tl.constexpr,
-    CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr, TREE: tl.constexpr,
-    RANK: tl.constexpr, SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr, MIXED: tl.constexpr,
-    LN_EPS: tl.constexpr, PRECISION: tl.constexpr, LOW: tl.constexpr, WIDE: tl.constexpr,
+    PARTLY: tl.constexpr, CLIP_STATE: tl.constexpr, CLIP_CLEAN: tl.constexpr, MULTISTEP: tl.constexpr,
+    TREE: tl.constexpr, RANK: tl.constexpr, SOFTMAX: tl.constexpr, WRITE_ALL: tl.constexpr,
+    MIXED: tl.constexpr, LN_EPS: tl.constexpr, PRECISION: tl.constexpr, LOW: tl.constexpr, WIDE: tl.constexpr,
 ):
     """All rows of the sampler's table and the selection for B states of N candidates, in ``items`` work items
     (`tiles`). Row j of the table belongs to the trained step ``steps[j]`` of T; if RANK, row ``rows`` is the
-    ranking's.
+    ranking's. If PARTLY, rows whose guidance is 0 have no way back.
 
     Candidates are first .. first + N - 1 of every state. A fixed set of programs takes the items in turn. An
     item is a tile; if TREE, it is ``group`` roots of ``leaves`` leaves, in 1 + tiles phases (`phases`). Each
@@ -164,11 +167,14 @@ def sample_kernel(
                                 (T + 2 + draw).to(tl.uint32), key0, key1, ranking_mean, D, DP, BM)
                 j = tl.where(draw >= 0, rows, j)
                 whole = draw < 0
+            back = whole
+            if PARTLY:  # the ranking's row has no guidance
+                back = tl.load(table + j * COLUMNS + GUIDANCE) != 0.0
             t = tl.load(steps + j)
             eps, vjp = network(low, wide, state_vectors, tile, N, time_table + t * H, input_z, up, up_bias,
                                down, down_bias, output, output_bias, head, head_bias, head_output,
-                               head_output_bias, D, DP, BM, H, BC, L, E, EARLY, GUIDED, LN_EPS, PRECISION,
-                               MIXED, whole)
+                               head_output_bias, D, DP, BM, H, BC, L, E, EARLY, GUIDED, PARTLY, LN_EPS,
+                               PRECISION, MIXED, whole, back)
             candidate, state = noise_words(tl.arange(0, BM), tile, N, first, state_words, MIXED)
             xi = normals(candidate, state, t.to(tl.uint32), key0, key1, DP)
             z = tl.load(z_at + at_rows(0, BM, DP))

@@ -98,7 +98,8 @@ class SamplingJob:
         """The sampler and its settings, as `reference.sample` takes them."""
         config = self.config
         return {name: getattr(config, name) for name in (
-            "guidance_scale", "temperature", "weight_clip", "weight_readout", "clip_denoised", "sampler")
+            "guidance_scale", "guidance_interval", "temperature", "weight_clip", "weight_readout",
+            "clip_denoised", "sampler")
         } | {"sampler_steps": self.plan.table.num_steps}
 
 
@@ -111,6 +112,7 @@ class Samples:
     candidate was kept. With ``return_candidates``: candidates [B, N, A], candidate_weights [B, N] and,
     where these were asked for to rank or to filter, expected_weights [B, N]. Where a teacher has finished K
     of a student's candidates, these are the K, and candidate_indices [B, K] int64 tells which they are.
+    finite: whether the backend has found all of them finite on its way; None where it has not looked.
     """
 
     actions: torch.Tensor
@@ -120,9 +122,10 @@ class Samples:
     candidate_weights: torch.Tensor | None = field(default=None)
     expected_weights: torch.Tensor | None = field(default=None)
     candidate_indices: torch.Tensor | None = field(default=None)
+    finite: bool | None = field(default=None)
 
     def __repr__(self) -> str:
-        there = {name: value for name, value in vars(self).items() if value is not None}
+        there = {name: value for name, value in vars(self).items() if torch.is_tensor(value)}
         parts = (f"  {name} {list(tensor.shape)}: {float(tensor.min()):.4g} to {float(tensor.max()):.4g}"
                  for name, tensor in there.items() if tensor.numel())
         return "\n".join((f"Samples for {len(self.actions)} state(s) on {self.actions.device}", *parts))

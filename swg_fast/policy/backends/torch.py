@@ -35,16 +35,17 @@ class TorchBackend(Backend):
 
     def walk(self, job: SamplingJob, vectors: torch.Tensor, words: Words, rows: Sequence[int],
              start: Latent | None) -> Latent:
-        M, packed = len(words.owners), self.packed
+        M, packed, table = len(words.owners), self.packed, job.plan.table
         words = words.padded(ROW_MULTIPLE)
         start = None if start is None else start.padded(ROW_MULTIPLE)
         start, noise = row_noise(job, words, rows, start, packed.input_z.dtype)
         base = vectors[words.owners]
 
-        def network(z: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-            return analytic.eps_and_weight_vjp(packed, z, base + packed.time_table[t], job.plan.table.guided)
+        def network(z: torch.Tensor, j: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+            at = base + packed.time_table[table.steps[j]]
+            return analytic.eps_and_weight_vjp(packed, z, at, table.guides(j))
 
-        return analytic.walk(job.plan.table, network, rows, start, noise).take(slice(M))
+        return analytic.walk(table, network, rows, start, noise).take(slice(M))
 
     def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int | None) -> torch.Tensor:
         return predicted(self.packed, vectors, words, z, t)

@@ -74,12 +74,11 @@ class TritonBackend(Backend):
         generator = torch.Generator().manual_seed(0)
         states = torch.randn(n_states, self.model.network.state_dim, generator=generator, dtype=torch.float32,
                              device="cpu").to(self.device)
-        vectors = self.network.packed.hoist_states(states)
         words = torch.arange(n_states, device=self.device)
         wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
         work = self.launch.Work(n_states, n_candidates, table.guided, table.multistep)
         trials = tuning.measure(
-            lambda config: self.launch.sample(self.network, table, vectors, words,
+            lambda config: self.launch.sample(self.network, table, states, words,
                                               self.launch.Asked(n_candidates, 0, config=config)),
             self.network.configs(work), wait, repeats)
         best = tuning.fastest(trials)
@@ -99,25 +98,29 @@ class TritonBackend(Backend):
         plan, config = job.plan, job.config
         if _in_parts(job):
             return super().run(job, judge)
-        actions, weights, indices, z, raw, expected = self.launch.sample(
-            self.network, plan.table, self.hoist(job.states), job.state_indices,
+        drawn = self.launch.sample(
+            self.network, plan.table, job.states, job.state_indices,
             self.launch.Asked(config.n_candidates, job.seed, softmax=config.select == "softmax",
                               selection_temperature=plan.selection_temperature, tree=plan.tree,
                               ranking=plan.ranking, return_candidates=job.return_candidates))
+        actions, weights, indices = drawn.actions, drawn.weights, drawn.indices
+        z, raw = drawn.z, drawn.candidate_weights
         if config.select == "none":
             actions, weights, indices = z[:, 0, :-1], raw[:, 0], torch.zeros_like(indices)
-        return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw, expected)
+        return Samples(actions, weights, indices, None if z is None else z[..., :-1], raw, drawn.expected,
+                       finite=drawn.finite)
 
     def candidates(self, job: SamplingJob, states: slice, first: int, count: int) -> Candidates:
-        vectors = self.hoist(job.states[states])
-        *_, z, raw, expected = self.launch.sample(
-            self.network, job.plan.table, vectors, job.state_indices[states],
+        drawn = self.launch.sample(
+            self.network, job.plan.table, job.states[states], job.state_indices[states],
             self.launch.Asked(count, job.seed, first, tree=job.plan.tree, ranking=job.plan.ranking,
                               return_candidates=True))
+        z, expected = drawn.z, drawn.expected
         if job.plan.expects == "read" and job.teacher is None:
             words = job.words(states, torch.arange(first, first + count, device=self.device))
-            expected = self.read(vectors, words, z.flatten(0, 1)).float().unflatten(0, (-1, count))
-        return Candidates(z, raw, expected)
+            expected = self.read(self.hoist(job.states[states]), words, z.flatten(0, 1)).float()
+            expected = expected.unflatten(0, (-1, count))
+        return Candidates(z, drawn.candidate_weights, expected)
 
     def predict(self, vectors: torch.Tensor, words: Words, z: torch.Tensor, t: int | None) -> torch.Tensor:
         return predicted(self.network.packed, vectors, words, z, t)

@@ -60,6 +60,10 @@ class Teaching:
         if not teacher.model.has_diffusion:
             raise UsageError("this policy is a student itself and has no walk to learn; distil the policy "
                              "that it was distilled from")
+        if teacher.config.guidance_interval is not None:
+            raise UsageError(f"the policy's own guidance_interval is {teacher.config.guidance_interval}, and "
+                             "a student learns walks that are guided in all steps; take it out of the "
+                             "card's sampling settings")
         check_precision(settings.precision, teacher.device)
         walk = student_walk(teacher.config, teacher.model.schedule.num_steps, settings,
                             teacher.card.get("weights_sha256") or "")

@@ -85,7 +85,7 @@ def test_update_is_the_tables(sampler, rho):
             buffer.copy_(value)
         if table.row(t)["previous"]:
             tile.clean.copy_(last)
-        network.update(tile, table, table.coefficients[t].float())
+        network.update(tile, table, t)
         new, weight, clean, _, gradient = analytic.update(
             table, t, *(part.double() for part in (z, eps, vjp, noise, last)))
         if table.multistep:

@@ -101,10 +101,10 @@ def probe(table: SamplerTable, guidance: float) -> SamplerTable:
 def walk(fused: launch.KernelNetwork, table: SamplerTable, start: Start, config: Config | None
          ) -> tuple[torch.Tensor, torch.Tensor]:
     """(z [M, D], the unclipped weight [M]) at the end of the table's walk."""
-    *_, z, weight, _ = launch.sample(
-        fused, table, fused.packed.hoist_states(start.states), start.state_words,
+    drawn = launch.sample(
+        fused, table, start.states, start.state_words,
         launch.Asked(start.N, start.seed, start.first, return_candidates=True, config=config))
-    return z.flatten(0, 1), weight.flatten()
+    return drawn.z.flatten(0, 1), drawn.candidate_weights.flatten()
 
 
 def eps_of(fused: launch.KernelNetwork, table: SamplerTable, start: Start, config: Config | None

@@ -85,11 +85,11 @@ def test_states_share_tiles(monkeypatch, capability, head, config, rho):
     network, schedule = make_network(5, 8, 64, 2, head), NoiseSchedule.vp(2)
     fused = launch.KernelNetwork.lay_out(pack(network, 2, torch.bfloat16, "cpu"), "bf16")
     table, words = ddpm(schedule, rho, 1.0), torch.arange(B) * 7
-    vectors = fused.packed.hoist_states(random(B, 5, seed=1))
+    rows = random(B, 5, seed=1)
     emulation = Emulation(capability).install(monkeypatch)
 
     def sample(states):
-        return launch.sample(fused, table, vectors[states], words[states],
+        return launch.sample(fused, table, rows[states], words[states],
                              launch.Asked(N, 9, return_candidates=True, config=config))
 
     together = emulation.run(lambda: sample(slice(None)), 1, "random")
@@ -205,7 +205,7 @@ def test_shipped_trajectories(monkeypatch, T, N, B, softmax, head, which):
             lambda: launch.sample(
                 fused,
                 table,
-                fused.packed.hoist_states(states),
+                states,
                 torch.arange(B),
                 launch.Asked(N, 9, softmax=softmax, return_candidates=True, config=config),
             ),

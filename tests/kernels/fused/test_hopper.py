@@ -82,16 +82,17 @@ def test_step(monkeypatch, hidden, head, rho, M):
     check_step(monkeypatch, hidden, head, rho, M)
 
 
-def both_kernels(monkeypatch, hidden, head, name, rho, T, N, B, schedules, **keywords):
-    """The Gluon kernel's results for B states, the same in all schedules, and the portable kernel's."""
+def both_kernels(monkeypatch, hidden, head, name, rho, T, N, B, schedules, interval=None, **keywords):
+    """The Gluon kernel's results for B states, the same in all schedules, and the portable kernel's; of the
+    steps of an ``interval`` or of all guided."""
     network, schedule = make_network(5, 8, hidden, 3, head), NoiseSchedule.vp(T)
     fused = launch.KernelNetwork.lay_out(pack(network, T, torch.bfloat16), "bf16")
-    table = sampler_table(name, schedule, guidance_scale=rho, temperature=1.0)
-    vectors = fused.packed.hoist_states(random(B, 5, seed=1))
+    table = sampler_table(name, schedule, guidance_scale=rho, temperature=1.0, guidance_interval=interval)
+    states = random(B, 5, seed=1)
     emulation = Emulation(90).install(monkeypatch)
 
     def sample(config):
-        return launch.sample(fused, table, vectors, torch.arange(B),
+        return launch.sample(fused, table, states, torch.arange(B),
                              launch.Asked(N, 9, return_candidates=True, config=config, **keywords))
 
     outputs = [emulation.run(lambda: sample(GLUON[hidden]), *one) for one in schedules]
@@ -110,6 +111,8 @@ def both_kernels(monkeypatch, hidden, head, name, rho, T, N, B, schedules, **key
     (128, "early", "dpmpp_2m", 1.0, 15, 70, 1, "plain"),
     (256, "joint", "ddpm", 1.0, 2, 9, 15, "plain"),  # tiles of several states
     (128, "early", "ddpm", 0.0, 1, 1, 70, "softmax"),
+    (128, "joint", "ddpm", 3.0, 3, 70, 1, "interval"),
+    (128, "early", "ddpm", 3.0, 3, 24, 1, "interval, tree and ranking"),
 ])
 def test_trajectories_are_the_portable_kernels(monkeypatch, hidden, head, name, rho, T, N, B, search):
     """Results agree with the portable kernel's within bf16's precision, and the best candidate is kept."""
@@ -119,9 +122,11 @@ def test_trajectories_are_the_portable_kernels(monkeypatch, hidden, head, name, 
     if "ranking" in search:
         sigma = float(NoiseSchedule.vp(T).sigmas[1])
         keywords["ranking"] = Ranking(step=1, draws=2, mean=0.5, sigma=sigma, trained_steps=T)
-    ours, portable, table = both_kernels(monkeypatch, hidden, head, name, rho, T, N, B,
-                                         ((1, "random"), (0, "late")), **keywords)
-    actions, weights, indices, z, raw, expected = ours
+    ours, portable, table = both_kernels(
+        monkeypatch, hidden, head, name, rho, T, N, B, ((1, "random"), (0, "late")),
+        (1, 1) if "interval" in search else None, **keywords)
+    assert table.partly_guided is ("interval" in search)
+    actions, weights, indices, z, raw, expected = ours[:6]
     away = (z - portable[3]).abs().amax(-1)
     # Trajectories diverge where guidance divides by a weight near 0; most do not.
     assert float(away.median()) < 0.02 and float((away < 0.1).float().mean()) > 0.8

@@ -113,18 +113,17 @@ def test_the_references_candidate_is_kept(monkeypatch, select):
 
 
 def problem(head="joint", T=2, rho=1.0, dtype="fp32", B=2):
-    """A network for the kernels, a table, and hoisted states with their words."""
+    """A network for the kernels, a table, and states with their words."""
     network = make_network(5, 3, 64, 2, head).to(DEVICE)
     fused = launch.KernelNetwork.lay_out(pack(network, T, launch.DTYPES[dtype], DEVICE), dtype)
-    vectors = fused.packed.hoist_states(random(B, 5))
-    return fused, ddpm(NoiseSchedule.vp(T), rho, 1.0), vectors, torch.arange(B, device=DEVICE)
+    return fused, ddpm(NoiseSchedule.vp(T), rho, 1.0), random(B, 5), torch.arange(B, device=DEVICE)
 
 
 @pytest.mark.parametrize("head", ["early", "joint"])
 def test_the_portable_kernels_candidates(head):
     """A range of candidates that does not begin at 0 agrees up to the order of sums."""
-    fused, table, vectors, words = problem(head)
-    ours, portable = (launch.sample(fused, table, vectors, words, launch.Asked(
+    fused, table, states, words = problem(head)
+    ours, portable = (launch.sample(fused, table, states, words, launch.Asked(
         20, 9, first=1000, return_candidates=True, config=config)) for config in (SMALL, PORTABLE))
     assert relative_error(ours[3].cpu(), portable[3].cpu()) < BOUNDS["fp32"]
     assert torch.equal(ours[2], portable[2])
@@ -145,6 +144,9 @@ def recorded(once):
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in vars(layered_plan) if name.endswith("_kernel")]:
             patch.setattr(layered_plan, name, Recorded(getattr(layered_plan, name)))
+        for name in ("bring", "judge"):
+            part = getattr(layered_plan.Plan, name)
+            patch.setattr(layered_plan.Plan, name, lambda plan, part=part: calls.append(lambda: part(plan)))
         once()
     return lambda: [call() for call in calls]
 
@@ -154,10 +156,10 @@ def test_a_replay_serves_other_decisions(monkeypatch):
     if DEVICE.type == "cpu":
         monkeypatch.setattr(layered_launch, "capture", recorded)
         monkeypatch.setattr(layered_launch, "replays", lambda device: True)
-    fused, table, vectors, words = problem()
+    fused, table, states, words = problem()
 
     def draw(network, turn):
-        return launch.sample(network, table, vectors * (1 + turn), words + turn, launch.Asked(
+        return launch.sample(network, table, states * (1 + turn), words + turn, launch.Asked(
             5, 2**63 + turn, first=7 * turn, return_candidates=True, config=SMALL))
 
     drawn = [draw(fused, turn) for turn in range(4)]
@@ -171,10 +173,10 @@ def test_a_replay_serves_other_decisions(monkeypatch):
 
 def test_the_last_plans_are_kept(monkeypatch):
     monkeypatch.setattr(layered_plan.Plan, "launches", lambda plan: None)
-    fused, table, vectors, words = problem()
+    fused, table, states, words = problem()
 
     def draw(n):
-        launch.sample(fused, table, vectors, words, launch.Asked(n, 0, config=SMALL))
+        launch.sample(fused, table, states, words, launch.Asked(n, 0, config=SMALL))
 
     with torch.inference_mode():
         draw(1)
@@ -186,14 +188,14 @@ def test_the_last_plans_are_kept(monkeypatch):
 
 def test_what_takes_them():
     """Few candidates take the layered kernels, which refuse a tree and a ranking."""
-    fused, table, vectors, words = problem()
+    fused, table, states, words = problem()
     assert fused.config(Work(2, LAYERS_UP_TO // 2, True)).kind == "layers"
     assert fused.config(Work(1, LAYERS_UP_TO + 1, True)).kind == "portable"
     assert fused.config(Work(1, 16, True, leaves=4)).kind == "portable"
     for search in ({"tree": Tree(4, 1)}, {"ranking": Ranking(1, 2, 0.3, 0.5, 2)}):
         with pytest.raises(ValueError, match="no trees and no rankings"):
-            launch.sample(fused, table, vectors, words, launch.Asked(16, 0, config=SMALL, **search))
-        launch.sample(fused, table, vectors, words, launch.Asked(4, 0, **search))
+            launch.sample(fused, table, states, words, launch.Asked(16, 0, config=SMALL, **search))
+        launch.sample(fused, table, states, words, launch.Asked(4, 0, **search))
     assert not fused.plans
 
 

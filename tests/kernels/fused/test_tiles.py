@@ -27,11 +27,11 @@ def random(*shape, seed=0):
 
 
 def problem(B, T=3):
-    """A network for the kernels, a guided table, hoisted states and their words."""
+    """A network for the kernels, a guided table, states and their words."""
     network = make_network(5, 3, 64, 1, "joint").to(DEVICE)
     fused = launch.KernelNetwork.lay_out(pack(network, T, torch.float32, DEVICE), "fp32")
     table = ddpm(NoiseSchedule.vp(T), 1.0, 1.0)
-    return fused, table, fused.packed.hoist_states(random(B, 5)), torch.arange(B, device=DEVICE) + 7
+    return fused, table, random(B, 5), torch.arange(B, device=DEVICE) + 7
 
 
 @pytest.mark.slow
@@ -58,12 +58,12 @@ def test_states_share_tiles(monkeypatch, B, N, select):
     (7, 3, None, 0), (2, 40, None, 2**32 - 20), (2, 40, Tree(4, 1), 0)])
 def test_several_launches_give_what_one_does(monkeypatch, B, N, tree, first):
     """Launches of whole states, and of parts of one state's candidates. Candidates' words wrap at 2^32."""
-    fused, table, vectors, words = problem(B)
+    fused, table, states, words = problem(B)
     asked = launch.Asked(N, 9, first, return_candidates=True, tree=tree, config=SMALL)
-    whole = launch.sample(fused, table, vectors, words, asked)
+    whole = launch.sample(fused, table, states, words, asked)
     monkeypatch.setattr(layout, "ROWS_A_LAUNCH", 16)
     assert len(list(parts(B, N))) > 1
-    apart = launch.sample(fused, table, vectors, words, asked)
+    apart = launch.sample(fused, table, states, words, asked)
     for one, other in zip(whole[:5], apart[:5], strict=True):
         assert relative_error(other.cpu(), one.cpu()) < 1e-5
 
@@ -71,11 +71,11 @@ def test_several_launches_give_what_one_does(monkeypatch, B, N, tree, first):
 @pytest.mark.slow
 def test_inputs_may_have_strides():
     """Every second word, and one word for all states."""
-    fused, table, vectors, _ = problem(3)
+    fused, table, states, _ = problem(3)
     asked = launch.Asked(4, 9, return_candidates=True, config=SMALL)
     for words in (torch.arange(6, device=DEVICE)[::2], torch.tensor([5], device=DEVICE).expand(3)):
-        strided = launch.sample(fused, table, torch.stack([vectors, vectors], 1)[:, 0], words, asked)
-        dense = launch.sample(fused, table, vectors, words.clone(), asked)
+        strided = launch.sample(fused, table, torch.stack([states, states], 1)[:, 0], words, asked)
+        dense = launch.sample(fused, table, states, words.clone(), asked)
         assert torch.equal(strided.z, dense.z) and torch.equal(strided.actions, dense.actions)
 
 

@@ -11,6 +11,7 @@ from conftest import ddpm, make_network
 
 from swg_fast import NoiseSchedule, UsageError
 from swg_fast.common.hardware import resolve_device
+from swg_fast.kernels.fused import launch
 from swg_fast.kernels.shared import devices, packing, sampler_table
 from swg_fast.kernels.shared.cuda_graph import WARMUP, capture
 from swg_fast.policy import torch_operator
@@ -68,14 +69,22 @@ def test_cuda_is_the_gpu_that_is_current_now(monkeypatch):
 
 def test_what_all_streams_read_is_waited_for(monkeypatch):
     """Weights and tables are made on one stream and read on any: once made they are there."""
-    waited = []
-    for module in (packing, sampler_table):
-        monkeypatch.setattr(module, "settle", waited.append)
-    packed = packing.pack(make_network(2, 2, 64, 2), 3)
-    assert waited == [packed.device]
+    waited, cpu = [], torch.device("cpu")
     table = ddpm(NoiseSchedule.vp(3), 1.0, 1.0)
-    table.on(packed.device), table.on(packed.device)
-    assert waited == [packed.device] * 2
+
+    def settle(device):  # whether another thread could find the table, and the numbers
+        waited.append((bool(table._placed), (device, 3001) in devices._counts))
+
+    for module in (packing, sampler_table, devices, launch):
+        monkeypatch.setattr(module, "settle", settle)
+    packed = packing.pack(make_network(2, 2, 64, 2), 3)
+    table.on(cpu)
+    assert table.on(cpu) is table.on(cpu) and waited == [(False, False)] * 2
+    assert devices.counted(cpu, 3001) is devices.counted(cpu, 3001) and waited[2:] == [(True, False)]
+    assert devices.counted(cpu, devices.MOST_KEPT + 1) is not devices.counted(cpu, devices.MOST_KEPT + 1)
+    fused = launch.KernelNetwork.lay_out(packed, "fp32")
+    assert fused.state_rows is fused.state_rows and waited[3:] == [(True, True)] * 2
+    monkeypatch.undo()
     stream = Stream()
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
     devices.settle(torch.device("cuda:0"))

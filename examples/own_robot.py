@@ -1,7 +1,10 @@
 """Your own robot, from a recording to a control loop: record, train, evaluate, distil, act.
 
-Run it with ``python examples/own_robot.py``. The robot is a pendulum whose motor gives -2 to 2 N m; replace
-`make_robot` and `operator` by yours. The policy goes to runs/own-robot/policy.
+    python examples/own_robot.py [--episodes 60] [--steps 4000] [--out runs/own-robot]
+
+`--episodes 4 --steps 40` runs each part once, for a first look. The robot is a pendulum whose motor gives
+-2 to 2 N m; replace `make_robot` and `operator` by yours. The policy goes to OUT/policy, its student to
+OUT-student/policy.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ def make_robot() -> gymnasium.Env:
 
 
 def operator(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What moved the robot while it was recorded: swings the pendulum up, not very well."""
+    """The controller that was recorded: it swings the pendulum up, not very well."""
     cosine, sine, speed = state
     angle = np.arctan2(sine, cosine)
     if abs(angle) < 0.6:
@@ -32,7 +35,7 @@ def operator(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def record(episodes: int, seed: int) -> dict[str, np.ndarray]:
-    """A row a step: what was seen, what was done, what came of it. Actions stay in N m."""
+    """Arrays with a row a step: observations, actions in N m, rewards, next observations and ends."""
     names = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
     rows: dict[str, list] = {name: [] for name in names}
     robot, rng = make_robot(), np.random.default_rng(seed)
@@ -50,7 +53,7 @@ def record(episodes: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def control(policy: swg_fast.Policy, steps: int, seed: int) -> float:
-    """The loop that runs on the robot; the sum of its rewards. `predict` gives N m, within the bounds."""
+    """Runs the control loop; returns the sum of its rewards. `predict` gives N m, within the bounds."""
     robot = make_robot()
     state, _ = robot.reset(seed=seed)
     total = 0.0
@@ -68,7 +71,7 @@ def main() -> None:
     options.add_argument("--episodes", type=int, default=60, help="episodes to record")
     options.add_argument("--steps", type=int, default=4000, help="steps of the critic and of the diffusion")
     options.add_argument("--out", default="runs/own-robot", help="folder of the run")
-    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--seed", type=int, default=0, help="seed of everything random")
     chosen = options.parse_args()
 
     recording = record(chosen.episodes, chosen.seed)
@@ -78,7 +81,7 @@ def main() -> None:
         actor_steps=chosen.steps, discount=0.95, seed=chosen.seed, **recording)
     print(policy)
     print(swg_fast.evaluate(policy, make_robot, episodes=5, n_candidates=4, seed=chosen.seed))
-    # A student draws a candidate in one call of a network; the loop has more time left for others.
+    # A student draws a candidate in one network call, which leaves the loop more time for other work.
     student = swg_fast.distill(chosen.out, states=recording["observations"], out=f"{chosen.out}-student",
                                pairs=20_000, steps=chosen.steps, seed=chosen.seed)
     print(f"control loop: {control(policy, 200, chosen.seed):.0f}, and by the student "

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 @click.command("inspect")
 @click.argument("name", metavar="RUN_OR_POLICY")
 @click.option("--dataset",
-              help="What it was trained on: a D4RL HDF5 file, or minari:NAME.  [default: the run's]")
-@click.option("--task", help="Its task.  [default: the run's or the card's]")
+              help="The training data: a D4RL HDF5 file, or minari:NAME.  [default: the run's]")
+@click.option("--task", help="The policy's task.  [default: the run's or the card's]")
 @click.option("--out", help="Folder of the pictures.  [default: RUN/inspect, or inspect-POLICY]")
 @click.option("--states", "n_states", type=click.IntRange(1, 100_000), default=256,
               help="States with candidates.")
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
               help="Guidance scale to look at beside 0.  [default: the policy's]")
 @click.option("--every-state", is_flag=True, help="Measure the critic at each of the run's saved states too.")
 @click.option("--judge", metavar="RUN_OR_POLICY",
-              help="Another training's critic, which says what the policy's ranking is worth.")
+              help="A run or policy whose critic measures the policy's ranking.")
 @click.option("--judge-candidates", "n_judged", type=click.IntRange(4, 100_000), default=1024,
               help="Candidates of a state that it judges.")
-@click.option("--record", is_flag=True, help="Write what --judge says into the policy's card.")
+@click.option("--record", is_flag=True, help="Write the figures of --judge into the policy's card.")
 @click.option("--threads", type=int, help="CPU threads.  [default: all]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the states and the candidates.")
 @click.option("--trust", multiple=True, metavar="NAME",

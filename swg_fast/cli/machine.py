@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--no-environments", is_flag=True, help="Leave out the D4RL families (faster).")
 def info(no_environments: bool) -> None:
-    """Say what this machine has; paste it into a bug report."""
+    """Describe this machine; paste the output into a bug report."""
     from swg_fast.common.console import NARROW, print_table
     from swg_fast.envs.tasks import presets
 

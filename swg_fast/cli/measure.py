@@ -50,12 +50,12 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @network_options
-@click.option("--candidates", default="64,1024,4096", help="N, one or several.")
-@click.option("--states", default="1,64", help="States per call, one or several.")
+@click.option("--candidates", default="64,1024,4096", help="Candidates of a state: one number or several.")
+@click.option("--states", default="1,64", help="States of a call: one number or several.")
 @click.option("--backends", default="all",
               help="all, or names; the peers compile, jax and swg-jax count as such.")
 @click.option("--swg-jax", metavar="PATH", help="A checkout of SWG-JAX, measured on the same parameters.")
-@click.option("--dtypes", default="all", help="all, or of fp32, bf16, tf32.")
+@click.option("--dtypes", default="all", help="Compute types: all, or some of fp32, bf16, tf32.")
 @click.option("--guidance-scale", type=float, help="Guidance scale of the search.  [default: 5, or what a "
                                                    "student alone has learnt]")
 @click.option("--repeats", type=click.IntRange(min=1), default=4, help="Turns of each contender.")
@@ -116,8 +116,8 @@ def _show_bench(result: Bench) -> None:
 
 @click.command()
 @network_options
-@click.option("--candidates", default="1024,131072", help="N, one or several.")
-@click.option("--states", default="1", help="States per call, one or several.")
+@click.option("--candidates", default="1024,131072", help="Candidates of a state: one number or several.")
+@click.option("--states", default="1", help="States of a call: one number or several.")
 @click.option("--dtype", help="bf16, tf32 or fp32.  [default: the device's]")
 @click.option("--guidance-scale", type=float, default=5.0, help="Guidance scale of the search.")
 @click.option("--repeats", type=click.IntRange(min=1), default=5, help="Calls that are timed.")

@@ -47,7 +47,7 @@ class SettingsCommand(click.Command):
         titles = {name: title for title, names in self.sections().items() for name in names}
         rows: dict[str, list[tuple[str, str]]] = {title: [] for title in (*self.sections(), "Run")}
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
                 rows[titles.get(str(parameter.name), "Run")].append(record)
         for title, records in rows.items():

@@ -133,7 +133,7 @@ def _dry_run(trainings: list[Any], missing: list[Any], run: Any, cpus: int, json
 @click.argument("folder")
 @click.option("--out", help="Folder of the report.  [default: FOLDER/report]")
 def report(folder: str, out: str | None) -> None:
-    """Tables, pictures and one HTML page of the sweep in FOLDER, finished or not.
+    """Make tables, pictures and one HTML page of the sweep in FOLDER, finished or not.
 
     FOLDER may also be the results.json of an earlier report.
     """

@@ -16,8 +16,8 @@ class EnvSettings:
     """Whose code environments may run, and when a step and an episode are over."""
 
     trust: tuple[str, ...] = setting(
-        (), "A module or an entry point, as MODULE:NAME, outside the known packages whose code may run. Can "
-            "be given several times.")
+        (), "Module or entry point (MODULE:NAME) outside the known packages that may run code. Can be given "
+            "several times.")
     step_timeout: float = setting(60.0, "Seconds after which a step of an environment has failed.", bottom=0,
                                   top=LONGEST, min_open=True)
     episode_limit: int | None = setting(

@@ -56,10 +56,10 @@ class SamplingConfig:
         "the one that was fitted to the noise of this policy's weights. Of chi_squared: the higher, the more "
         "candidates it draws from.", min=0, min_open=True, words=("auto",))
     support_penalty: float = setting(
-        1.0, "Of support: what a standard deviation of the re-noised error costs, in standard deviations of "
-             "the expected weight's logarithm.", min=0, top=MAX_SCALE)
+        1.0, "For support: the cost of a standard deviation of the re-noised error, in standard deviations "
+             "of the expected weight's logarithm.", min=0, top=MAX_SCALE)
     pessimism: float = setting(
-        1.0, "Of lcb_weight and lcb_q: how many of the ensemble's standard deviations the bound lies below "
+        1.0, "For lcb_weight and lcb_q: how many of the ensemble's standard deviations the bound lies below "
              "its mean.", min=0, top=MAX_SCALE)
     # the walk
     sampler: str = setting("ddpm", "ddpm (Algorithm 2), ddpm_x0 (clips the predicted clean sample), a "
@@ -71,16 +71,16 @@ class SamplingConfig:
         None, "The trained steps that are guided, the lowest and the highest, of 0 to T - 1; the last step "
               "walked is 0. Left out: all.")
     guidance: str | None = setting(
-        None, "Of a policy trained with a family of weight functions, which one guides, such as "
-              "expectile:0.9. Left out: the middle of its first one.", check=_guidance)
+        None, "The weight function that guides, such as expectile:0.9, of a policy trained with a family. "
+              "Left out: the first function, with the middle of its range.", check=_guidance)
     weight_clip: tuple[float, float] = setting(
         WEIGHT_CLIP, "The range to which predicted weights are clipped.")
     weight_readout: str = setting("exact", "How the weight is read off its noisy entry: exact, or as the "
                                            "authors' code does.", choices=READOUTS, noun="weight read-out")
     clip_denoised: bool = setting(True, "Clip what is denoised to the actions' range, at every step.")
     finish: int | None = setting(
-        None, "Of sampler student: the teacher walks this many of the candidates, those that the student "
-              "ranks highest, and one of them is kept. Left out: the student's own are.", **COUNT)
+        None, "For sampler student: the teacher walks this many of the candidates, those that the student "
+              "ranks highest, and one of them is kept. Left out: the teacher walks none.", **COUNT)
     # the tree
     leaves: int | str = setting(
         1, f"Candidates that share a root's first steps; auto: {AUTO_LEAVES} from N = {AUTO_FROM} on.",
@@ -89,8 +89,8 @@ class SamplingConfig:
     # ranking by expected weight
     keep_share: float = setting(1.0, "Select from this share of a state's candidates, the best by keep_by.",
                                 min=0, max=1, min_open=True)
-    keep_by: str = setting("expected_weight", "What that share is the best by: the expected weight (see "
-                                              "ranking), or the support of the data.", choices=FILTERS)
+    keep_by: str = setting("expected_weight", "How that share is chosen: by the expected weight (see "
+                                              "ranking), or by the support of the data.", choices=FILTERS)
     support_draws: int = setting(2, "Forward passes that estimate the support.", min=1, top=2**16)
     ranking: str = setting(
         "draws", "Where an expected weight comes from: draws (the action noised again, several forward "
@@ -98,7 +98,7 @@ class SamplingConfig:
         choices=EXPECTATIONS)
     ranking_draws: int = setting(8, "Forward passes that estimate an expected weight.", min=1, top=2**16)
     ranking_step: int | None = setting(
-        None, "The trained step to which they noise an action. Left out: a fifth of T.", min=0,
+        None, "The trained step to which draws noise an action again. Left out: a fifth of T.", min=0,
         top=MAX_CANDIDATES)
     ranking_mean: float | None = setting(
         None, "The mean of the training weights. Left out: what the model card records.", **SCALE)

@@ -53,8 +53,8 @@ class RankOptions:
     value_steps: int = setting(5_000, "Steps that fit V again, for rankers of a policy that was saved "
                                       "without it.", min=1, top=MOST_STEPS)
     temperature_states: int | None = setting(
-        None, "Fit the temperature that --selection-temperature auto stands for, on so many held-out states. "
-              "Left out: it is not fitted.", min=1, top=MOST_FITTED)
+        None, "Fit the temperature that --selection-temperature auto stands for, on this many held-out "
+              "states. Left out: it is not fitted.", min=1, top=MOST_FITTED)
     trust: tuple[str, ...] = like(RunOptions, "trust", ())
     mirror: str | None = like(RunOptions, "mirror", None)
     device: str = like(RunOptions, "device", "auto")

@@ -52,8 +52,8 @@ class TrainSettings:
         0.0, "Standard deviation of noise on the actions that the critic learns from: it then judges what "
              "they intend, and not how they were disturbed.", min=0)
     critics: int | None = setting(
-        None, "Train so many critics more, each on its own, for --select lcb_q; the weights are those of the "
-              "one critic. Left out: none.", min=2, top=MOST["members"])
+        None, "Train this many more critics, each on its own, for --select lcb_q; the weights are those "
+              "of the first critic. Left out: none.", min=2, top=MOST["members"])
     # weights
     weight_function: str = setting(
         "expectile", "Weight w(u) of the advantage u; family: one network for many, chosen from at sampling.",
@@ -78,32 +78,32 @@ class TrainSettings:
     actor_lr: float = setting(3e-4, "AdamW's learning rate for the score network.", min=0, max=1,
                               min_open=True)
     min_travel: float = setting(
-        0.0, "Leave steps out of the diffusion's data around which the body travels less than this many "
-             "metres in 20 steps: it has arrived, or fallen. For mazes, whose state begins with the place.",
+        0.0, "Leave data out of the diffusion where the body travels less than this many metres in 20 steps: "
+             "it has arrived, or fallen. For mazes, whose state begins with the place.",
         min=0)
-    weight_loss: float = setting(1.0, "What the weight's entry counts in the diffusion's loss, beside an "
-                                      "action's entry.", min=0, min_open=True)
+    weight_loss: float = setting(1.0, "Factor of the weight's entry in the diffusion's loss; an action's "
+                                      "entry has 1.", min=0, min_open=True)
     read_share: float = setting(0.0, "Share of the diffusion's rows whose action is clean and whose weight "
                                      "is all noise: what --ranking read needs.", min=0, max=1, max_open=True)
     weight_decay: float = setting(1e-4, "AdamW's weight decay.", min=0, max=1)
     cosine_decay: bool = setting(True, "Let the diffusion's learning rate fall to 0 along a cosine.")
-    ema_rate: float = setting(0.001, "Rate of the moving average that acts; higher in the first steps.",
+    ema_rate: float = setting(0.001, "Rate of the moving average that draws; higher in the first steps.",
                               min=0, max=1, min_open=True)
     # the ranker, for --ranking ranker and --select lcb_weight
     rankers: int | None = setting(
         None, "Networks of the ranker, which regress the expected weight of an action. Left out: 2 where "
               "ranker_steps is above 0, else none.", min=2, top=MOST["members"])
-    ranker_steps: int = setting(0, f"Their gradient steps. 0: {RANKER_STEPS:,} where rankers are named, else "
-                                   "no ranker.", min=0, top=MOST_STEPS)
-    ranker_hidden_dim: int = setting(128, "Their width.", min=1, top=MOST["hidden_dim"])
-    ranker_others: float = setting(0.0, "What actions that are not the data's count in their loss, where the "
+    ranker_steps: int = setting(0, f"Gradient steps of the ranker. 0: {RANKER_STEPS:,} if rankers is given, "
+                                   "else no ranker.", min=0, top=MOST_STEPS)
+    ranker_hidden_dim: int = setting(128, "Width of the ranker's networks.", min=1, top=MOST["hidden_dim"])
+    ranker_others: float = setting(0.0, "Factor, in the ranker's loss, of actions beside the data's; their "
                                         "target is the lowest weight.", min=0)
     # the run
     seed: int = setting(0, "Seed of everything random.", min=0, top=MAX_SEED)
     held_out: float = setting(0.05, "Share of the episodes kept for validation.", min=0, max=1,
                                max_open=True)
-    precision: str = setting("fp32", "Of the diffusion's passes; parameters stay fp32. bf16 needs a GPU or a "
-                                      "processor that has it.",
+    precision: str = setting("fp32", "Type of the diffusion's passes; parameters stay fp32. bf16 needs a GPU "
+                                      "or a processor that has it.",
                               choices=PRECISIONS)
 
     def __post_init__(self) -> None:

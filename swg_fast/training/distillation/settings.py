@@ -38,8 +38,8 @@ class DistillSettings:
                                       "several times; on a GPU one for every row of every batch.",
                                 min=1, top=MOST_PAIRS)
     of_best: int | None = setting(
-        None, "Learn only the best of as many candidates, as the policy itself draws and ranks them; the "
-              "student then draws what is kept of so many. Left out: where the walk of each noise ends.",
+        None, "Learn the action that the policy keeps of this many candidates. Left out: learn where the "
+              "walk of each noise ends.",
         min=2, top=MAX_CANDIDATES)
     cold_share: float = setting(0.15, "Share of the pairs whose noise is scaled by a temperature between 0 "
                                       "and 1, so that the student knows those too.", min=0, max=1)
@@ -55,15 +55,15 @@ class DistillSettings:
     batch: int = setting(256, "Pairs a step.", min=1, top=MOST_ROWS)
     learning_rate: float = setting(1e-3, "Adam's learning rate, which falls to 0 along a cosine.", min=0,
                                    max=1, min_open=True)
-    weight_loss: float = setting(8.0, "What the weight's entry counts in the loss, beside an action's entry.",
+    weight_loss: float = setting(8.0, "Factor of the weight's entry in the loss; an action's entry has 1.",
                                  min=0, min_open=True)
-    ema_rate: float = setting(0.002, "Rate of the moving average that acts.", min=0, max=1, min_open=True)
+    ema_rate: float = setting(0.002, "Rate of the moving average that draws.", min=0, max=1, min_open=True)
     # the run
     seed: int = setting(0, "Seed of everything random.", min=0, top=MAX_SEED)
     held_out: float = setting(0.05, "Share of the episodes whose states are kept to measure the error.",
                               min=0, max=1, max_open=True)
-    precision: str = setting("fp32", "Of the learning's passes; parameters stay fp32. bf16 needs a GPU or a "
-                                      "processor that has it.", choices=PRECISIONS)
+    precision: str = setting("fp32", "Type of the training passes; parameters stay fp32. bf16 needs a GPU or "
+                                      "a processor that has it.", choices=PRECISIONS)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -105,7 +105,7 @@ class DistillOptions:
     save_every: int = like(RunOptions, "save_every", 2_000)
     keep_states: int = like(RunOptions, "keep_states", 2)
     logger: str = like(RunOptions, "logger", "none")
-    keep_pairs: bool = setting(False, "Leave the pairs on disk when the student is done.")
+    keep_pairs: bool = setting(False, "Keep the pairs on disk after the distillation.")
     with_teacher: bool = setting(False, "Put teacher and student into one policy: the student draws unless a "
                                         "sampler is named, and --finish becomes possible.")
 

@@ -138,7 +138,8 @@ class PairMaker:
         """What the teacher keeps in ``states`` [b, S], as `_walk` has a walk's end."""
         walk = self.walk
         kept = best_of(self.teacher, states, number, self.seed, n_candidates=walk.of_best,
-                       guidance_scale=walk.default_scale, guidance=group.guidance)
+                       guidance_scale=walk.default_scale, guidance=group.guidance,
+                       temperature=self.settings.temperature)
         return paired(kept, group.temperature * self.noise(number, len(states)))[:, None]
 
     def noise(self, number: int, count: int) -> torch.Tensor:

@@ -69,7 +69,7 @@ class Teaching:
                             teacher.card.get("weights_sha256") or "")
         if settings.of_best is not None:
             teacher.bind(n_candidates=settings.of_best, guidance_scale=settings.guidance_scale)
-        return cls(teacher, walk, settings, _identity(teacher, walk))
+        return cls(teacher, walk, settings, _identity(teacher, walk, settings.temperature))
 
 
 def student_walk(own: SamplingConfig, trained: int, settings: DistillSettings, weights: str = ""
@@ -96,7 +96,7 @@ def student_config(teacher: SamplingConfig, walk: StudentWalk) -> SamplingConfig
     return own
 
 
-def _identity(teacher: Policy, walk: StudentWalk) -> str:
+def _identity(teacher: Policy, walk: StudentWalk, temperature: float | None) -> str:
     """What stands for all that decides where the walk ends. A card may be that of other weights."""
     state = teacher.model.network.state_dict() | {"betas": teacher.model.schedule.betas}
     if walk.of_best is not None:  # whatever draws and ranks decides what is kept
@@ -105,7 +105,8 @@ def _identity(teacher: Policy, walk: StudentWalk) -> str:
     digest = hashlib.sha256()
     for tensor in state.values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    ranked = card_entry(teacher.config, teacher.execution) if walk.of_best is not None else None
+    own = teacher.config if temperature is None else replace(teacher.config, temperature=temperature)
+    ranked = card_entry(own, teacher.execution) if walk.of_best is not None else None
     return key_of({"weights": digest.hexdigest(), "walk": asdict(walk), "family": str(teacher.family)}
                   | ({"ranked": ranked} if ranked else {}))
 

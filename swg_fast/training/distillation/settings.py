@@ -41,6 +41,9 @@ class DistillSettings:
         None, "Learn the action that the policy keeps of this many candidates. Left out: learn where the "
               "walk of each noise ends.",
         min=2, top=MAX_CANDIDATES)
+    temperature: float | None = setting(
+        None, "With of_best: the temperature of its candidates. Left out: the policy's own.", min=0,
+        top=MAX_SCALE)
     cold_share: float = setting(0.15, "Share of the pairs whose noise is scaled by a temperature between 0 "
                                       "and 1, so that the student knows those too.", min=0, max=1)
     # the student
@@ -67,6 +70,9 @@ class DistillSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.temperature is not None and self.of_best is None:
+            raise UsageError(f"temperature={self.temperature:g} is that of the candidates of of_best; give "
+                             "that too, or leave it out (a student knows all temperatures up to 1)")
         if self.guidance_range is None:
             return
         low, high = self.guidance_range

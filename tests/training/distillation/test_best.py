@@ -46,6 +46,12 @@ def test_pairs_end_at_what_the_teacher_keeps(select, family):
     assert (ordered[0] - ordered[1]).abs().max() < 2e-4  # float32, in calls of other sizes
 
 
+def test_candidates_have_the_temperature_that_was_asked_for():
+    cool, own = make(changes={"temperature": 0.25}), make(temperature=0.25)
+    assert torch.equal(cool.ends(0, 16), own.ends(0, 16))
+    assert not torch.equal(cool.ends(0, 16), make().ends(0, 16))
+
+
 def test_noise_is_paired_with_what_lies_in_its_direction():
     kept, noise = torch.randn(2, 8 * 5, 3, generator=torch.Generator().manual_seed(0))
     best = paired(kept, noise)
@@ -95,6 +101,8 @@ def test_its_ranking_is_part_of_its_identity(tmp_path):
         return Teaching.of(small_teacher(**defaults), DistillSettings(**SMALL | {"of_best": N})).identity
 
     assert identity() == identity() != identity(select="max_q")
+    cool = DistillSettings(**SMALL | {"of_best": N, "temperature": 0.25})
+    assert Teaching.of(small_teacher(), cool).identity == identity(temperature=0.25) != identity()
     plain = [Teaching.of(small_teacher(select=select), DistillSettings(**SMALL)).identity
              for select in ("max_weight", "max_q")]
     assert plain[0] == plain[1]  # where walks end, no ranking decides
@@ -104,6 +112,7 @@ def test_its_ranking_is_part_of_its_identity(tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "defaults", "why"), [
+    ({"of_best": None, "temperature": 0.5}, {}, "temperature=0.5"),
     ({"calls": 2}, {}, "calls=2"), ({"guidance_range": (0.0, 2.0)}, {}, "guidance_range"),
     ({}, {"select": "none"}, "keeps the first"), ({"of_best": 1}, {}, "of_best")])
 def test_what_has_no_best_is_refused(changes, defaults, why):

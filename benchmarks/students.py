@@ -1,4 +1,4 @@
-"""Scores of the bundled students over N, from the sweep experiments/student.toml.
+"""Scores of students over N, from the sweeps experiments/student.toml and experiments/best_of.toml.
 
     swg-fast sweep experiments/student.toml --out runs/student && swg-fast report runs/student
     cp runs/student/report/results.json experiments/results/student.json
@@ -23,21 +23,28 @@ from swg_fast.cli.ending import run
 from swg_fast.common.intervals import score_interval
 from swg_fast.common.read_files import read_json
 
-STUDENT = RESULTS / "student.json"
+STUDENT, BEST = RESULTS / "student.json", RESULTS / "best_of.json"
+OF_BEST = {"hopper-medium-v2": "hopper-medium-v2, best of 1,024"}  # bundled, and the experiment's place
 
 
 def scores(path: Path = STUDENT) -> dict[str, list[dict[str, Any]]]:
-    """Task -> its rows by N: score, its interval and the number of episodes."""
-    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    """The experiment's places and their rows by N and temperature: score, interval, number of episodes."""
+    found: dict[tuple[str, int, float], list[dict[str, Any]]] = {}
     for each in read_json(path)["results"]:
-        found.setdefault((each["task"], each["settings"]["n_candidates"]), []).append(each)
+        key = each["axes"]["place"], each["settings"]["n_candidates"], each["settings"]["temperature"]
+        found.setdefault(key, []).append(each)
     rows: dict[str, list[dict[str, Any]]] = {}
-    for (task, n), cells in sorted(found.items()):
-        results = [each["result"] for each in cells]
-        rows.setdefault(task, []).append(
-            {"n_candidates": n, "select": cells[0]["settings"]["select"], "sampler": "student"}
-            | _pooled(results))
+    for (place, n, temperature), cells in sorted(found.items()):
+        rows.setdefault(place, []).append(
+            {"n_candidates": n, "temperature": temperature, "select": cells[0]["settings"]["select"],
+             "sampler": "student"} | _pooled([each["result"] for each in cells]))
     return rows
+
+
+def bundled() -> dict[str, list[dict[str, Any]]]:
+    """Task -> the rows of the student that its bundled policy holds."""
+    best = scores(BEST)
+    return scores() | {task: best[place] for task, place in OF_BEST.items()}
 
 
 def _pooled(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -62,9 +69,8 @@ def markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
 @click.option("--cards", is_flag=True, help="Write the scores into the bundled policies' cards.")
 def main(cards: bool) -> None:
     """Prints the table of the students' scores."""
-    found = scores()
-    click.echo(markdown(found))
-    for task, rows in found.items() if cards else ():
+    click.echo(markdown(scores()))
+    for task, rows in bundled().items() if cards else ():
         add_to_card(task, scores=rows)
 
 

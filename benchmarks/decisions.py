@@ -112,8 +112,9 @@ def students(policy: Policy, dtype: str) -> dict[str, dict[str, Any]]:
         return {}
     student = DDPM | {"sampler": STUDENT}
     fp32 = policy.backend("auto", dtype, student=True).dtype == "fp32"
+    finished = {} if policy.model.walk.of_best else {"draft and finish": student | {"finish": FINISHED}}
     return ({"student": student} | ({} if fp32 else {"student fp32": student | {"dtype": "fp32"}})
-            | {"draft and finish": student | {"finish": FINISHED}})
+            | finished)
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,8 @@ def test_what_is_copied_is_enough(tmp_path):
                             ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / source, place)
-    said = subprocess.run(["make", "--dry-run", *make_arguments()], cwd=place, capture_output=True, text=True,
-                          check=True).stdout
+    said = subprocess.run(["make", "--dry-run", "--no-print-directory", *make_arguments()], cwd=place,
+                          capture_output=True, text=True, check=True).stdout  # make may run this test
     installs = said.strip().splitlines()[-1]
     assert fnmatch(installs, "python -m pip install * -c constraints.txt *.[[]*[]]*"), said
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]

@@ -37,7 +37,7 @@ def check_best(teacher: SamplingConfig, settings: DistillSettings) -> None:
 
 
 def best_of(teacher: Policy, states: torch.Tensor, number: int, seed: int, **settings: Any) -> torch.Tensor:
-    """[action, weight] [b, D] that ``teacher`` keeps in ``states`` [b, S], the first of this number."""
+    """What ``teacher`` keeps in ``states`` [b, S], the first of this number: action and weight, [b, D]."""
     found = []
     for first in range(0, len(states), PART):
         part = states[first:first + PART]

@@ -70,6 +70,10 @@ class EnvSource:
         if not isinstance(env, gymnasium.Env):
             raise UsageError(f"{self.task}: {shown(env)} is no Gymnasium environment; derive its class from "
                              "gymnasium.Env")
+        missing = [name for name in ("observation_space", "action_space") if not hasattr(env, name)]
+        if missing:
+            raise UsageError(f"{self.task}: {type(env.unwrapped).__name__} has no "
+                             f"{' and no '.join(missing)}; set both to a gymnasium.spaces.Box")
         if isinstance(env.unwrapped, Task):
             return env.unwrapped.task
         return GymnasiumEnv(env, self.task, keys=self.observation_keys)

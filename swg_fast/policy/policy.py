@@ -18,6 +18,7 @@ from swg_fast.common.hardware import resolve_device
 from swg_fast.common.inputs import real_tensor
 from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.method.networks import EnsembleQ, Ranker, ScoreNetwork, TwinQ, ValueNetwork
+from swg_fast.method.sampler_names import STUDENT
 from swg_fast.method.schedule import NoiseSchedule
 from swg_fast.policy import hub
 from swg_fast.policy.backends import registry
@@ -86,11 +87,12 @@ class Policy:
         network, config = self.model.network, self.settings()
         beside = ", ".join(name for name, _ in self.model.networks() if name != "network") or "nothing"
         schedule = self.model.schedule
+        by = "its student" if config.sampler == STUDENT else config.sampler
         return (f"Policy {self.card.get('task') or 'of no named task'} on {self.device}: states of "
                 f"{self.state_dim}, actions of {self.action_dim} ({self.bounds or '-1 to 1'})\n"
                 f"  network {network.hidden_dim} wide, {network.num_blocks} blocks, {network.weight_head} "
                 f"weight head, {schedule.num_steps} steps ({schedule.name}); beside it: {beside}\n"
-                f"  draws {config.n_candidates} candidate(s), guidance scale {config.guidance_scale:g}, "
+                f"  {by} draws {config.n_candidates} candidate(s), guidance scale {config.guidance_scale:g}, "
                 f"temperature {config.temperature:g}, keeps by {config.select}")
 
     @property

@@ -62,6 +62,10 @@ def test_a_constant_action_is_played_in_its_own_units(here):
     assert abs(np.mean(result.episodes[0].actions) - 2.0) < 0.4
 
 
+class Spaceless(gymnasium.Env):
+    """An environment that does not say what it takes and gives."""
+
+
 BAD = {
     "no bounds": ({}, "beyond 1, and the bounds .* action_low"),
     "half of the bounds": ({"action_low": -1}, "belong together"),
@@ -74,6 +78,7 @@ BAD = {
     "no environment": ({"environment": 3}, "task is 3; give a task's name"),
     "a function that fails": ({"environment": lambda: 1 / 0}, "failed .ZeroDivisionError"),
     "a function that makes none": ({"environment": dict}, "is no Gymnasium environment"),
+    "an environment without spaces": ({"environment": Spaceless}, "no observation_space and no action_space"),
     "an unknown setting": ({"critic_stepz": 3}, "critic_stepz"),
     "scores without an environment": ({"action_low": -1, "action_high": 3, "eval_every": 10}, "own-data"),
 }

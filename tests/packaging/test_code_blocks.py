@@ -37,7 +37,8 @@ SMALL = {
 PARSED = {"download", "tune", "import-jax", "sweep", "report"}
 # What makes Python of the pages small or lets it end.
 IN_PYTHON = {'preset="small",': 'preset="small", critic_steps=6, actor_steps=6,',
-             "while True:": "for _ in range(2):"}
+             "while True:": "for _ in range(2):",
+             "with_teacher=True)": "with_teacher=True, steps=4, pairs=64, batch=8)"}
 
 
 def own_robot() -> dict[str, Any]:

@@ -143,9 +143,7 @@ def _judged(figures: dict[str, Any]) -> list[tuple[str, str]]:
     value, advantage = figures["value"], figures["advantages"]
     table = [("transitions", f"{figures['transitions']:,}"),
              ("V", f"{value['mean']:.3g} +- {value['std']:.3g}, {value['min']:.3g} to {value['max']:.3g}"),
-             ("V and return to go",
-              f"rank correlation {_number(value['rank_correlation'])}, mean difference "
-              f"{_number(value['mean_minus_return'])} over {value['known_returns']:,} states"),
+             ("V and return to go", _returns(value, figures["discount"])),
              ("advantages", f"{advantage['mean']:.3g} +- {advantage['std']:.3g}, "
                             f"{advantage['positive']:.1%} positive")]
     maze = figures.get("maze")
@@ -177,6 +175,14 @@ def _judged(figures: dict[str, Any]) -> list[tuple[str, str]]:
                       f"{_number(found.get('rank_correlation'))}, of the far half "
                       f"{_number(found.get('rank_correlation_far'))}"))
     return table
+
+
+def _returns(value: dict[str, Any], discount: float) -> str:
+    if not value["known_returns"]:
+        return (f"no return is known: the recordings stop before discount {discount:g} has counted out; a "
+                "smaller one sees them")
+    return (f"rank correlation {_number(value['rank_correlation'])}, mean difference "
+            f"{_number(value['mean_minus_return'])} over {value['known_returns']:,} states")
 
 
 def _number(x: float | None, form: str = ".3f") -> str:

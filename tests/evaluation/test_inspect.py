@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from conftest import make_network, make_recording, write_hdf5
 from matplotlib.figure import Figure
 
+from swg_fast.cli import inspect as inspect_command
 from swg_fast.cli.main import cli
 from swg_fast.data import Transitions
 from swg_fast.evaluation.inspect import measure, places
@@ -163,3 +164,9 @@ def test_what_cannot_be_looked_at(tmp_path, monkeypatch):
     write_hdf5(tmp_path / "small.hdf5", make_recording(states=5, actions=3))
     wrong = swg_fast("inspect", "judged", "--dataset", "small.hdf5")
     assert "states of 29 and actions of 8" in str(wrong.exception)
+
+
+def test_a_discount_that_looks_past_the_recordings_is_named():
+    found = {"rank_correlation": 0.5, "mean_minus_return": 0.1, "known_returns": 3}
+    assert "over 3 states" in inspect_command._returns(found, 0.9)
+    assert "discount 0.99 " in inspect_command._returns(found | {"known_returns": 0}, 0.99)

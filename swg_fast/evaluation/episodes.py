@@ -193,8 +193,8 @@ def _limit(env: TaskEnv, settings: EnvSettings) -> int | None:
     """After how many steps an episode ends, whatever the environment says."""
     if settings.episode_limit is not None or env.max_episode_steps is not None:
         return settings.episode_limit
-    warnings.warn(f"{env.task} has no time limit that it names, so its episodes end after {ENDLESS:,} steps at "
-                  "the latest; choose another number with --episode-limit, or episode_limit=", stacklevel=3)
+    warnings.warn(f"{env.task} has no time limit that it names, so its episodes end after {ENDLESS:,} steps "
+                  "at the latest; choose another number with --episode-limit, or episode_limit=", stacklevel=3)
     return ENDLESS
 
 

@@ -194,7 +194,8 @@ def _limit(env: TaskEnv, settings: EnvSettings) -> int | None:
     if settings.episode_limit is not None or env.max_episode_steps is not None:
         return settings.episode_limit
     warnings.warn(f"{env.task} has no time limit that it names, so its episodes end after {ENDLESS:,} steps "
-                  "at the latest; choose another number with --episode-limit, or episode_limit=", stacklevel=3)
+                  "at the latest; choose another number with --episode-limit, or episode_limit=",
+                  stacklevel=3)
     return ENDLESS
 
 

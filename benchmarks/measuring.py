@@ -14,8 +14,6 @@ from swg_fast.common.hardware import set_threads
 from swg_fast.common.output_paths import check_output
 from swg_fast.common.provenance import provenance
 from swg_fast.common.read_files import is_file, read_json, validated
-from swg_fast.policy.checkpoint import CARD, find_checkpoint
-from swg_fast.policy.model_card import read_card
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,9 +66,3 @@ def save(path: Path, found: dict[str, Any], device: torch.device | str = "cpu", 
     data_hash = data_hash or found.get("provenance", {}).get("data_hash")
     found["provenance"] = provenance(device, data_hash)
     write_json(path, found)
-
-
-def add_to_card(name: str, **entries: Any) -> None:
-    """Writes ``entries`` into the model card of the policy ``name``."""
-    path = find_checkpoint(name) / CARD
-    write_json(path, read_card(path) | entries)

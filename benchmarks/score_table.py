@@ -20,7 +20,6 @@ import numpy as np
 from benchmarks.measuring import (
     ROOT,
     Several,
-    add_to_card,
     policy_option,
     read_result,
     recorded,
@@ -35,6 +34,7 @@ from swg_fast.common.intervals import interval_text, score_interval
 from swg_fast.data.hdf5 import read_hdf5
 from swg_fast.envs import make_env
 from swg_fast.evaluation.episodes import evaluate
+from swg_fast.policy.checkpoint import add_to_card
 from swg_fast.policy.policy import Policy, load_policy
 
 SCORES = ROOT / "benchmarks" / "results" / "scores"

@@ -17,11 +17,11 @@ from typing import Any
 import click
 
 from benchmarks.experiment_tables import RESULTS
-from benchmarks.measuring import add_to_card
 from benchmarks.score_table import cell
 from swg_fast.cli.ending import run
 from swg_fast.common.intervals import score_interval
 from swg_fast.common.read_files import read_json
+from swg_fast.policy.checkpoint import add_to_card
 
 STUDENT, BEST = RESULTS / "student.json", RESULTS / "best_of.json"
 OF_BEST = {"hopper-medium-v2": "hopper-medium-v2, again"}  # bundled, and the experiment's place

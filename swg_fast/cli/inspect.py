@@ -50,7 +50,7 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     """
     from dataclasses import replace
 
-    from swg_fast.common.atomic_files import user_path, write_json
+    from swg_fast.common.atomic_files import user_path
     from swg_fast.common.console import print_table
     from swg_fast.common.hardware import set_threads
     from swg_fast.common.output_paths import check_folder
@@ -58,8 +58,7 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     from swg_fast.evaluation.inspect.learnt import check_task_fits
     from swg_fast.evaluation.inspect.measure import Draws
     from swg_fast.evaluation.inspect.run import inspect_run
-    from swg_fast.policy.checkpoint import CARD
-    from swg_fast.policy.model_card import read_card
+    from swg_fast.policy.checkpoint import add_to_card
     from swg_fast.training.source import find_source
 
     if threads:
@@ -88,8 +87,7 @@ def inspect(name: str, dataset: str | None, task: str | None, out: str | None, e
     figures = inspect_run(source, data, folder, Draws(progress=not quiet, **drawn), every_state=every_state,
                           judge=judge, trust=trust)
     if record:
-        card = Path(source.folder or "") / CARD
-        write_json(card, read_card(card) | {"scorer": figures["scorer"]})
+        add_to_card(source.folder or name, scorer=figures["scorer"])
     print_table(f"{name}: {figures['progress']}", rows(figures))
     click.echo(f"pictures and inspect.json: {folder}")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,14 +39,20 @@ def mean_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
 
     None for one value, or where all are equal, up to rounding: every resample then has the same mean.
     """
+    array = np.asarray(values, np.float64)
+    return _bootstrapped((array,), np.mean, seed) if len(array) > 1 and _varies(array) else None
+
+
+def _varies(values: np.ndarray) -> bool:
+    return bool(np.ptp(values) > 1e-9 * np.abs(values).max())
+
+
+def _bootstrapped(samples: tuple[np.ndarray, ...], statistic: Callable[..., Any], seed: int) -> Interval:
     from scipy.stats import bootstrap
 
-    array = np.asarray(values, np.float64)
-    if len(array) < 2 or np.ptp(array) <= 1e-9 * np.abs(array).max():
-        return None
-    found = bootstrap((array,), np.mean, confidence_level=LEVEL, n_resamples=RESAMPLES, method="BCa",
-                      batch=max(1, 10**7 // len(array)), rng=np.random.default_rng(seed)).confidence_interval
-    return Interval(float(found.low), float(found.high), "bootstrap")
+    found = bootstrap(samples, statistic, confidence_level=LEVEL, n_resamples=RESAMPLES, method="BCa",
+                      batch=max(1, 10**7 // sum(map(len, samples))), rng=np.random.default_rng(seed))
+    return Interval(float(found.confidence_interval.low), float(found.confidence_interval.high), "bootstrap")
 
 
 def score_interval(scores: Sequence[float], succeeds_or_fails: bool) -> Interval | None:
@@ -68,19 +75,14 @@ def rates_difference(first: Interval, second: Interval, rates: tuple[float, floa
 def means_difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Interval | None:
     """Bootstrap interval (BCa, 9,999 resamples) of the mean of ``second`` [N] less that of ``first`` [M],
     which are resampled apart. None where one has a single value, or neither varies."""
-    from scipy.stats import bootstrap
-
     samples = tuple(np.asarray(values, np.float64) for values in (first, second))
-    if min(map(len, samples)) < 2 or all(np.ptp(values) == 0 for values in samples):
+    if min(map(len, samples)) < 2 or not any(map(_varies, samples)):
         return None
 
     def difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
         return b.mean(axis=axis) - a.mean(axis=axis)
 
-    found = bootstrap(samples, difference, confidence_level=LEVEL, n_resamples=RESAMPLES, method="BCa",
-                      batch=max(1, 10**7 // sum(map(len, samples))),
-                      rng=np.random.default_rng(seed)).confidence_interval
-    return Interval(float(found.low), float(found.high), "bootstrap")
+    return _bootstrapped(samples, difference, seed)
 
 
 def score_difference(first: Sequence[float], second: Sequence[float], succeeds_or_fails: bool

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from swg_fast.common.checks import flag, whole
-from swg_fast.common.errors import UsageError
+from swg_fast.common.errors import UsageError, note
 from swg_fast.data.findings import OTHER_ENDS, Ends, Finding, breaks, of_actions, of_ends, of_steps
 from swg_fast.envs.action_bounds import ActionBounds
 
@@ -86,6 +86,14 @@ class Transitions:
             return np.zeros(len(self), bool)
         count = min(max(1, round(share * len(ids))), len(ids) - 1)
         return np.isin(self.episodes, np.random.default_rng(seed).choice(ids, size=count, replace=False))
+
+    def unlearnt(self, share: float, seed: int, purpose: str) -> np.ndarray:
+        """`held_out`, or all transitions where no episode is; a `Note` says then what ``purpose`` has."""
+        mask = self.held_out(share, seed)
+        if not mask.any():
+            note(f"no episode is held out: {purpose} on states that were learnt")
+            return ~mask
+        return mask
 
     def split(self, held_out: float, seed: int) -> tuple[Transitions, Transitions]:
         """(training, held out), by the mask of `held_out`."""

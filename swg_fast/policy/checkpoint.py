@@ -117,6 +117,12 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     )
 
 
+def add_to_card(name_or_path: str | Path, **entries: Any) -> None:
+    """Writes ``entries`` into the model card of a checkpoint. Raises as `find_checkpoint` does."""
+    path = find_checkpoint(name_or_path) / CARD
+    write_json(path, read_card(path) | entries)
+
+
 def _card(directory: Path) -> dict[str, Any]:
     """The card that the weights were written with: the one in place or, where a save was cut short
     between its two files, the one that was to follow."""

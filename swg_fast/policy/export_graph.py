@@ -18,7 +18,7 @@ from swg_fast.envs.action_bounds import ActionBounds
 from swg_fast.kernels.shared import analytic
 from swg_fast.kernels.shared.packing import PackedNetwork, pack
 from swg_fast.kernels.shared.sampler_table import Latent
-from swg_fast.policy.backends.search import asked, spread
+from swg_fast.policy.backends.search import asked, ensemble_of, spread
 from swg_fast.policy.bound_sampler import BoundSampler
 from swg_fast.policy.rankings.ranked import Ranked, scores_of
 from swg_fast.policy.search_plan import SearchPlan
@@ -82,9 +82,11 @@ class Decision(nn.Module):
         bounds = bounds or ActionBounds.unit(bound.model.network.action_dim)
         self.register_buffer("ends", torch.tensor([bounds.low, bounds.high], dtype=torch.float64))
         self.register_buffer("inside", torch.from_numpy(bounds.inside.copy()))
-        judge = {"expected_weight": bound.model.ranker if self.plan.expects == "ranker" else None,
-                 "max_q": bound.model.critic, "lcb_weight": bound.model.ranker,
-                 "lcb_q": bound.model.critics}.get(self.plan.ranks_by)
+        ensemble = ensemble_of(bound.model, self.plan.ranks_by)
+        self.spreads = ensemble is not None
+        judge = ensemble if ensemble is not None else {
+            "expected_weight": bound.model.ranker if self.plan.expects == "ranker" else None,
+            "max_q": bound.model.critic}.get(self.plan.ranks_by)
         self.judge = copy.deepcopy(judge).cpu() if judge is not None else None
 
     def packed(self) -> PackedNetwork:
@@ -120,7 +122,7 @@ class Decision(nn.Module):
                weights: torch.Tensor) -> torch.Tensor:
         """What candidates' actions [B, N, A] are chosen by, [B, N]; ``vectors`` are their states'."""
         judged = ensemble = None
-        if self.plan.ranks_by in ("lcb_weight", "lcb_q"):
+        if self.spreads:
             ensemble = spread(self.judge, states, actions)
         elif self.judge is not None:
             judged = asked(self.judge, states, actions)

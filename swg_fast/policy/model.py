@@ -68,6 +68,11 @@ class Model:
         """The same parts with more in the card."""
         return replace(self, card=self.card | entries)
 
+    @property
+    def state_dim(self) -> int:
+        """Entries of a state, without those of a code that stands beside it."""
+        return self.network.state_dim - self.code_widths["network"]
+
     def parts(self) -> dict[str, Any]:
         """Every part by name: keywords that make this model again."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}

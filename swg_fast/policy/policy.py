@@ -102,7 +102,7 @@ class Policy:
 
     @property
     def state_dim(self) -> int:
-        return self.model.network.state_dim - self.model.code_widths["network"]
+        return self.model.state_dim
 
     @property
     def action_dim(self) -> int:

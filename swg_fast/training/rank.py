@@ -26,7 +26,7 @@ from swg_fast.policy.model import Model
 from swg_fast.policy.model_card import FITTED
 from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.training.advantages import check_critic, find_advantages
-from swg_fast.training.history import HISTORY, set_aside
+from swg_fast.training.history import HISTORY
 from swg_fast.training.loop import LoopOptions
 from swg_fast.training.preflight import check_run
 from swg_fast.training.run import last_losses, train_critics, train_ranker
@@ -93,8 +93,6 @@ class PreparedRank:
         mine = RunRecord(values, len(self.data), self.data.fingerprint(), kind="rank")
         with claimed(out, mine, resume) as record:
             history = out / "logs" / HISTORY
-            if not resume:
-                set_aside(history)
             origin = Origin(record.id, key_of(values), data=mine.data_hash)
             added = self._added(LoopOptions(
                 out / "states", log_every=options.log_every, save_every=options.save_every,
@@ -176,11 +174,7 @@ def _prepare(source: Source, chosen: Mapping[str, Any]) -> PreparedRank:
         raise UsageError(f"{source.name}: its card names no data; give a --dataset")
     data = load_for(source.task, options.dataset, observation_keys=source.observation_keys,
                     mirror=options.mirror, trust=options.trust, bounds=source.bounds)
-    wanted = model.network.state_dim - model.code_widths["network"], model.network.action_dim
-    sizes = data.observations.shape[1], data.actions.shape[1]
-    if sizes != wanted:
-        raise UsageError(f"{source.name} is for states of {wanted[0]} and actions of {wanted[1]}, the "
-                         f"dataset has {sizes[0]} and {sizes[1]}; give the dataset of its task")
+    source.check_sizes(model.state_dim, model.network.action_dim, data)
     return PreparedRank(model, data, check_run(data, settings, device), settings, options, device)
 
 

@@ -25,7 +25,7 @@ from swg_fast.training.borrowed_critic import check_critic, take_critic
 from swg_fast.training.critic import CriticTrainer
 from swg_fast.training.critics import CriticsTrainer
 from swg_fast.training.diffusion import DiffusionTrainer
-from swg_fast.training.history import HISTORY, read_history, set_aside
+from swg_fast.training.history import HISTORY, read_history
 from swg_fast.training.logger import check_logger, open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
 from swg_fast.training.preflight import check_run
@@ -66,8 +66,6 @@ def train(data: Transitions, settings: TrainSettings, out: str | Path, *,
     options = options or LoopOptions(out / "states")
     with claimed(out, mine, resume) as record:
         history, origin = out / "logs" / HISTORY, Origin.of(settings, mine.data_hash, record.id)
-        if not resume:
-            set_aside(history)
         if critic is not None:
             take_critic(critic, out, settings.critic_steps, origin)
         config = dict(config or {}) | settings.to_dict()

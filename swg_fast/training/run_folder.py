@@ -16,7 +16,7 @@ from swg_fast.common.locks import file_lock
 from swg_fast.common.output_paths import check_folder, check_output
 from swg_fast.common.read_files import read_json
 from swg_fast.policy.checkpoint import CARD, WEIGHTS
-from swg_fast.training.history import HISTORY
+from swg_fast.training.history import HISTORY, set_aside
 from swg_fast.training.run_config import CONFIG, HEADER
 from swg_fast.training.settings import TrainSettings
 
@@ -42,7 +42,8 @@ class RunRecord:
 @contextmanager
 def claimed(out: Path, mine: RunRecord, resume: bool) -> Iterator[RunRecord]:
     """Makes ``out`` this run's folder, or checks that it already is, and keeps other processes out while the
-    block runs. Removes the files that killed processes left half-written there. Yields the run's record.
+    block runs. Removes the files that killed processes left half-written there; a new run gets a history of
+    its own. Yields the run's record.
 
     Raises `UsageError` where ``out`` holds another run or anything that this one would overwrite, or is
     in use. A refused start leaves nothing behind that would block the next.
@@ -55,6 +56,7 @@ def claimed(out: Path, mine: RunRecord, resume: bool) -> Iterator[RunRecord]:
         for folder in (out, *(out / name for name in FOLDERS)):
             sweep(folder)
         if not resume:
+            set_aside(out / "logs" / HISTORY)
             write_json(out / RUN, asdict(record))
         yield record
 

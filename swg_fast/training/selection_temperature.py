@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from swg_fast.common.errors import UsageError, note
+from swg_fast.common.errors import UsageError
 from swg_fast.common.seeds import stream_seed
 from swg_fast.data import Transitions
 from swg_fast.policy.policy import Policy
@@ -46,11 +46,7 @@ def draws_of(policy: Policy) -> SamplingConfig:
 
 def held_out_states(data: Transitions, share: float, count: int, seed: int) -> torch.Tensor:
     """``count`` states of ``data`` (fewer where there are no more), [B, S], of held-out episodes."""
-    mask = data.held_out(share, seed)
-    if not mask.any():
-        note("no episode is held out: the temperature is fitted on states that were learnt")
-        mask = ~mask
-    rows = np.flatnonzero(mask)
+    rows = np.flatnonzero(data.unlearnt(share, seed, "the temperature is fitted"))
     chosen = np.random.default_rng(stream_seed(seed, "temperature")).choice(
         rows, min(count, len(rows)), replace=False)
     return torch.from_numpy(data.observations[chosen])

@@ -42,6 +42,14 @@ class Source:
             return False
         return self.data_hash == data.fingerprint()
 
+    def check_sizes(self, state_dim: int, action_dim: int, data: Transitions) -> None:
+        """`UsageError` where ``data`` has states or actions of other sizes than the policy's."""
+        sizes = data.observations.shape[1], data.actions.shape[1]
+        if sizes != (state_dim, action_dim):
+            raise UsageError(f"{self.name} is for states of {state_dim} and actions of {action_dim}, the "
+                             f"dataset has {sizes[0]} and {sizes[1]}; give the dataset that it was trained "
+                             "on")
+
     @property
     def history(self) -> Path | None:
         return None if self.run is None else self.run / "logs" / HISTORY

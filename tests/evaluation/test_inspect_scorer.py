@@ -97,7 +97,7 @@ def test_judges_that_cannot_judge(tmp_path):
     for name, why in (("own", "the policy's own"), ("none", "no critic"), ("other", "states of 5")):
         with pytest.raises(UsageError, match=why):
             scorer.load_judge(str(tmp_path / name), policy)
-    assert scorer.load_judge(str(tmp_path / "judge"), policy).state_dim == STATES
+    assert scorer.load_judge(str(tmp_path / "judge"), policy)[0].state_dim == STATES
 
 
 def test_the_command_prints_draws_and_records(tmp_path, monkeypatch):

@@ -71,15 +71,6 @@ def load_learnt(source: Source, data: Load) -> Learnt:
     return Learnt(judge, policy, "distilled to the end" if distilled else "trained to the end")
 
 
-def check_sizes(source: Source, policy: Policy, data: Transitions) -> None:
-    """`UsageError` where ``policy`` is for other states and actions than ``data``."""
-    sizes = data.observations.shape[1], data.actions.shape[1]
-    if sizes != (policy.state_dim, policy.action_dim):
-        raise UsageError(f"{source.name} is for states of {policy.state_dim} and actions of "
-                         f"{policy.action_dim}, the dataset has {sizes[0]} and {sizes[1]}; give the dataset "
-                         "that it was trained on")
-
-
 def saved_critics(source: Source, data: Transitions) -> Iterator[tuple[int, CriticTrainer]]:
     """(step, critic) of each saved state, the oldest first. Raises `UsageError` where there is none."""
     steps = saved_steps(source.run / "states", CriticTrainer.phase) if source.run else []

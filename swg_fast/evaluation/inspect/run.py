@@ -15,7 +15,7 @@ from swg_fast.common.provenance import provenance
 from swg_fast.data import Transitions
 from swg_fast.envs.tasks import preset_for
 from swg_fast.evaluation.inspect import draw, measure, places, scorer, student
-from swg_fast.evaluation.inspect.learnt import Judge, Load, check_sizes, load_learnt, saved_critics
+from swg_fast.evaluation.inspect.learnt import Judge, Load, load_learnt, saved_critics
 from swg_fast.method.sampler_names import STUDENT
 from swg_fast.policy.model_card import FITTED
 from swg_fast.policy.policy import Policy
@@ -52,7 +52,7 @@ def inspect_run(source: Source, read: Load, out: Path, draws: measure.Draws, *,
     if learnt.judge is not None:
         settings = source.settings or _preset(source.task)
         if policy is not None:
-            check_sizes(source, policy, data())
+            source.check_sizes(policy.state_dim, policy.action_dim, data())
         figures |= _judged(source, learnt.judge, data(), settings, out, trust)
         if policy is not None:
             figures["weights"] = _weights(source, policy, learnt.judge, data(), settings, scales, draws, out)
@@ -94,7 +94,7 @@ def _ends(source: Source, policy: Policy, data: Load, draws: measure.Draws) -> s
     if policy.model.student is None:
         return None
     found = data()
-    check_sizes(source, policy, found)
+    source.check_sizes(policy.state_dim, policy.action_dim, found)
     return student.draw_ends(policy, walk, _some(found.observations, draws), draws)
 
 
@@ -192,10 +192,10 @@ def _scorer(source: Source, policy: Policy | None, judge: str, data: Transitions
     if policy is None:
         raise UsageError(f"--judge {judge}: {source.name} has no policy yet whose ranking could be judged; "
                          "wait for the first saved state of the actor")
-    critic = scorer.load_judge(judge, policy)
-    check_sizes(source, policy, data)
+    critic, described = scorer.load_judge(judge, policy)
+    source.check_sizes(policy.state_dim, policy.action_dim, data)
     states, _ = _unseen(source, data, source.settings or _preset(source.task), draws)
-    figures = scorer.scorer_figures(scorer.score_candidates(policy, critic, states, draws),
-                                    scorer.described(judge), policy.config.select)
+    found = scorer.score_candidates(policy, critic, states, draws)
+    figures = scorer.scorer_figures(found, described, policy.config.select)
     draw.scorer(figures, out / "scorer.png")
     return figures

@@ -18,7 +18,7 @@ from swg_fast.common.intervals import mean_interval
 from swg_fast.evaluation.inspect.measure import PART, Draws, within_states
 from swg_fast.method.networks import TwinQ
 from swg_fast.policy.backends.job import Samples
-from swg_fast.policy.backends.search import asked, spread
+from swg_fast.policy.backends.search import asked, ensemble_of, opinions, spread
 from swg_fast.policy.checkpoint import find_checkpoint, load_checkpoint
 from swg_fast.policy.model import Model
 from swg_fast.policy.policy import Policy
@@ -38,8 +38,8 @@ class Scored(NamedTuple):
     kept: dict[int, np.ndarray]
 
 
-def load_judge(name: str, policy: Policy) -> TwinQ:
-    """The critic of the policy ``name``.
+def load_judge(name: str, policy: Policy) -> tuple[TwinQ, str]:
+    """The critic of the policy ``name``, and what the figures call it, whatever folder it lies in.
 
     Raises `UsageError` where it has none, is for other states or actions, or is the critic of ``policy``.
     """
@@ -56,13 +56,15 @@ def load_judge(name: str, policy: Policy) -> TwinQ:
                                zip(own.parameters(), judge.critic.parameters(), strict=True)):
         raise UsageError(f"--judge {name}: its critic is the policy's own, which is no judge of what it has "
                          "learnt; give a training with another seed")
-    return judge.critic
+    trained = (judge.card.get("training") or {}).get("settings") or {}
+    return judge.critic, (f"critic of {judge.card.get('task') or 'an unnamed task'}, seed "
+                          f"{trained.get('seed', 'unknown')}, {trained.get('critic_steps', 'unknown')} steps")
 
 
 def scores_of(model: Model, states: torch.Tensor, drawn: Samples, config: SamplingConfig) -> torch.Tensor:
     """What ranked, or filtered, the candidates [B, N] of ``states`` [B, S]: the critic's value, an ensemble's
     lower confidence bound, the expected weight, or else the sampled weight."""
-    ensemble = {"lcb_weight": model.ranker, "lcb_q": model.critics}.get(config.select)
+    ensemble = ensemble_of(model, config.select)
     if ensemble is not None:
         return spread(ensemble, states, drawn.candidates).lower_bound(config.pessimism)
     if config.select == "max_q":
@@ -70,52 +72,36 @@ def scores_of(model: Model, states: torch.Tensor, drawn: Samples, config: Sampli
     return drawn.candidate_weights if drawn.expected_weights is None else drawn.expected_weights
 
 
-def described(name: str) -> str:
-    """The judge as the figures name it, whatever folder it lies in."""
-    card = load_checkpoint(name).card
-    trained = (card.get("training") or {}).get("settings") or {}
-    return (f"critic of {card.get('task') or 'an unnamed task'}, seed {trained.get('seed', 'unknown')}, "
-            f"{trained.get('critic_steps', 'unknown')} steps")
-
-
 @torch.no_grad()
 def score_candidates(policy: Policy, judge: TwinQ, states: np.ndarray, draws: Draws) -> Scored:
     """Draws N candidates of each state [B, S] as the policy does by default, then fewer."""
     from tqdm import tqdm
 
-    counts, parts = counts_up_to(draws.n_judged), []
+    N, counts, parts = draws.n_judged, counts_up_to(draws.n_judged), []
+    common: dict[str, Any] = {"temperature": policy.settings(n_candidates=N).temperature, "finish": None}
+    if draws.guidance_scale is not None:
+        common["guidance_scale"] = draws.guidance_scale
     for i in tqdm(range(0, len(states), PART), "candidates, judged", unit="part",
                   disable=not draws.progress):
         part = torch.from_numpy(states[i:i + PART])
-        common: dict[str, Any] = {"temperature": policy.settings(n_candidates=draws.n_judged).temperature,
-                                  "finish": None, "state_indices": np.arange(i, i + len(part))}
-        if draws.guidance_scale is not None:
-            common["guidance_scale"] = draws.guidance_scale
-        drawn = policy.sample(part, n_candidates=draws.n_judged, seed=draws.seed, return_candidates=True,
-                              **common)
-        both = torch.stack([asked_one(judge, k, part, drawn.candidates) for k in range(2)])
+        common["state_indices"] = np.arange(i, i + len(part))
+        drawn = policy.sample(part, n_candidates=N, seed=draws.seed, return_candidates=True, **common)
+        both = opinions(judge, part, drawn.candidates)
         mean = both.mean(dim=0)
-        centre, spread = mean.mean(dim=1), mean.std(dim=1).clamp(min=1e-12)
+        centre, deviation = mean.mean(dim=1), mean.std(dim=1).clamp(min=1e-12)
         kept = {}
         for n in counts:
-            found = []
-            for k in range(min(MOST_SETS, draws.n_judged // n)):
-                chosen = policy.sample(part, n_candidates=n, seed=draws.seed + k, **common).actions
-                value = torch.stack([asked_one(judge, j, part, chosen[:, None]) for j in range(2)])
-                found.append((value.mean(dim=0)[:, 0] - centre) / spread)
-            kept[n] = torch.stack(found).mean(dim=0).numpy()
+            chosen = [drawn.actions] if n == N else [
+                policy.sample(part, n_candidates=n, seed=draws.seed + k, **common).actions
+                for k in range(min(MOST_SETS, N // n))]
+            values = opinions(judge, part, torch.stack(chosen, dim=1)).mean(dim=0)
+            kept[n] = ((values - centre[:, None]) / deviation[:, None]).mean(dim=1).numpy()
         scores = scores_of(policy.model, part, drawn, policy.config)
         parts.append(Scored(scores.numpy(), both[0].numpy(), both[1].numpy(), kept))
     return Scored(np.concatenate([part.scores for part in parts]),
                   np.concatenate([part.first for part in parts]),
                   np.concatenate([part.second for part in parts]),
                   {n: np.concatenate([part.kept[n] for part in parts]) for n in counts})
-
-
-def asked_one(judge: TwinQ, which: int, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-    """The value of actions [b, n, A] by one of the judge's two networks, [b, n]."""
-    b, n, _ = actions.shape
-    return judge(states.repeat_interleave(n, dim=0), actions.reshape(b * n, -1))[which].view(b, n)
 
 
 def counts_up_to(n: int) -> list[int]:

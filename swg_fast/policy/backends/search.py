@@ -37,6 +37,12 @@ def spread(network: EnsembleQ | None, states: torch.Tensor, actions: torch.Tenso
     return Spread(said.mean(dim=0), said.std(dim=0, correction=0))
 
 
+def ensemble_of(model: Model, select: str) -> EnsembleQ | None:
+    """The networks whose spread the ranking ``select`` asks for; None where it asks for none."""
+    needs = RANKINGS[select].needs
+    return model.ranker if "ranker" in needs else model.critics if "critics" in needs else None
+
+
 class Judge(Protocol):
     """A backend, as far as it judges finished candidates z [b, n, D] of some states, the first of them at a
     place: [b, n] each."""
@@ -102,11 +108,9 @@ class Search:
             found = found._replace(expected=self.judge.expected(judged, self.states, first, found.z))
         indices = job.indices(self.states, torch.arange(first, first + n, device=found.z.device))
         critic, support, members = None, (None, None), (None, None)
-        needs = RANKINGS[job.plan.ranks_by].needs
-        if "critic" in needs:
+        if "critic" in RANKINGS[job.plan.ranks_by].needs:
             critic = asked(self.model.critic, states, actions)
-        if "ranker" in needs or "critics" in needs:
-            ensemble = self.model.ranker if "ranker" in needs else self.model.critics
+        if (ensemble := ensemble_of(self.model, job.plan.ranks_by)) is not None:
             members = spread(ensemble, states, actions)
         if job.plan.support is not None:
             support = self.judge.support(judged, self.states, first, found.z)

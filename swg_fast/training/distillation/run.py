@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from swg_fast.common.atomic_files import replacing, user_path
-from swg_fast.common.errors import UsageError, note
+from swg_fast.common.errors import UsageError
 from swg_fast.common.hardware import check_memory
 from swg_fast.common.identity import key_of
 from swg_fast.data import Transitions
@@ -30,7 +30,7 @@ from swg_fast.training.distillation.pairs import AT_ONCE, PairMaker, student_ste
 from swg_fast.training.distillation.settings import DistillSettings
 from swg_fast.training.distillation.shards import drop_pairs, origin_of, packed_pairs
 from swg_fast.training.distillation.trainer import StudentTrainer, new_student, student_sizes
-from swg_fast.training.history import HISTORY, set_aside
+from swg_fast.training.history import HISTORY
 from swg_fast.training.logger import check_logger, open_writer
 from swg_fast.training.loop import LoopOptions, run_phase
 from swg_fast.training.preflight import check_precision, floats_to_learn
@@ -134,8 +134,6 @@ def distill(teaching: Teaching, data: Transitions, out: str | Path, *, resume: b
     options = options or LoopOptions(out / "states")
     with claimed(out, mine, resume) as record:
         history = out / "logs" / HISTORY
-        if not resume:
-            set_aside(history)
         config = dict(config or {}) | settings.to_dict()
         write_config(out / CONFIG, config, "distill")
         with open_writer(logger, out / "logs", config, resume) as writer:
@@ -171,10 +169,7 @@ def _count(teaching: Teaching) -> int:
 def _distill(teaching: Teaching, data: Transitions, out: Path, card: dict[str, Any], with_teacher: bool,
              options: LoopOptions) -> Path:
     settings, model = teaching.settings, teaching.teacher.model
-    mask = data.held_out(settings.held_out, settings.seed)
-    if not mask.any():
-        note("no episode is held out: the error is measured on states that were learnt")
-        mask = ~mask
+    mask = data.unlearnt(settings.held_out, settings.seed, "the error is measured")
     origin = origin_of(teaching.identity, data.fingerprint(), settings.to_dict())
     device = teaching.teacher.device
     folder = out / "pairs" if device.type == "cpu" else None  # a GPU draws them again in less time

@@ -18,6 +18,24 @@ def keep(scores: torch.Tensor) -> torch.Tensor:
     return torch.where(scores == best, order, scores.shape[1]).amin(dim=1)
 
 
+def keep_mean(scores: torch.Tensor, parts: torch.Tensor, count: int) -> torch.Tensor:
+    """The mean [B, D] of the ``count`` candidates of each row, of parts [B, N, D], that score highest.
+
+    Ties as in `keep`. One without a score, NaN or minus infinity, is left out, unless none has any.
+    """
+    scores = torch.where(scores.isnan(), -torch.inf, scores)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    return mean_of(scores[:, :count], order[:, :count], parts)
+
+
+def mean_of(scores: torch.Tensor, order: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
+    """The mean [B, D] of parts [B, N, D] at ``order`` [B, K], whose scores [B, K] fall; see `keep_mean`."""
+    first = torch.arange(scores.shape[1], device=scores.device) == 0
+    counted = ((scores > -torch.inf) | first)[..., None]
+    best = parts.gather(1, order[..., None].expand(-1, -1, parts.shape[2]))
+    return torch.where(counted, best, 0.0).sum(dim=1) / counted.sum(dim=1)
+
+
 @torch.no_grad()
 def expected_weight(network: Any, schedule: Any, states: torch.Tensor, actions: torch.Tensor,
                     noise: torch.Tensor, t: int, mean_weight: float) -> torch.Tensor:

@@ -23,7 +23,7 @@ from swg_fast.policy.bound_sampler import BoundSampler
 from swg_fast.policy.rankings.ranked import Ranked, scores_of
 from swg_fast.policy.search_plan import SearchPlan
 from swg_fast.reference import philox
-from swg_fast.reference.resample import keep
+from swg_fast.reference.resample import keep, mean_of
 
 EXPORTED = ("max_weight", "expected_weight", "max_q", "lcb_weight", "lcb_q", "none")
 Kept = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # actions [B, A], weights [B], indices [B]
@@ -115,6 +115,11 @@ class Decision(nn.Module):
         scores = self.scores(states, vectors, actions, weights)
         index = keep(torch.where(scores.isnan(), -torch.inf, scores))
         place = index[:, None]
+        if self.plan.averaged > 1:
+            # ONNX has no stable sort; candidates that tie have one action.
+            scores, order = torch.where(scores.isnan(), -torch.inf, scores).topk(self.plan.averaged, dim=1)
+            mean = mean_of(scores, order, torch.cat([actions, weights[..., None]], dim=2))
+            return self.in_units(mean[:, :-1]), mean[:, -1], index
         action = actions.gather(1, place[..., None].expand(-1, 1, actions.shape[-1]))[:, 0]
         return self.in_units(action), weights.gather(1, place)[:, 0], index
 

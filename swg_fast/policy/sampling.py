@@ -37,8 +37,8 @@ def _guidance(name: str, value: Any) -> str:
 class SamplingConfig:
     """The settings of a search: how candidates are drawn, and which of them is kept."""
 
-    n_candidates: int = setting(16, "Candidates drawn for a state; one is kept.", min=1, top=MAX_CANDIDATES,
-                                flags=("-n", "--candidates"))
+    n_candidates: int = setting(16, "Candidates drawn for a state; the best is kept.", min=1,
+                                top=MAX_CANDIDATES, flags=("-n", "--candidates"))
     guidance_scale: float = setting(1.0, "Guidance scale rho of Algorithm 2; 0 is unguided.",
                                     flags=("-g", "--guidance-scale"), **SCALE)
     temperature: float | None = setting(
@@ -91,6 +91,9 @@ class SamplingConfig:
                                 min=0, max=1, min_open=True)
     keep_by: str = setting("expected_weight", "How that share is chosen: by the expected weight (see "
                                               "ranking), or by the support of the data.", choices=FILTERS)
+    average_share: float | None = setting(
+        None, "The action is the mean of this share of a state's candidates, those that rank highest. Left "
+              "out: it is the highest alone.", min=0, max=1, min_open=True)
     support_draws: int = setting(2, "Forward passes that estimate the support.", min=1, top=2**16)
     ranking: str = setting(
         "draws", "Where an expected weight comes from: draws (the action noised again, several forward "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -56,6 +57,11 @@ class SearchPlan:
         return max(float(self.config.selection_temperature), COLDEST)
 
     @property
+    def averaged(self) -> int:
+        """How many of a state's candidates the action is the mean of."""
+        return math.ceil((self.config.average_share or 0) * self.config.n_candidates) or 1
+
+    @property
     def shortlist(self) -> int | None:
         """How many of a state's candidates go to the teacher; None where nobody finishes them."""
         return self.config.finish
@@ -69,6 +75,9 @@ def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | Non
     """
     config = _with_temperature(config, model.card)
     _check_judges(needed(config), config, model)
+    if config.average_share is not None and config.select == "none":
+        raise UsageError(f"average_share={config.average_share:g} with select='none', which ranks nothing; "
+                         "use another selection, or leave it out")
     if config.sampler == STUDENT:
         return _plan_student(config, model, family)
     if not model.has_diffusion:

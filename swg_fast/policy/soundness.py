@@ -79,11 +79,12 @@ def check_room(job: SamplingJob, backend: Backend) -> None:
     if job.chunk is not None or held > backend.default_chunk() or draws > DRAWS:
         check_memory(held * backend.bytes_each(job), f"{held} candidates at once (a chunk, a root's leaves)",
                      "use a smaller chunk, fewer leaves or fewer ranking_draws", device)
-    kept = job.plan.shortlist or (math.ceil(share * N) if share < 1 else 0)
+    averaged = job.plan.averaged
+    kept = job.plan.shortlist or (math.ceil(share * N) if share < 1 else averaged if averaged > 1 else 0)
     if kept:  # the pool, the pool with the next chunk, its order, and what is taken of it
         size = kept * min(B, max(1, held // N))
         check_memory(size * (D * 4 + 16) * 4, f"keeping {kept} of {N} candidates",
-                     "keep a smaller share, or draw fewer", device)
+                     "keep or average a smaller share, or draw fewer", device)
 
 
 def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str) -> Samples:

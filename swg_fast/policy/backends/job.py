@@ -109,9 +109,11 @@ class Samples:
 
     actions [B, A] in [-1, 1]; weights [B], the kept candidates' predicted weights before the last clip (so
     that candidates which a clip would tie can still be told apart); indices [B] int64, which
-    candidate was kept. With ``return_candidates``: candidates [B, N, A], candidate_weights [B, N] and,
-    where these were asked for to rank or to filter, expected_weights [B, N]. Where a teacher has finished K
-    of a student's candidates, these are the K, and candidate_indices [B, K] int64 tells which they are.
+    candidate was kept. With ``average_share`` the first two are means, and the index is that of the
+    candidate that ranks highest. With ``return_candidates``: candidates [B, N, A], candidate_weights [B, N]
+    and, where these were asked for to rank or to filter, expected_weights [B, N]. Where a teacher has
+    finished K of a student's candidates, these are the K, and candidate_indices [B, K] int64 tells which
+    they are.
     finite: whether the backend has found all of them finite on its way; None where it has not looked.
     """
 

@@ -14,7 +14,7 @@ from swg_fast.policy.model import Model
 from swg_fast.policy.ranking_names import RANKINGS
 from swg_fast.policy.rankings.ranked import Ranked, Spread, Support, scores_of
 from swg_fast.reference import philox
-from swg_fast.reference.resample import keep
+from swg_fast.reference.resample import keep, keep_mean
 
 
 def opinions(network: EnsembleQ | None, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
@@ -82,9 +82,9 @@ class Pool(NamedTuple):
 class Search:
     """One search for the states of a slice: `add` chunks in order, then `best`, or `shortlisted`.
 
-    It holds one candidate a state where the ranking allows; a share of them where they are filtered, some for
-    a shortlist, or all where they are ranked against one another: memory for their z and a few numbers
-    each. Ties go to the lowest index.
+    It holds one candidate a state where the ranking allows; a share of them where they are filtered or
+    averaged, some for a shortlist, or all where they are ranked against one another: memory for their z and
+    a few numbers each. Ties go to the lowest index.
     """
 
     def __init__(self, job: SamplingJob, states: slice, model: Model, judge: Judge) -> None:
@@ -92,7 +92,8 @@ class Search:
         config, N = job.config, job.config.n_candidates
         self.together = RANKINGS[job.plan.ranks_by].together
         self.filters = config.keep_share < 1
-        kept = math.ceil(config.keep_share * N) if self.filters else N if self.together else 1
+        self.averaged = job.plan.averaged
+        kept = math.ceil(config.keep_share * N) if self.filters else N if self.together else self.averaged
         self.size = job.plan.shortlist or kept
         self.pool: Pool | None = None
 
@@ -134,10 +135,17 @@ class Search:
         self.pool = pool
 
     def best(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of each state the chosen action [b, A], its weight [b] and its index [b]."""
+        """Of each state the chosen action [b, A], its weight [b] and its index [b]. Where the best are
+        averaged, action and weight are their means, and the index is the first one's."""
         pool = self.pool
         if self.filters or self.together:
             pool = pool.take(pool.indices.argsort(dim=1))
+        if self.averaged > 1:
+            scores = self._ranked(pool)
+            parts = torch.cat([pool.z[..., :-1], pool.weights[..., None]], dim=2)
+            mean = keep_mean(scores, parts, self.averaged)
+            return mean[:, :-1], mean[:, -1], pool.take(keep(scores)[:, None]).indices[:, 0]
+        if self.filters or self.together:
             pool = pool.take(keep(self._ranked(pool))[:, None])
         return pool.z[:, 0, :-1], pool.weights[:, 0], pool.indices[:, 0]
 

@@ -75,7 +75,7 @@ def test_packed_rows_hold_the_noise_that_was_paired():
 def test_a_student_of_the_best_draws_near_it(tmp_path):
     """Of a teacher whose critic likes one action, one draw of the student is nearer to it than one of the
     teacher."""
-    teacher = small_teacher(select="max_q")
+    teacher = small_teacher(select="max_q", average_share=0.05)
     critic = teacher.model.critic
     with torch.no_grad():
         for weight in critic.weights:
@@ -92,6 +92,7 @@ def test_a_student_of_the_best_draws_near_it(tmp_path):
     best = float(policy.sample(states, seed=3, n_candidates=64, sampler="dpmpp_2m").actions[:, 0].mean())
     assert first["student"] > (first["dpmpp_2m"] + best) / 2
     assert policy.card["distilled"]["walk"]["of_best"] == 64
+    assert (policy.config.n_candidates, policy.config.average_share) == (1, None)
     with pytest.raises(UsageError, match="the best of 64"):
         policy.sample(states[:1], n_candidates=8, finish=4)
 

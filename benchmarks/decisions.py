@@ -41,9 +41,12 @@ from swg_fast.policy.backends.search import asked
 from swg_fast.policy.checkpoint import load_checkpoint
 from swg_fast.policy.policy import Policy, load_policy
 
-DDPM = {"sampler": "ddpm", "leaves": 1, "select": "max_weight", "keep_share": 1.0}
+DDPM = {"sampler": "ddpm", "leaves": 1, "select": "max_weight", "keep_share": 1.0, "average_share": 0.0}
 TREE, RANKING = {"leaves": 16}, {"select": "expected_weight"}
 FINISHED = 16  # candidates of the student that the teacher finishes
+RANKINGS: dict[str, dict[str, Any]] = {  # of a student's candidates, each beside the highest weight alone
+    "mean": {"average_share": 1 / 32}, "expected weight": {"select": "expected_weight"},
+    "supported": {"keep_share": 0.25, "keep_by": "support"}}
 PARTS = ("time", "states", "episodes", "toy")
 TOY_STEPS = (4, 5, 6, 8, 15)
 
@@ -113,8 +116,11 @@ def students(policy: Policy, dtype: str) -> dict[str, dict[str, Any]]:
     student = DDPM | {"sampler": STUDENT}
     fp32 = policy.backend("auto", dtype, student=True).dtype == "fp32"
     finished = {} if policy.model.walk.of_best else {"draft and finish": student | {"finish": FINISHED}}
+    asked = {name: {"select": name} for name, part in (
+        ("lcb_weight", policy.model.ranker), ("lcb_q", policy.model.critics)) if part is not None}
+    ranked = {f"student {name}": student | change for name, change in (RANKINGS | asked).items()}
     return ({"student": student} | ({} if fp32 else {"student fp32": student | {"dtype": "fp32"}})
-            | finished)
+            | finished | ranked)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Scores of students over N, from the sweeps experiments/student.toml and experiments/best_of.toml.
+"""Scores of students over N, from the sweeps experiments/student.toml, best_of.toml and candidates.toml.
 
     swg-fast sweep experiments/student.toml --out runs/student && swg-fast report runs/student
     cp runs/student/report/results.json experiments/results/student.json
@@ -23,28 +23,34 @@ from swg_fast.common.intervals import score_interval
 from swg_fast.common.read_files import read_json
 from swg_fast.policy.checkpoint import add_to_card
 
-STUDENT, BEST = RESULTS / "student.json", RESULTS / "best_of.json"
+STUDENT, BEST, MEANS = (RESULTS / f"{name}.json" for name in ("student", "best_of", "candidates"))
+SHARE = 1 / 32  # that the bundled policies average, where they do
 OF_BEST = {"hopper-medium-v2": "hopper-medium-v2, again"}  # bundled, and the experiment's place
 
 
-def scores(path: Path = STUDENT) -> dict[str, list[dict[str, Any]]]:
-    """The experiment's places and their rows by N and temperature: score, interval, number of episodes."""
-    found: dict[tuple[str, int, float], list[dict[str, Any]]] = {}
+def scores(path: Path = STUDENT, means: bool = False) -> dict[str, list[dict[str, Any]]]:
+    """The experiment's places and their rows by N and temperature: score, interval, number of episodes.
+    means: those of bundled policies that average at temperature 1, and no others."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for each in read_json(path)["results"]:
-        key = each["axes"]["place"], each["settings"]["n_candidates"], each["settings"]["temperature"]
-        found.setdefault(key, []).append(each)
+        settings = each["settings"]
+        share, temperature = settings.get("average_share", 0.0), settings.get("temperature")
+        if not means or (share == SHARE and temperature == 1 and each["policy"] == each["task"]):
+            key = each["axes"]["place"], settings["n_candidates"], temperature, share
+            found.setdefault(key, []).append(each)
     rows: dict[str, list[dict[str, Any]]] = {}
-    for (place, n, temperature), cells in sorted(found.items()):
+    for (place, n, temperature, share), cells in sorted(found.items()):
         rows.setdefault(place, []).append(
             {"n_candidates": n, "temperature": temperature, "select": cells[0]["settings"]["select"],
-             "sampler": "student"} | _pooled([each["result"] for each in cells]))
+             "average_share": share, "sampler": "student"} | _pooled([each["result"] for each in cells]))
     return rows
 
 
 def bundled() -> dict[str, list[dict[str, Any]]]:
     """Task -> the rows of the student that its bundled policy holds."""
-    best = scores(BEST)
-    return scores() | {task: best[place] for task, place in OF_BEST.items()}
+    best, means = scores(BEST), scores(MEANS, means=True)
+    found = scores() | {task: best[place] for task, place in OF_BEST.items()}
+    return {task: rows + means.get(task, []) for task, rows in found.items()}
 
 
 def _pooled(results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -130,8 +130,9 @@ def bundled() -> dict[str, dict[str, Any]]:
 
 def student(task: str) -> dict[str, Any]:
     """The row of the bundled student by its own number of candidates."""
-    n = read_card(find_checkpoint(task) / CARD)["sampling"]["n_candidates"]
-    rows = [row for row in students.bundled()[task] if row["n_candidates"] == n]
+    own = read_card(find_checkpoint(task) / CARD)["sampling"]
+    chosen = own["n_candidates"], own.get("average_share", 0.0)
+    rows = [row for row in students.bundled()[task] if (row["n_candidates"], row["average_share"]) == chosen]
     return min(rows, key=lambda row: row["temperature"])  # one candidate has temperature 0 by default
 
 

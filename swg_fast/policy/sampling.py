@@ -91,9 +91,9 @@ class SamplingConfig:
                                 min=0, max=1, min_open=True)
     keep_by: str = setting("expected_weight", "How that share is chosen: by the expected weight (see "
                                               "ranking), or by the support of the data.", choices=FILTERS)
-    average_share: float | None = setting(
-        None, "The action is the mean of this share of a state's candidates, those that rank highest. Left "
-              "out: it is the highest alone.", min=0, max=1, min_open=True)
+    average_share: float = setting(
+        0.0, "The action is the mean of this share of a state's candidates, those that rank highest. 0: it "
+             "is the highest alone.", min=0, max=1)
     support_draws: int = setting(2, "Forward passes that estimate the support.", min=1, top=2**16)
     ranking: str = setting(
         "draws", "Where an expected weight comes from: draws (the action noised again, several forward "
@@ -183,8 +183,8 @@ def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Map
 
     One candidate is drawn at temperature 0, the paper's plain SWG, unless a temperature was named. A sampler
     that was named walks all steps unless their number was named too. A tree that was not named gives way to
-    what it does not fit. Where the student is chosen and no guidance scale is named, it is ``scale``, the
-    student's own.
+    what it does not fit; so does an average to a selection that ranks nothing. Where the student is chosen
+    and no guidance scale is named, it is ``scale``, the student's own.
 
     Raises `UsageError` for another config, and for branch_after beside leaves="auto".
     """
@@ -215,6 +215,8 @@ def resolve(own: SamplingConfig, config: SamplingConfig | str | None, given: Map
         values["finish"] = min(values["finish"], values["n_candidates"])
     if values["sampler"] == STUDENT and own.sampler != STUDENT and "guidance_scale" not in named:
         values["guidance_scale"] = scale if scale is not None else values["guidance_scale"]
+    if values["select"] == "none" and "average_share" not in named:
+        values["average_share"] = 0.0
     if values["leaves"] == "auto":
         values |= {"leaves": auto_leaves(values), "branch_after": None}
     if "leaves" not in named and not _tree_fits(values):

@@ -59,7 +59,7 @@ class SearchPlan:
     @property
     def averaged(self) -> int:
         """How many of a state's candidates the action is the mean of."""
-        return math.ceil((self.config.average_share or 0) * self.config.n_candidates) or 1
+        return math.ceil(self.config.average_share * self.config.n_candidates) or 1
 
     @property
     def shortlist(self) -> int | None:
@@ -75,7 +75,7 @@ def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | Non
     """
     config = _with_temperature(config, model.card)
     _check_judges(needed(config), config, model)
-    if config.average_share is not None and config.select == "none":
+    if config.average_share and config.select == "none":
         raise UsageError(f"average_share={config.average_share:g} with select='none', which ranks nothing; "
                          "use another selection, or leave it out")
     if config.sampler == STUDENT:

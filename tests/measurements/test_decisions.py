@@ -33,7 +33,8 @@ def both():
 def test_contenders_of_a_policy_with_a_student(both, monkeypatch):
     found = decisions.contenders(both, CHOSEN)
     assert {"eager", "ours", "dpmpp_2m 8", "solver", "tree", "student", "draft and finish"} <= found.keys()
-    assert not {"default", "student fp32"} & found.keys()  # the default is the student, and fp32 already
+    assert {"student mean", "student supported", "student expected weight"} <= found.keys()
+    assert not {"default", "student fp32", "student lcb_weight"} & found.keys()  # the default is the student, and fp32 already
     every = decisions.cells(found, [1, 16, 64])
     assert {"student 1", "student 16", "draft and finish 64"} <= every.keys()
     assert "draft and finish 16" not in every  # it would be the teacher's own walk
@@ -41,6 +42,7 @@ def test_contenders_of_a_policy_with_a_student(both, monkeypatch):
         both.bind(**settings)
     assert both.settings(**every["draft and finish 64"]).finish == 16
     assert both.settings(**every["ours 16"]).finish is None
+    assert both.bind(**every["student mean 64"]).plan.averaged == 2
     backend = both.backend("auto", "fp32", student=True)
     monkeypatch.setattr(Policy, "backend", lambda *_, **__: backend)
     monkeypatch.setattr(backend, "dtype", "bf16")

@@ -75,7 +75,7 @@ def test_it_is_the_mean_of_the_best(name):
 def test_rankings_that_draw_or_compare(name):
     mine, settings = policy(), WALK | {"average_share": 0.2} | LEFT_TO_THE_REFERENCE[name]
     wanted = mine.sample(STATES, backend="reference", **settings)
-    single = mine.sample(STATES, backend="reference", **settings | {"average_share": None})
+    single = mine.sample(STATES, backend="reference", **settings | {"average_share": 0.0})
     assert torch.equal(wanted.indices, single.indices)
     assert relative_error(wanted.actions, single.actions) > 0.01
     for backend in ("torch", "cpu"):
@@ -88,7 +88,7 @@ def test_a_share_of_one_candidate_is_the_best_to_the_bit():
     mine = policy()
     for backend in ("reference", "torch", "cpu"):
         one, best = (mine.sample(STATES, backend=backend, average_share=share, **WALK)
-                     for share in (1 / N, None))
+                     for share in (1 / N, 0.0))
         assert torch.equal(one.actions, best.actions) and torch.equal(one.weights, best.weights)
 
 
@@ -118,7 +118,7 @@ def test_those_without_a_score_are_left_out():
     assert reference.keep_mean(scores, parts, 1)[:, 0].tolist() == [1.0, 4.0, 9.0]
 
 
-@pytest.mark.parametrize("share", [0.0, 1.5, -0.1, math.nan, "half", True])
+@pytest.mark.parametrize("share", [1.5, -0.1, math.nan, "half", True])
 def test_a_share_that_is_none(share):
     with pytest.raises(UsageError, match="average_share"):
         policy().bind(average_share=share)
@@ -127,6 +127,8 @@ def test_a_share_that_is_none(share):
 def test_it_needs_a_ranking():
     with pytest.raises(UsageError, match="average_share=0.5 with select='none'.*; use"):
         policy().bind(average_share=0.5, select="none")
+    own = policy(average_share=0.5)
+    assert own.settings(select="none").average_share == 0.0 != own.settings(select="max_q").average_share
 
 
 @pytest.mark.parametrize("format", ["onnx", "torch"])

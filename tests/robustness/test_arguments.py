@@ -127,7 +127,7 @@ KEYWORDS_BAD = {
     "leaves": [0, "two", np.zeros(2)],
     "ranking": ["best", 1, ["draws"]],
     "keep_share": [0.0, 2.0, "half"],
-    "average_share": [0.0, 2.0, "half"],
+    "average_share": [-0.1, 2.0, "half"],
     "weight_clip": [(1.0, 0.5), (0.1,), 0.5, "ab", (0.1, math.nan), (-1, 1), (0.1, "1")],
     "weight_readout": ["rough", 1],
     "clip_denoised": [1, "yes"],

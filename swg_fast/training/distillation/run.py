@@ -91,7 +91,7 @@ def student_config(teacher: SamplingConfig, walk: StudentWalk) -> SamplingConfig
     own = replace(teacher, sampler=STUDENT, sampler_steps=None, leaves=1, branch_after=None,
                   guidance_scale=walk.default_scale, finish=None)
     if walk.of_best is not None:  # its one draw is the decision
-        own = replace(own, n_candidates=1, average_share=None)
+        own = replace(own, n_candidates=1, average_share=0.0)
     if by_diffusion(own):  # which a student alone has not
         select = "max_weight" if by_diffusion(replace(own, keep_share=1.0)) else own.select
         own = replace(own, select=select, keep_share=1.0)

@@ -92,7 +92,7 @@ def test_a_student_of_the_best_draws_near_it(tmp_path):
     best = float(policy.sample(states, seed=3, n_candidates=64, sampler="dpmpp_2m").actions[:, 0].mean())
     assert first["student"] > (first["dpmpp_2m"] + best) / 2
     assert policy.card["distilled"]["walk"]["of_best"] == 64
-    assert (policy.config.n_candidates, policy.config.average_share) == (1, None)
+    assert (policy.config.n_candidates, policy.config.average_share) == (1, 0.0)
     with pytest.raises(UsageError, match="the best of 64"):
         policy.sample(states[:1], n_candidates=8, finish=4)
 

@@ -99,13 +99,16 @@ def _episodes(cells: list[Result]) -> int:
     return sum(len(cell["result"].get("scores", [])) for cell in cells)
 
 
-def _score(cells: list[Result]) -> Estimate | None:
-    strata = [cell["result"]["scores"] for cell in cells if "scores" in cell["result"]]
-    if not strata:
-        return None
-    everything = np.concatenate(strata)
-    low, high = stratified(strata, _mean) or (None, None)
-    return Estimate(float(everything.mean()), low, high, len(strata), len(everything))
+def _over_episodes(name: str) -> Callable[[list[Result]], Estimate | None]:
+    def estimate(cells: list[Result]) -> Estimate | None:
+        strata = [cell["result"][name] for cell in cells if name in cell["result"]]
+        if not strata:
+            return None
+        everything = np.concatenate(strata)
+        low, high = stratified(strata, _mean) or (None, None)
+        return Estimate(float(everything.mean()), low, high, len(strata), len(everything))
+
+    return estimate
 
 
 def _success(cells: list[Result]) -> Estimate | None:
@@ -138,9 +141,11 @@ def _milliseconds(cell: Result) -> float | None:
 
 
 RUNS = "stratified bootstrap over runs (a run: one seed of one task)"
+EPISODES = ("bootstrap over episodes, resampled within each run: what other episodes of these very policies "
+            "would give")
 METRICS = {
-    "score": Metric("mean score", "bootstrap over episodes, resampled within each run: what "
-                    "other episodes of these very policies would give", _score),
+    "score": Metric("mean score", EPISODES, _over_episodes("scores")),
+    "steps": Metric("steps of an episode", EPISODES, _over_episodes("episode_lengths"), 0),
     "success": Metric("success rate, %", "Wilson, of all episodes together: these very policies", _success),
     "iqm": Metric("score, interquartile mean over runs", RUNS, _over_runs(
         lambda cell: cell["result"].get("score"), interquartile_mean)),

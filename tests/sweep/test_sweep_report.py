@@ -147,3 +147,12 @@ def test_interquartile_mean_is_resampled_within_tasks():
     # A task with one run does not vary; only the other's is resampled.
     low, high = metrics.stratified([[0.0], [1.0, 3.0]], lambda values, axis: values.mean(axis=axis))
     assert (low, high) == pytest.approx((2 / 3, 2.0))
+
+
+def test_steps_are_the_mean_of_all_episodes():
+    cells = [{"task": "t", "settings": {}, "result": {"scores": [0.0] * 3, "episode_lengths": lengths}}
+             for lengths in ([700, 100, 101], [50, 700, 99])]
+    found = metrics.metric("steps").estimate(cells)
+    assert found.value == pytest.approx(1750 / 6) and (found.runs, found.episodes) == (2, 6)
+    assert found.low < found.value < found.high
+    assert metrics.metric("steps").estimate([{"task": "t", "settings": {}, "result": {}}]) is None

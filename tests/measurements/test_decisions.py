@@ -34,7 +34,8 @@ def test_contenders_of_a_policy_with_a_student(both, monkeypatch):
     found = decisions.contenders(both, CHOSEN)
     assert {"eager", "ours", "dpmpp_2m 8", "solver", "tree", "student", "draft and finish"} <= found.keys()
     assert {"student mean", "student supported", "student expected weight"} <= found.keys()
-    assert not {"default", "student fp32", "student lcb_weight"} & found.keys()  # the default is the student, and fp32 already
+    # The default is the student, and fp32 already; there is no ranker.
+    assert not {"default", "student fp32", "student lcb_weight"} & found.keys()
     every = decisions.cells(found, [1, 16, 64])
     assert {"student 1", "student 16", "draft and finish 64"} <= every.keys()
     assert "draft and finish 16" not in every  # it would be the teacher's own walk

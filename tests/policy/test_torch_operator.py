@@ -29,16 +29,16 @@ def policy():
     return Policy(make_network(5, 3, 64, 2), NoiseSchedule.vp(3), device=DEVICE)
 
 
-def expected(policy, states, seed):
-    kept = policy.sample(states * 0.5, seed=seed, **SETTINGS)
+def expected(policy, states, seed, **change):
+    kept = policy.sample(states * 0.5, seed=seed, **SETTINGS | change)
     return kept.actions.tanh() * 2, kept.weights + 1, kept.indices
 
 
-def check(program, policy, batches=(2, 3)):
+def check(program, policy, batches=(2, 3), **change):
     for B, seed in zip(batches, (3, 2**64 - 5), strict=True):
         states = torch.randn(B, 5, generator=torch.Generator().manual_seed(B)).to(DEVICE)
         got = program(states, torch.tensor(seed if seed < 2**63 else seed - 2**64))
-        for mine, theirs in zip(got, expected(policy, states, seed), strict=True):
+        for mine, theirs in zip(got, expected(policy, states, seed, **change), strict=True):
             assert mine.dtype == theirs.dtype and torch.equal(mine, theirs)
 
 
@@ -63,6 +63,13 @@ def test_exported(policy):
     program = torch.export.export(Program(sampler), (torch.zeros(2, 5, device=DEVICE), torch.tensor(0)),
                                   dynamic_shapes=({0: batch}, None))
     check(program.module(), policy)
+
+
+@pytest.mark.parametrize("change", [{"guidance_interval": (0, 1)}, {"average_share": 0.2}])
+def test_settings_are_the_samplers_own(policy, change):
+    check(Program(Sampler(policy, **SETTINGS | change)), policy, **change)
+    plain, mine = (expected(policy, torch.ones(2, 5, device=DEVICE), 0, **each)[0] for each in ({}, change))
+    assert not torch.equal(plain, mine)
 
 
 def test_what_the_fake_promises_is_what_comes(policy):

@@ -14,6 +14,7 @@ from swg_fast.common.intervals import Interval, interval_text
 from swg_fast.envs.base import Maze
 from swg_fast.evaluation.episodes import Evaluation, Score
 from swg_fast.evaluation.video import replay
+from swg_fast.policy.sampling import SamplingConfig
 
 REACHED, MISSED, WALL = "#0072b2", "#d55e00", "#8c8c8c"  # Okabe-Ito, readable by the colour-blind
 
@@ -57,7 +58,8 @@ def evaluation_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("candidates per step", str(settings["n_candidates"])),
         ("guidance scale", f"{settings['guidance_scale']:g}"),
         ("temperature", f"{settings['temperature']:g}"),
-        ("selection", settings["select"]),
+        ("selection", SamplingConfig(n_candidates=settings["n_candidates"], select=settings["select"],
+                                     average_share=settings["average_share"]).choice),
         ("episodes", str(len(returns))),
         *([("mean return", f"{np.mean(returns):.3f}")] if summary["score_name"] != "mean return" else []),
         ("mean episode length", f"{np.mean(lengths):.0f} steps"),

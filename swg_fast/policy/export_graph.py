@@ -115,9 +115,10 @@ class Decision(nn.Module):
         scores = self.scores(states, vectors, actions, weights)
         index = keep(torch.where(scores.isnan(), -torch.inf, scores))
         place = index[:, None]
-        if self.plan.averaged > 1:
+        averaged = self.plan.config.averaged
+        if averaged > 1:
             # ONNX has no stable sort; candidates that tie have one action.
-            scores, order = torch.where(scores.isnan(), -torch.inf, scores).topk(self.plan.averaged, dim=1)
+            scores, order = torch.where(scores.isnan(), -torch.inf, scores).topk(averaged, dim=1)
             mean = mean_of(scores, order, torch.cat([actions, weights[..., None]], dim=2))
             return self.in_units(mean[:, :-1]), mean[:, -1], index
         action = actions.gather(1, place[..., None].expand(-1, 1, actions.shape[-1]))[:, 0]

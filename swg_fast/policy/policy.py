@@ -93,7 +93,7 @@ class Policy:
                 f"  network {network.hidden_dim} wide, {network.num_blocks} blocks, {network.weight_head} "
                 f"weight head, {schedule.num_steps} steps ({schedule.name}); beside it: {beside}\n"
                 f"  {by} draws {config.n_candidates} candidate(s), guidance scale {config.guidance_scale:g}, "
-                f"temperature {config.temperature:g}, keeps by {config.select}")
+                f"temperature {config.temperature:g}, keeps by {config.choice}")
 
     @property
     def card(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ the defaults below.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -108,6 +109,16 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def averaged(self) -> int:
+        """How many of a state's candidates the action is the mean of."""
+        return math.ceil(self.average_share * self.n_candidates) or 1
+
+    @property
+    def choice(self) -> str:
+        """What an action is chosen by, in words."""
+        return self.select + (f", mean of the best {self.averaged:,}" if self.averaged > 1 else "")
 
 
 @dataclass(frozen=True)

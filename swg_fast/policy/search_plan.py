@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -55,11 +54,6 @@ class SearchPlan:
         """That of softmax. Below `COLDEST` a weight's logarithm over it would be beyond float32, and all
         candidates equal; at it the highest weight is kept already."""
         return max(float(self.config.selection_temperature), COLDEST)
-
-    @property
-    def averaged(self) -> int:
-        """How many of a state's candidates the action is the mean of."""
-        return math.ceil(self.config.average_share * self.config.n_candidates) or 1
 
     @property
     def shortlist(self) -> int | None:

@@ -79,7 +79,7 @@ def check_room(job: SamplingJob, backend: Backend) -> None:
     if job.chunk is not None or held > backend.default_chunk() or draws > DRAWS:
         check_memory(held * backend.bytes_each(job), f"{held} candidates at once (a chunk, a root's leaves)",
                      "use a smaller chunk, fewer leaves or fewer ranking_draws", device)
-    averaged = job.plan.averaged
+    averaged = job.config.averaged
     kept = job.plan.shortlist or (math.ceil(share * N) if share < 1 else averaged if averaged > 1 else 0)
     if kept:  # the pool, the pool with the next chunk, its order, and what is taken of it
         size = kept * min(B, max(1, held // N))

@@ -43,7 +43,7 @@ def test_contenders_of_a_policy_with_a_student(both, monkeypatch):
         both.bind(**settings)
     assert both.settings(**every["draft and finish 64"]).finish == 16
     assert both.settings(**every["ours 16"]).finish is None
-    assert both.bind(**every["student mean 64"]).plan.averaged == 2
+    assert both.bind(**every["student mean 64"]).config.averaged == 2
     backend = both.backend("auto", "fp32", student=True)
     monkeypatch.setattr(Policy, "backend", lambda *_, **__: backend)
     monkeypatch.setattr(backend, "dtype", "bf16")

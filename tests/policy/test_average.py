@@ -124,6 +124,12 @@ def test_a_share_that_is_none(share):
         policy().bind(average_share=share)
 
 
+def test_it_is_told_in_words():
+    mine = policy(average_share=0.2, n_candidates=N)
+    assert "keeps by max_weight, mean of the best 8" in repr(mine)
+    assert mine.settings(n_candidates=4).choice == "max_weight"
+
+
 def test_it_needs_a_ranking():
     with pytest.raises(UsageError, match="average_share=0.5 with select='none'.*; use"):
         policy().bind(average_share=0.5, select="none")

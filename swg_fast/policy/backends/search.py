@@ -92,7 +92,7 @@ class Search:
         config, N = job.config, job.config.n_candidates
         self.together = RANKINGS[job.plan.ranks_by].together
         self.filters = config.keep_share < 1
-        self.averaged = job.plan.averaged
+        self.averaged = job.config.averaged
         kept = math.ceil(config.keep_share * N) if self.filters else N if self.together else self.averaged
         self.size = job.plan.shortlist or kept
         self.pool: Pool | None = None

@@ -29,7 +29,7 @@ def unsupported(network: ScoreNetwork) -> str | None:
 def _in_parts(job: SamplingJob) -> bool:
     """Whether candidates come out of the kernel in chunks to be selected from, or select themselves there."""
     config = job.config
-    return (config.keep_share < 1 or job.plan.averaged > 1 or job.plan.expects in ("ranker", "read")
+    return (config.keep_share < 1 or job.config.averaged > 1 or job.plan.expects in ("ranker", "read")
             or job.teacher is not None or RANKINGS[job.plan.ranks_by].together
             or job.chunk is not None or not {"expected"}.issuperset(RANKINGS[job.plan.ranks_by].needs)
             or (config.select == "none" and not job.return_candidates))

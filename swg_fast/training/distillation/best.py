@@ -4,10 +4,12 @@ A kept action has no noise of its own that a student could be given: the noise o
 not normal. So some kept actions of the same state are paired with as much fresh noise, each with what lies in
 its direction: the pairing of the least squared distance, as flow matching does within a batch (Pooladian et
 al. 2023; Tong et al. 2023). Noise then chooses among the good actions of a state, where there are several.
+A mean of the best has nothing to choose among: there every pair has a state of its own.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from swg_fast.policy.policy import Policy
 from swg_fast.policy.sampling import SamplingConfig
 from swg_fast.training.distillation.settings import DistillSettings
 
-SHARED = 8  # pairs in a row that begin from the same state
+SHARED = 8  # pairs in a row that begin from the same state, where each has one candidate
 PART = 64  # states whose candidates are drawn at once
 
 
@@ -48,13 +50,21 @@ def best_of(teacher: Policy, states: torch.Tensor, number: int, seed: int, **set
     return torch.cat(found)
 
 
-def paired(kept: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """``kept`` [b, D] in an order that fits ``noise`` [b, D]: within each `SHARED` rows the one of the least
+def shared(teacher: SamplingConfig, settings: DistillSettings) -> int:
+    """How many pairs in a row begin from the same state."""
+    if settings.of_best is None:
+        return 1
+    given: dict[str, Any] = {"n_candidates": settings.of_best} | settings.of_candidates()
+    return 1 if replace(teacher, **given).averaged > 1 else SHARED
+
+
+def paired(kept: torch.Tensor, noise: torch.Tensor, size: int = SHARED) -> torch.Tensor:
+    """``kept`` [b, D] in an order that fits ``noise`` [b, D]: within each ``size`` rows the one of the least
     sum of squared distances between actions and noise."""
     from scipy.optimize import linear_sum_assignment
 
     ordered = []
-    for some, z in zip(kept.split(SHARED), noise.split(SHARED), strict=True):
+    for some, z in zip(kept.split(size), noise.split(size), strict=True):
         _, columns = linear_sum_assignment((z[:, :-1] @ some[:, :-1].T).numpy(), maximize=True)
         ordered.append(some[torch.from_numpy(columns)])
     return torch.cat(ordered)

@@ -21,7 +21,7 @@ from swg_fast.policy.sampling import SamplingConfig
 from swg_fast.policy.search_plan import plan_search
 from swg_fast.policy.surroundings import own_surroundings
 from swg_fast.reference import philox
-from swg_fast.training.distillation.best import SHARED, best_of, paired
+from swg_fast.training.distillation.best import best_of, paired, shared
 from swg_fast.training.distillation.settings import DistillSettings
 
 SHARD = 8192  # pairs that are drawn and kept together
@@ -59,6 +59,7 @@ class PairMaker:
                  name: str) -> None:
         self.teacher, self.walk, self.states, self.settings = teacher, walk, states, settings
         self.name = name  # of the set, which has noise of its own
+        self.shared = shared(teacher.config, settings)
         self.seed = stream_seed(settings.seed, "pairs", name, "noise")
         self.backend = teacher.backend()
         if self.backend.name == "triton" and settings.calls > 1:  # it tells where a walk ends, and no more
@@ -78,8 +79,7 @@ class PairMaker:
         generator = torch.Generator().manual_seed(
             stream_seed(self.settings.seed, "pairs", self.name, "shard", shard))
         rows = torch.randint(len(self.states), (count,), generator=generator)
-        if self.settings.of_best is not None:
-            rows = rows[::SHARED].repeat_interleave(SHARED)[:count]
+        rows = rows[::self.shared].repeat_interleave(self.shared)[:count]
         groups, (low, high) = -(-count // GROUP), self.walk.guidance_scale
         scales = low + (high - low) * torch.rand(groups, generator=generator, dtype=torch.float64)
         temperatures = torch.rand(groups, generator=generator, dtype=torch.float64)
@@ -139,8 +139,8 @@ class PairMaker:
         walk = self.walk
         kept = best_of(self.teacher, states, number, self.seed, n_candidates=walk.of_best,
                        guidance_scale=walk.default_scale, guidance=group.guidance,
-                       temperature=self.settings.temperature)
-        return paired(kept, group.temperature * self.noise(number, len(states)))[:, None]
+                       **self.settings.of_candidates())
+        return paired(kept, group.temperature * self.noise(number, len(states)), self.shared)[:, None]
 
     def noise(self, number: int, count: int) -> torch.Tensor:
         """Standard normal draws [count, D] of the pairs from this number on."""

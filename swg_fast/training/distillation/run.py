@@ -68,8 +68,9 @@ class Teaching:
         walk = student_walk(teacher.config, teacher.model.schedule.num_steps, settings,
                             teacher.card.get("weights_sha256") or "")
         if settings.of_best is not None:
-            teacher.bind(n_candidates=settings.of_best, guidance_scale=settings.guidance_scale)
-        return cls(teacher, walk, settings, _identity(teacher, walk, settings.temperature))
+            teacher.bind(n_candidates=settings.of_best, guidance_scale=settings.guidance_scale,
+                         **settings.of_candidates())
+        return cls(teacher, walk, settings, _identity(teacher, walk, settings.of_candidates()))
 
 
 def student_walk(own: SamplingConfig, trained: int, settings: DistillSettings, weights: str = ""
@@ -98,7 +99,7 @@ def student_config(teacher: SamplingConfig, walk: StudentWalk) -> SamplingConfig
     return own
 
 
-def _identity(teacher: Policy, walk: StudentWalk, temperature: float | None) -> str:
+def _identity(teacher: Policy, walk: StudentWalk, drawn: Mapping[str, Any]) -> str:
     """What stands for all that decides where the walk ends. A card may be that of other weights."""
     state = teacher.model.network.state_dict() | {"betas": teacher.model.schedule.betas}
     if walk.of_best is not None:  # whatever draws and ranks decides what is kept
@@ -107,10 +108,11 @@ def _identity(teacher: Policy, walk: StudentWalk, temperature: float | None) -> 
     digest = hashlib.sha256()
     for tensor in state.values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    own = teacher.config if temperature is None else replace(teacher.config, temperature=temperature)
-    ranked = card_entry(own, teacher.execution) if walk.of_best is not None else None
+    ranked = {}
+    if walk.of_best is not None:
+        ranked = {"ranked": card_entry(replace(teacher.config, **drawn), teacher.execution)}
     return key_of({"weights": digest.hexdigest(), "walk": asdict(walk), "family": str(teacher.family)}
-                  | ({"ranked": ranked} if ranked else {}))
+                  | ranked)
 
 
 def distill(teaching: Teaching, data: Transitions, out: str | Path, *, resume: bool = False,

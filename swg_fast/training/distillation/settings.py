@@ -44,6 +44,9 @@ class DistillSettings:
     temperature: float | None = setting(
         None, "With of_best: the temperature of its candidates. Left out: the policy's own.", min=0,
         top=MAX_SCALE)
+    average_share: float | None = setting(
+        None, "With of_best: learn the mean of this share of them, those that rank highest. Left out: the "
+              "policy's own.", min=0, max=1)
     cold_share: float = setting(0.15, "Share of the pairs whose noise is scaled by a temperature between 0 "
                                       "and 1, so that the student knows those too.", min=0, max=1)
     # the student
@@ -70,9 +73,10 @@ class DistillSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.temperature is not None and self.of_best is None:
-            raise UsageError(f"temperature={self.temperature:g} is that of the candidates of of_best; give "
-                             "that too, or leave it out (a student knows all temperatures up to 1)")
+        if self.of_best is None:
+            for name, value in self.of_candidates().items():
+                raise UsageError(f"{name}={value:g} is that of the candidates of of_best; give that too, or "
+                                 "leave it out (a student knows all temperatures up to 1)")
         if self.guidance_range is None:
             return
         low, high = self.guidance_range
@@ -81,6 +85,11 @@ class DistillSettings:
         if not -MAX_SCALE <= low < high <= MAX_SCALE:
             raise UsageError(f"guidance_range={low:g}, {high:g}: give the lower end, then the higher one; "
                              "for one scale use guidance_scale")
+
+    def of_candidates(self) -> dict[str, Any]:
+        """The sampling settings of the candidates of ``of_best`` that are given."""
+        given = {"temperature": self.temperature, "average_share": self.average_share}
+        return {name: value for name, value in given.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting, as JSON has it."""

@@ -63,6 +63,17 @@ def test_noise_is_paired_with_what_lies_in_its_direction():
         assert float(distance) <= float(min(others)) + 1e-5
 
 
+def test_a_mean_has_a_state_of_its_own_in_every_pair():
+    """There is nothing for its noise to choose among."""
+    maker = make(changes={"average_share": 0.5})
+    rows = maker.drawn(0, 64).rows
+    assert len(rows.unique()) > 32
+    kept = maker.teacher.sample(maker.states[rows], n_candidates=N, average_share=0.5, guidance_scale=1.0,
+                                seed=stream_seed(maker.seed, "best"), state_indices=torch.arange(64))
+    assert relative_error(maker.ends(0, 64)[:, 0, :2], kept.actions) < 1e-5
+    assert make(average_share=0.5).shared == 1 and make(average_share=1 / N).shared == SHARED
+
+
 def test_packed_rows_hold_the_noise_that_was_paired():
     maker = make(changes={"cold_share": 1.0})
     ends = maker.ends(0, 64)
@@ -72,10 +83,11 @@ def test_packed_rows_hold_the_noise_that_was_paired():
     assert bool((paired(ends[:, 0], z) == ends[:, 0]).all())  # paired already: nothing moves
 
 
-def test_a_student_of_the_best_draws_near_it(tmp_path):
+@pytest.mark.parametrize("share", [None, 0.05])
+def test_a_student_of_the_best_draws_near_it(tmp_path, share):
     """Of a teacher whose critic likes one action, one draw of the student is nearer to it than one of the
     teacher."""
-    teacher = small_teacher(select="max_q", average_share=0.05)
+    teacher = small_teacher(select="max_q")
     critic = teacher.model.critic
     with torch.no_grad():
         for weight in critic.weights:
@@ -83,7 +95,7 @@ def test_a_student_of_the_best_draws_near_it(tmp_path):
         critic.weights[0][:, S, 0] = 1.0  # the first entry of the action decides
         for weight in critic.weights[1:]:
             weight[:, 0, 0] = 1.0
-    changes = {"of_best": 64, "steps": 400, "learning_rate": 3e-3}
+    changes = {"of_best": 64, "steps": 400, "learning_rate": 3e-3, "average_share": share}
     policy = load_policy(small_distill(tmp_path / "a", teacher, changes=changes, every=100,
                                        with_teacher=True))
     states = observations(small_data())
@@ -104,6 +116,8 @@ def test_its_ranking_is_part_of_its_identity(tmp_path):
     assert identity() == identity() != identity(select="max_q")
     cool = DistillSettings(**SMALL | {"of_best": N, "temperature": 0.25})
     assert Teaching.of(small_teacher(), cool).identity == identity(temperature=0.25) != identity()
+    mean = DistillSettings(**SMALL | {"of_best": N, "average_share": 0.5})
+    assert Teaching.of(small_teacher(), mean).identity == identity(average_share=0.5) != identity()
     plain = [Teaching.of(small_teacher(select=select), DistillSettings(**SMALL)).identity
              for select in ("max_weight", "max_q")]
     assert plain[0] == plain[1]  # where walks end, no ranking decides
@@ -114,6 +128,7 @@ def test_its_ranking_is_part_of_its_identity(tmp_path):
 
 @pytest.mark.parametrize(("changes", "defaults", "why"), [
     ({"of_best": None, "temperature": 0.5}, {}, "temperature=0.5"),
+    ({"of_best": None, "average_share": 0.5}, {}, "average_share=0.5 is that of the candidates"),
     ({"calls": 2}, {}, "calls=2"), ({"guidance_range": (0.0, 2.0)}, {}, "guidance_range"),
     ({}, {"select": "none"}, "keeps the first"), ({"of_best": 1}, {}, "of_best")])
 def test_what_has_no_best_is_refused(changes, defaults, why):

@@ -52,7 +52,7 @@ def cells(counts: list[int], scales: list[float], selections: list[str]) -> list
 def parts(selection: str) -> dict[str, Any]:
     """``max_weight/ranker/0.25`` as keywords of `Policy.sample`."""
     found: dict[str, Any] = dict(zip(("select", "ranking", "keep_share"), selection.split("/"), strict=False))
-    return found | {"keep_share": float(found.get("keep_share", 1))}
+    return found | {"keep_share": float(found.get("keep_share", 1)), "average_share": 0.0}
 
 
 @dataclass(frozen=True)

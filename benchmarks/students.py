@@ -61,6 +61,35 @@ def _pooled(results: list[dict[str, Any]]) -> dict[str, Any]:
             "episodes": len(each)}
 
 
+RANKED = {  # contenders of benchmarks.decisions, and their rankings in experiments/candidates.toml
+    "student": "weight",
+    "student mean": "mean of the best 1/32",
+    "student supported": "weight, best quarter by support",
+    "student expected weight": "expected weight",
+    "student lcb_weight": "lower bound of the weight",
+    "student lcb_q": "lower bound of Q"}
+
+
+def ranking_times(times: dict[str, Any], counts: tuple[int, ...] = (64, 256)) -> str:
+    """A line for each ranking on umaze: milliseconds of a decision and score, by N."""
+    cells: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for each in read_json(MEANS)["results"]:
+        axes = each["axes"]
+        if (axes["place"], axes["noise"]) == ("antmaze-umaze-v2", "temperature 1"):
+            key = axes["ranking"], each["settings"]["n_candidates"]
+            cells.setdefault(key, []).append(each["result"])
+    head = " | ".join(f"N = {n:,}: ms | score" for n in counts)
+    lines = [f"| kept by | {head} |", "|---" * (1 + 2 * len(counts)) + "|"]
+    for contender, ranking in RANKED.items():
+        line = [ranking]
+        for n in counts:
+            found = cells.get((ranking, n))
+            line += [f"{times['parts']['time'][f'{contender} {n}']['milliseconds']:.3g}",
+                     cell(_pooled(found)) if found else "-"]
+        lines.append("| " + " | ".join(line) + " |")
+    return "\n".join(lines)
+
+
 def markdown(rows: dict[str, list[dict[str, Any]]]) -> str:
     """A line for each task, a column for each N."""
     counts = sorted({row["n_candidates"] for line in rows.values() for row in line})

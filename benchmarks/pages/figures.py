@@ -90,7 +90,9 @@ def readme_table() -> str:
     cpu, gpu = "2 cores, EPYC (Zen 5)", f"H200, {recorded('nvidia-h200/gpu.json')['peers']['commit'][:7]}"
     lines = ["| policy | N | score | here, ms | eager, ms | SWG-JAX, ms | device, commit |", "|---" * 7 + "|"]
     for task, walked in bundled().items():
-        for what, name, row in (("student", "student", student(task)),
+        drawn = student(task)
+        by = "student mean" if drawn["average_share"] else "student"
+        for what, name, row in (("student", by, drawn),
                                 ("diffusion model", WALKS.get(task, "ours"), walked)):
             times = " | ".join(decision_times(task, name, row["n_candidates"]))
             lines.append(f"| `{task}`, {what} | {row['n_candidates']} | {scored(row)} ({row['episodes']} "

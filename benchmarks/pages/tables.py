@@ -51,6 +51,7 @@ BLOCKS.update({
     "scores": lambda name: score_table.markdown(recorded(f"scores/{name}.json")["rows"]),
     "students": lambda: students.markdown(students.scores()),
     "scorers": lambda: scorers.markdown(recorded("scorers.json")["tasks"]),
+    "ranking-times": lambda: students.ranking_times(recorded("ranking-times.json")),
     "student-times": lambda: decisions_report.times(recorded("decisions-umaze.json"), BESIDE_STUDENTS),
     "walks": lambda name: score_table.walks(score_table.WALKS / name),
     "decisions": lambda name: decisions_report.markdown(recorded(f"decisions-{name}.json")),

@@ -24,7 +24,6 @@ from swg_fast.common.read_files import read_json
 from swg_fast.policy.checkpoint import add_to_card
 
 STUDENT, BEST, MEANS = (RESULTS / f"{name}.json" for name in ("student", "best_of", "candidates"))
-SHARE = 1 / 32  # that the bundled policies average, where they do
 OF_BEST = {"hopper-medium-v2": "hopper-medium-v2, again"}  # bundled, and the experiment's place
 
 
@@ -35,7 +34,7 @@ def scores(path: Path = STUDENT, means: bool = False) -> dict[str, list[dict[str
     for each in read_json(path)["results"]:
         settings = each["settings"]
         share, temperature = settings.get("average_share", 0.0), settings.get("temperature")
-        if not means or (share == SHARE and temperature == 1 and each["policy"] == each["task"]):
+        if not means or (share and temperature == 1 and each["policy"] == each["task"]):
             key = each["axes"]["place"], settings["n_candidates"], temperature, share
             found.setdefault(key, []).append(each)
     rows: dict[str, list[dict[str, Any]]] = {}

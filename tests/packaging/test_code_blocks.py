@@ -58,7 +58,8 @@ def pages_with_code() -> list[Path]:
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A folder with the files that the pages name, where a task's data are small."""
-    for task, states, actions in (("antmaze-umaze-v2", 29, 8), ("hopper-medium-v2", 11, 3)):
+    for task, states, actions in (("antmaze-umaze-v2", 29, 8), ("antmaze-large-play-v2", 29, 8),
+                                  ("hopper-medium-v2", 11, 3), ("hopper-medium-replay-v2", 11, 3)):
         write_hdf5(tmp_path / f"{task}.hdf5", make_recording(200, 20, states, actions))
     shutil.copy(tmp_path / "hopper-medium-v2.hdf5", tmp_path / "hopper.hdf5")
     write_hdf5(tmp_path / "robot.hdf5", make_recording(200, 20, 3, 1))

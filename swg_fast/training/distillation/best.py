@@ -58,13 +58,13 @@ def shared(teacher: SamplingConfig, settings: DistillSettings) -> int:
     return 1 if replace(teacher, **given).averaged > 1 else SHARED
 
 
-def paired(kept: torch.Tensor, noise: torch.Tensor, size: int = SHARED) -> torch.Tensor:
-    """``kept`` [b, D] in an order that fits ``noise`` [b, D]: within each ``size`` rows the one of the least
+def paired(kept: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """``kept`` [b, D] in an order that fits ``noise`` [b, D]: within each `SHARED` rows the one of the least
     sum of squared distances between actions and noise."""
     from scipy.optimize import linear_sum_assignment
 
     ordered = []
-    for some, z in zip(kept.split(size), noise.split(size), strict=True):
+    for some, z in zip(kept.split(SHARED), noise.split(SHARED), strict=True):
         _, columns = linear_sum_assignment((z[:, :-1] @ some[:, :-1].T).numpy(), maximize=True)
         ordered.append(some[torch.from_numpy(columns)])
     return torch.cat(ordered)

@@ -140,7 +140,9 @@ class PairMaker:
         kept = best_of(self.teacher, states, number, self.seed, n_candidates=walk.of_best,
                        guidance_scale=walk.default_scale, guidance=group.guidance,
                        **self.settings.of_candidates())
-        return paired(kept, group.temperature * self.noise(number, len(states)), self.shared)[:, None]
+        if self.shared > 1:
+            kept = paired(kept, group.temperature * self.noise(number, len(states)))
+        return kept[:, None]
 
     def noise(self, number: int, count: int) -> torch.Tensor:
         """Standard normal draws [count, D] of the pairs from this number on."""

@@ -20,7 +20,7 @@ from swg_fast.cli.ending import run
 from swg_fast.common.errors import UsageError
 from swg_fast.data.load import load_for
 from swg_fast.evaluation.inspect.measure import Draws
-from swg_fast.evaluation.inspect.scorer import load_judge, score_candidates, scorer_figures
+from swg_fast.evaluation.inspect.scorer import judged_config, load_judge, score_candidates, scorer_figures
 from swg_fast.method.sampler_names import STUDENT
 from swg_fast.policy.checkpoint import load_checkpoint
 from swg_fast.policy.policy import Policy
@@ -48,7 +48,7 @@ def judged(task: str, judge: str, states: np.ndarray, draws: Draws) -> dict[str,
             "select": select, "guidance_scale": walk.default_scale, "temperature": 1.0})
         critic, described = load_judge(judge, policy)
         scored = score_candidates(policy, critic, states[rows], draws)
-        found[name] = scorer_figures(scored, described, select)
+        found[name] = scorer_figures(scored, described, judged_config(policy, draws))
     return found
 
 

@@ -83,7 +83,7 @@ def evaluate(task: str, policy_name: str | None, preset: str | None, device: str
     environment, counts = _popped(EnvSettings, options), _popped(EpisodeCounts, options)
     outputs.check(task, environment.trust)
     policy, name = _load_or_untrained(task, policy_name, device, environment.trust)
-    _say_leaves(policy, preset, options)
+    _say_auto(policy, preset, options)
     result = play(policy, task, preset, progress=not quiet, environment=environment, **vars(counts),
                   **options)
     summary = report.evaluation_json(result, name) | {"provenance": provenance(policy.device)}
@@ -108,8 +108,13 @@ def _popped(record: type[Record], options: dict[str, Any]) -> Record:
     return record(**{name: value for name, value in given.items() if value is not None})
 
 
-def _say_leaves(policy: Any, preset: str | None, options: dict[str, Any]) -> None:
-    """What ``leaves="auto"`` picked, where it was asked for."""
+def _say_auto(policy: Any, preset: str | None, options: dict[str, Any]) -> None:
+    """What ``auto`` picked for the candidates and for the leaves, where it was asked for."""
+    if options["n_candidates"] == "auto":
+        from swg_fast.policy.model_card import JUDGED
+
+        click.echo(f"candidates: auto picked N = {policy.settings(preset, **options).n_candidates:,}; more "
+                   f"gained nothing by the {policy.card[JUDGED]['judge']}")
     asked = options["leaves"] or PRESETS.get(preset or "", {}).get("leaves") or policy.config.leaves
     if asked == "auto":
         config = policy.settings(preset, **options)

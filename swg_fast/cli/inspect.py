@@ -125,7 +125,7 @@ def _scorer(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
                               f"state; the judge's two networks {_number(figures['judge_agreement'])}")
     yield "score", (f"signal to noise {figures['signal_to_noise']:.3f}, which supports N = "
                     f"{figures['supported']:.1f} by theory")
-    yield f"kept by {figures['select']}", ", ".join(
+    yield f"kept by {figures['settings']['select']}", ", ".join(
         f"{each['mean']:+.2f} of {int(n):,}" for n, each in figures["kept"].items())
     yield "more than this buys nothing", f"N = {figures['enough']:,}, by the judge"
 

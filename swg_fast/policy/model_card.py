@@ -21,6 +21,7 @@ from swg_fast.policy.sampling import own_settings
 Shapes = Mapping[str, tuple[int, ...]]
 FORMAT = 1
 FITTED = "fitted_temperature"
+JUDGED = "scorer"  # what the ranking is worth by another critic, and how many candidates are enough
 
 
 class TrainingCard(TypedDict, total=False):
@@ -57,6 +58,7 @@ class Card(TypedDict, total=False):
     training: TrainingCard | None
     weight_family: dict[str, Any] | None
     fitted_temperature: TemperatureCard | None
+    scorer: dict[str, Any] | None
     weights_sha256: str | None
     task: str | None
     dataset: str | None

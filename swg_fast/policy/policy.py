@@ -27,14 +27,8 @@ from swg_fast.policy.backends.streaming import Backend
 from swg_fast.policy.bound_sampler import Array, BoundSampler
 from swg_fast.policy.checkpoint import load_checkpoint, save_checkpoint
 from swg_fast.policy.model import Model
-from swg_fast.policy.sampling import (
-    Execution,
-    SamplingConfig,
-    card_entry,
-    check_overrides,
-    own_settings,
-    resolve,
-)
+from swg_fast.policy.resolving import resolved
+from swg_fast.policy.sampling import Execution, SamplingConfig, card_entry, check_overrides, own_settings
 from swg_fast.policy.search_plan import SearchPlan, plan_search
 from swg_fast.policy.soundness import check_model
 from swg_fast.policy.surroundings import own_surroundings
@@ -239,8 +233,7 @@ class Policy:
         return self._resolved(config, {k: v for k, v in given.items() if k not in EXECUTION})
 
     def _resolved(self, config: SamplingConfig | str | None, given: Mapping[str, Any]) -> SamplingConfig:
-        walk = self.model.walk
-        return resolve(self.config, config, given, walk.default_scale if walk is not None else None)
+        return resolved(self.config, config, given, self.model)
 
     def _bind(self, plan: SearchPlan, execution: Execution) -> BoundSampler:
         backend = self.backend(execution.backend, execution.dtype, plan.student)

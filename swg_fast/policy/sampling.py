@@ -38,8 +38,9 @@ def _guidance(name: str, value: Any) -> str:
 class SamplingConfig:
     """The settings of a search: how candidates are drawn, and which of them is kept."""
 
-    n_candidates: int = setting(16, "Candidates drawn for a state; the best is kept.", min=1,
-                                top=MAX_CANDIDATES, flags=("-n", "--candidates"))
+    n_candidates: int = setting(
+        16, "Candidates drawn for a state; the best is kept. auto, for a call: as many as another training's "
+            "critic found enough.", words=("auto",), flags=("-n", "--candidates"), **COUNT)
     guidance_scale: float = setting(1.0, "Guidance scale rho of Algorithm 2; 0 is unguided.",
                                     flags=("-g", "--guidance-scale"), **SCALE)
     temperature: float | None = setting(
@@ -109,6 +110,8 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if isinstance(self.n_candidates, str):
+            raise UsageError("n_candidates='auto' is for a call, such as sample; a config has a number")
 
     @property
     def averaged(self) -> int:

@@ -24,7 +24,8 @@ from swg_fast.method.weight_family import WeightFamily
 from swg_fast.policy.backends.registry import backend_class
 from swg_fast.policy.model import Model
 from swg_fast.policy.policy import load_policy
-from swg_fast.policy.sampling import Execution, SamplingConfig, resolve
+from swg_fast.policy.resolving import resolved
+from swg_fast.policy.sampling import Execution, SamplingConfig
 from swg_fast.policy.search_plan import plan_search
 from swg_fast.training.distillation.run import student_config, student_walk
 from swg_fast.training.distillation.settings import DistillSettings
@@ -134,7 +135,7 @@ def check_evaluation(chosen: Mapping[str, Any], prospect: Prospect, device: str)
     given = sampling_of(check_named((EpisodeCounts, SamplingConfig, Execution), given, "setting"))
     execution = Execution(**{name: given.pop(name) for name in EXECUTION & given.keys()})
     check_type(execution, device)
-    search = resolve(prospect.config, config, given)
+    search = resolved(prospect.config, config, given, prospect.model)
     check_drawn(search)
     plan_search(search, prospect.model, prospect.model.family)
 

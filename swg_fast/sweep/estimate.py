@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from swg_fast.policy.sampling import SamplingConfig
 from swg_fast.sweep.cell_checks import counts_of, sampling_of
 from swg_fast.sweep.cells import Cell, Training
 from swg_fast.sweep.settings import RunSettings
@@ -49,8 +50,14 @@ def cell_work(cell: Cell) -> float:
         steps = s.get("sampler_steps") or (cell.training.settings["num_steps"] if cell.training else 15)
         passes = steps * (1 if s.get("guidance_scale") == 0 else 3)
     # A call takes the same time for 1 to about 64 candidates.
-    drawn = max(64, s.get("n_candidates") or 16)
+    drawn = max(64, _candidates(cell))
     return _env_steps(cell) * drawn * passes * 1e-6
+
+
+def _candidates(cell: Cell) -> int:
+    """Those of a decision; a number that is only known later counts as the default."""
+    n = cell.settings.get("n_candidates")
+    return n if isinstance(n, int) else SamplingConfig.n_candidates
 
 
 def _env_steps(cell: Cell) -> int:
@@ -171,7 +178,7 @@ def time_one(cells: list[Cell], run: RunSettings) -> Timing:
     for kind in sorted({cell.kind for cell in cells}):
         cell = max((c for c in cells if c.kind == kind),
                    key=lambda c: (training_work(c.training) if c.training else 0.0, cell_work(c),
-                                  c.settings.get("n_candidates") or 0))
+                                  _candidates(c)))
         labels.append(cell.label)
         if cell.training:  # a student is not timed; its teacher's cell is cut short as any other
             cell = replace(cell, training=cell.training.teacher)

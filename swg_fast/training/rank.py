@@ -23,7 +23,7 @@ from swg_fast.data.load import load_for
 from swg_fast.method.weight_functions import compute_weights
 from swg_fast.policy.checkpoint import load_checkpoint, save_checkpoint
 from swg_fast.policy.model import Model
-from swg_fast.policy.model_card import FITTED
+from swg_fast.policy.model_card import FITTED, JUDGED
 from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.training.advantages import check_critic, find_advantages
 from swg_fast.training.history import HISTORY
@@ -101,7 +101,8 @@ class PreparedRank:
             about = {name: values[name] for name in CHOSEN} | own | {
                 "dataset": Path(name).name if exists(name) else name, "data_hash": mine.data_hash,
                 "held_out_losses": last_losses(history)}
-            card = {ENTRY: about} | self._temperature()
+            # The judgement may be that of a ranking by what is replaced here.
+            card = {ENTRY: about, JUDGED: None} | self._temperature()
             return save_checkpoint(out / "policy", replace(self.model.with_card(**card), **added))
 
     def _temperature(self) -> dict[str, Any]:

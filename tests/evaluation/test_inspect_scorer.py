@@ -16,7 +16,8 @@ from swg_fast.evaluation.inspect import scorer
 from swg_fast.evaluation.inspect.measure import Draws
 from swg_fast.method.networks import EnsembleQ, TwinQ
 from swg_fast.method.schedule import NoiseSchedule
-from swg_fast.policy.policy import Policy
+from swg_fast.policy.policy import Policy, load_policy
+from swg_fast.policy.sampling import SamplingConfig
 
 STATES, ACTIONS = 4, 2
 
@@ -42,7 +43,8 @@ def test_a_ranking_by_the_judge_itself_is_worth_most():
         judge.weights[-1][1], judge.biases[-1][1] = judge.weights[-1][0], judge.biases[-1][0]
         for weight, bias in zip(judge.weights, judge.biases, strict=True):
             weight[1], bias[1] = weight[0], bias[0]  # both networks are one: what they say has no error
-    figures = scorer.scorer_figures(found(ranked(judge, "max_q"), judge), "judge", "max_q")
+    policy = ranked(judge, "max_q")
+    figures = scorer.scorer_figures(found(policy, judge), "judge", policy.config)
     assert figures["rank_correlation"] == pytest.approx(1.0) == figures["judge_agreement"]
     means = [each["mean"] for each in figures["kept"].values()]
     assert list(figures["kept"]) == ["1", "4", "16", "64"] and figures["enough"] == 64
@@ -58,12 +60,13 @@ def test_an_ensembles_lower_bound_is_what_is_judged():
     critics = EnsembleQ(STATES, ACTIONS, 16)
     critics.load_state_dict(judge.state_dict())
     policy = Policy(**ranked(None, "lcb_q").model.parts() | {"critics": critics})
-    figures = scorer.scorer_figures(found(policy, judge), "judge", "lcb_q")
+    figures = scorer.scorer_figures(found(policy, judge), "judge", policy.config)
     assert figures["rank_correlation"] == pytest.approx(1.0) and figures["enough"] == 64
 
 
 def test_a_ranking_by_nothing_gains_nothing():
-    figures = scorer.scorer_figures(found(ranked(None, "none"), critic(1), 16), "judge", "none")
+    policy = ranked(None, "none")
+    figures = scorer.scorer_figures(found(policy, critic(1), 16), "judge", policy.config)
     assert all(abs(each["mean"]) < 0.5 for each in figures["kept"].values())
     assert figures["n_states"] == 20 and figures["n_candidates"] == 16
 
@@ -74,11 +77,11 @@ def test_theory_and_the_rule_of_one_standard_error():
     kept = {1: np.zeros(100) + rng.normal(size=100) * 0.1, 4: rng.normal(0.9, 0.1, 100),
             16: rng.normal(1.0, 0.1, 100), 64: rng.normal(0.995, 0.1, 100)}
     scored = scorer.Scored(value + 2 * noise, value, value, kept)
-    figures = scorer.scorer_figures(scored, "judge", "max_weight")
+    figures = scorer.scorer_figures(scored, "judge", SamplingConfig())
     assert figures["signal_to_noise"] == pytest.approx(0.25, rel=0.15)  # ranks tell a little less than values
     assert figures["supported"] == pytest.approx(np.exp(figures["signal_to_noise"]))
     assert figures["enough"] == 16
-    against = scorer.scorer_figures(scorer.Scored(-value, value, value, kept), "judge", "max_weight")
+    against = scorer.scorer_figures(scorer.Scored(-value, value, value, kept), "judge", SamplingConfig())
     assert against["signal_to_noise"] == 0.0 and against["supported"] == 1.0
 
 
@@ -124,3 +127,5 @@ def test_the_command_prints_draws_and_records(tmp_path, monkeypatch):
     figures = json.loads((tmp_path / "run0" / "inspect" / "inspect.json").read_text())
     assert card["scorer"] == figures["scorer"] and list(card["scorer"]["kept"]) == ["1", "4", "16"]
     assert card["scorer"]["judge"] == "critic of mine, seed 1, 3 steps"
+    policy = load_policy("run0/policy")
+    assert policy.settings(n_candidates="auto").n_candidates == card["scorer"]["enough"]

@@ -159,7 +159,8 @@ def scorer(figures: Mapping[str, Any], path: Path) -> None:
     axes.axvline(figures["enough"], color=ORANGE, linewidth=1.2, label=f"enough: N = {figures['enough']:,}")
     axes.set_xscale("log", base=2)
     axes.set_xticks(counts, [f"{n:,}" for n in counts])
-    axes.set(xlabel="candidates N", title=f"kept by {figures['select']}, judged by another critic",
+    axes.set_title(f"kept by {figures['settings']['select']}, judged by another critic")
+    axes.set(xlabel="candidates N",
              ylabel="judge's value of the kept one,\nin deviations of a state's candidates")
     axes.grid(alpha=0.3)
     axes.legend()

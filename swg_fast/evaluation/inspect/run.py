@@ -196,6 +196,6 @@ def _scorer(source: Source, policy: Policy | None, judge: str, data: Transitions
     source.check_sizes(policy.state_dim, policy.action_dim, data)
     states, _ = _unseen(source, data, source.settings or _preset(source.task), draws)
     found = scorer.score_candidates(policy, critic, states, draws)
-    figures = scorer.scorer_figures(found, described, policy.config.select)
+    figures = scorer.scorer_figures(found, described, scorer.judged_config(policy, draws))
     draw.scorer(figures, out / "scorer.png")
     return figures

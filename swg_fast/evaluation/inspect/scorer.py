@@ -7,7 +7,7 @@ with another seed shares their data but not their errors.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from swg_fast.policy.backends.search import asked, ensemble_of, opinions, spread
 from swg_fast.policy.checkpoint import find_checkpoint, load_checkpoint
 from swg_fast.policy.model import Model
 from swg_fast.policy.policy import Policy
+from swg_fast.policy.resolving import judged_settings
 from swg_fast.policy.sampling import SamplingConfig
 
 GROWTH = 4  # from one number of candidates to the next
@@ -72,15 +73,23 @@ def scores_of(model: Model, states: torch.Tensor, drawn: Samples, config: Sampli
     return drawn.candidate_weights if drawn.expected_weights is None else drawn.expected_weights
 
 
+def judged_config(policy: Policy, draws: Draws) -> SamplingConfig:
+    """How the judged candidates are drawn and ranked: as ``policy`` does by default, and nobody finishes
+    them."""
+    config = policy.settings(n_candidates=draws.n_judged)
+    scale = config.guidance_scale if draws.guidance_scale is None else draws.guidance_scale
+    return replace(config, guidance_scale=scale, finish=None)
+
+
 @torch.no_grad()
 def score_candidates(policy: Policy, judge: TwinQ, states: np.ndarray, draws: Draws) -> Scored:
     """Draws N candidates of each state [B, S] as the policy does by default, then fewer."""
     from tqdm import tqdm
 
     N, counts, parts = draws.n_judged, counts_up_to(draws.n_judged), []
-    common: dict[str, Any] = {"temperature": policy.settings(n_candidates=N).temperature, "finish": None}
-    if draws.guidance_scale is not None:
-        common["guidance_scale"] = draws.guidance_scale
+    config = judged_config(policy, draws)
+    common: dict[str, Any] = {"temperature": config.temperature, "guidance_scale": config.guidance_scale,
+                              "finish": None}
     for i in tqdm(range(0, len(states), PART), "candidates, judged", unit="part",
                   disable=not draws.progress):
         part = torch.from_numpy(states[i:i + PART])
@@ -96,7 +105,7 @@ def score_candidates(policy: Policy, judge: TwinQ, states: np.ndarray, draws: Dr
                 for k in range(min(MOST_SETS, N // n))]
             values = opinions(judge, part, torch.stack(chosen, dim=1)).mean(dim=0)
             kept[n] = ((values - centre[:, None]) / deviation[:, None]).mean(dim=1).numpy()
-        scores = scores_of(policy.model, part, drawn, policy.config)
+        scores = scores_of(policy.model, part, drawn, config)
         parts.append(Scored(scores.numpy(), both[0].numpy(), both[1].numpy(), kept))
     return Scored(np.concatenate([part.scores for part in parts]),
                   np.concatenate([part.first for part in parts]),
@@ -110,8 +119,8 @@ def counts_up_to(n: int) -> list[int]:
     return [*powers, n]
 
 
-def scorer_figures(found: Scored, judge: str, select: str) -> dict[str, Any]:
-    """The figures of `Scored`.
+def scorer_figures(found: Scored, judge: str, config: SamplingConfig) -> dict[str, Any]:
+    """The figures of `Scored`, drawn by ``config``.
 
     signal_to_noise is r^2 / (1 - r^2), with the mean rank correlation r of score and judge within a state
     over the square root of that of the judge's two networks (Spearman's correction for the judge's own
@@ -134,7 +143,7 @@ def scorer_figures(found: Scored, judge: str, select: str) -> dict[str, Any]:
     enough = min(n for n, values in found.kept.items()
                  if values.mean() >= found.kept[best].mean() - error)
     interval = mean_interval(judged)
-    return {"judge": judge, "select": select, "n_states": len(found.scores),
+    return {"judge": judge, "settings": judged_settings(config), "n_states": len(found.scores),
             "n_candidates": int(found.scores.shape[1]), "rank_correlation": r if len(judged) else None,
             "interval": asdict(interval) if interval else None,
             "judge_agreement": own if len(agreed) else None, "signal_to_noise": ratio,

@@ -20,7 +20,7 @@ from swg_fast.method.sampler_names import STUDENT
 from swg_fast.method.samplers import evenly_spaced
 from swg_fast.method.student import ENTRY, StudentWalk
 from swg_fast.policy.checkpoint import save_checkpoint
-from swg_fast.policy.model_card import FITTED
+from swg_fast.policy.model_card import FITTED, JUDGED
 from swg_fast.policy.policy import Policy
 from swg_fast.policy.sampling import SamplingConfig, card_entry
 from swg_fast.policy.search_plan import by_diffusion
@@ -193,8 +193,8 @@ def _distill(teaching: Teaching, data: Transitions, out: Path, card: dict[str, A
              "settings": settings.to_dict(), "pairs": _count(teaching), "held_out_error": errors,
              "steps_per_second": round(rate, 1) or None}
     sampling = card_entry(student_config(teaching.teacher.config, teaching.walk), teaching.teacher.execution)
-    kept = {k: v for k, v in teaching.teacher.card.items()
-            if k not in ("weights_sha256", "make_it_again", "versions", "stored", "scores", "budget", FITTED)}
+    kept = {k: v for k, v in teaching.teacher.card.items() if k not in (
+        "weights_sha256", "make_it_again", "versions", "stored", "scores", "budget", FITTED, JUDGED)}
     card = kept | card | {ENTRY: entry, "sampling": sampling}
     drawing = {"student": trainer.ema} if with_teacher else {"network": trainer.ema, "student": None}
     return save_checkpoint(out / "policy", replace(model, card=card, **drawing))

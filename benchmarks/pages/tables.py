@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from benchmarks import (
+    auto_candidates,
     beside_report,
     decisions_report,
     door,
@@ -51,6 +52,7 @@ BLOCKS.update({
     "scores": lambda name: score_table.markdown(recorded(f"scores/{name}.json")["rows"]),
     "students": lambda: students.markdown(students.scores()),
     "scorers": lambda: scorers.markdown(recorded("scorers.json")["tasks"]),
+    "auto-candidates": lambda: auto_candidates.markdown(auto_candidates.judgements()),
     "ranking-times": lambda: students.ranking_times(recorded("ranking-times.json")),
     "student-times": lambda: decisions_report.times(recorded("decisions-umaze.json"), BESIDE_STUDENTS),
     "walks": lambda name: score_table.walks(score_table.WALKS / name),

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from benchmarks import auto_candidates
 from benchmarks.experiment_tables import RESULTS
 from benchmarks.pages.blocks import recorded
 from swg_fast.envs.tasks import presets
@@ -31,6 +32,19 @@ def test_killed_trainings_gave_the_same_policy_and_bad_input_was_refused():
 
 def test_whole_runs_resumed_bit_for_bit():
     assert all(recorded("training.json")["whole_run"]["resume"].values())
+
+
+@pytest.mark.parametrize("task", auto_candidates.TASKS)
+def test_the_candidates_of_auto_are_within_four_of_what_the_scores_say(task):
+    found = auto_candidates.judgement(task)
+    assert len(found["rows"]) >= 4 and found["judged"] in found["rows"]
+    assert 1 / 4 <= found["judged"] / found["measured"] <= 4
+
+
+def test_the_number_that_is_enough_by_scores():
+    rows = {n: {"normalized_score": score, "interval": {"low": score - 1.96, "high": score + 1.96}}
+            for n, score in ((1, 50.0), (4, 58.9), (16, 59.1), (64, 60.0), (256, 57.0))}
+    assert auto_candidates.measured(rows) == 16
 
 
 def test_the_cpu_backend_was_measured_beside_swg_jax():

@@ -10,6 +10,7 @@ from swg_fast.sweep.views import Block, short, shown
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe-Ito
 MARKERS = "os^Dv*PX"  # one more than colours, so the first 56 lines all look different
+DASHES = ("-", "--", ":")  # another each time the colours begin again
 WIDTH = 2  # panels side by side
 NAN = float("nan")
 
@@ -34,9 +35,12 @@ def draw(blocks: list[Block], path: Path) -> None:
 
 
 def legend_below(figure: Any, handles: list[Any], labels: list[str], most: int, **settings: Any) -> Any:
-    """A legend below the panels, in at most ``most`` columns and as many as its longest label allows."""
-    inches = 0.75 + 0.0105 * settings["fontsize"] * max(map(len, labels))
+    """A legend below the panels, in at most ``most`` columns and as many as its longest label allows. The
+    figure grows by its lines after the first, so that the panels keep their height."""
+    inches = 0.75 + 0.009 * settings["fontsize"] * max(map(len, labels))
     columns = max(1, min(most, len(labels), int(figure.get_figwidth() / inches)))
+    more = -(-len(labels) // columns) - 1
+    figure.set_figheight(figure.get_figheight() + 0.022 * settings["fontsize"] * more)
     return figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=columns,
                          **settings)
 
@@ -58,7 +62,7 @@ def _panel(axes: Any, block: Block) -> None:
                    for end in (one.low if sign < 0 else one.high,)] for sign in (-1, 1)]
         color = COLORS[i % len(COLORS)]
         axes.errorbar(xs, [one.value for _, one in found], yerr=errors, color=color, capsize=3, markersize=5,
-                      marker=MARKERS[i % len(MARKERS)], linestyle="-" if numbers else "", label=shown(line),
+                      marker=MARKERS[i % len(MARKERS)], linestyle=_dash(i) if numbers else "", label=shown(line),
                       alpha=0.9)
     _scale(axes, points, numbers)
     axes.set_xlabel(short(block.view.columns or block.view.rows))
@@ -67,6 +71,10 @@ def _panel(axes: Any, block: Block) -> None:
     if block.name in ("score", "success", "iqm"):
         bottom, top = axes.get_ylim()
         axes.set_ylim(min(0, bottom), max(top, 1.05 * axes.dataLim.y1))  # no marker cut at the top
+
+
+def _dash(line: int) -> str:
+    return DASHES[line // len(COLORS) % len(DASHES)]
 
 
 def _scale(axes: Any, points: list[Any], numbers: bool) -> None:
@@ -97,7 +105,7 @@ def draw_curves(histories: dict[str, dict[str, list[dict[str, float]]]], path: P
             lines = [line for line in history.get(name.split("/")[0], []) if name in line]
             panel.plot([line["step"] for line in lines], [line[name] for line in lines], label=label,
                        color=COLORS[i % len(COLORS)], linewidth=1.1,
-                       linestyle=("-", "--", ":")[i // len(COLORS) % 3])
+                       linestyle=_dash(i))
         panel.set_title(name.replace("held_out_", "held-out "), fontsize=10)
         panel.set(xlabel="step")
         panel.grid(alpha=0.3)

@@ -84,6 +84,14 @@ def test_a_legend_fits_below_its_picture(length):
     box, page = legend.get_window_extent(), figure.bbox
     assert page.x0 <= box.x0 and box.x1 <= page.x1 and box.width > 0
     assert length > 3 or box.height < page.height / 6  # few lines if possible
+    assert axes.get_window_extent().height > 0.65 * 4.4 * figure.dpi  # whatever the legend's height
+
+
+def test_every_line_looks_different():
+    from swg_fast.sweep.plots import COLORS, MARKERS, _dash
+
+    looks = [(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], _dash(i)) for i in range(21)]
+    assert len({(color, dash) for color, _, dash in looks}) == len(set(looks)) == 21
 
 
 def test_a_picture_cuts_no_marker_and_names_stand_apart(tmp_path, monkeypatch):

@@ -62,8 +62,8 @@ def _panel(axes: Any, block: Block) -> None:
                    for end in (one.low if sign < 0 else one.high,)] for sign in (-1, 1)]
         color = COLORS[i % len(COLORS)]
         axes.errorbar(xs, [one.value for _, one in found], yerr=errors, color=color, capsize=3, markersize=5,
-                      marker=MARKERS[i % len(MARKERS)], linestyle=_dash(i) if numbers else "", label=shown(line),
-                      alpha=0.9)
+                      marker=MARKERS[i % len(MARKERS)], linestyle=dash(i) if numbers else "",
+                      label=shown(line), alpha=0.9)
     _scale(axes, points, numbers)
     axes.set_xlabel(short(block.view.columns or block.view.rows))
     axes.set_title(block.panel, fontsize=10)
@@ -73,7 +73,8 @@ def _panel(axes: Any, block: Block) -> None:
         axes.set_ylim(min(0, bottom), max(top, 1.05 * axes.dataLim.y1))  # no marker cut at the top
 
 
-def _dash(line: int) -> str:
+def dash(line: int) -> str:
+    """How a line is drawn, by its number."""
     return DASHES[line // len(COLORS) % len(DASHES)]
 
 
@@ -105,7 +106,7 @@ def draw_curves(histories: dict[str, dict[str, list[dict[str, float]]]], path: P
             lines = [line for line in history.get(name.split("/")[0], []) if name in line]
             panel.plot([line["step"] for line in lines], [line[name] for line in lines], label=label,
                        color=COLORS[i % len(COLORS)], linewidth=1.1,
-                       linestyle=_dash(i))
+                       linestyle=dash(i))
         panel.set_title(name.replace("held_out_", "held-out "), fontsize=10)
         panel.set(xlabel="step")
         panel.grid(alpha=0.3)

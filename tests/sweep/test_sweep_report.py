@@ -88,9 +88,9 @@ def test_a_legend_fits_below_its_picture(length):
 
 
 def test_every_line_looks_different():
-    from swg_fast.sweep.plots import COLORS, MARKERS, _dash
+    from swg_fast.sweep.plots import COLORS, MARKERS, dash
 
-    looks = [(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], _dash(i)) for i in range(21)]
+    looks = [(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], dash(i)) for i in range(21)]
     assert len({(color, dash) for color, _, dash in looks}) == len(set(looks)) == 21
 
 

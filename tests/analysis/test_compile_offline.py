@@ -201,11 +201,14 @@ def test_the_gluon_loops_stay_off_the_stack(hidden, head, more):
 @pytest.mark.compiled
 @pytest.mark.parametrize("head", ["joint", "early"])
 def test_all_that_a_search_may_ask_for(head):
-    """A solver that reads the last x0, a tree and a ranking at once, in the largest tile, use no stack."""
+    """A solver that reads the last x0, a tree and a ranking at once, in the largest tile. With the early head
+    40 bytes are on the stack between the loops over chunks: the numbers of the walk, its phase and its draws.
+    """
     work = {"capability": 90, "hidden": 256, "dtype": "bf16", "config": PORTABLE,
             "head": head, "multistep": True, "tree": True, "rank": True}
     row = without_interpreter(compile_offline.report_row, work)
-    assert row["stack_bytes"] == 0 and row["matrix_instructions"]["HGMMA"] > 0, row
+    assert row["stack_bytes"] <= (40 if head == "early" else 0), row
+    assert row["stack_accesses_in_matrix_loops"] == 0 and row["matrix_instructions"]["HGMMA"] > 0, row
     assert row["shared_bytes"] <= SHARED_BYTES[90], row
 
 

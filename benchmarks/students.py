@@ -10,6 +10,7 @@ bundled policies' model cards. `python -m benchmarks.pages` makes the pages' tab
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,16 @@ STUDENT, BEST, MEANS = (RESULTS / f"{name}.json" for name in ("student", "best_o
 OF_BEST = {"hopper-medium-v2": "hopper-medium-v2, again"}  # bundled, and the experiment's place
 
 
-def scores(path: Path = STUDENT, means: bool = False) -> dict[str, list[dict[str, Any]]]:
-    """The experiment's places and their rows by N and temperature: score, interval, number of episodes.
-    means: those of bundled policies that average at temperature 1, and no others."""
+def scores(path: Path = STUDENT, only: Callable[[dict[str, Any]], bool] = lambda _: True
+           ) -> dict[str, list[dict[str, Any]]]:
+    """The experiment's places and their rows by N, temperature and average: score, interval, number of
+    episodes. ``only`` those results are taken."""
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for each in read_json(path)["results"]:
         settings = each["settings"]
-        share, temperature = settings.get("average_share", 0.0), settings.get("temperature")
-        if not means or (share and temperature == 1 and each["policy"] == each["task"]):
-            key = each["axes"]["place"], settings["n_candidates"], temperature, share
+        if only(each):
+            key = (each["axes"]["place"], settings["n_candidates"], settings.get("temperature"),
+                   settings.get("average_share", 0.0))
             found.setdefault(key, []).append(each)
     rows: dict[str, list[dict[str, Any]]] = {}
     for (place, n, temperature, share), cells in sorted(found.items()):
@@ -47,7 +49,9 @@ def scores(path: Path = STUDENT, means: bool = False) -> dict[str, list[dict[str
 
 def bundled() -> dict[str, list[dict[str, Any]]]:
     """Task -> the rows of the student that its bundled policy holds."""
-    best, means = scores(BEST), scores(MEANS, means=True)
+    best, means = scores(BEST), scores(MEANS, lambda each: (
+        each["policy"] == each["task"] and each["settings"].get("temperature") == 1
+        and each["settings"].get("average_share", 0) > 0))
     found = scores() | {task: best[place] for task, place in OF_BEST.items()}
     return {task: rows + means.get(task, []) for task, rows in found.items()}
 

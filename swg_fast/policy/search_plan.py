@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -59,6 +60,14 @@ class SearchPlan:
     def shortlist(self) -> int | None:
         """How many of a state's candidates go to the teacher; None where nobody finishes them."""
         return self.config.finish
+
+    @property
+    def held(self) -> int:
+        """How many of a state's candidates a search holds: one where the ranking allows; a share where they
+        are filtered or averaged; some for a shortlist; all where they are ranked against one another."""
+        config, N = self.config, self.config.n_candidates
+        share = math.ceil(config.keep_share * N) if config.keep_share < 1 else None
+        return self.shortlist or share or (N if RANKINGS[self.ranks_by].together else config.averaged)
 
 
 def plan_search(config: SamplingConfig, model: Model, family: WeightFamily | None) -> SearchPlan:

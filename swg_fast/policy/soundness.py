@@ -68,7 +68,7 @@ def _check_layers(part: Any, kind: Any, what: str) -> None:
 
 def check_room(job: SamplingJob, backend: Backend) -> None:
     """`UsageError` for more memory than there is."""
-    B, N, D, share = len(job.states), job.config.n_candidates, job.plan.latent_dim, job.config.keep_share
+    B, N, D, kept = len(job.states), job.config.n_candidates, job.plan.latent_dim, job.plan.held
     device, draws = job.states.device, job.plan.ranking.draws if job.plan.ranking is not None else 0
     if job.return_candidates:
         check_memory(B * N * D * 8, f"return_candidates for {B} x {N} candidates",
@@ -79,12 +79,10 @@ def check_room(job: SamplingJob, backend: Backend) -> None:
     if job.chunk is not None or held > backend.default_chunk() or draws > DRAWS:
         check_memory(held * backend.bytes_each(job), f"{held} candidates at once (a chunk, a root's leaves)",
                      "use a smaller chunk, fewer leaves or fewer ranking_draws", device)
-    averaged = job.config.averaged
-    kept = job.plan.shortlist or (math.ceil(share * N) if share < 1 else averaged if averaged > 1 else 0)
-    if kept:  # the pool, the pool with the next chunk, its order, and what is taken of it
+    if kept > 1:  # the pool, the pool with the next chunk, its order, and what is taken of it
         size = kept * min(B, max(1, held // N))
         check_memory(size * (D * 4 + 16) * 4, f"keeping {kept} of {N} candidates",
-                     "keep or average a smaller share, or draw fewer", device)
+                     "keep or average a smaller share, rank otherwise, or draw fewer", device)
 
 
 def check_samples(samples: Samples, job: SamplingJob, model: Model, backend: str) -> Samples:

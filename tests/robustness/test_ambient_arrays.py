@@ -234,6 +234,7 @@ GREEDY = {
     "leaves, on the CPU": {"leaves": 2**26, "n_candidates": 2**26, "backend": "cpu"},
     "a share": {"keep_share": 0.5, "n_candidates": 2**32},
     "the mean of a share": {"average_share": 0.5, "n_candidates": 2**32},
+    "all, ranked against one another": {"select": "chi_squared", "n_candidates": 2**32},
     "a share that is all but one": {"keep_share": 1 - 1e-9, "n_candidates": 2**32, "backend": "torch"},
     "a chunk": {"chunk": 2**32, "n_candidates": 2**32, "backend": "torch"},
     "candidates": {"return_candidates": True, "n_candidates": 2**32},

@@ -3,7 +3,6 @@ which one is chosen at the end."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -82,19 +81,16 @@ class Pool(NamedTuple):
 class Search:
     """One search for the states of a slice: `add` chunks in order, then `best`, or `shortlisted`.
 
-    It holds one candidate a state where the ranking allows; a share of them where they are filtered or
-    averaged, some for a shortlist, or all where they are ranked against one another: memory for their z and
-    a few numbers each. Ties go to the lowest index.
+    It holds `SearchPlan.held` candidates a state: memory for their z and a few numbers each. Ties go to the
+    lowest index.
     """
 
     def __init__(self, job: SamplingJob, states: slice, model: Model, judge: Judge) -> None:
         self.job, self.states, self.model, self.judge = job, states, model, judge
-        config, N = job.config, job.config.n_candidates
         self.together = RANKINGS[job.plan.ranks_by].together
-        self.filters = config.keep_share < 1
+        self.filters = job.config.keep_share < 1
         self.averaged = job.config.averaged
-        kept = math.ceil(config.keep_share * N) if self.filters else N if self.together else self.averaged
-        self.size = job.plan.shortlist or kept
+        self.size = job.plan.held
         self.pool: Pool | None = None
 
     def add(self, first: int, found: Candidates) -> Candidates:

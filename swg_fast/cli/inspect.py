@@ -127,7 +127,7 @@ def _scorer(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
                     f"{figures['supported']:.1f} by theory")
     yield f"kept by {figures['settings']['select']}", ", ".join(
         f"{each['mean']:+.2f} of {int(n):,}" for n, each in figures["kept"].items())
-    yield "more than this buys nothing", f"N = {figures['enough']:,}, by the judge"
+    yield "enough by the judge", f"N = {figures['enough']:,}"
 
 
 def _losses(figures: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -121,7 +121,7 @@ def test_the_command_prints_draws_and_records(tmp_path, monkeypatch):
     looked = swg_fast("inspect", "run0", "--judge", "run1", "--judge-candidates", "16", "--states", "8",
                       "--candidates", "4", "--record", "--quiet")
     assert looked.exception is None, looked.exception
-    assert "signal to noise" in looked.output and "more than this buys nothing" in looked.output
+    assert "signal to noise" in looked.output and "enough by the judge" in looked.output
     assert (tmp_path / "run0" / "inspect" / "scorer.png").stat().st_size > 5000
     card = json.loads((tmp_path / "run0" / "policy" / "model_card.json").read_text())
     figures = json.loads((tmp_path / "run0" / "inspect" / "inspect.json").read_text())

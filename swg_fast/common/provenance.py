@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
+from swg_fast import __version__
 from swg_fast.common.hardware import device_name
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def provenance(device: torch.device | str = "cpu", data_hash: str | None = None,
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result, by package."""
-    found = {"python": platform.python_version()}
-    for name in (PROGRAM, "torch", "triton", "numpy", "d4rl", "gym", "gymnasium", "mujoco"):
+    # This program's own is in its code: what pip noted may be that of an older checkout.
+    found = {"python": platform.python_version(), PROGRAM: __version__}
+    for name in ("torch", "triton", "numpy", "d4rl", "gym", "gymnasium", "mujoco"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from swg_fast import __version__
 from swg_fast.common.atomic_files import replacing
 from swg_fast.common.checks import choice
 from swg_fast.common.optional_packages import check
@@ -78,7 +78,7 @@ def described(decision: Decision, card: Mapping[str, Any]) -> dict[str, str]:
         "action_low": low,
         "action_high": high,
         "licence": card.get("licence") or "not stated by the policy's card",
-        "swg_fast_version": metadata.version("swg-fast"),
+        "swg_fast_version": __version__,
         "inputs": {name: list(value.shape[1:]) for name, value in example(decision).items()},
         "sampling": asdict(decision.plan.config),
     }

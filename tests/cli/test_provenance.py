@@ -48,6 +48,14 @@ def check(found: dict, command: str | None, data_hash: str | None) -> None:
     assert command is None or made["command"] == command
 
 
+def test_the_version_is_that_of_the_code(monkeypatch):
+    """An editable installation keeps the version that its checkout had then."""
+    monkeypatch.setattr(provenance.metadata, "version", lambda name: "0.0.1")
+    found = provenance.provenance()
+    assert found["version"] == found["versions"]["swg-fast"] == __version__
+    assert found["versions"]["torch"] == "0.0.1"
+
+
 def test_no_command_is_left_out():
     with_json = {name for name, command in cli.commands.items()
                  if any("--json" in parameter.opts for parameter in command.params)}

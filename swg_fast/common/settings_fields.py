@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
-from swg_fast.common.checks import MAX_FLOAT32, choice, flag, names, number, pair, text, whole
+from swg_fast.common.checks import MAX_FLOAT32, choice, flag, names, number, pair, shown, text, whole
 from swg_fast.common.errors import UsageError
 
 KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "tuple[float, float]": tuple,
@@ -77,6 +77,9 @@ def checked(entry: Field, value: Any) -> Any:
     if says["choices"] is not None:
         return choice(says["noun"] or entry.name, value, says["choices"])
     kind, bounds = kind_of(entry), says["bounds"]
+    if says["words"] and isinstance(value, str):
+        raise UsageError(f"{entry.name} must be a {'whole ' if kind is int else ''}number or "
+                         f"{' or '.join(says['words'])}, got {shown(value)}")
     if kind is int:
         return whole(entry.name, value, bounds.get("min", bounds.get("bottom", -MOST)),
                      bounds.get("max", bounds.get("top", MOST)))

@@ -37,7 +37,7 @@ EVALUATE = {
     "one file twice": (["--json", "out.png", "--plot", "out.png"], "one file"),
     "no candidates": (["-n", 0], "at least 1"),
     "too many candidates": (["-n", HUGE], "at most 4294967296"),
-    "half a candidate": (["-n", "1.5"], "integer"),
+    "half a candidate": (["-n", "1.5"], "must be a whole number or auto"),
     "guidance nan": (["-g", "nan"], "finite"),
     "guidance inf": (["-g", "inf"], "finite"),
     "guidance 1e308": (["-g", "1e308"], "at most 1e+06"),

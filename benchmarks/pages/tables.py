@@ -17,6 +17,7 @@ from benchmarks import (
     reliability,
     score_table,
     scorers,
+    sharing,
     students,
     training_run,
 )
@@ -61,6 +62,7 @@ BLOCKS.update({
     "beside-swg-jax": lambda: beside_report.markdown(recorded("beside-swg-jax.json")["runs"]),
     "door-table": lambda: door.markdown(recorded("door.json")),
     "toy-interval": lambda: guidance_interval.markdown(recorded("toy-interval.json")["rows"]),
+    "sharing": lambda: sharing.markdown(recorded("sharing.json")["rows"]),
     "host-time": lambda: host_time.markdown(recorded("host-time.json")["rows"]),
     "environments-table": lambda: environments.markdown(recorded("environments.json")),
     "reliability-table": lambda: reliability.markdown(recorded("reliability.json")),

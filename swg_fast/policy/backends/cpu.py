@@ -23,7 +23,9 @@ from swg_fast.policy.model import Model
 from swg_fast.policy.rankings.ranked import Support
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-FEW = 128  # rows in all that are better shared product by product than cut into tiles
+# Rows in all that are better shared product by product than cut into tiles: of a walk, and of one pass, which
+# is over before the workers have begun (benchmarks/sharing.py).
+FEW, FEW_OF_A_PASS = 256, 2048
 _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = threading.Lock()
 
@@ -63,7 +65,7 @@ class CpuBackend(Backend):
         def tile(part: slice) -> Latent:
             return self._walk(job, vectors, words.part(part), rows, start and start.take(part))
 
-        parts = self._tiles(len(words.owners), tile)
+        parts = self._tiles(len(words.owners), tile, len(rows))
         return Latent(*(None if column[0] is None else torch.cat(column)
                         for column in zip(*parts, strict=True)))
 
@@ -99,12 +101,13 @@ class CpuBackend(Backend):
         z = F.pad(z, (0, 0, 0, -M % ROW_MULTIPLE))
         return self.network.eps_and_weight_vjp(z, base, False)[0][:M]
 
-    def _tiles(self, M: int, work: Callable[[slice], Any]) -> list[Any]:
-        """``work`` of M rows in tiles, each on one core."""
+    def _tiles(self, M: int, work: Callable[[slice], Any], steps: int | None = None) -> list[Any]:
+        """``work`` of M rows in tiles, each on one core. steps: of a walk; one of them is one pass."""
         threads = torch.get_num_threads()
         # Small calls are cut so that every core has a share; rows stay a multiple of ROW_MULTIPLE.
         share = -(-M // threads)
-        tile = M if M <= FEW else min(TILE, -(-share // ROW_MULTIPLE) * ROW_MULTIPLE)
+        few = FEW_OF_A_PASS if steps == 1 else FEW
+        tile = M if few >= M else min(TILE, -(-share // ROW_MULTIPLE) * ROW_MULTIPLE)
         parts = [slice(first, min(first + tile, M)) for first in range(0, M, tile)]
         if threads == 1 or len(parts) == 1:
             return [work(part) for part in parts]

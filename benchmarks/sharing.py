@@ -50,8 +50,7 @@ def measure(policy: str, repeats: int) -> list[dict[str, Any]]:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """A line for each sampler and type, a column for each N: both times, and how many times faster sharing
-    is."""
+    """A line for each sampler and type, a column for each N: the time of sharing, and that of tiles."""
     counts = sorted({row["n_candidates"] for row in rows})
     found = {(row["sampler"], row["dtype"], row["n_candidates"]): row for row in rows}
     lines = ["| sampler, type | " + " | ".join(f"N = {n:,}" for n in counts) + " |",
@@ -60,8 +59,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         cells = []
         for n in counts:
             row = found.get((sampler, dtype, n))
-            cells.append("-" if row is None else f"{row['shared']:.3g} for {row['tiles']:.3g}: "
-                                                 f"{row['tiles'] / row['shared']:.2f}")
+            cells.append("-" if row is None else f"{row['shared']:.3g} ({row['tiles']:.3g})")
         lines.append(f"| {sampler}, {dtype} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -42,6 +42,15 @@ class TemperatureCard(TypedDict):
     guidance_scale: float
 
 
+class JudgementCard(TypedDict, total=False):
+    """What another training's critic said of the ranking: how many candidates are enough, drawn and ranked by
+    ``settings``. Older versions wrote less."""
+
+    judge: str
+    enough: int
+    settings: dict[str, Any]
+
+
 class Card(TypedDict, total=False):
     """What every version of this program writes; others may add what they like."""
 
@@ -58,7 +67,7 @@ class Card(TypedDict, total=False):
     training: TrainingCard | None
     weight_family: dict[str, Any] | None
     fitted_temperature: TemperatureCard | None
-    scorer: dict[str, Any] | None
+    scorer: JudgementCard | None
     weights_sha256: str | None
     task: str | None
     dataset: str | None
@@ -68,7 +77,8 @@ class Card(TypedDict, total=False):
     versions: dict[str, str]
 
 
-Card.__pydantic_config__ = TrainingCard.__pydantic_config__ = {"extra": "allow"}  # type: ignore[attr-defined]
+for _open in (Card, TrainingCard, JudgementCard):
+    _open.__pydantic_config__ = {"extra": "allow"}  # type: ignore[union-attr]
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from swg_fast.common.checks import MAX_CANDIDATES, whole
 from swg_fast.common.errors import UsageError
 from swg_fast.policy.model import Model
-from swg_fast.policy.model_card import JUDGED
+from swg_fast.policy.model_card import JUDGED, JudgementCard
 from swg_fast.policy.sampling import SamplingConfig, resolve
 
 AUTO = "auto"
@@ -27,7 +27,7 @@ def resolved(own: SamplingConfig, config: SamplingConfig | str | None, given: Ma
     if given.get("n_candidates") != AUTO:
         return resolve(own, config, given, scale)
     judged = model.card.get(JUDGED)
-    if not isinstance(judged, Mapping) or not isinstance(judged.get("settings"), Mapping):
+    if not isinstance(judged, Mapping) or not JudgementCard.__annotations__.keys() <= judged.keys():
         raise UsageError("n_candidates='auto' needs the judgement of another training's critic, and this "
                          "policy's card has none; make it with 'swg-fast inspect POLICY --judge OTHER "
                          "--record', or give a number")

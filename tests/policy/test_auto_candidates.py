@@ -9,8 +9,9 @@ from conftest import make_network
 from swg_fast.cli.main import cli
 from swg_fast.common.errors import UsageError
 from swg_fast.method.schedule import NoiseSchedule
+from swg_fast.policy.checkpoint import add_to_card
 from swg_fast.policy.model_card import JUDGED
-from swg_fast.policy.policy import Policy
+from swg_fast.policy.policy import Policy, load_policy
 from swg_fast.policy.resolving import judged_settings
 from swg_fast.policy.sampling import SamplingConfig
 from swg_fast.sweep.cell_checks import Prospect, check_evaluation
@@ -54,6 +55,15 @@ def test_one_candidate_is_drawn_as_one_always_is():
 def test_it_is_refused_where_nobody_judged(scorer, given, why):
     with pytest.raises(UsageError, match=why):
         judged(scorer).bind(n_candidates="auto", **given)
+
+
+def test_a_damaged_judgement_is_refused_at_the_door(tmp_path):
+    with pytest.raises(UsageError, match=r"scorer\.enough"):
+        judged(judgement("many")).save(tmp_path / "policy")
+    folder = judged(judgement(64)).save(tmp_path / "policy")
+    add_to_card(folder, scorer={"enough": "many"})
+    with pytest.raises(UsageError, match=r"model_card\.json: scorer\.enough"):
+        load_policy(folder)
 
 
 def test_a_config_has_a_number():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from benchmarks import auto_candidates
 from benchmarks.experiment_tables import RESULTS
+from benchmarks.measuring import ROOT
 from benchmarks.pages.blocks import recorded
 from swg_fast.envs.tasks import presets
 from swg_fast.sweep.metrics import Estimate, metric
@@ -34,9 +36,14 @@ def test_whole_runs_resumed_bit_for_bit():
     assert all(recorded("training.json")["whole_run"]["resume"].values())
 
 
+@pytest.fixture(scope="module")
+def judgements():
+    return auto_candidates.judgements()
+
+
 @pytest.mark.parametrize("task", auto_candidates.TASKS)
-def test_the_candidates_of_auto_are_within_four_of_what_the_scores_say(task):
-    found = auto_candidates.judgement(task)
+def test_the_candidates_of_auto_are_within_four_of_what_the_scores_say(task, judgements):
+    found = judgements[task]
     assert len(found["rows"]) >= 4 and found["judged"] in found["rows"]
     assert 1 / 4 <= found["judged"] / found["measured"] <= 4
 
@@ -122,3 +129,12 @@ def test_ants_fall_as_the_pages_say():
 def test_an_overturned_ant_is_worth_one_that_walks_ten_metres_further_away():
     bands = {tuple(row["metres"]): row for row in recorded("falls-large-play.json")["runs"][0]["bands"]}
     assert bands[10, 20]["overturned"]["v"] == pytest.approx(bands[20, 30]["upright"]["v"], rel=0.02)
+
+
+@pytest.mark.parametrize("folder", ["benchmarks/results", "experiments/results", "swg_fast/policy/bundled"])
+def test_no_record_names_a_place_of_one_machine(folder):
+    """Commands and policies by relative paths, which a reader can have too."""
+    files = sorted((ROOT / folder).rglob("*.json"))
+    found = [(path.name, text) for path in files for text in
+             re.findall(r'[\s"=,](/(?:[\w.-]+/)+[\w.-]*)', path.read_text())]
+    assert len(files) >= 3 and not found

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from benchmarks.measuring import save, threads_option
 from benchmarks.score_table import cell
@@ -24,8 +23,8 @@ from benchmarks.students import MEANS, OF_BEST, bundled, scores
 from swg_fast.cli.ending import run
 from swg_fast.common.read_files import read_json
 from swg_fast.data.load import load_for
-from swg_fast.evaluation.inspect.measure import Draws
-from swg_fast.evaluation.inspect.scorer import judged_config, load_judge, score_candidates, scorer_figures
+from swg_fast.evaluation.inspect import scorer
+from swg_fast.evaluation.inspect.measure import Draws, some
 from swg_fast.policy.checkpoint import load_checkpoint
 from swg_fast.policy.model_card import JUDGED
 from swg_fast.policy.policy import Policy
@@ -39,20 +38,15 @@ ERRORS = 2 * 1.96  # standard errors in an interval
 
 
 def judgements() -> dict[str, dict[str, Any]]:
-    """Of each policy `beside`, the bundled ones first."""
-    others = read_json(RESULT)["tasks"]
-    return {task: judgement(task) for task in TASKS} | {
+    """Of each policy `beside`: of the bundled ones as their cards have it, then of the others."""
+    own, others = bundled(), read_json(RESULT)["tasks"]
+    return {task: beside(load_checkpoint(task).card[JUDGED], own[task]) for task in TASKS} | {
         task: beside(judged, _scores_at(judged)[task]) for task, judged in others.items()}
 
 
 def _scores_at(judged: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     temperature = judged["settings"]["temperature"]
     return scores(MEANS, lambda each: each["settings"].get("temperature") == temperature)
-
-
-def judgement(task: str) -> dict[str, Any]:
-    """`beside` of a bundled policy, as its card has it."""
-    return beside(load_checkpoint(task).card[JUDGED], bundled()[task])
 
 
 def beside(judged: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -102,10 +96,8 @@ def main(task: str, policy: str, judge: str, dataset: str, temperature: float, n
     data, draws = load_for(task, dataset), Draws(n_states=n_states, n_judged=n_judged)
     own = Policy(**load_checkpoint(policy).parts(), defaults={
         "sampler": "student", "temperature": temperature, "average_share": SHARE})
-    critic, described = load_judge(judge, own)
-    rows = np.random.default_rng(draws.seed).choice(len(data), min(n_states, len(data)), replace=False)
-    found = score_candidates(own, critic, data.observations[rows], draws)
-    figures = scorer_figures(found, described, judged_config(own, draws))
+    critic, described = scorer.load_judge(judge, own)
+    figures = scorer.judged(own, critic, described, some(data.observations, draws), draws)
     save(path, {"tasks": {task: figures}}, data_hash=data.fingerprint())
     click.echo(f"{task}: N = {figures['enough']:,} is enough by the {described}")
 

@@ -19,8 +19,8 @@ from benchmarks.measuring import save, threads_option
 from swg_fast.cli.ending import run
 from swg_fast.common.errors import UsageError
 from swg_fast.data.load import load_for
-from swg_fast.evaluation.inspect.measure import Draws
-from swg_fast.evaluation.inspect.scorer import judged_config, load_judge, score_candidates, scorer_figures
+from swg_fast.evaluation.inspect import scorer
+from swg_fast.evaluation.inspect.measure import Draws, some
 from swg_fast.method.sampler_names import STUDENT
 from swg_fast.policy.checkpoint import load_checkpoint
 from swg_fast.policy.policy import Policy
@@ -38,17 +38,15 @@ def judged(task: str, judge: str, states: np.ndarray, draws: Draws) -> dict[str,
     walk = model.walk
     if walk is None:
         raise UsageError(f"{task}: this policy has no student")
-    rows = np.random.default_rng(draws.seed).choice(len(states), min(draws.n_states, len(states)),
-                                                    replace=False)
+    chosen = some(states, draws)
     found = {}
     for name, (drawn_by, select) in SCORERS.items():
         settings: dict[str, Any] = {"sampler": STUDENT} if drawn_by == STUDENT else {
             "sampler": walk.sampler, "sampler_steps": walk.sampler_steps}
         policy = Policy(**model.parts(), defaults=settings | {
             "select": select, "guidance_scale": walk.default_scale, "temperature": 1.0})
-        critic, described = load_judge(judge, policy)
-        scored = score_candidates(policy, critic, states[rows], draws)
-        found[name] = scorer_figures(scored, described, judged_config(policy, draws))
+        critic, described = scorer.load_judge(judge, policy)
+        found[name] = scorer.judged(policy, critic, described, chosen, draws)
     return found
 
 

@@ -110,14 +110,16 @@ def _popped(record: type[Record], options: dict[str, Any]) -> Record:
 
 def _say_auto(policy: Any, preset: str | None, options: dict[str, Any]) -> None:
     """What ``auto`` picked for the candidates and for the leaves, where it was asked for."""
-    if options["n_candidates"] == "auto":
-        from swg_fast.policy.model_card import JUDGED
+    from swg_fast.policy.model_card import JUDGED
 
-        click.echo(f"candidates: auto picked N = {policy.settings(preset, **options).n_candidates:,}; more "
-                   f"gained nothing by the {policy.card[JUDGED]['judge']}")
-    asked = options["leaves"] or PRESETS.get(preset or "", {}).get("leaves") or policy.config.leaves
-    if asked == "auto":
-        config = policy.settings(preset, **options)
+    leaves = options["leaves"] or PRESETS.get(preset or "", {}).get("leaves") or policy.config.leaves
+    if "auto" not in (leaves, options["n_candidates"]):
+        return
+    config = policy.settings(preset, **options)
+    if options["n_candidates"] == "auto":
+        click.echo(f"candidates: auto picked N = {config.n_candidates:,}; more gained nothing by the "
+                   f"{policy.card[JUDGED]['judge']}")
+    if leaves == "auto":
         roots = config.n_candidates // config.leaves
         click.echo(f"leaves: auto picked {config.leaves} for each of {roots} roots" if config.leaves > 1
                    else f"leaves: auto picked no tree for N = {roots}")

@@ -62,7 +62,7 @@ class SearchPlan:
         return self.config.finish
 
     @property
-    def held(self) -> int:
+    def pool_size(self) -> int:
         """How many of a state's candidates a search holds: one where the ranking allows; a share where they
         are filtered or averaged; some for a shortlist; all where they are ranked against one another."""
         config, N = self.config, self.config.n_candidates

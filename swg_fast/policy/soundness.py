@@ -68,7 +68,7 @@ def _check_layers(part: Any, kind: Any, what: str) -> None:
 
 def check_room(job: SamplingJob, backend: Backend) -> None:
     """`UsageError` for more memory than there is."""
-    B, N, D, kept = len(job.states), job.config.n_candidates, job.plan.latent_dim, job.plan.held
+    B, N, D, kept = len(job.states), job.config.n_candidates, job.plan.latent_dim, job.plan.pool_size
     device, draws = job.states.device, job.plan.ranking.draws if job.plan.ranking is not None else 0
     if job.return_candidates:
         check_memory(B * N * D * 8, f"return_candidates for {B} x {N} candidates",

@@ -42,6 +42,13 @@ class Sampled(NamedTuple):
     correlation: np.ndarray
 
 
+def some(states: np.ndarray, draws: Draws) -> np.ndarray:
+    """States [B, S] to draw candidates of."""
+    chosen = np.random.default_rng(draws.seed).choice(len(states), min(draws.n_states, len(states)),
+                                                      replace=False)
+    return states[chosen]
+
+
 @torch.no_grad()
 def _batched(function: Callable[..., torch.Tensor], *arrays: np.ndarray) -> np.ndarray:
     return np.concatenate([function(*(torch.from_numpy(a[i:i + BATCH]) for a in arrays)).numpy()

@@ -95,14 +95,7 @@ def _ends(source: Source, policy: Policy, data: Load, draws: measure.Draws) -> s
         return None
     found = data()
     source.check_sizes(policy.state_dim, policy.action_dim, found)
-    return student.draw_ends(policy, walk, _some(found.observations, draws), draws)
-
-
-def _some(states: np.ndarray, draws: measure.Draws) -> np.ndarray:
-    """States [B, S] to draw candidates of."""
-    chosen = np.random.default_rng(draws.seed).choice(len(states), min(draws.n_states, len(states)),
-                                                      replace=False)
-    return states[chosen]
+    return student.draw_ends(policy, walk, measure.some(found.observations, draws), draws)
 
 
 def _judged(source: Source, judge: Judge, data: Transitions, settings: TrainSettings, out: Path,
@@ -183,7 +176,7 @@ def _unseen(source: Source, data: Transitions, settings: TrainSettings, draws: m
     held_out = data.observations[:0]
     if source.trained_on(data):
         held_out = data.split(settings.held_out, settings.seed)[1].observations
-    return _some(held_out if len(held_out) else data.observations, draws), len(held_out) > 0
+    return measure.some(held_out if len(held_out) else data.observations, draws), len(held_out) > 0
 
 
 def _scorer(source: Source, policy: Policy | None, judge: str, data: Transitions, draws: measure.Draws,
@@ -195,7 +188,6 @@ def _scorer(source: Source, policy: Policy | None, judge: str, data: Transitions
     critic, described = scorer.load_judge(judge, policy)
     source.check_sizes(policy.state_dim, policy.action_dim, data)
     states, _ = _unseen(source, data, source.settings or _preset(source.task), draws)
-    found = scorer.score_candidates(policy, critic, states, draws)
-    figures = scorer.scorer_figures(found, described, scorer.judged_config(policy, draws))
+    figures = scorer.judged(policy, critic, described, states, draws)
     draw.scorer(figures, out / "scorer.png")
     return figures

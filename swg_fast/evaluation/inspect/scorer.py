@@ -148,3 +148,9 @@ def scorer_figures(found: Scored, judge: str, config: SamplingConfig) -> dict[st
             "interval": asdict(interval) if interval else None,
             "judge_agreement": own if len(agreed) else None, "signal_to_noise": ratio,
             "supported": math.exp(ratio), "kept": kept, "enough": enough}
+
+
+def judged(policy: Policy, judge: TwinQ, name: str, states: np.ndarray, draws: Draws) -> dict[str, Any]:
+    """The figures of the ranking of ``policy`` by the critic ``judge``, which they call ``name``."""
+    found = score_candidates(policy, judge, states, draws)
+    return scorer_figures(found, name, judged_config(policy, draws))

@@ -81,8 +81,8 @@ class Pool(NamedTuple):
 class Search:
     """One search for the states of a slice: `add` chunks in order, then `best`, or `shortlisted`.
 
-    It holds `SearchPlan.held` candidates a state: memory for their z and a few numbers each. Ties go to the
-    lowest index.
+    It holds `SearchPlan.pool_size` candidates a state: memory for their z and a few numbers each. Ties go to
+    the lowest index.
     """
 
     def __init__(self, job: SamplingJob, states: slice, model: Model, judge: Judge) -> None:
@@ -90,7 +90,7 @@ class Search:
         self.together = RANKINGS[job.plan.ranks_by].together
         self.filters = job.config.keep_share < 1
         self.averaged = job.config.averaged
-        self.size = job.plan.held
+        self.size = job.plan.pool_size
         self.pool: Pool | None = None
 
     def add(self, first: int, found: Candidates) -> Candidates:
